@@ -1,0 +1,254 @@
+//! What a container shall be, as plain data: the input of [`crate::spec`].
+//!
+//! Absence is `None` here; a front door that means "unlimited" by 0 has converted it already. Nothing in this file
+//! decides anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that the caller decided about one container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerConfig {
+    /// Replaces the image's Entrypoint, and with it the image's Cmd. `None` keeps the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's Cmd. `None` keeps the image's.
+    pub command: Option<Vec<String>>,
+    /// Added to the image's environment; on a clash this value wins.
+    pub env: Vec<(String, String)>,
+    /// Working directory; `None` is the image's, else `/`.
+    pub cwd: Option<String>,
+    /// `name`, `uid`, `name:group`, `uid:gid` …; `None` is the image's, else root.
+    pub user: Option<String>,
+    /// Groups beside those that the image's files give the user.
+    pub additional_groups: Vec<String>,
+    /// Hostname inside; `None` leaves it unset.
+    pub hostname: Option<String>,
+    /// Whether the process gets a terminal.
+    pub terminal: bool,
+    /// An init on the host that shall be PID 1, reap and forward signals; mounted read-only. `None` runs the command as PID 1.
+    pub init: Option<PathBuf>,
+    /// Whether the root file system is read-only.
+    pub readonly_rootfs: bool,
+    /// Mounts beside the default ones.
+    pub mounts: Vec<Mount>,
+    /// Limits that cgroups enforce.
+    pub resources: Resources,
+    /// Limits that the kernel enforces per process or user.
+    pub rlimits: Vec<Rlimit>,
+    /// Capabilities, seccomp and paths.
+    pub security: SecurityContext,
+    /// The network namespace.
+    pub network: NetworkMode,
+    /// Where the container's cgroup goes.
+    pub cgroup: Cgroup,
+    /// How ready the host's out-of-memory killer is to take the process; `None` inherits the runtime's own.
+    pub oom_score_adj: Option<i32>,
+    /// Kernel parameters of the container's own namespaces, e.g. `net.ipv4.ip_unprivileged_port_start`.
+    pub sysctls: BTreeMap<String, String>,
+    /// Handed to the runtime and to hooks.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Limits that cgroups enforce. `None` is unlimited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resources {
+    /// Bytes of memory; swap is forbidden along with it.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub milli_cpus: Option<u64>,
+    /// Number of processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// One limit of `setrlimit(2)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    /// Which one.
+    pub kind: RlimitKind,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// The limits that the driver contract knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RlimitKind {
+    /// RLIMIT_NOFILE: open file descriptors.
+    OpenFiles,
+    /// RLIMIT_MEMLOCK: bytes locked into RAM.
+    LockedMemory,
+    /// RLIMIT_SIGPENDING: queued signals.
+    PendingSignals,
+    /// RLIMIT_MSGQUEUE: bytes in POSIX message queues.
+    MessageQueue,
+}
+
+/// A mount that the caller asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Mount {
+    /// A directory or file of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Absolute path in the container.
+        destination: PathBuf,
+        /// Whether writing through it is refused.
+        readonly: bool,
+    },
+    /// Memory: rw, nosuid, nodev, noexec, mode 1777.
+    Tmpfs {
+        /// Absolute path in the container.
+        destination: PathBuf,
+        /// Megabytes (2^20 bytes); `None` is the kernel's default, half of the memory.
+        size_mb: Option<u64>,
+        /// Number of files and directories; `None` is the kernel's default.
+        inodes: Option<u64>,
+    },
+}
+
+/// Capabilities, seccomp and paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecurityContext {
+    /// Which capabilities the process may have.
+    pub capabilities: Capabilities,
+    /// Whether `execve` can never grant privileges.
+    pub no_new_privileges: bool,
+    /// Filter of system calls.
+    pub seccomp: Seccomp,
+    /// Whether the usual sensitive paths of /proc and /sys are masked or read-only.
+    pub protect_paths: bool,
+    /// AppArmor profile; `None` leaves it unset.
+    pub apparmor_profile: Option<String>,
+}
+
+impl Default for SecurityContext {
+    /// Least privilege.
+    fn default() -> Self {
+        Self {
+            capabilities: Capabilities::None,
+            no_new_privileges: true,
+            seccomp: Seccomp::Default,
+            protect_paths: true,
+            apparmor_profile: None,
+        }
+    }
+}
+
+/// Which capabilities a container's process may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capabilities {
+    /// None at all.
+    #[default]
+    None,
+    /// The 14 that Docker gives.
+    Docker,
+    /// Just these, named as in `CAP_CHOWN`.
+    Only(Vec<String>),
+}
+
+/// Filter of system calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seccomp {
+    /// Docker's default profile, resolved for this host and these capabilities.
+    #[default]
+    Default,
+    /// No filter.
+    Unconfined,
+}
+
+/// The network namespace that a container joins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// A new one with loopback only.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+    /// An existing one, pinned at this path.
+    Join(PathBuf),
+}
+
+/// Where a container's cgroup goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cgroup {
+    /// The runtime decides.
+    #[default]
+    Unset,
+    /// `PARENT/ID` below the root of each hierarchy.
+    Cgroupfs {
+        /// Absolute, e.g. `/fnctr`.
+        parent: String,
+        /// The container's id.
+        id: String,
+    },
+    /// `SLICE:PREFIX:ID`, for the runtime's systemd driver.
+    Systemd {
+        /// e.g. `system.slice`.
+        slice: String,
+        /// e.g. `fnctr`.
+        prefix: String,
+        /// The container's id.
+        id: String,
+    },
+}
+
+/// The part of an image's configuration that a container takes over, and what its root file system says of users.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// `NAME=value` lines.
+    pub env: Vec<String>,
+    /// The image's Entrypoint.
+    pub entrypoint: Vec<String>,
+    /// The image's Cmd.
+    pub cmd: Vec<String>,
+    /// The image's working directory; empty is `/`.
+    pub working_dir: String,
+    /// The image's user; empty is root.
+    pub user: String,
+    /// Text of /etc/passwd in the root file system; `None` if there is no such file.
+    pub passwd: Option<String>,
+    /// Text of /etc/group in the root file system; `None` if there is no such file.
+    pub group: Option<String>,
+}
+
+/// What the translation must know of the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// As Rust names it: `x86_64`, `aarch64` …
+    pub arch: String,
+    /// Kernel version, major and minor.
+    pub kernel: (u32, u32),
+    /// Which cgroup version holds the resource controllers.
+    pub cgroup: CgroupVersion,
+    /// Path of the root file system as the runtime will see it (containerd mounts it at `rootfs`).
+    pub rootfs: String,
+    /// Paths that are masked beside the usual ones, because this host has them: Docker 28 masks
+    /// `/sys/devices/system/cpu/cpuN/thermal_throttle` of every CPU that has it.
+    #[serde(default)]
+    pub sensitive_paths: Vec<String>,
+}
+
+/// Which cgroup version holds the resource controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupVersion {
+    /// v1, also on a hybrid host.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}

@@ -1,0 +1,67 @@
+//! Pure translation of a function container's configuration into an OCI runtime spec.
+//!
+//! [`spec`] is the one function: what the caller decided ([`ContainerConfig`]), what the image says ([`ImageConfig`])
+//! and what the host is ([`Host`]) go in; a whole [`Spec`] or the first thing that is wrong comes out. Nothing here
+//! reads a file, asks the kernel or knows the time, so the same input gives the same spec on every machine.
+//!
+//! Each section of the spec has a file of its own, and none sees what another one made, except where the spec itself
+//! couples them: who the user is decides which capabilities are effective, and which capabilities there may be decides
+//! which system calls the filter allows. Where Docker has an answer (precedence of the command and the environment,
+//! users and groups, capabilities, devices, paths, the seccomp profile), that answer is followed as of Docker 28;
+//! where it is less strict than it could be, the text of the function says so.
+
+mod baseline;
+mod cgroups;
+mod config;
+mod error;
+mod json;
+mod mounts;
+mod namespaces;
+mod paths;
+mod process;
+mod resources;
+mod rlimits;
+mod seccomp;
+mod security;
+mod sysctls;
+mod user;
+
+use oci_spec::runtime::Linux;
+
+pub use config::*;
+pub use error::Error;
+pub use json::to_json;
+pub use oci_spec::runtime::{Process, Spec};
+pub use process::INIT as INIT_PATH;
+
+/// Translates a container into the spec that a runtime executes.
+///
+/// # Errors
+/// The first thing that is wrong with the input, named together with its value. Nothing else can fail.
+pub fn spec(config: &ContainerConfig, image: &ImageConfig, host: &Host) -> Result<Spec, Error> {
+    let user = user::resolve(config, image)?;
+    let capabilities = security::capabilities(&config.security.capabilities)?;
+    let linux = linux(config, host, &capabilities)?;
+    let process = process::process(config, image, user, &capabilities)?;
+    let mut spec = baseline::spec();
+    spec.set_root(Some(baseline::root(&host.rootfs, config.readonly_rootfs)?))
+        .set_hostname(process::hostname(config)?)
+        .set_process(Some(process))
+        .set_mounts(Some(mounts::mounts(config)?))
+        .set_annotations(process::annotations(config)?)
+        .set_linux(Some(linux));
+    Ok(spec)
+}
+
+fn linux(config: &ContainerConfig, host: &Host, capabilities: &security::Bounding) -> Result<Linux, Error> {
+    let mut linux = baseline::linux();
+    linux
+        .set_namespaces(Some(namespaces::namespaces(&config.network, host.cgroup)?))
+        .set_resources(Some(resources::resources(config, host.cgroup)?))
+        .set_cgroups_path(cgroups::path(&config.cgroup)?)
+        .set_sysctl(sysctls::sysctls(config)?)
+        .set_seccomp(security::seccomp(&config.security.seccomp, host, capabilities)?)
+        .set_masked_paths(security::masked_paths(&config.security, host))
+        .set_readonly_paths(security::readonly_paths(&config.security));
+    Ok(linux)
+}

@@ -1,0 +1,372 @@
+//! What is mounted where: the default file systems, the init, and what the caller asks for; parents before children.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use oci_spec::runtime::Mount as OciMount;
+
+use crate::config::{ContainerConfig, Mount};
+use crate::error::Error;
+use crate::process::INIT;
+use crate::{baseline, paths};
+
+/// Entries of /proc over which runtimes let a file be mounted (for lxcfs and its like); all else below /proc, they
+/// refuse.
+const PROC_EXCEPTIONS: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+];
+
+/// A tmpfs spends one inode on its own root, so a single one holds no file.
+const TMPFS_INODES_MIN: u64 = 2;
+
+/// The kernel refuses more, because it accounts 1024 bytes for each (`BOGO_INODE_SIZE`).
+const TMPFS_INODES_MAX: u64 = u64::MAX / 1024;
+
+/// All mounts, in the order in which the runtime makes them.
+pub(crate) fn mounts(config: &ContainerConfig) -> Result<Vec<OciMount>, Error> {
+    let mut own = Vec::new();
+    if let Some(init) = &config.init {
+        let source = paths::absolute(init).map_err(|why| Error::Init {
+            path: init.clone(),
+            why,
+        })?;
+        own.push((INIT.to_owned(), bind(INIT, &source, true)));
+    }
+    for mount in &config.mounts {
+        own.push(translate(mount)?);
+    }
+    let mut destinations = HashSet::new();
+    for (destination, _) in &own {
+        if !destinations.insert(destination.as_str()) {
+            return Err(Error::DuplicateMount {
+                destination: destination.clone(),
+            });
+        }
+    }
+    let mut all: Vec<OciMount> = baseline::mounts();
+    all.retain(|mount| !replaced(mount.destination(), &destinations));
+    all.extend(own.into_iter().map(|(_, mount)| mount));
+    // A parent has fewer components than what lies in it; among equals, the order stays.
+    all.sort_by_key(|mount| mount.destination().components().count());
+    Ok(all)
+}
+
+/// Whether the caller's mounts take the place of this default one. Whoever brings a /dev brings all of it.
+fn replaced(default: &Path, own: &HashSet<&str>) -> bool {
+    let Some(default) = default.to_str() else {
+        return false;
+    };
+    own.contains(default) || (own.contains("/dev") && paths::is_below(default, "/dev"))
+}
+
+fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
+    match mount {
+        Mount::Bind {
+            source,
+            destination,
+            readonly,
+        } => {
+            let place = place(destination)?;
+            let source = paths::absolute(source).map_err(|why| Error::MountSource {
+                path: source.clone(),
+                why,
+            })?;
+            let mount = bind(&place, &source, *readonly);
+            Ok((place, mount))
+        }
+        Mount::Tmpfs {
+            destination,
+            size_mb,
+            inodes,
+        } => {
+            let place = place(destination)?;
+            if place == "/dev" {
+                let why = "a tmpfs there has no devices";
+                return Err(Error::MountDestination {
+                    path: destination.clone(),
+                    why,
+                });
+            }
+            let mount = tmpfs(destination, &place, *size_mb, *inodes)?;
+            Ok((place, mount))
+        }
+    }
+}
+
+/// The destination in its one spelling.
+fn place(destination: &Path) -> Result<String, Error> {
+    let refuse = |why| Error::MountDestination {
+        path: destination.to_owned(),
+        why,
+    };
+    let place = paths::absolute(destination).map_err(refuse)?;
+    match place.as_str() {
+        "/" => Err(refuse("it is the root file system itself")),
+        "/proc" | "/sys" => Err(refuse("the container needs its own")),
+        inside if paths::is_below(inside, "/proc") && !PROC_EXCEPTIONS.contains(&inside) => {
+            Err(refuse("it is inside /proc"))
+        }
+        _ => Ok(place),
+    }
+}
+
+/// A tree of the host, with what is mounted in it; mounts made later on either side stay there. `ro` covers the tree's
+/// own file system only: Docker's `rro` would cover what is mounted in it too, but not every runtime knows the word,
+/// and one that does not passes it on to the file system, which then refuses the mount.
+fn bind(destination: &str, source: &str, readonly: bool) -> OciMount {
+    let access = if readonly { "ro" } else { "rw" };
+    let options = ["rbind", "rprivate", access].map(str::to_owned).to_vec();
+    baseline::mount(destination, "bind", source, options)
+}
+
+/// Memory for anybody to write, and nothing else. runc before 1.1.8 gives it the mode of the directory that it covers,
+/// if there is one, whatever the option says: an image whose /tmp is not 1777 gets what it has.
+fn tmpfs(
+    destination: &Path,
+    place: &str,
+    size_mb: Option<u64>,
+    inodes: Option<u64>,
+) -> Result<OciMount, Error> {
+    let mut options = ["rw", "nosuid", "nodev", "noexec", "mode=1777"]
+        .map(str::to_owned)
+        .to_vec();
+    if let Some(size_mb) = size_mb {
+        let refuse = |why| {
+            Err(Error::TmpfsSize {
+                destination: destination.to_owned(),
+                size_mb,
+                why,
+            })
+        };
+        if size_mb == 0 {
+            return refuse("to the kernel 0 is no limit, so leave it out");
+        }
+        if size_mb > i64::MAX.unsigned_abs() >> 20 {
+            return refuse("it does not fit in 63 bits of bytes");
+        }
+        options.push(format!("size={size_mb}m"));
+    }
+    if let Some(inodes) = inodes {
+        let refuse = |why| {
+            Err(Error::TmpfsInodes {
+                destination: destination.to_owned(),
+                inodes,
+                why,
+            })
+        };
+        if inodes == 0 {
+            return refuse("to the kernel 0 is no limit, so leave it out");
+        }
+        if inodes < TMPFS_INODES_MIN {
+            return refuse("one is its root directory, so there is none for a file");
+        }
+        if inodes > TMPFS_INODES_MAX {
+            return refuse("it is more than the kernel can count");
+        }
+        options.push(format!("nr_inodes={inodes}"));
+    }
+    Ok(baseline::mount(place, "tmpfs", "tmpfs", options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(source: &str, destination: &str) -> Mount {
+        Mount::Bind {
+            source: source.into(),
+            destination: destination.into(),
+            readonly: false,
+        }
+    }
+
+    fn memory(destination: &str, size_mb: Option<u64>, inodes: Option<u64>) -> Mount {
+        Mount::Tmpfs {
+            destination: destination.into(),
+            size_mb,
+            inodes,
+        }
+    }
+
+    fn made(mounts: &[Mount]) -> Result<Vec<String>, Error> {
+        let config = ContainerConfig {
+            mounts: mounts.to_vec(),
+            ..ContainerConfig::default()
+        };
+        let line = |mount: &OciMount| {
+            let [destination, source] =
+                [mount.destination(), mount.source().as_ref().unwrap()].map(|p| p.display());
+            let kind = mount.typ().as_ref().unwrap();
+            format!(
+                "{destination} {kind} {source} {}",
+                mount.options().as_ref().unwrap().join(",")
+            )
+        };
+        Ok(super::mounts(&config)?.iter().map(line).collect())
+    }
+
+    fn extra(mounts: &[Mount]) -> Vec<String> {
+        let default = made(&[]).unwrap();
+        made(mounts)
+            .unwrap()
+            .into_iter()
+            .filter(|line| !default.contains(line))
+            .collect()
+    }
+
+    #[test]
+    fn a_bind_is_private_and_a_tmpfs_harmless() {
+        assert_eq!(
+            extra(&[memory("/tmp", Some(64), Some(1000)), binding("/host//d/", "/d/")]),
+            [
+                "/tmp tmpfs tmpfs rw,nosuid,nodev,noexec,mode=1777,size=64m,nr_inodes=1000",
+                "/d bind /host/d rbind,rprivate,rw",
+            ]
+        );
+        let readonly = Mount::Bind {
+            source: "/s".into(),
+            destination: "/d".into(),
+            readonly: true,
+        };
+        assert_eq!(extra(&[readonly]), ["/d bind /s rbind,rprivate,ro"]);
+        assert_eq!(
+            extra(&[memory("/tmp", None, None)]),
+            ["/tmp tmpfs tmpfs rw,nosuid,nodev,noexec,mode=1777"]
+        );
+    }
+
+    #[test]
+    fn a_parent_is_mounted_before_what_lies_in_it() {
+        let mounts = [
+            binding("/s", "/a/b/c"),
+            memory("/a", None, None),
+            binding("/s", "/a/b"),
+            binding("/s", "/sbin"),
+        ];
+        let config = ContainerConfig {
+            mounts: mounts.to_vec(),
+            init: Some("/usr/bin/tini".into()),
+            ..ContainerConfig::default()
+        };
+        let order: Vec<_> = super::mounts(&config)
+            .unwrap()
+            .iter()
+            .map(|m| m.destination().clone())
+            .collect();
+        let at = |path: &str| order.iter().position(|d| d == Path::new(path)).unwrap();
+        assert!(at("/a") < at("/a/b") && at("/a/b") < at("/a/b/c"));
+        assert!(at("/sbin") < at(INIT), "the init must not be hidden");
+        assert!(at("/dev") < at("/dev/pts"));
+    }
+
+    #[test]
+    fn the_callers_mount_replaces_a_default_one() {
+        let made_shm = made(&[memory("/dev/shm", Some(1), None)]).unwrap();
+        assert_eq!(
+            made_shm
+                .iter()
+                .filter(|line| line.starts_with("/dev/shm "))
+                .count(),
+            1
+        );
+        assert_eq!(made_shm.len(), made(&[]).unwrap().len());
+        let made_dev = made(&[binding("/dev", "/dev")]).unwrap();
+        let below: Vec<_> = made_dev.iter().filter(|line| line.starts_with("/dev")).collect();
+        assert_eq!(below, ["/dev bind /dev rbind,rprivate,rw"]);
+    }
+
+    #[test]
+    fn two_mounts_at_one_place_are_refused() {
+        let twice = [memory("/tmp", None, None), binding("/s", "//tmp/")];
+        assert_eq!(
+            made(&twice),
+            Err(Error::DuplicateMount {
+                destination: "/tmp".into()
+            })
+        );
+        let config = ContainerConfig {
+            mounts: vec![binding("/s", INIT)],
+            init: Some("/usr/bin/tini".into()),
+            ..ContainerConfig::default()
+        };
+        assert_eq!(
+            super::mounts(&config),
+            Err(Error::DuplicateMount {
+                destination: INIT.into()
+            })
+        );
+    }
+
+    #[test]
+    fn a_place_that_breaks_the_container_is_refused() {
+        for bad in [
+            "",
+            "tmp",
+            "/a/../b",
+            "/a\0",
+            "/",
+            "/proc",
+            "/proc/",
+            "/sys",
+            "/proc/sys",
+            "/proc/1/fd",
+        ] {
+            assert!(
+                matches!(made(&[binding("/s", bad)]), Err(Error::MountDestination { .. })),
+                "{bad:?}"
+            );
+            assert!(
+                matches!(
+                    made(&[memory(bad, None, None)]),
+                    Err(Error::MountDestination { .. })
+                ),
+                "{bad:?}"
+            );
+        }
+        assert!(made(&[memory("/dev", None, None)]).is_err());
+        assert!(made(&[binding("/lxcfs/meminfo", "/proc/meminfo")]).is_ok());
+        assert!(made(&[binding("/sys/fs/cgroup", "/sys/fs/cgroup")]).is_ok());
+        for bad in ["", "s", "/s/../t", "/s\0"] {
+            assert!(
+                matches!(made(&[binding(bad, "/d")]), Err(Error::MountSource { .. })),
+                "{bad:?}"
+            );
+        }
+        let config = ContainerConfig {
+            init: Some("tini".into()),
+            ..ContainerConfig::default()
+        };
+        assert!(matches!(super::mounts(&config), Err(Error::Init { .. })));
+    }
+
+    #[test]
+    fn a_tmpfs_that_holds_nothing_or_everything_is_refused() {
+        for size in [0, (1 << 43), u64::MAX] {
+            assert!(
+                matches!(
+                    made(&[memory("/t", Some(size), None)]),
+                    Err(Error::TmpfsSize { .. })
+                ),
+                "{size}"
+            );
+        }
+        for inodes in [0, 1, u64::MAX] {
+            assert!(
+                matches!(
+                    made(&[memory("/t", None, Some(inodes))]),
+                    Err(Error::TmpfsInodes { .. })
+                ),
+                "{inodes}"
+            );
+        }
+        assert!(made(&[memory("/t", Some((1 << 43) - 1), Some(2))]).is_ok());
+    }
+}

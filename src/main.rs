@@ -1,0 +1,3 @@
+//! The `fnctr` command.
+
+fn main() {}
