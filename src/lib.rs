@@ -87,6 +87,13 @@
 //!   `main.rs` installs a subscriber or exits; every task that can change the world belongs to a tracker that a close
 //!   waits for; "namespace" always says which kind.
 
+mod context;
+mod ids;
+mod teardown;
+mod units;
 
+pub use context::{Context, Interrupted};
 pub use fnctr_oci as oci;
+pub use ids::{ContainerId, Digest, InvalidName, LeaseId, Namespace};
+pub use units::{ByteSize, InvalidQuantity, MilliCpus};
 

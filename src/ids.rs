@@ -1,0 +1,205 @@
+//! Names that containerd and the kernel will see, checked when they are made.
+//!
+//! A value of one of these types is known to be safe as a file name, a gRPC metadata value and a containerd identifier,
+//! so nobody below checks again.
+
+use std::fmt;
+
+/// containerd's own limit for identifiers (containers, leases, namespaces).
+const MAX_LEN: usize = 76;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {name:?} is not usable: {why}")]
+pub struct InvalidName {
+    what: &'static str,
+    name: String,
+    why: &'static str,
+}
+
+fn check(what: &'static str, name: &str) -> Result<(), InvalidName> {
+    let fail = |why| {
+        Err(InvalidName {
+            what,
+            name: name.chars().take(120).collect(),
+            why,
+        })
+    };
+    if name.is_empty() {
+        return fail("it is empty");
+    }
+    if name.len() > MAX_LEN {
+        return fail("it is longer than 76 characters");
+    }
+    let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    if !alphanumeric(name.chars().next()) || !alphanumeric(name.chars().next_back()) {
+        return fail("it must start and end with a letter or a digit");
+    }
+    let mut after_separator = false;
+    for c in name.chars() {
+        let separator = matches!(c, '-' | '_' | '.');
+        if !separator && !c.is_ascii_alphanumeric() {
+            return fail("only letters, digits, '-', '_' and '.' are allowed");
+        }
+        // containerd's grammar is alnum+ (separator alnum+)*: two separators in a row are refused there.
+        if separator && after_separator {
+            return fail("two of '-', '_' and '.' in a row are not allowed");
+        }
+        after_separator = separator;
+    }
+    Ok(())
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the name against containerd's grammar for identifiers.
+            ///
+            /// # Errors
+            /// [`InvalidName`] says what is wrong with it.
+            pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
+                let name = name.into();
+                check($what, &name)?;
+                Ok(Self(name))
+            }
+
+            /// The name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(name: &str) -> Result<Self, InvalidName> {
+                Self::new(name)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of a container: of its containerd record, its snapshot, its cgroup and its directory of fifos.
+    ContainerId,
+    "container id"
+);
+name_type!(
+    /// A containerd namespace (a tenant of the containerd server, never a kernel namespace).
+    Namespace,
+    "containerd namespace"
+);
+name_type!(
+    /// A containerd lease.
+    LeaseId,
+    "lease id"
+);
+
+/// A content digest, `sha256:` and 64 lower-case hex digits. The only algorithm that images use in practice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(String);
+
+impl Digest {
+    /// Checks the form of a digest.
+    ///
+    /// # Errors
+    /// [`InvalidName`] says what is wrong with it.
+    pub fn new(digest: impl Into<String>) -> Result<Self, InvalidName> {
+        let digest = digest.into();
+        let fail = |why| {
+            Err(InvalidName {
+                what: "digest",
+                name: digest.chars().take(120).collect(),
+                why,
+            })
+        };
+        let Some(hex) = digest.strip_prefix("sha256:") else {
+            return fail("it does not start with sha256:");
+        };
+        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return fail("sha256: must be followed by 64 lower-case hex digits");
+        }
+        Ok(Self(digest))
+    }
+
+    /// With the algorithm, as in `sha256:…`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The hex digits alone.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        self.0.split_once(':').map_or("", |(_, hex)| hex)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_leave_a_directory_is_refused() {
+        for bad in [
+            "",
+            "..",
+            "a/b",
+            ".a",
+            "a-",
+            "a..b",
+            "a b",
+            "a\n",
+            "é",
+            &"x".repeat(77),
+        ] {
+            assert!(ContainerId::new(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            ContainerId::new("a/b").unwrap_err().to_string(),
+            "container id \"a/b\" is not usable: only letters, digits, '-', '_' and '.' are allowed"
+        );
+    }
+
+    #[test]
+    fn a_digest_has_one_form() {
+        let hex = "a".repeat(64);
+        assert_eq!(Digest::new(format!("sha256:{hex}")).unwrap().hex(), hex);
+        for bad in [
+            "",
+            "sha256:",
+            "sha512:aa",
+            &format!("sha256:{}", "A".repeat(64)),
+            &hex,
+        ] {
+            assert!(Digest::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn containerd_grammar_is_accepted(name in "[A-Za-z0-9]{1,20}([-_.][A-Za-z0-9]{1,10}){0,4}") {
+            let id = ContainerId::new(name.clone()).unwrap();
+            prop_assert_eq!(id.as_str(), name);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What must be undone, last first: the one list that serves a failed create and a successful close alike.
+//!
+//! A step is put on the list *before* its effect, because the reply to the effect may be lost; so every step treats
+//! "not found" as success, and may be run again: a failed one is tried a few times, and then stays on the list for whoever
+//! runs it next. The claim, by which all the rest is found, stays for as long as anything of the rest does.
+//!
+//! Things that a `Drop` can undo without waiting (file descriptors, permits, pins) do not
+//! belong here.
+//!
+//! ```text
+//! create: defer(a) · do a · defer(b) · do b ─┬─ ok    ─► the list moves into the running container ─► close runs it
+//!                                            └─ error ─► run now, last first
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::Context;
+
+/// How often an undo is tried before it counts as failed: what is busy now is often free in a moment.
+const TRIES: u32 = 4;
+/// Before the second try; four times as long before each further one.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// What a step says when it could not undo its effect.
+pub(crate) type StepError = Box<dyn std::error::Error + Send + Sync>;
+type Undo = Box<dyn FnMut(Context) -> Pin<Box<dyn Future<Output = Result<(), StepError>> + Send>> + Send>;
+
+struct Step {
+    name: &'static str,
+    undo: Undo,
+    /// Waits for all that was made after it.
+    claim: bool,
+}
+
+/// A list of named, asynchronous undo steps, run last first.
+#[must_use = "a teardown that nobody runs leaves its steps undone"]
+pub(crate) struct Teardown {
+    of: String,
+    steps: Vec<Step>,
+}
+
+/// A step that failed while the list ran. The rest of the list ran all the same, but for a claim.
+#[derive(Debug, thiserror::Error)]
+#[error("its {step} is left behind")]
+pub(crate) struct Failed {
+    /// What the list belongs to, for a person to read.
+    pub(crate) of: String,
+    /// The name given to [`Teardown::defer`].
+    pub(crate) step: &'static str,
+    /// Why.
+    #[source]
+    pub(crate) source: StepError,
+}
+
+impl Teardown {
+    /// An empty list for the thing that a person knows as `of`.
+    pub(crate) fn new(of: impl Into<String>) -> Self {
+        Self {
+            of: of.into(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Puts a step on the list. Call it before the effect that the step undoes.
+    pub(crate) fn defer<F, E>(&mut self, name: &'static str, step: impl FnMut(Context) -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<StepError>,
+    {
+        self.push(name, false, step);
+    }
+
+    /// The same for what claims the name that everything made after it goes by. It is not undone while anything of that
+    /// is left: somebody else could take the name, and nobody would find what is left.
+    pub(crate) fn defer_claim<F, E>(
+        &mut self,
+        name: &'static str,
+        step: impl FnMut(Context) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<StepError>,
+    {
+        self.push(name, true, step);
+    }
+
+    fn push<F, E>(
+        &mut self,
+        name: &'static str,
+        claim: bool,
+        mut step: impl FnMut(Context) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<StepError>,
+    {
+        let undo: Undo = Box::new(move |ctx| {
+            let undoing = step(ctx);
+            Box::pin(async move { undoing.await.map_err(Into::into) })
+        });
+        self.steps.push(Step { name, undo, claim });
+    }
+
+    /// The names of the steps, in the order in which they will run.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &'static str> {
+        self.steps.iter().rev().map(|step| step.name)
+    }
+
+    /// Runs every step, last first, past failures. Returns what failed; it stays on the list, and so does a claim on what
+    /// failed, for another run to finish.
+    ///
+    /// # Cancellation
+    /// Not safe to drop half-way: the effect of the step in flight is then unknown. Runs on a tracked task. `ctx` bounds
+    /// all of it; each try of a step gets half of what is left.
+    pub(crate) async fn run(&mut self, ctx: &Context) -> Vec<Failed> {
+        let mut failed = Vec::new();
+        for at in (0..self.steps.len()).rev() {
+            let Some(step) = self.steps.get_mut(at) else {
+                continue;
+            };
+            if step.claim && !failed.is_empty() {
+                continue;
+            }
+            match insist(ctx, &mut step.undo).await {
+                Ok(()) => drop(self.steps.remove(at)),
+                Err(source) => failed.push(Failed {
+                    of: self.of.clone(),
+                    step: step.name,
+                    source,
+                }),
+            }
+        }
+        failed
+    }
+
+    /// Gives the list up without running it: its effects now belong to somebody else (a detached container).
+    pub(crate) fn forget(mut self) {
+        self.steps.clear();
+    }
+}
+
+impl Drop for Teardown {
+    fn drop(&mut self) {
+        if self.steps.is_empty() || std::thread::panicking() {
+            return;
+        }
+        let steps: Vec<_> = self.steps().collect();
+        tracing::error!(of = %self.of, ?steps, "a teardown was dropped with steps left; `fnctr ps` will show them");
+    }
+}
+
+impl fmt::Debug for Teardown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Teardown")
+            .field("of", &self.of)
+            .field("steps", &self.steps().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Tries an undo until it succeeds, a few times. Whatever can be undone can be undone twice.
+///
+/// # Errors
+/// The last try's.
+///
+/// # Cancellation
+/// As for `undo`.
+pub(crate) async fn insist<T, E, F>(ctx: &Context, mut undo: impl FnMut(Context) -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = PAUSE;
+    for _ in 1..TRIES {
+        let done = undo(ctx.halved()).await;
+        if done.is_ok() || ctx.run(tokio::time::sleep(pause)).await.is_err() {
+            return done;
+        }
+        pause *= 4;
+    }
+    undo(ctx.halved()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A list whose steps note that they ran; the named one fails as often as told.
+    fn list(broken: &'static str, times: usize) -> (Teardown, Arc<Mutex<Vec<&'static str>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut undo = Teardown::new("c1");
+        for name in ["record", "snapshot", "task"] {
+            let noted = Arc::clone(&seen);
+            let step = move |_| {
+                let mut noted = noted.lock().unwrap();
+                noted.push(name);
+                let tried = noted.iter().filter(|ran| **ran == name).count();
+                std::future::ready(if name == broken && tried <= times {
+                    Err("busy")
+                } else {
+                    Ok(())
+                })
+            };
+            if name == "record" {
+                undo.defer_claim(name, step);
+            } else {
+                undo.defer(name, step);
+            }
+        }
+        (undo, seen)
+    }
+
+    #[tokio::test]
+    async fn steps_run_last_first() {
+        let (mut undo, seen) = list("nothing", 0);
+        assert_eq!(undo.steps().collect::<Vec<_>>(), ["task", "snapshot", "record"]);
+        assert!(undo.run(&Context::new()).await.is_empty());
+        assert_eq!(*seen.lock().unwrap(), ["task", "snapshot", "record"]);
+        assert_eq!(undo.steps().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_busy_for_a_moment_is_tried_again() {
+        let (mut undo, seen) = list("snapshot", 3);
+        assert!(undo.run(&Context::new()).await.is_empty());
+        assert_eq!(seen.lock().unwrap().len(), 3 + 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_run_past_and_keeps_the_claim_until_a_later_run_succeeds() {
+        let (mut undo, seen) = list("task", 4);
+        let failed = undo.run(&Context::new()).await;
+        let failed: Vec<_> = failed.iter().map(ToString::to_string).collect();
+        assert_eq!(failed, ["its task is left behind"]);
+        assert_eq!(undo.steps().collect::<Vec<_>>(), ["task", "record"]);
+        assert_eq!(seen.lock().unwrap().last(), Some(&"snapshot"));
+        assert!(undo.run(&Context::new()).await.is_empty());
+        assert_eq!(seen.lock().unwrap().last(), Some(&"record"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_never_ends_leaves_time_to_the_others() {
+        let mut undo = Teardown::new("c1");
+        let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
+        undo.defer("first", move |ctx| {
+            let sent = tx.send(ctx.remaining());
+            async move { sent }
+        });
+        undo.defer("second", |ctx| async move { Err::<(), _>(ctx.done().await) });
+        let failed = undo.run(&Context::timeout(Duration::from_secs(16))).await;
+        assert_eq!(failed.len(), 1);
+        let left = rx.recv().await.unwrap().unwrap();
+        assert!(left > Duration::ZERO, "{left:?}");
+        undo.forget();
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_list_runs_nothing() {
+        let mut undo = Teardown::new("c1");
+        undo.defer("task", |_| async { Err::<(), _>("must not run") });
+        undo.forget();
+    }
+}
