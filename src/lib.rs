@@ -88,6 +88,7 @@
 //!   waits for; "namespace" always says which kind.
 
 mod context;
+pub mod driver;
 mod ids;
 mod teardown;
 mod units;
@@ -97,3 +98,4 @@ pub use fnctr_oci as oci;
 pub use ids::{ContainerId, Digest, InvalidName, LeaseId, Namespace};
 pub use units::{ByteSize, InvalidQuantity, MilliCpus};
 
+pub(crate) use driver::report as chain;

@@ -1,0 +1,198 @@
+//! What a host does around each call of a function and at the end of its task, and how others add to it.
+//!
+//! A wrapper receives what was there before and returns what takes its place; so the last one added runs first, and
+//! decides whether the earlier ones run at all.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use super::{BoxFuture, Error, lock};
+use crate::Context;
+
+/// Options of one call, by name.
+pub type CallExtensions = BTreeMap<String, String>;
+/// What runs just before a call.
+pub type BeforeCall =
+    Arc<dyn Fn(Context, Call, CallExtensions) -> BoxFuture<Result<(), Error>> + Send + Sync>;
+/// What runs just after a call whose [`BeforeCall`] succeeded.
+pub type AfterCall = BeforeCall;
+/// What cleans up after a task, once.
+pub type Closer = Box<dyn FnOnce() + Send>;
+
+/// One invocation of a function. The driver only carries it: `payload` is whatever the host keeps about a call.
+#[derive(Clone, Default)]
+pub struct Call {
+    /// The host's name for the call.
+    pub id: String,
+    /// The host's own record of it.
+    pub payload: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The three hooks of a task, each a chain that can be wrapped. The default does nothing.
+pub struct Hooks {
+    before: Mutex<BeforeCall>,
+    after: Mutex<AfterCall>,
+    close: Mutex<Closer>,
+}
+
+impl Hooks {
+    /// Runs what is to run just before a call.
+    ///
+    /// # Errors
+    /// That of the hook; the call must not happen then.
+    pub async fn before_call(
+        &self,
+        ctx: &Context,
+        call: &Call,
+        extensions: &CallExtensions,
+    ) -> Result<(), Error> {
+        let hook = Arc::clone(&lock(&self.before));
+        hook(ctx.clone(), call.clone(), extensions.clone()).await
+    }
+
+    /// Adds to what runs before each later call.
+    pub fn wrap_before_call(&self, wrap: impl FnOnce(BeforeCall) -> BeforeCall) {
+        let before = Arc::clone(&lock(&self.before));
+        let wrapped = wrap(before);
+        *lock(&self.before) = wrapped;
+    }
+
+    /// Runs what is to run just after a call.
+    ///
+    /// # Errors
+    /// That of the hook.
+    pub async fn after_call(
+        &self,
+        ctx: &Context,
+        call: &Call,
+        extensions: &CallExtensions,
+    ) -> Result<(), Error> {
+        let hook = Arc::clone(&lock(&self.after));
+        hook(ctx.clone(), call.clone(), extensions.clone()).await
+    }
+
+    /// Adds to what runs after each later call.
+    pub fn wrap_after_call(&self, wrap: impl FnOnce(AfterCall) -> AfterCall) {
+        let after = Arc::clone(&lock(&self.after));
+        let wrapped = wrap(after);
+        *lock(&self.after) = wrapped;
+    }
+
+    /// Cleans up. Each hook runs at most once, however often this is called.
+    pub fn close(&self) {
+        let close = self.take_close();
+        close();
+    }
+
+    /// Adds to the cleaning up.
+    pub fn wrap_close(&self, wrap: impl FnOnce(Closer) -> Closer) {
+        let wrapped = wrap(self.take_close());
+        *lock(&self.close) = wrapped;
+    }
+
+    fn take_close(&self) -> Closer {
+        std::mem::replace(&mut lock(&self.close), Box::new(|| {}))
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        let nothing: BeforeCall = Arc::new(|_, _, _| Box::pin(std::future::ready(Ok(()))));
+        Self {
+            before: Mutex::new(Arc::clone(&nothing)),
+            after: Mutex::new(nothing),
+            close: Mutex::new(Box::new(|| {})),
+        }
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::ErrorKind;
+
+    type Seen = Arc<Mutex<Vec<&'static str>>>;
+
+    fn noting(seen: &Seen, what: &'static str, inner: BeforeCall) -> BeforeCall {
+        let seen = Arc::clone(seen);
+        Arc::new(move |ctx, call, extensions| {
+            lock(&seen).push(what);
+            inner(ctx, call, extensions)
+        })
+    }
+
+    #[tokio::test]
+    async fn the_last_wrapper_runs_first_and_reaches_every_later_call() {
+        let (hooks, seen) = (Hooks::default(), Seen::default());
+        hooks.wrap_before_call(|inner| noting(&seen, "first added", inner));
+        hooks.wrap_before_call(|inner| noting(&seen, "last added", inner));
+        for _ in 0..2 {
+            hooks
+                .before_call(&Context::new(), &Call::default(), &CallExtensions::new())
+                .await
+                .unwrap();
+        }
+        hooks
+            .after_call(&Context::new(), &Call::default(), &CallExtensions::new())
+            .await
+            .unwrap();
+        assert_eq!(
+            *lock(&seen),
+            ["last added", "first added", "last added", "first added"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_wrapper_can_refuse_a_call() {
+        let (hooks, seen) = (Hooks::default(), Seen::default());
+        hooks.wrap_before_call(|inner| noting(&seen, "inner", inner));
+        hooks.wrap_before_call(|_| {
+            Arc::new(|_, call, _| {
+                let refused = Error::new(ErrorKind::Busy, format!("no room for {}", call.id));
+                Box::pin(std::future::ready(Err(refused)))
+            })
+        });
+        let call = Call {
+            id: "c1".to_owned(),
+            payload: None,
+        };
+        let error = hooks
+            .before_call(&Context::new(), &call, &CallExtensions::new())
+            .await;
+        assert_eq!(error.unwrap_err().to_string(), "no room for c1");
+        assert!(lock(&seen).is_empty());
+    }
+
+    #[test]
+    fn closing_twice_cleans_up_once() {
+        let (hooks, seen) = (Hooks::default(), Seen::default());
+        for what in ["inner", "outer"] {
+            let seen = Arc::clone(&seen);
+            hooks.wrap_close(|inner| {
+                Box::new(move || {
+                    lock(&seen).push(what);
+                    inner();
+                })
+            });
+        }
+        hooks.close();
+        hooks.close();
+        assert_eq!(*lock(&seen), ["outer", "inner"]);
+    }
+}

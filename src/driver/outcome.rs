@@ -1,0 +1,393 @@
+//! How a run ends: one pure function from what is known about the exit to what the host is told.
+//!
+//! The rule is subtle, so it is written once and every driver uses it. It never looks at a clock, a context or a
+//! kernel: those facts are handed in.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::{ByteSize, Interrupted};
+
+/// The exit code that an init reports for a process that died of SIGKILL: 128 + 9.
+const EXIT_SIGKILL: u32 = 137;
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It has not ended yet.
+    Running,
+    /// It ended by itself, with exit code 0.
+    Success,
+    /// It failed.
+    Error,
+    /// Its deadline passed.
+    Timeout,
+    /// The kernel killed it.
+    Killed,
+    /// Its caller gave up.
+    Cancelled,
+}
+
+impl Status {
+    /// The contract's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::Killed => "killed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An OOM kill that the kernel recorded in the container, never one guessed from an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The container's own limit. `None` if it had none and the memory ran out above it.
+    pub limit: Option<ByteSize>,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.limit {
+            Some(limit) => write!(f, "out of memory (limit {limit})"),
+            None => f.write_str("out of memory (no limit of its own)"),
+        }
+    }
+}
+
+/// Why a run did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The kernel killed for memory.
+    #[error("{0}")]
+    OutOfMemory(OutOfMemory),
+    /// The function ended with this exit code, which is not 0.
+    #[error("container exit code {0}")]
+    ExitCode(u32),
+    /// Somebody sent SIGKILL, and it was not the kernel for want of memory.
+    #[error("killed by signal 9, not by memory")]
+    Signalled,
+    /// Somebody sent SIGKILL, and the kernel's count of OOM kills was gone before it could be read.
+    #[error("killed by signal 9; whether memory ran out cannot be told")]
+    Killed,
+    /// It has ended, and whoever knew its exit code is gone: the engine was restarted in that moment, or its helper killed.
+    #[error("the container ended, and its exit code is lost")]
+    Lost,
+    /// The context ended before the function did, or before its success could count.
+    #[error(transparent)]
+    Interrupted(Interrupted),
+    /// What the function read or wrote could not be passed on.
+    #[error("the container's streams failed")]
+    Streams(#[source] Arc<io::Error>),
+}
+
+impl RunError {
+    /// The HTTP-like code of the failure.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::OutOfMemory(_)
+            | Self::ExitCode(_)
+            | Self::Signalled
+            | Self::Killed
+            | Self::Lost
+            | Self::Streams(_) => 502,
+            Self::Interrupted(Interrupted::DeadlineExceeded) => 504,
+            Self::Interrupted(Interrupted::Cancelled) => 499,
+        }
+    }
+}
+
+/// What is known about a container when its result is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ExitFacts {
+    /// The exit code, 128 + n for a death by signal n. `None` while it runs, or if it is lost.
+    pub exit_code: Option<u32>,
+    /// It has ended, but nobody can tell the exit code.
+    pub lost: bool,
+    /// An OOM kill, if the kernel recorded one.
+    pub oom: Option<OutOfMemory>,
+    /// Whether the kernel's record of OOM kills could not be read.
+    pub oom_unknown: bool,
+    /// What stopped the streams, if anything did.
+    pub stream_error: Option<Arc<io::Error>>,
+}
+
+impl ExitFacts {
+    /// An exit with this code, and nothing else to tell.
+    #[must_use]
+    pub fn exited(code: u32) -> Self {
+        Self {
+            exit_code: Some(code),
+            ..Self::default()
+        }
+    }
+}
+
+/// The final state of a task.
+///
+/// The contract's original is an interface because every Go driver brings its own. Here it is plain data: there is
+/// one rule for it ([`outcome`]), so a second implementation could only be wrong.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct RunResult {
+    status: Status,
+    error: Option<RunError>,
+    exit_code: Option<u32>,
+    oom: Option<OutOfMemory>,
+}
+
+impl RunResult {
+    /// Where the task stands; never [`Status::Running`] in what a wait returns.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Why it did not succeed; `None` on success.
+    #[must_use]
+    pub fn error(&self) -> Option<&RunError> {
+        self.error.as_ref()
+    }
+
+    /// The exit code, if the process has ended.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<u32> {
+        self.exit_code
+    }
+
+    /// The OOM kill that the kernel recorded, if it did.
+    #[must_use]
+    pub fn oom(&self) -> Option<OutOfMemory> {
+        self.oom
+    }
+}
+
+/// The table "how a run ends", first match wins:
+///
+/// | What happened | Status |
+/// |---|---|
+/// | the kernel recorded an OOM kill | killed |
+/// | exit code 137 without one | killed, and not by memory |
+/// | any other exit code but 0: it proves that the function ended, and wins over an interruption | error |
+/// | exit code 0, or none yet, and the context is interrupted | timeout or cancelled, by reason |
+/// | it ended and its exit code is lost | error |
+/// | the streams failed | error |
+/// | exit code 0 | success |
+/// | no exit code | running |
+pub fn outcome(exit: &ExitFacts, interrupted: Option<Interrupted>) -> RunResult {
+    let (status, error) = decide(exit, interrupted);
+    RunResult {
+        status,
+        error,
+        exit_code: exit.exit_code,
+        oom: exit.oom,
+    }
+}
+
+fn decide(exit: &ExitFacts, interrupted: Option<Interrupted>) -> (Status, Option<RunError>) {
+    if let Some(oom) = exit.oom {
+        return (Status::Killed, Some(RunError::OutOfMemory(oom)));
+    }
+    match exit.exit_code {
+        Some(EXIT_SIGKILL) if exit.oom_unknown => return (Status::Killed, Some(RunError::Killed)),
+        Some(EXIT_SIGKILL) => return (Status::Killed, Some(RunError::Signalled)),
+        Some(code) if code != 0 => return (Status::Error, Some(RunError::ExitCode(code))),
+        Some(_) | None => {}
+    }
+    if let Some(why) = interrupted {
+        let status = match why {
+            Interrupted::DeadlineExceeded => Status::Timeout,
+            Interrupted::Cancelled => Status::Cancelled,
+        };
+        return (status, Some(RunError::Interrupted(why)));
+    }
+    if exit.lost {
+        return (Status::Error, Some(RunError::Lost));
+    }
+    if let Some(error) = &exit.stream_error {
+        return (Status::Error, Some(RunError::Streams(Arc::clone(error))));
+    }
+    match exit.exit_code {
+        Some(_) => (Status::Success, None),
+        None => (Status::Running, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OOM: Option<OutOfMemory> = Some(OutOfMemory {
+        limit: Some(ByteSize(64 << 20)),
+    });
+    const LATE: Option<Interrupted> = Some(Interrupted::DeadlineExceeded);
+    const CANCELLED: Option<Interrupted> = Some(Interrupted::Cancelled);
+
+    #[track_caller]
+    fn assert_ends(exit: ExitFacts, why: Option<Interrupted>, status: Status, error: &str) {
+        let result = outcome(&exit, why);
+        assert_eq!(result.status(), status, "{exit:?} {why:?}");
+        let said = result.error().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(said, error, "{exit:?} {why:?}");
+    }
+
+    #[test]
+    fn an_oom_kill_is_killed_whatever_the_code_and_the_context() {
+        for code in [None, Some(0), Some(1), Some(137)] {
+            for why in [None, LATE, CANCELLED] {
+                let facts = ExitFacts {
+                    exit_code: code,
+                    oom: OOM,
+                    ..ExitFacts::default()
+                };
+                assert_ends(facts, why, Status::Killed, "out of memory (limit 64m)");
+            }
+        }
+    }
+
+    #[test]
+    fn an_oom_kill_without_a_limit_does_not_invent_one() {
+        let facts = ExitFacts {
+            exit_code: Some(137),
+            oom: Some(OutOfMemory { limit: None }),
+            ..ExitFacts::default()
+        };
+        assert_ends(facts, None, Status::Killed, "out of memory (no limit of its own)");
+    }
+
+    #[test]
+    fn exit_code_0_is_success_when_nothing_interrupts() {
+        assert_ends(ExitFacts::exited(0), None, Status::Success, "");
+    }
+
+    #[test]
+    fn exit_code_0_does_not_undo_an_interruption() {
+        assert_ends(ExitFacts::exited(0), LATE, Status::Timeout, "deadline exceeded");
+        assert_ends(ExitFacts::exited(0), CANCELLED, Status::Cancelled, "cancelled");
+    }
+
+    #[test]
+    fn a_failed_exit_wins_over_an_interruption() {
+        for why in [None, LATE, CANCELLED] {
+            assert_ends(ExitFacts::exited(7), why, Status::Error, "container exit code 7");
+        }
+    }
+
+    #[test]
+    fn a_sigkill_without_an_oom_is_not_blamed_on_memory() {
+        assert_ends(
+            ExitFacts::exited(137),
+            None,
+            Status::Killed,
+            "killed by signal 9, not by memory",
+        );
+    }
+
+    #[test]
+    fn a_sigkill_is_not_cleared_of_memory_without_the_kernels_record() {
+        let facts = ExitFacts {
+            oom_unknown: true,
+            ..ExitFacts::exited(137)
+        };
+        let said = "killed by signal 9; whether memory ran out cannot be told";
+        assert_ends(facts, None, Status::Killed, said);
+        let facts = ExitFacts {
+            oom_unknown: true,
+            ..ExitFacts::exited(0)
+        };
+        assert_ends(facts, None, Status::Success, "");
+    }
+
+    #[test]
+    fn what_still_runs_ends_by_the_reason_of_the_interruption() {
+        assert_ends(ExitFacts::default(), LATE, Status::Timeout, "deadline exceeded");
+        assert_ends(ExitFacts::default(), CANCELLED, Status::Cancelled, "cancelled");
+        assert_ends(ExitFacts::default(), None, Status::Running, "");
+    }
+
+    #[test]
+    fn an_end_without_an_exit_code_is_neither_success_nor_a_made_up_code() {
+        let lost = || ExitFacts {
+            lost: true,
+            ..ExitFacts::default()
+        };
+        assert_ends(
+            lost(),
+            None,
+            Status::Error,
+            "the container ended, and its exit code is lost",
+        );
+        assert_ends(lost(), LATE, Status::Timeout, "deadline exceeded");
+    }
+
+    #[test]
+    fn failed_streams_turn_success_into_an_error() {
+        let facts = ExitFacts {
+            stream_error: Some(Arc::new(io::Error::other("broken pipe"))),
+            ..ExitFacts::exited(0)
+        };
+        assert_ends(
+            facts.clone(),
+            None,
+            Status::Error,
+            "the container's streams failed",
+        );
+        let result = outcome(&facts, None);
+        let sentence = result.error().map(|error| crate::driver::report(error));
+        assert_eq!(sentence.unwrap(), "the container's streams failed: broken pipe");
+        assert_ends(facts, CANCELLED, Status::Cancelled, "cancelled");
+    }
+
+    #[test]
+    fn failures_of_the_function_are_a_bad_gateway() {
+        let code = |facts| outcome(&facts, None).error().map(RunError::code);
+        assert_eq!(code(ExitFacts::exited(1)), Some(502));
+        assert_eq!(code(ExitFacts::exited(137)), Some(502));
+        assert_eq!(code(ExitFacts::exited(0)), None);
+        assert_eq!(RunError::Interrupted(Interrupted::DeadlineExceeded).code(), 504);
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_an_error_exactly_when_it_did_not_succeed(
+            code in option::of(prop_oneof![Just(0u32), Just(137), 0u32..256]),
+            oom: bool,
+            streams: bool,
+            why in option::of(prop_oneof![Just(Interrupted::Cancelled), Just(Interrupted::DeadlineExceeded)]),
+        ) {
+            let facts = ExitFacts {
+                exit_code: code,
+                oom: OOM.filter(|_| oom),
+                stream_error: streams.then(|| Arc::new(io::Error::other("broken pipe"))),
+                ..ExitFacts::default()
+            };
+            let result = outcome(&facts, why);
+            let fine = matches!(result.status(), Status::Success | Status::Running);
+            prop_assert_eq!(result.error().is_none(), fine);
+            prop_assert_eq!(result.exit_code(), code);
+            prop_assert_eq!(result.oom().is_some(), oom);
+            if result.status() == Status::Success {
+                prop_assert!(code == Some(0) && !oom && !streams && why.is_none());
+            }
+            if result.status() == Status::Running {
+                prop_assert!(code.is_none() && why.is_none());
+            }
+        }
+    }
+}

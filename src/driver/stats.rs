@@ -1,0 +1,194 @@
+//! What a container used, measured once a second, and how a long series becomes a short one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// The names of the metrics of a [`Stat`].
+pub mod metric {
+    /// Bytes of memory that the container may use.
+    pub const MEM_LIMIT: &str = "mem_limit";
+    /// Bytes of memory in use.
+    pub const MEM_USAGE: &str = "mem_usage";
+    /// CPU time in user mode, in percent of one core: 100 is one core busy.
+    pub const CPU_USER: &str = "cpu_user";
+    /// CPU time in the kernel, in percent of one core.
+    pub const CPU_KERNEL: &str = "cpu_kernel";
+    /// All CPU time, in percent of one core.
+    pub const CPU_TOTAL: &str = "cpu_total";
+    /// Bytes received.
+    pub const NET_RX: &str = "net_rx";
+    /// Bytes sent.
+    pub const NET_TX: &str = "net_tx";
+    /// Bytes read from disks.
+    pub const DISK_READ: &str = "disk_read";
+    /// Bytes written to disks.
+    pub const DISK_WRITE: &str = "disk_write";
+    /// All of them.
+    pub const ALL: [&str; 9] = [
+        MEM_LIMIT, MEM_USAGE, CPU_USER, CPU_KERNEL, CPU_TOTAL, NET_RX, NET_TX, DISK_READ, DISK_WRITE,
+    ];
+}
+
+/// What one container used at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stat {
+    /// When it was measured.
+    pub timestamp: Timestamp,
+    /// By name (see [`metric`]); what could not be measured is absent.
+    pub metrics: BTreeMap<String, u64>,
+}
+
+/// A series of measurements, oldest first.
+pub type Stats = Vec<Stat>;
+
+/// Makes a series no longer than `max` points: the time from its first to its last point is cut into `max` equal
+/// windows, and each window that holds measurements becomes their average. A shorter series is returned as it is.
+///
+/// Windows without measurements leave no point, so gaps in time make the result shorter than `max`. A metric is
+/// averaged over the points that have it. The series must be sorted by time.
+#[must_use]
+pub fn decimate(max: usize, stats: Stats) -> Stats {
+    if stats.len() <= max {
+        return stats;
+    }
+    let (Some(first), Some(last)) = (stats.first(), stats.last()) else {
+        return stats;
+    };
+    let start = i128::from(first.timestamp.unix_ms());
+    let span = i128::from(last.timestamp.unix_ms()) - start;
+    let Some(last_window) = max.checked_sub(1) else {
+        return Stats::new();
+    };
+    let window_of = |stat: &Stat| {
+        let offset = i128::from(stat.timestamp.unix_ms()) - start;
+        // A point on the border belongs to the earlier window.
+        let scaled = offset.saturating_mul(i128::try_from(max).unwrap_or(i128::MAX));
+        let window = if span <= 0 || scaled <= 0 {
+            0
+        } else {
+            (scaled - 1) / span
+        };
+        usize::try_from(window).unwrap_or(last_window).min(last_window)
+    };
+    stats
+        .chunk_by(|a, b| window_of(a) == window_of(b))
+        .filter_map(average)
+        .take(max)
+        .collect()
+}
+
+fn average(points: &[Stat]) -> Option<Stat> {
+    let count = i128::try_from(points.len()).ok().filter(|n| *n > 0)?;
+    let moments: i128 = points.iter().map(|p| i128::from(p.timestamp.unix_ms())).sum();
+    let mut sums: BTreeMap<&str, (u128, u128)> = BTreeMap::new();
+    for (name, value) in points.iter().flat_map(|p| &p.metrics) {
+        let (sum, n) = sums.entry(name).or_default();
+        *sum += u128::from(*value);
+        *n += 1;
+    }
+    let metrics = sums
+        .into_iter()
+        .filter_map(|(name, (sum, n))| Some((name.to_owned(), u64::try_from(sum / n).ok()?)));
+    Some(Stat {
+        timestamp: Timestamp::from_unix_ms(i64::try_from(moments.div_euclid(count)).ok()?),
+        metrics: metrics.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stat(ms: i64, x: u64) -> Stat {
+        Stat {
+            timestamp: Timestamp::from_unix_ms(ms),
+            metrics: BTreeMap::from([("x".to_owned(), x)]),
+        }
+    }
+
+    fn each_second(n: i64) -> Stats {
+        (0..n).map(|i| stat(i * 1000, i.unsigned_abs())).collect()
+    }
+
+    #[test]
+    fn a_window_becomes_its_average() {
+        assert_eq!(
+            decimate(2, vec![stat(0, 2), stat(10, 4), stat(90, 10), stat(100, 20)]),
+            [stat(5, 3), stat(95, 15)]
+        );
+    }
+
+    #[test]
+    fn a_series_without_gaps_fills_every_window() {
+        for n in [240, 300, 480, 700] {
+            assert_eq!(decimate(240, each_second(n)).len(), 240, "{n}");
+        }
+    }
+
+    #[test]
+    fn a_large_gap_makes_the_result_shorter() {
+        let mut series = each_second(300);
+        for late in series.iter_mut().skip(150) {
+            late.timestamp = Timestamp::from_unix_ms(late.timestamp.unix_ms() + 1_200_000);
+        }
+        // 24 windows before the gap and 24 after it. The original finds 49, because its windows are cut to whole
+        // nanoseconds and the last point falls out of the last one.
+        assert_eq!(decimate(240, series).len(), 48);
+    }
+
+    #[test]
+    fn a_metric_is_averaged_over_the_points_that_have_it() {
+        let mut series = vec![stat(0, 10), stat(1, 30)];
+        series.push(Stat {
+            timestamp: Timestamp::from_unix_ms(2),
+            metrics: BTreeMap::new(),
+        });
+        assert_eq!(decimate(1, series), [stat(1, 20)]);
+    }
+
+    #[test]
+    fn no_points_are_left_of_none_wanted_or_none_given() {
+        assert!(decimate(0, each_second(3)).is_empty());
+        assert!(decimate(5, Stats::new()).is_empty());
+        assert_eq!(decimate(1, vec![stat(7, 1), stat(7, 3)]), [stat(7, 2)]);
+    }
+
+    #[test]
+    fn a_stat_is_written_with_the_names_of_the_original() {
+        assert_eq!(
+            serde_json::to_string(&stat(0, 4)).unwrap(),
+            r#"{"timestamp":"1970-01-01T00:00:00.000Z","metrics":{"x":4}}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_decimated_series_is_short_sorted_and_within_its_values(
+            max in 0usize..50,
+            mut points in prop::collection::vec((0i64..1_000_000, any::<u64>()), 0..200),
+        ) {
+            points.sort_unstable();
+            let series: Stats = points.iter().map(|(ms, x)| stat(*ms, *x)).collect();
+            let out = decimate(max, series.clone());
+            prop_assert!(out.len() <= max);
+            prop_assert!(max == 0 || series.is_empty() || !out.is_empty());
+            prop_assert!(out.is_sorted_by_key(|p| p.timestamp));
+            let bounds = |s: &Stats| {
+                let all: Vec<u64> = s.iter().flat_map(|p| p.metrics.values().copied()).collect();
+                (all.iter().min().copied(), all.iter().max().copied())
+            };
+            if !out.is_empty() {
+                prop_assert!(bounds(&out).0 >= bounds(&series).0);
+                prop_assert!(bounds(&out).1 <= bounds(&series).1);
+            }
+            if series.len() <= max {
+                prop_assert_eq!(out, series);
+            }
+        }
+    }
+}
