@@ -87,6 +87,7 @@
 //!   `main.rs` installs a subscriber or exits; every task that can change the world belongs to a tracker that a close
 //!   waits for; "namespace" always says which kind.
 
+mod cgroup;
 mod context;
 pub mod driver;
 mod ids;

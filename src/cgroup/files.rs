@@ -1,0 +1,98 @@
+//! Reads of small kernel files: whole ones with absence as a value, and open ones again and again without allocation.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::error::{Error, is_gone};
+
+/// The text of `file` in the cgroup `dir`; `None` if the file or the cgroup does not exist.
+pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>, Error> {
+    match fs::read_to_string(dir.join(file)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(source) => Err(Error::io("read", dir, file, source)),
+    }
+}
+
+/// The same for a file that holds one number.
+pub(super) fn read_number(dir: &Path, file: &'static str) -> Result<Option<u64>, Error> {
+    let Some(text) = read(dir, file)? else {
+        return Ok(None);
+    };
+    match text.trim().parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(Error::Unreadable {
+            path: dir.join(file),
+            what: "number",
+        }),
+    }
+}
+
+/// Opens `file` of the cgroup `dir`, or says apart whether the file or the whole cgroup is missing.
+pub(super) fn open(dir: &Path, file: &'static str, write: bool, what: &'static str) -> Result<File, Error> {
+    match File::options().read(true).write(write).open(dir.join(file)) {
+        Ok(opened) => Ok(opened),
+        Err(error) if is_gone(&error) && dir.is_dir() => Err(Error::Unsupported {
+            path: dir.to_owned(),
+            what,
+            file,
+        }),
+        Err(source) => Err(Error::io("open", dir, file, source)),
+    }
+}
+
+/// Reads an open file from its beginning into `buffer`. The kernel composes the text anew at offset 0, so the same
+/// descriptor serves for ever.
+pub(super) fn reread<'b>(
+    from: &File,
+    dir: &Path,
+    file: &'static str,
+    buffer: &'b mut [u8],
+) -> Result<&'b str, Error> {
+    let length = from
+        .read_at(buffer, 0)
+        .map_err(|source| Error::io("read", dir, file, source))?;
+    let bytes = buffer.get(..length).unwrap_or_default();
+    std::str::from_utf8(bytes).map_err(|_| Error::Unreadable {
+        path: dir.join(file),
+        what: "text",
+    })
+}
+
+/// Writes a request to an open file.
+pub(super) fn rewrite(to: &File, dir: &Path, file: &'static str, text: &str) -> Result<(), Error> {
+    to.write_all_at(text.as_bytes(), 0)
+        .map_err(|source| Error::io("write", dir, file, source))
+}
+
+/// The number after `key` in a text of `key number` lines.
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == key).then(|| value.trim().parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_matched_whole() {
+        let events = "oom 3\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!(keyed(events, "oom"), Some(3));
+        assert_eq!(keyed(events, "oom_kill"), Some(2));
+        assert_eq!(keyed(events, "kill"), None);
+        assert_eq!(keyed("oom_kill x\n", "oom_kill"), None);
+    }
+
+    #[test]
+    fn a_missing_file_and_a_missing_cgroup_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = open(dir.path(), "cgroup.freeze", true, "freeze").unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        let error = open(&dir.path().join("x"), "cgroup.freeze", true, "freeze").unwrap_err();
+        assert!(error.is_gone(), "{error}");
+    }
+}

@@ -1,0 +1,56 @@
+//! cgroups as the kernel has them: layout, freezer, kill, out-of-memory kills, statistics.
+//!
+//! Three layouts are real, and [`Root::probe`] tells them apart once, from the mount table:
+//!
+//! ```text
+//!            limits and statistics           freeze, kill, events
+//! unified    /sys/fs/cgroup/PATH (v2)        the same directory
+//! hybrid     /sys/fs/cgroup/memory/PATH …    /sys/fs/cgroup/unified/PATH (v2, no controllers needed)
+//! v1         /sys/fs/cgroup/memory/PATH …    /sys/fs/cgroup/freezer/PATH (freezer.state), kill by signals alone
+//! ```
+//!
+//! A container is a set of directories, [`Paths`], one per hierarchy. [`Root::of_pid`] never returns a directory that
+//! this process or the whole machine lives in, so nothing here can freeze or kill its caller. State is read from the
+//! kernel each time; nothing here remembers whether a container is frozen.
+//!
+//! The freezer is our own code, because a request (`cgroup.freeze`) is not a fact (`cgroup.events`) and waiting for a
+//! notification is a trap: the kernel sends at most 100 a second per file. See [`Freezer`].
+//!
+//! Detection and statistics are read here too and not through `cgroups-rs`: that crate lists no cgroup2 mounts, looks
+//! for the unified tree at one fixed path, and turns a file that vanished into the number 0, where this module owes its
+//! callers `None` or [`Error::Gone`]. On v1 controllers, where it is right, the tests hold these readers against it.
+//!
+//! Knows directories and files, never containerd, a plan or a container's phase.
+
+mod ceilings;
+mod error;
+mod files;
+mod freezer;
+mod freezer_v1;
+mod freezer_v2;
+mod kill;
+mod mounts;
+mod oom;
+mod paths;
+mod raw;
+mod root;
+mod stats;
+mod stats_parse;
+
+#[cfg(test)]
+mod freezer_tests;
+#[cfg(test)]
+mod testing;
+
+pub(crate) use ceilings::{Ceilings, Rlimit};
+pub(crate) use error::Error;
+#[cfg(test)]
+use freezer::By;
+pub(crate) use freezer::{Attempt, Freezer, Pending, State};
+pub(crate) use kill::kill_all;
+pub(crate) use oom::{OomCount, oom_kills};
+pub(crate) use paths::Paths;
+pub(crate) use raw::Raw;
+pub(crate) use root::{Root, Version};
+pub(crate) use stats::sample;
+pub(crate) use stats_parse::Sample;

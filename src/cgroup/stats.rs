@@ -1,0 +1,215 @@
+//! One sample of what a container uses, read from whichever hierarchy holds each controller.
+
+use std::path::Path;
+
+use tokio::time::Instant;
+
+use super::error::Error;
+use super::files::{read, read_number};
+use super::oom::{limit_v1, limit_v2};
+use super::paths::Paths;
+use super::root::Version;
+use super::stats_parse::{self as parse, Cpu, Disk, Memory, Sample};
+
+/// Reads all controllers once. A controller that the host lacks is `None` in the sample.
+///
+/// # Errors
+/// [`Error::Gone`] if the container ended before or while it was read.
+pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
+    let at = Instant::now();
+    let sample = Sample {
+        at,
+        memory: memory(paths)?,
+        cpu: cpu(paths)?,
+        pids: pids(paths)?,
+        disk: disk(paths)?,
+    };
+    let partial = [
+        sample.memory.is_none(),
+        sample.cpu.is_none(),
+        sample.pids.is_none(),
+        sample.disk.is_none(),
+    ];
+    if partial.contains(&true) && !paths.exist() {
+        return Err(Error::Gone { path: paths.name() });
+    }
+    Ok(sample)
+}
+
+fn memory(paths: &Paths) -> Result<Option<Memory>, Error> {
+    let Some((version, dir)) = paths.controller(&paths.memory) else {
+        return Ok(None);
+    };
+    let (usage, inactive, limit, peak) = match version {
+        Version::V1 => (
+            read_number(dir, "memory.usage_in_bytes")?,
+            "total_inactive_file",
+            read_number(dir, "memory.limit_in_bytes")?.and_then(limit_v1),
+            read_number(dir, "memory.max_usage_in_bytes")?,
+        ),
+        Version::V2 => (
+            read_number(dir, "memory.current")?,
+            "inactive_file",
+            read(dir, "memory.max")?.as_deref().and_then(limit_v2),
+            // Since kernel 5.19.
+            read_number(dir, "memory.peak")?,
+        ),
+    };
+    let (Some(charged), Some(stat)) = (usage, read(dir, "memory.stat")?) else {
+        return Ok(None);
+    };
+    let usage = parse::in_use(charged, &stat, inactive);
+    Ok(Some(Memory { usage, limit, peak }))
+}
+
+fn cpu(paths: &Paths) -> Result<Option<Cpu>, Error> {
+    match paths.controller(&paths.cpuacct) {
+        None => Ok(None),
+        Some((Version::V2, dir)) => Ok(read(dir, "cpu.stat")?.as_deref().and_then(parse::cpu_v2)),
+        Some((Version::V1, dir)) => {
+            let total = read_number(dir, "cpuacct.usage")?;
+            let user = read_number(dir, "cpuacct.usage_user")?;
+            let kernel = read_number(dir, "cpuacct.usage_sys")?;
+            match (total, user, kernel) {
+                (Some(total), Some(user), Some(kernel)) => Ok(Some(Cpu { total, user, kernel })),
+                // Kernels before 4.7 split the time in clock ticks alone.
+                (Some(total), ..) => {
+                    Ok(read(dir, "cpuacct.stat")?.and_then(|stat| parse::cpu_v1(total, &stat)))
+                }
+                (None, ..) => Ok(None),
+            }
+        }
+    }
+}
+
+fn pids(paths: &Paths) -> Result<Option<u64>, Error> {
+    // The file has one name and one form in both versions.
+    let Some((_, dir)) = paths.controller(&paths.pids) else {
+        return Ok(None);
+    };
+    read_number(dir, "pids.current")
+}
+
+fn disk(paths: &Paths) -> Result<Option<Disk>, Error> {
+    match paths.controller(&paths.blkio) {
+        None => Ok(None),
+        Some((Version::V2, dir)) => Ok(read(dir, "io.stat")?.as_deref().map(parse::disk_v2)),
+        Some((Version::V1, dir)) => Ok(blkio(dir)?.as_deref().map(parse::disk_v1)),
+    }
+}
+
+/// The recursive file also counts cgroups that the container made; it exists since kernel 3.17 or so.
+fn blkio(dir: &Path) -> Result<Option<String>, Error> {
+    match read(dir, "blkio.throttle.io_service_bytes_recursive")? {
+        Some(text) => Ok(Some(text)),
+        None => read(dir, "blkio.throttle.io_service_bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::Root;
+    use super::super::testing::Limited;
+    use super::*;
+
+    #[test]
+    fn a_v2_container_is_sampled_from_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.controllers"), "cpu io memory pids").unwrap();
+        let paths = Root::at(dir.path()).unwrap().of_path("/fnctr/a").unwrap();
+        assert!(sample(&paths).unwrap_err().is_gone());
+        let cgroup = dir.path().join("fnctr/a");
+        fs::create_dir_all(&cgroup).unwrap();
+        for (file, text) in [
+            ("memory.current", "1000\n"),
+            ("memory.max", "4096\n"),
+            ("memory.stat", "anon 100\ninactive_file 300\nactive_file 5\n"),
+            (
+                "cpu.stat",
+                "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 0\n",
+            ),
+            ("pids.current", "3\n"),
+            (
+                "io.stat",
+                "254:0 rbytes=10 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n",
+            ),
+        ] {
+            fs::write(cgroup.join(file), text).unwrap();
+        }
+        let seen = sample(&paths).unwrap();
+        let memory = Memory {
+            usage: 700,
+            limit: Some(4096),
+            peak: None,
+        };
+        assert_eq!(seen.memory, Some(memory));
+        let cpu = Cpu {
+            total: 30_000,
+            user: 10_000,
+            kernel: 20_000,
+        };
+        assert_eq!(seen.cpu, Some(cpu));
+        assert_eq!(seen.pids, Some(3));
+        assert_eq!(
+            seen.disk,
+            Some(Disk {
+                read: 10,
+                written: 20
+            })
+        );
+    }
+
+    #[test]
+    fn a_controller_that_is_missing_is_none_and_not_zero() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("unified/fnctr/a")).unwrap();
+        fs::create_dir_all(dir.path().join("pids/fnctr/a")).unwrap();
+        fs::write(dir.path().join("pids/fnctr/a/pids.current"), "7\n").unwrap();
+        let paths = Root::at(dir.path()).unwrap().of_path("/fnctr/a").unwrap();
+        let seen = sample(&paths).unwrap();
+        assert_eq!((seen.memory, seen.cpu, seen.disk), (None, None, None));
+        assert_eq!(seen.pids, Some(7));
+    }
+
+    #[test]
+    fn this_kernels_numbers_agree_with_an_independent_reader() {
+        const TICK: u64 = 10_000_000;
+        use cgroups_rs::fs::{cpuacct::CpuAcctController, memory::MemController};
+        let Some(limited) = Limited::new("stats", 64 << 20) else {
+            return;
+        };
+        let paths = limited.paths();
+        assert!(
+            limited
+                .run("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+                .success()
+        );
+        let seen = sample(paths).unwrap();
+        let (ours, cpu) = (seen.memory.unwrap(), seen.cpu.unwrap());
+        let (version, dir) = paths.controller(&paths.memory).unwrap();
+        let v2 = version == Version::V2;
+        let theirs = MemController::new(dir.to_owned(), "/".into(), v2).memory_stat();
+        assert_eq!(ours.limit, u64::try_from(theirs.limit_in_bytes).ok());
+        assert_eq!(ours.peak, Some(theirs.max_usage_in_bytes));
+        let stat = theirs.stat;
+        let inactive = if v2 {
+            stat.inactive_file
+        } else {
+            stat.total_inactive_file
+        };
+        // The kernel may give cached pages and unused charges back between the two reads.
+        let usage = theirs.usage_in_bytes.saturating_sub(inactive);
+        assert!(ours.usage.abs_diff(usage) < 1 << 20, "{} and {usage}", ours.usage);
+        assert!(cpu.total > 1_000_000, "{cpu:?}");
+        let split = cpu.user + cpu.kernel;
+        // The two parts are scaled from clock ticks, some of which are always in doubt.
+        assert!(split.abs_diff(cpu.total) <= cpu.total / 4 + 2 * TICK, "{cpu:?}");
+        if let Some(dir) = paths.cpuacct.clone() {
+            let theirs = CpuAcctController::new(dir, "/".into()).cpuacct();
+            let theirs = (theirs.usage, theirs.usage_user, theirs.usage_sys);
+            assert_eq!((cpu.total, cpu.user, cpu.kernel), theirs);
+        }
+    }
+}
