@@ -91,6 +91,7 @@ mod cgroup;
 mod context;
 pub mod driver;
 mod ids;
+mod stdio;
 mod teardown;
 mod units;
 

@@ -1,0 +1,173 @@
+//! The directory of fifos that a container's runtime writes to and reads from.
+//!
+//! Never waits: every end opened here is non-blocking. The read ends of stdout and stderr are open before anybody
+//! learns the paths, so the runtime's write ends open at once, and no output can be lost before a pump runs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tokio::net::unix::pipe;
+use tokio_util::task::TaskTracker;
+
+use super::{FifoError, Pumps, Reader, Sink, Source, Stream, Streams, Writer};
+use crate::Context;
+
+/// What a fifo can hold while its reader is busy: enough for a burst of output, below the kernel's default ceiling
+/// for unprivileged users (/proc/sys/fs/pipe-max-size).
+const CAPACITY: i32 = 1 << 20;
+
+/// The fifos of one container together with the streams that they will carry. Dropping it closes the open ends;
+/// the files stay until [`Fifos::remove`].
+pub(crate) struct Fifos {
+    pub(super) stdin: Option<Input>,
+    pub(super) stdout: Option<Output>,
+    pub(super) stderr: Option<Output>,
+}
+
+/// The fifo of standard input. Its write end cannot be opened before the runtime reads.
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    pub(super) from: Reader,
+}
+
+/// The fifo of an output stream, with its read end.
+pub(super) struct Output {
+    pub(super) path: PathBuf,
+    pub(super) pipe: pipe::Receiver,
+    pub(super) to: Writer,
+}
+
+/// The paths that the runtime is given. A null stream has none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Paths {
+    /// What the runtime reads.
+    pub(crate) stdin: Option<PathBuf>,
+    /// What the runtime writes.
+    pub(crate) stdout: Option<PathBuf>,
+    /// What the runtime writes, apart from stdout.
+    pub(crate) stderr: Option<PathBuf>,
+}
+
+impl Fifos {
+    /// Makes the directory `dir`, private to this user, and in it a fifo for each stream that is not null. What a
+    /// crashed process left under the same name is replaced. With three null streams nothing is made at all.
+    ///
+    /// On failure parts may exist: put [`Fifos::remove`] on the undo list first. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// [`FifoError`] names the path.
+    pub(crate) fn create(dir: &Path, streams: Streams) -> Result<Self, FifoError> {
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = streams;
+        if !matches!((&stdin, &stdout, &stderr), (Source::Null, Sink::Null, Sink::Null)) {
+            make_empty(dir)?;
+        }
+        Ok(Self {
+            stdin: match stdin {
+                Source::Null => None,
+                Source::Reader(from) => Some(Input {
+                    path: make(dir, Stream::Stdin)?,
+                    from,
+                }),
+            },
+            stdout: output(dir, Stream::Stdout, stdout)?,
+            stderr: output(dir, Stream::Stderr, stderr)?,
+        })
+    }
+
+    /// The paths of the fifos, for the runtime.
+    pub(crate) fn paths(&self) -> Paths {
+        Paths {
+            stdin: self.stdin.as_ref().map(|input| input.path.clone()),
+            stdout: self.stdout.as_ref().map(|output| output.path.clone()),
+            stderr: self.stderr.as_ref().map(|output| output.path.clone()),
+        }
+    }
+
+    /// Starts to carry the streams, until `life` ends. Call it as soon as the task exists: from then on the runtime reads
+    /// and writes.
+    pub(crate) fn start(self, tracker: &TaskTracker, life: &Context) -> Pumps {
+        Pumps::start(self, tracker, life)
+    }
+
+    /// Removes the directory `dir` with all that is in it. A directory that does not exist is a success, so this can
+    /// run twice, and after a [`Fifos::create`] that never came to make it. Ends that are open stay usable.
+    ///
+    /// # Errors
+    /// [`FifoError`] names the path.
+    pub(crate) fn remove(dir: &Path) -> Result<(), FifoError> {
+        let removed = match fs::symlink_metadata(dir) {
+            // remove_dir_all does not follow symbolic links, neither here nor below.
+            Ok(found) if found.is_dir() => fs::remove_dir_all(dir),
+            Ok(_) => fs::remove_file(dir),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", dir)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Fifos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Fifos").field(&self.paths()).finish()
+    }
+}
+
+/// Asks for a large pipe. Best effort: a user over its quota of pipe pages keeps what it has.
+pub(super) fn enlarge(pipe: impl std::os::fd::AsFd) {
+    if let Err(error) = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY)) {
+        tracing::debug!(%error, "a fifo keeps its default capacity");
+    }
+}
+
+fn output(dir: &Path, stream: Stream, sink: Sink) -> Result<Option<Output>, FifoError> {
+    let Sink::Writer(to) = sink else {
+        return Ok(None);
+    };
+    let path = make(dir, stream)?;
+    let pipe = pipe::OpenOptions::new()
+        .open_receiver(&path)
+        .map_err(failed("open", &path))?;
+    enlarge(&pipe);
+    Ok(Some(Output { path, pipe, to }))
+}
+
+fn make_empty(dir: &Path) -> Result<(), FifoError> {
+    Fifos::remove(dir)?;
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700);
+    if let Some(parent) = dir.parent() {
+        private
+            .recursive(true)
+            .create(parent)
+            .map_err(failed("create", parent))?;
+    }
+    // Not recursive: this one must not exist, or somebody else uses the name.
+    private
+        .recursive(false)
+        .create(dir)
+        .map_err(failed("create", dir))
+}
+
+fn make(dir: &Path, stream: Stream) -> Result<PathBuf, FifoError> {
+    let path = dir.join(stream.file_name());
+    match mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(()) => Ok(path),
+        Err(errno) => Err(failed("create", &path)(errno.into())),
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FifoError {
+    let path = path.to_owned();
+    move |source| FifoError { action, path, source }
+}

@@ -1,0 +1,140 @@
+//! Carries messages from the queue to the endpoint for as long as the container's streams live, and a moment longer.
+//!
+//! A message counts as sent when the kernel has taken all of it. One that a broken connection took in part is sent
+//! again as a whole; what the kernel had taken when the connection broke may be lost, as with any syslog over TCP.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io;
+use std::time::Duration;
+
+use super::connection::{Connection, Progress};
+use super::endpoint::Endpoint;
+use super::queue::Queue;
+use super::{CONNECTING, FLUSHING};
+
+/// The pauses between attempts to reconnect double from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// An endpoint that takes nothing for so long is treated as one that went away.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// The background work of one log.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    queue: Queue,
+    endpoint: Endpoint,
+    connection: Option<Connection>,
+    /// Attempts that failed since a message got through.
+    failures: u32,
+    /// At the end an unreachable endpoint gets one attempt more, and the result of the function waits for no other.
+    last_attempt: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(queue: Queue, endpoint: Endpoint, connection: Connection) -> Self {
+        Self {
+            queue,
+            endpoint,
+            connection: Some(connection),
+            failures: 0,
+            last_attempt: false,
+        }
+    }
+
+    /// Works until all streams have ended and their lines are delivered, or time is up.
+    ///
+    /// # Cancellation
+    /// Safe to drop; what waits is lost.
+    pub(super) async fn run(mut self) {
+        let (queue, endpoint) = (self.queue.clone(), self.endpoint.clone());
+        let time_is_up = async {
+            queue.closing().await;
+            tokio::time::sleep(FLUSHING).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.deliver() => {}
+            () = time_is_up => {}
+        }
+        let lost = queue.abandon();
+        if lost > 0 {
+            tracing::warn!(%endpoint, lost, "not all lines of the function's log reached syslog");
+        }
+    }
+
+    async fn deliver(&mut self) {
+        while let Some(mut batch) = self.queue.take().await {
+            while !batch.is_empty() {
+                let Some(connection) = self.connected().await else {
+                    return;
+                };
+                let sent = tokio::time::timeout(STALLED, connection.send(&mut batch)).await;
+                match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                    Ok(Progress { done, lost }) => {
+                        self.failures = 0;
+                        self.queue.settle(done, lost);
+                    }
+                    Err(error) => self.failed(&error),
+                }
+            }
+        }
+    }
+
+    /// The connection, made again as often as it takes; `None` if the log ends before.
+    async fn connected(&mut self) -> Option<&mut Connection> {
+        if self.connection.as_ref().is_some_and(Connection::is_gone) {
+            tracing::debug!(endpoint = %self.endpoint, "syslog hung up");
+            self.connection = None;
+        }
+        while self.connection.is_none() {
+            if self.failures > 0 {
+                let pause = pause(self.failures);
+                // The end wakes it: there is no time to lose then.
+                drop(tokio::time::timeout(pause, self.queue.closing()).await);
+            }
+            if self.queue.is_closing() && std::mem::replace(&mut self.last_attempt, true) {
+                return None;
+            }
+            let opened = tokio::time::timeout(CONNECTING, Connection::open(&self.endpoint)).await;
+            match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(connection) => self.connection = Some(connection),
+                Err(error) => self.failed(&error),
+            }
+        }
+        self.connection.as_mut()
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if self.failures == 0 {
+            tracing::debug!(endpoint = %self.endpoint, %error, "syslog is unreachable; trying again");
+        }
+        self.connection = None;
+        self.failures = self.failures.saturating_add(1);
+        self.queue.fall_behind();
+    }
+}
+
+/// How long to wait after this many failures: between half of the doubled pause and all of it, so that the many
+/// containers of a host do not come back to a restarted server in step.
+fn pause(failures: u32) -> Duration {
+    let longest = PAUSES
+        .0
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(PAUSES.1);
+    // Each state of the standard library's hasher has its own random keys.
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    longest / 2 + (longest / 2).mul_f64(random as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        for (failures, longest) in [(1, 100), (2, 200), (5, 1600), (8, 10_000), (u32::MAX, 10_000)] {
+            let longest = Duration::from_millis(longest);
+            let pause = pause(failures);
+            assert!(pause >= longest / 2 && pause <= longest, "{failures}: {pause:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A function's output as syslog messages, line by line, beside wherever else its streams go.
+//!
+//! ```text
+//! stdout ─► Logged ─┬─► the task's writer              ┌────────────┐
+//!                   └─► lines ─► messages ─► Queue ───►│ delivery   │──► udp, tcp, unix, unixgram
+//! stderr ─► Logged ─┬─► lines ─► messages ─┘ 1 MiB     │ reconnects │
+//!                   └─► the task's writer              └────────────┘
+//! ```
+//!
+//! The endpoint must answer once, before the container is created. After that it may be slow or go away: the queue
+//! then drops its oldest lines and counts them, and the function never learns of it. What reaches the endpoint is what
+//! Docker's syslog driver sends in the format `rfc5424`, so that a host's receivers keep working; see [`message`].
+//!
+//! By hand, because the part that a crate would save is one line of text, and the part that takes care (a bounded
+//! queue, reconnecting, a bounded end) is in none.
+
+mod connection;
+mod delivery;
+mod endpoint;
+mod lines;
+mod logged;
+mod message;
+mod queue;
+#[cfg(test)]
+mod rsyslog_tests;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use self::connection::Connection;
+use self::delivery::Delivery;
+pub(crate) use self::endpoint::Endpoint;
+use self::logged::{Logged, StreamLog};
+use self::message::{Format, Severity};
+use self::queue::Queue;
+use super::{Sink, Streams};
+use crate::{Context, Interrupted};
+
+/// How long an endpoint may take to accept a connection.
+const CONNECTING: Duration = Duration::from_secs(5);
+/// How long the last lines of a function that has ended may take.
+const FLUSHING: Duration = Duration::from_secs(2);
+
+/// The log of one container, connected: one connection that both output streams share.
+#[derive(Debug)]
+pub(crate) struct Syslog {
+    stdout: StreamLog,
+    stderr: StreamLog,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoSyslog {
+    /// Nobody answers at the endpoint, or not in time.
+    #[error("cannot connect")]
+    Unavailable(#[source] io::Error),
+    /// The caller gave up first.
+    #[error(transparent)]
+    Cancelled(Interrupted),
+}
+
+impl Syslog {
+    /// Connects. A connection that cannot be made within 5 s, or before the deadline of `ctx`, is unavailable.
+    /// Delivery runs on `tracker`; it ends when both streams have, at most 2 s later.
+    ///
+    /// # Cancellation
+    /// Safe to drop; nothing is left.
+    pub(crate) async fn connect(
+        ctx: &Context,
+        endpoint: &Endpoint,
+        tag: &str,
+        tracker: &TaskTracker,
+    ) -> Result<Self, NoSyslog> {
+        let patience = ctx.with_timeout(CONNECTING);
+        let connection = match patience.run(Connection::open(endpoint)).await {
+            Ok(opened) => opened.map_err(NoSyslog::Unavailable)?,
+            Err(Interrupted::DeadlineExceeded) => {
+                let text = "it did not accept a connection in time";
+                return Err(NoSyslog::Unavailable(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    text,
+                )));
+            }
+            Err(why @ Interrupted::Cancelled) => return Err(NoSyslog::Cancelled(why)),
+        };
+        let queue = Queue::new(2);
+        let log = |severity| {
+            let format = Format::new(severity, &message::host_name(), tag, endpoint.terminator());
+            StreamLog::new(queue.clone(), format)
+        };
+        let (stdout, stderr) = (log(Severity::Info), log(Severity::Error));
+        tracker.spawn(
+            Delivery::new(queue, endpoint.clone(), connection)
+                .run()
+                .in_current_span(),
+        );
+        Ok(Self { stdout, stderr })
+    }
+
+    /// The same streams, logged. One that is null becomes attached, for the log alone.
+    pub(crate) fn attach(self, streams: Streams) -> Streams {
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = streams;
+        Streams {
+            stdin,
+            stdout: logged(stdout, self.stdout),
+            stderr: logged(stderr, self.stderr),
+        }
+    }
+}
+
+fn logged(sink: Sink, log: StreamLog) -> Sink {
+    let main = match sink {
+        Sink::Null => None,
+        Sink::Writer(writer) => Some(writer),
+    };
+    Sink::Writer(Box::new(Logged::new(main, log)))
+}
