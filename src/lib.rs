@@ -88,6 +88,7 @@
 //!   waits for; "namespace" always says which kind.
 
 mod cgroup;
+mod containerd;
 mod context;
 pub mod driver;
 mod ids;

@@ -1,0 +1,214 @@
+//! One call to containerd: stamped, bounded in time, and with an error that says what it was about.
+//!
+//! A change is never raced against a cancellation: its effect would be unknown. It is checked, sent, and its reply
+//! awaited up to the deadline, which containerd is told too (`grpc-timeout`), so that it gives up when we do.
+//! A read or a wait may be dropped half-way.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tonic::{Code, Request, Response, Status};
+
+use super::Session;
+use super::error::{Cause, Error, cause_of};
+use crate::{Context, Interrupted};
+
+/// How long a call may take when its caller sets no deadline: far above what any of them needs.
+const CEILING: Duration = Duration::from_secs(2 * 60);
+/// For the calls that move or unpack a layer.
+pub(super) const LONG: Duration = Duration::from_secs(30 * 60);
+/// How long past the deadline we wait for the reply of a server that should have given up by itself.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// A call about to be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    session: &'a Session,
+    ctx: &'a Context,
+    name: &'static str,
+    target: &'a str,
+    ceiling: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(session: &'a Session, ctx: &'a Context, name: &'static str, target: &'a str) -> Self {
+        Self {
+            session,
+            ctx,
+            name,
+            target,
+            ceiling: Some(CEILING),
+        }
+    }
+
+    /// The same call with another ceiling; `None` waits for as long as the context allows.
+    pub(super) fn ceiling(self, ceiling: Option<Duration>) -> Self {
+        Self { ceiling, ..self }
+    }
+
+    /// The time that this call has, if it is limited at all.
+    fn limit(&self) -> Option<Duration> {
+        match (self.ctx.remaining(), self.ceiling) {
+            (Some(left), Some(ceiling)) => Some(left.min(ceiling)),
+            (left, ceiling) => left.or(ceiling),
+        }
+    }
+
+    /// The stamped request.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        self.session.stamp(request.metadata_mut());
+        if let Some(limit) = self.limit() {
+            request.set_timeout(limit);
+        }
+        request
+    }
+
+    /// Makes a change. Refuses to begin when the context has ended; once begun, the reply is awaited.
+    ///
+    /// # Cancellation
+    /// If dropped half-way, the effect is unknown: call it where it runs to its end.
+    pub(super) async fn change<T, R, F>(
+        &self,
+        message: T,
+        send: impl FnOnce(Request<T>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.check()?;
+        let running = self.session.meter().begin(self.name);
+        let reply = self.bounded(send(self.request(message))).await;
+        drop(running);
+        if let Some(Err(status)) = &reply
+            && status.code() == Code::Cancelled
+            && made_here(status)
+        {
+            // The client library gave up at the very moment at which the server was told to; what the server unwinds
+            // now must be over before anybody undoes it from here.
+            tokio::time::sleep(MARGIN).await;
+        }
+        self.settle(reply)
+    }
+
+    /// Makes a read, raced against the context.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn read<T, R, F>(
+        &self,
+        message: T,
+        send: impl FnOnce(Request<T>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.check()?;
+        let running = self.session.meter().begin(self.name);
+        let reply = self.bounded(send(self.request(message)));
+        let reply = self.ctx.run(reply).await.map_err(|why| self.interrupted(why))?;
+        drop(running);
+        self.settle(reply)
+    }
+
+    /// A step of a stream (its opening, its next message), raced against the context and bounded like a call.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn step<R>(&self, step: impl Future<Output = Result<R, Status>>) -> Result<R, Error> {
+        self.check()?;
+        let reply = self.ctx.run(self.bounded(step)).await;
+        match reply.map_err(|why| self.interrupted(why))? {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(status)) => Err(self.fail(status)),
+            None => Err(self.silent()),
+        }
+    }
+
+    /// A step of a stream that changes something: like [`Call::change`], not raced, only bounded.
+    ///
+    /// # Cancellation
+    /// If dropped half-way, the effect is unknown.
+    pub(super) async fn exchange<R>(
+        &self,
+        step: impl Future<Output = Result<R, Status>>,
+    ) -> Result<R, Error> {
+        self.check()?;
+        match self.bounded(step).await {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(status)) => Err(self.fail(status)),
+            None => Err(self.silent()),
+        }
+    }
+
+    /// Work of our own that belongs to the call, raced against the context.
+    ///
+    /// # Cancellation
+    /// Safe to drop if `work` is.
+    pub(super) async fn run<R>(&self, work: impl Future<Output = R>) -> Result<R, Error> {
+        self.ctx.run(work).await.map_err(|why| self.interrupted(why))
+    }
+
+    /// Fails if the context has ended.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.ctx.check().map_err(|why| self.interrupted(why))
+    }
+
+    /// An answer that cannot be understood.
+    pub(super) fn malformed(&self, what: impl Into<String>) -> Error {
+        self.error(Cause::Malformed(what.into()))
+    }
+
+    /// The error of this call for a cause of its own.
+    pub(super) fn error(&self, cause: Cause) -> Error {
+        Error::new(self.name, self.target, cause)
+    }
+
+    /// The error of this call for a status.
+    pub(super) fn fail(&self, status: Status) -> Error {
+        // At the deadline the server, the client library and a shim behind the server each say it in their own way.
+        let late = matches!(
+            status.code(),
+            Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
+        );
+        match self.ctx.interrupted() {
+            Some(why @ Interrupted::DeadlineExceeded) if late => self.interrupted(why),
+            _ if status.code() == Code::Cancelled && self.limit().is_some() && made_here(&status) => {
+                self.silent()
+            }
+            _ => self.error(cause_of(status)),
+        }
+    }
+
+    async fn bounded<R>(&self, reply: impl Future<Output = R>) -> Option<R> {
+        match self.limit() {
+            Some(limit) => tokio::time::timeout(limit.saturating_add(MARGIN), reply)
+                .await
+                .ok(),
+            None => Some(reply.await),
+        }
+    }
+
+    fn settle<R>(&self, reply: Option<Result<Response<R>, Status>>) -> Result<R, Error> {
+        match reply {
+            Some(Ok(reply)) => Ok(reply.into_inner()),
+            Some(Err(status)) => Err(self.fail(status)),
+            None => Err(self.silent()),
+        }
+    }
+
+    fn silent(&self) -> Error {
+        match self.ctx.interrupted() {
+            Some(why @ Interrupted::DeadlineExceeded) => self.interrupted(why),
+            _ => self.error(Cause::Silent(self.ceiling.unwrap_or(CEILING))),
+        }
+    }
+
+    fn interrupted(&self, why: Interrupted) -> Error {
+        self.error(Cause::Interrupted(why))
+    }
+}
+
+fn made_here(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}

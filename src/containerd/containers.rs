@@ -1,0 +1,166 @@
+//! Container records: what a container is, kept by containerd whether it runs or not.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use containerd_client::services::v1::container::Runtime;
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::{
+    Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+};
+use tonic::transport::Channel;
+
+use super::any::{moment, pack_options, pack_spec, unpack_options};
+use super::session::MAX_MESSAGE;
+use super::{Error, RuntimeOptions, Session};
+use crate::{ContainerId, Context, InvalidName};
+
+/// A container as containerd remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Its name.
+    pub(crate) id: ContainerId,
+    /// The name of the image it was made from; empty if none.
+    pub(crate) image: String,
+    /// Labels, which list filters can ask for.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The shim, as in `io.containerd.runc.v2`.
+    pub(crate) runtime: String,
+    /// What the shim is told.
+    pub(crate) runtime_options: Option<RuntimeOptions>,
+    /// The OCI runtime spec, as JSON.
+    pub(crate) spec: Vec<u8>,
+    /// Which snapshotter keeps its root file system.
+    pub(crate) snapshotter: String,
+    /// The key of its root file system there.
+    pub(crate) snapshot_key: String,
+    /// When it was created. containerd fills it in; ignored on create.
+    pub(crate) created_at: Option<SystemTime>,
+}
+
+/// The containers service.
+#[derive(Debug, Clone)]
+pub(crate) struct Containers {
+    session: Session,
+}
+
+impl Containers {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session }
+    }
+
+    /// Creates a record.
+    ///
+    /// # Errors
+    /// [`Error::is_already_exists`] if the name is taken.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn create(&self, ctx: &Context, record: &Record) -> Result<(), Error> {
+        let mut client = self.client();
+        let message = CreateContainerRequest {
+            container: Some(to_wire(record)),
+        };
+        self.session
+            .call(ctx, "Containers/Create", record.id.as_str())
+            .change(message, |r| async move { client.create(r).await })
+            .await?;
+        Ok(())
+    }
+
+    /// The record of that name.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn get(&self, ctx: &Context, id: &ContainerId) -> Result<Record, Error> {
+        let mut client = self.client();
+        let message = GetContainerRequest { id: id.to_string() };
+        let call = self.session.call(ctx, "Containers/Get", id.as_str());
+        let reply = call.read(message, |r| async move { client.get(r).await }).await?;
+        let container = reply
+            .container
+            .ok_or_else(|| call.malformed("no container in it"))?;
+        from_wire(container).map_err(|why| call.malformed(why.to_string()))
+    }
+
+    /// The records that match any of `filters` (containerd's syntax, as in `labels."name"=="value"`); all without any.
+    /// A record whose name could not be one of ours is left out.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a filter that is not one.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn list(&self, ctx: &Context, filters: &[String]) -> Result<Vec<Record>, Error> {
+        let mut client = self.client();
+        let message = ListContainersRequest {
+            filters: filters.to_vec(),
+        };
+        let reply = self
+            .session
+            .call(ctx, "Containers/List", "")
+            .read(message, |r| async move { client.list(r).await })
+            .await?;
+        let records = reply.containers.into_iter().filter_map(|container| {
+            from_wire(container)
+                .inspect_err(|why| tracing::debug!(%why, "a container of somebody else is left out"))
+                .ok()
+        });
+        Ok(records.collect())
+    }
+
+    /// Deletes a record. Its task and its snapshot are not touched.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn delete(&self, ctx: &Context, id: &ContainerId) -> Result<(), Error> {
+        let mut client = self.client();
+        let message = DeleteContainerRequest { id: id.to_string() };
+        self.session
+            .call(ctx, "Containers/Delete", id.as_str())
+            .change(message, |r| async move { client.delete(r).await })
+            .await?;
+        Ok(())
+    }
+
+    fn client(&self) -> ContainersClient<Channel> {
+        ContainersClient::new(self.session.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+}
+
+fn to_wire(record: &Record) -> Container {
+    Container {
+        id: record.id.to_string(),
+        image: record.image.clone(),
+        labels: record.labels.clone().into_iter().collect(),
+        runtime: Some(Runtime {
+            name: record.runtime.clone(),
+            options: record.runtime_options.as_ref().map(pack_options),
+        }),
+        spec: Some(pack_spec(&record.spec)),
+        snapshotter: record.snapshotter.clone(),
+        snapshot_key: record.snapshot_key.clone(),
+        ..Container::default()
+    }
+}
+
+fn from_wire(container: Container) -> Result<Record, InvalidName> {
+    let runtime = container.runtime.unwrap_or_default();
+    Ok(Record {
+        id: ContainerId::new(container.id)?,
+        image: container.image,
+        labels: container.labels.into_iter().collect(),
+        runtime: runtime.name,
+        runtime_options: runtime.options.as_ref().and_then(unpack_options),
+        spec: container.spec.map(|spec| spec.value).unwrap_or_default(),
+        snapshotter: container.snapshotter,
+        snapshot_key: container.snapshot_key,
+        created_at: moment(container.created_at),
+    })
+}

@@ -1,0 +1,178 @@
+//! The content store: blobs by digest. How one is written is in `ingest`.
+
+use std::collections::BTreeMap;
+
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::{
+    DeleteContentRequest, Info, InfoRequest, ReadContentRequest, UpdateRequest,
+};
+use containerd_client::types;
+use prost_types::FieldMask;
+use tonic::transport::Channel;
+
+use super::Session;
+use super::error::{Cause, Error};
+use super::session::MAX_MESSAGE;
+use crate::{Context, Digest};
+
+/// A blob: what it is, what it is called, how long it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Descriptor {
+    /// What its bytes mean.
+    pub(crate) media_type: String,
+    /// What it is called.
+    pub(crate) digest: Digest,
+    /// How many bytes it has.
+    pub(crate) size: u64,
+}
+
+impl Descriptor {
+    pub(super) fn to_wire(&self) -> types::Descriptor {
+        types::Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest.to_string(),
+            size: i64::try_from(self.size).unwrap_or(i64::MAX),
+            ..types::Descriptor::default()
+        }
+    }
+
+    pub(super) fn from_wire(wire: types::Descriptor) -> Result<Self, String> {
+        Ok(Self {
+            media_type: wire.media_type,
+            digest: Digest::new(wire.digest).map_err(|why| why.to_string())?,
+            size: u64::try_from(wire.size).map_err(|_| format!("a size of {}", wire.size))?,
+        })
+    }
+}
+
+/// A blob as the store remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContentInfo {
+    /// How many bytes it has.
+    pub(crate) size: u64,
+    /// Labels; `containerd.io/gc.ref.…` among them keep other things alive.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// The content service.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    pub(super) session: Session,
+}
+
+impl Content {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session }
+    }
+
+    /// What the store remembers of a blob.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn info(&self, ctx: &Context, digest: &Digest) -> Result<ContentInfo, Error> {
+        let mut client = self.client();
+        let message = InfoRequest {
+            digest: digest.to_string(),
+        };
+        let call = self.session.call(ctx, "Content/Info", digest.as_str());
+        let reply = call
+            .read(message, |r| async move { client.info(r).await })
+            .await?;
+        let info = reply.info.ok_or_else(|| call.malformed("no blob in it"))?;
+        Ok(ContentInfo {
+            size: u64::try_from(info.size).unwrap_or(0),
+            labels: info.labels.into_iter().collect(),
+        })
+    }
+
+    /// A whole blob in memory. Refuses one of more than `max` bytes.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none, [`Error::is_invalid`] if it is too large.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn read(&self, ctx: &Context, blob: &Descriptor, max: u64) -> Result<Vec<u8>, Error> {
+        let mut client = self.client();
+        let call = self.session.call(ctx, "Content/Read", blob.digest.as_str());
+        let too_large = || call.error(Cause::Unusable(format!("it is larger than {max} bytes")));
+        if blob.size > max {
+            return Err(too_large());
+        }
+        let message = ReadContentRequest {
+            digest: blob.digest.to_string(),
+            ..ReadContentRequest::default()
+        };
+        let mut stream = call
+            .read(message, |r| async move { client.read(r).await })
+            .await?;
+        let mut bytes = Vec::new();
+        while let Some(part) = call.step(stream.message()).await? {
+            bytes.extend_from_slice(&part.data);
+            if bytes.len() as u64 > max {
+                return Err(too_large());
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes a blob.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn delete(&self, ctx: &Context, digest: &Digest) -> Result<(), Error> {
+        let mut client = self.client();
+        let message = DeleteContentRequest {
+            digest: digest.to_string(),
+        };
+        self.session
+            .call(ctx, "Content/Delete", digest.as_str())
+            .change(message, |r| async move { client.delete(r).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Sets these labels of a blob and leaves its others; an empty value removes one.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such blob.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn set_labels(
+        &self,
+        ctx: &Context,
+        digest: &Digest,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let mut client = self.client();
+        let message = UpdateRequest {
+            info: Some(Info {
+                digest: digest.to_string(),
+                labels: labels.clone().into_iter().collect(),
+                ..Info::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: labels.keys().map(|key| format!("labels.{key}")).collect(),
+            }),
+        };
+        self.session
+            .call(ctx, "Content/Update", digest.as_str())
+            .change(message, |r| async move { client.update(r).await })
+            .await?;
+        Ok(())
+    }
+
+    pub(super) fn client(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.session.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+}

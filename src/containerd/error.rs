@@ -1,0 +1,214 @@
+//! What can go wrong between us and containerd, with the gRPC code kept, so that callers act on codes and not on text.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use tonic::{Code, Status};
+
+use crate::Interrupted;
+
+/// A call that did not succeed: which one, on what, and why.
+#[derive(Debug)]
+#[expect(clippy::error_impl_error, reason = "it is read as containerd::Error")]
+pub(crate) struct Error {
+    call: &'static str,
+    target: String,
+    cause: Cause,
+}
+
+/// Why. The variants differ in what a caller may conclude.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// containerd answered, and the answer is no.
+    Refused(Status),
+    /// The connection failed, so nobody knows whether the call had an effect.
+    Lost(Status),
+    /// containerd did not answer a call without a deadline of its own within our ceiling.
+    Silent(Duration),
+    /// The caller's context ended first.
+    Interrupted(Interrupted),
+    /// The socket could not be opened. The target is its path.
+    Socket(io::Error),
+    /// The answer cannot be understood.
+    Malformed(String),
+    /// The data to be written could not be read.
+    Input(io::Error),
+    /// The request cannot be expressed, or was refused before it was sent.
+    Unusable(String),
+}
+
+impl Error {
+    pub(super) fn new(call: &'static str, target: impl Into<String>, cause: Cause) -> Self {
+        Self {
+            call,
+            target: target.into(),
+            cause,
+        }
+    }
+
+    /// A request that we ourselves know to be impossible.
+    pub(crate) fn unusable(call: &'static str, target: &str, what: String) -> Self {
+        Self::new(call, target, Cause::Unusable(what))
+    }
+
+    /// The reader's own error, if it was the data to be written that could not be read.
+    ///
+    /// # Errors
+    /// The same error, if it is another one.
+    pub(crate) fn into_input(self) -> Result<io::Error, Self> {
+        match self.cause {
+            Cause::Input(why) => Ok(why),
+            _ => Err(self),
+        }
+    }
+
+    /// The call, as in `Tasks/Create`.
+    pub(crate) fn call(&self) -> &'static str {
+        self.call
+    }
+
+    /// What the call was about: a container, an image, a digest, a path.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The thing does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.code() == Some(Code::NotFound)
+    }
+
+    /// The thing exists already.
+    pub(crate) fn is_already_exists(&self) -> bool {
+        self.code() == Some(Code::AlreadyExists)
+    }
+
+    /// The thing is not in a state for this (a task that runs cannot be deleted).
+    pub(crate) fn is_failed_precondition(&self) -> bool {
+        self.code() == Some(Code::FailedPrecondition)
+    }
+
+    /// The request itself is wrong.
+    pub(crate) fn is_invalid(&self) -> bool {
+        self.code() == Some(Code::InvalidArgument) || matches!(self.cause, Cause::Unusable(_))
+    }
+
+    /// containerd cannot be reached, went away, or does not answer. The call may have had its effect.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self.cause, Cause::Lost(_) | Cause::Silent(_) | Cause::Socket(_))
+            || self.code() == Some(Code::Unavailable)
+    }
+
+    /// The reason, if it was the caller's context that ended the call.
+    pub(crate) fn interrupted(&self) -> Option<Interrupted> {
+        match self.cause {
+            Cause::Interrupted(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    fn code(&self) -> Option<Code> {
+        match &self.cause {
+            Cause::Refused(status) => Some(status.code()),
+            _ => None,
+        }
+    }
+}
+
+/// A status with a source was made on this side, from a broken connection; containerd's own has none.
+pub(super) fn cause_of(status: Status) -> Cause {
+    if std::error::Error::source(&status).is_some() {
+        Cause::Lost(status)
+    } else {
+        Cause::Refused(status)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, target, .. } = self;
+        // "Version/Version" is about the server alone.
+        let about = if target.is_empty() {
+            String::new()
+        } else {
+            format!(" for {target}")
+        };
+        match &self.cause {
+            Cause::Refused(status) if status.message().is_empty() => {
+                write!(f, "containerd refused {call}{about} ({:?})", status.code())
+            }
+            Cause::Refused(status) => write!(f, "containerd refused {call}{about}: {}", status.message()),
+            Cause::Lost(_) => write!(f, "the connection to containerd failed during {call}{about}"),
+            Cause::Silent(limit) => write!(f, "containerd did not answer {call}{about} within {limit:?}"),
+            Cause::Interrupted(_) => write!(f, "{call}{about} was interrupted"),
+            Cause::Socket(why) => match why.kind() {
+                io::ErrorKind::NotFound => write!(f, "containerd is not there: no socket at {target}"),
+                io::ErrorKind::ConnectionRefused => {
+                    write!(f, "containerd is not running: nobody listens on {target}")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    write!(f, "the containerd socket {target} is not open to this user")
+                }
+                _ => write!(f, "cannot connect to containerd at {target}"),
+            },
+            Cause::Malformed(what) => {
+                write!(f, "containerd's answer to {call}{about} makes no sense: {what}")
+            }
+            Cause::Input(_) => write!(f, "cannot read the data of {call}{about}"),
+            Cause::Unusable(what) => write!(f, "cannot ask containerd for {call}{about}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Lost(status) => status.source(),
+            Cause::Interrupted(why) => Some(why),
+            // The three kinds that the sentence already tells in full have no further source.
+            Cause::Socket(why) => match why.kind() {
+                io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::PermissionDenied => None,
+                _ => Some(why),
+            },
+            Cause::Input(why) => Some(why),
+            Cause::Refused(_) | Cause::Silent(_) | Cause::Malformed(_) | Cause::Unusable(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_one_sentence_and_keeps_its_code() {
+        let err = Error::new(
+            "Tasks/Create",
+            "c-42",
+            cause_of(Status::not_found("no such container")),
+        );
+        assert_eq!(
+            err.to_string(),
+            "containerd refused Tasks/Create for c-42: no such container"
+        );
+        assert!(err.is_not_found() && !err.is_unavailable() && !err.is_already_exists());
+        assert_eq!(
+            (err.call(), err.target(), err.interrupted()),
+            ("Tasks/Create", "c-42", None)
+        );
+    }
+
+    #[test]
+    fn an_interruption_is_told_apart_from_a_refusal() {
+        let cause = Cause::Interrupted(Interrupted::DeadlineExceeded);
+        let err = Error::new("Tasks/Wait", "c-42", cause);
+        assert_eq!(err.to_string(), "Tasks/Wait for c-42 was interrupted");
+        assert_eq!(
+            std::error::Error::source(&err).map(ToString::to_string),
+            Some("deadline exceeded".into())
+        );
+        assert_eq!(err.interrupted(), Some(Interrupted::DeadlineExceeded));
+        assert!(!err.is_unavailable());
+    }
+}

@@ -1,0 +1,190 @@
+//! Leases: what a leased session creates is safe from the garbage collector until the lease is deleted or expires.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::{
+    self as wire, AddResourceRequest, CreateRequest, DeleteRequest, ListRequest,
+};
+use prost_types::Timestamp;
+use tonic::transport::Channel;
+
+use super::any::moment;
+use super::session::MAX_MESSAGE;
+use super::{Error, Session};
+use crate::{Context, Digest, LeaseId};
+
+/// The label that the garbage collector reads.
+const EXPIRE: &str = "containerd.io/gc.expire";
+
+/// A lease as containerd remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// Its name.
+    pub(crate) id: LeaseId,
+    /// When it was created.
+    pub(crate) created: Option<SystemTime>,
+    /// Labels.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Something that a lease can hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// A blob.
+    Content(Digest),
+    /// A snapshot.
+    Snapshot {
+        /// Which snapshotter keeps it.
+        snapshotter: String,
+        /// Its key there.
+        key: String,
+    },
+}
+
+/// The leases service.
+#[derive(Debug, Clone)]
+pub(crate) struct Leases {
+    session: Session,
+}
+
+impl Leases {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session }
+    }
+
+    /// Creates a lease that the garbage collector ends by itself after `expires`.
+    ///
+    /// # Errors
+    /// [`Error::is_already_exists`] if the name is taken.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn create(
+        &self,
+        ctx: &Context,
+        id: &LeaseId,
+        expires: SystemTime,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let mut client = self.client();
+        let mut labels: std::collections::HashMap<_, _> = labels.clone().into_iter().collect();
+        labels.insert(EXPIRE.to_owned(), rfc3339(expires));
+        let message = CreateRequest {
+            id: id.to_string(),
+            labels,
+        };
+        self.session
+            .call(ctx, "Leases/Create", id.as_str())
+            .change(message, |r| async move { client.create(r).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a lease. With `sync`, what nothing else holds is collected before the reply.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn delete(&self, ctx: &Context, id: &LeaseId, sync: bool) -> Result<(), Error> {
+        let mut client = self.client();
+        let message = DeleteRequest {
+            id: id.to_string(),
+            sync,
+        };
+        self.session
+            .call(ctx, "Leases/Delete", id.as_str())
+            .change(message, |r| async move { client.delete(r).await })
+            .await?;
+        Ok(())
+    }
+
+    /// The leases that match any of `filters`; all without any. One whose name could not be ours is left out.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a filter that is not one.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn list(&self, ctx: &Context, filters: &[String]) -> Result<Vec<Lease>, Error> {
+        let mut client = self.client();
+        let message = ListRequest {
+            filters: filters.to_vec(),
+        };
+        let reply = self
+            .session
+            .call(ctx, "Leases/List", "")
+            .read(message, |r| async move { client.list(r).await })
+            .await?;
+        let leases = reply.leases.into_iter().filter_map(|lease| {
+            Some(Lease {
+                id: LeaseId::new(lease.id).ok()?,
+                created: moment(lease.created_at),
+                labels: lease.labels.into_iter().collect(),
+            })
+        });
+        Ok(leases.collect())
+    }
+
+    /// Has a lease hold something that exists already.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such lease.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn add_resource(
+        &self,
+        ctx: &Context,
+        id: &LeaseId,
+        resource: &Resource,
+    ) -> Result<(), Error> {
+        let mut client = self.client();
+        let resource = match resource {
+            Resource::Content(digest) => wire::Resource {
+                id: digest.to_string(),
+                r#type: "content".to_owned(),
+            },
+            Resource::Snapshot { snapshotter, key } => wire::Resource {
+                id: key.clone(),
+                r#type: format!("snapshots/{snapshotter}"),
+            },
+        };
+        let message = AddResourceRequest {
+            id: id.to_string(),
+            resource: Some(resource),
+        };
+        self.session
+            .call(ctx, "Leases/AddResource", id.as_str())
+            .change(message, |r| async move { client.add_resource(r).await })
+            .await?;
+        Ok(())
+    }
+
+    fn client(&self) -> LeasesClient<Channel> {
+        LeasesClient::new(self.session.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+}
+
+/// Whole seconds are enough: the collector runs far less often.
+fn rfc3339(at: SystemTime) -> String {
+    let mut at = Timestamp::from(at);
+    at.nanos = 0;
+    at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_written_as_go_reads_it() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_789);
+        assert_eq!(rfc3339(at), "2024-02-29T12:34:56Z");
+    }
+}

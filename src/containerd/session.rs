@@ -1,0 +1,214 @@
+//! A connection to containerd with the stamp that every call carries.
+//!
+//! Scope is a value, not ambient state: [`Session::leased`] gives another session whose calls carry a lease, and what
+//! they create belongs to it. The connection is made again by itself when it was lost.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+use super::call::Call;
+use super::error::{Cause, Error};
+use super::{
+    Containers, Content, Diff, Events, Images, Leases, Meter, Namespaces, Snapshots, Tasks, Version,
+};
+use crate::{Context, LeaseId, Namespace};
+
+/// containerd's own limit for one message (defaults.DefaultMaxRecvMsgSize); the library's 4 MiB is less.
+pub(super) const MAX_MESSAGE: usize = 16 << 20;
+/// Room for a few layers and a thousand waiting calls in flight on one connection.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
+
+/// A connection, a containerd namespace and perhaps a lease. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Session {
+    channel: Channel,
+    scope: Arc<Scope>,
+    lease: Option<(LeaseId, MetadataValue<Ascii>)>,
+}
+
+struct Scope {
+    address: PathBuf,
+    namespace: Namespace,
+    stamp: MetadataValue<Ascii>,
+    meter: Meter,
+}
+
+impl Session {
+    /// Connects to containerd's socket. Succeeds only if somebody listens there; a connection lost later is made anew
+    /// by the next call.
+    ///
+    /// # Errors
+    /// The sentence names the socket, and says whether it is absent, refused or forbidden.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn connect(ctx: &Context, address: &Path, namespace: &Namespace) -> Result<Self, Error> {
+        const CALL: &str = "Connect";
+        let target = address.display().to_string();
+        let fail = |cause| Error::new(CALL, target.clone(), cause);
+        let stamp = MetadataValue::try_from(namespace.as_str())
+            .map_err(|why| fail(Cause::Unusable(why.to_string())))?;
+        drop(probe(ctx, address, CALL).await?);
+        let path = Arc::<Path>::from(address);
+        // The URI is never resolved: the connector goes to the socket.
+        let channel = Endpoint::from_static("http://containerd")
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .connect_with_connector_lazy(tower::service_fn(move |_| {
+                let path = Arc::clone(&path);
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }));
+        Ok(Self {
+            channel,
+            scope: Arc::new(Scope {
+                address: address.to_owned(),
+                namespace: namespace.clone(),
+                stamp,
+                meter: Meter::default(),
+            }),
+            lease: None,
+        })
+    }
+
+    /// The containerd namespace that every call is made in.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.scope.namespace
+    }
+
+    /// The path of containerd's socket.
+    pub(crate) fn address(&self) -> &Path {
+        &self.scope.address
+    }
+
+    /// The lease that calls of this session carry, if any.
+    pub(crate) fn lease(&self) -> Option<&LeaseId> {
+        self.lease.as_ref().map(|(id, _)| id)
+    }
+
+    /// The same session, with what its calls create belonging to `lease`.
+    pub(crate) fn leased(&self, lease: &LeaseId) -> Self {
+        // A lease id is made of letters, digits and -_. alone, so it always is a metadata value.
+        let stamp = MetadataValue::try_from(lease.as_str()).ok();
+        Self {
+            lease: stamp.map(|stamp| (lease.clone(), stamp)),
+            ..self.clone()
+        }
+    }
+
+    /// The process that listens on the socket, as the kernel tells it: the containerd daemon. `None` when it is in
+    /// another pid namespace.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn server_pid(&self, ctx: &Context) -> Result<Option<u32>, Error> {
+        const CALL: &str = "Connect";
+        let stream = probe(ctx, self.address(), CALL).await?;
+        let peer = stream
+            .peer_cred()
+            .map_err(|why| Error::new(CALL, self.address().display().to_string(), Cause::Socket(why)))?;
+        Ok(peer
+            .pid()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid != 0))
+    }
+
+    /// How long the calls of this connection take.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.scope.meter
+    }
+
+    /// Container records.
+    pub(crate) fn containers(&self) -> Containers {
+        Containers::new(self.clone())
+    }
+
+    /// Running processes of containers.
+    pub(crate) fn tasks(&self) -> Tasks {
+        Tasks::new(self.clone())
+    }
+
+    /// Root file systems, kept by the snapshotter of that name.
+    pub(crate) fn snapshots(&self, snapshotter: &str) -> Snapshots {
+        Snapshots::new(self.clone(), snapshotter)
+    }
+
+    /// Image names and what they stand for.
+    pub(crate) fn images(&self) -> Images {
+        Images::new(self.clone())
+    }
+
+    /// Blobs by digest.
+    pub(crate) fn content(&self) -> Content {
+        Content::new(self.clone())
+    }
+
+    /// Unpacking of layers.
+    pub(crate) fn diff(&self) -> Diff {
+        Diff::new(self.clone())
+    }
+
+    /// What keeps things from the garbage collector.
+    pub(crate) fn leases(&self) -> Leases {
+        Leases::new(self.clone())
+    }
+
+    /// What happens to tasks.
+    pub(crate) fn events(&self) -> Events {
+        Events::new(self.clone())
+    }
+
+    /// Tenants of the containerd server.
+    pub(crate) fn namespaces(&self) -> Namespaces {
+        Namespaces::new(self.clone())
+    }
+
+    /// The server itself.
+    pub(crate) fn version(&self) -> Version {
+        Version::new(self.clone())
+    }
+
+    pub(super) fn call<'a>(&'a self, ctx: &'a Context, name: &'static str, target: &'a str) -> Call<'a> {
+        Call::new(self, ctx, name, target)
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(super) fn stamp(&self, metadata: &mut MetadataMap) {
+        metadata.insert("containerd-namespace", self.scope.stamp.clone());
+        if let Some((_, lease)) = &self.lease {
+            metadata.insert("containerd-lease", lease.clone());
+        }
+    }
+}
+
+async fn probe(ctx: &Context, address: &Path, call: &'static str) -> Result<UnixStream, Error> {
+    let fail = |cause| Error::new(call, address.display().to_string(), cause);
+    let connected: io::Result<UnixStream> = ctx
+        .run(UnixStream::connect(address))
+        .await
+        .map_err(|why| fail(Cause::Interrupted(why)))?;
+    connected.map_err(|why| fail(Cause::Socket(why)))
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("address", &self.scope.address)
+            .field("namespace", &self.scope.namespace.as_str())
+            .field("lease", &self.lease().map(LeaseId::as_str))
+            .finish_non_exhaustive()
+    }
+}
