@@ -92,6 +92,7 @@ mod containerd;
 mod context;
 pub mod driver;
 mod ids;
+mod image;
 mod stdio;
 mod teardown;
 mod units;

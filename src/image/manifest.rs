@@ -1,0 +1,254 @@
+//! The JSON documents that make up an image, as far as we need them. Pure: text in, our types out.
+//!
+//! Go writes an empty list as `null` as often as it leaves it out, so everything that may be absent is an `Option`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ImageSettings;
+use crate::Digest;
+use crate::containerd::Descriptor;
+
+pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// A reference to a blob, with what an index adds to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Link {
+    pub(super) media_type: String,
+    pub(super) digest: String,
+    pub(super) size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) platform: Option<Platform>,
+}
+
+/// What machines a manifest is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Platform {
+    pub(super) os: String,
+    pub(super) architecture: String,
+}
+
+/// An index or a manifest: whichever it is shows in its fields, and older ones have no media type inside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Manifest {
+    pub(super) schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) media_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) manifests: Option<Vec<Link>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) config: Option<Link>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) layers: Option<Vec<Link>>,
+}
+
+/// The configuration blob.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    architecture: Option<String>,
+    os: Option<String>,
+    created: Option<String>,
+    rootfs: RootFs,
+    config: Option<Process>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct RootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Process {
+    user: Option<String>,
+    env: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    working_dir: Option<String>,
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
+    labels: Option<BTreeMap<String, String>>,
+    stop_signal: Option<String>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// A manifest for one platform, checked.
+#[derive(Debug, Clone)]
+pub(super) struct Layers {
+    pub(super) config: Descriptor,
+    pub(super) layers: Vec<Descriptor>,
+}
+
+impl Link {
+    pub(super) fn new(blob: &Descriptor) -> Self {
+        Self {
+            media_type: blob.media_type.clone(),
+            digest: blob.digest.to_string(),
+            size: blob.size,
+            annotations: None,
+            platform: None,
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> Result<Descriptor, String> {
+        Ok(Descriptor {
+            media_type: self.media_type.clone(),
+            digest: Digest::new(self.digest.clone()).map_err(|why| why.to_string())?,
+            size: self.size,
+        })
+    }
+
+    pub(super) fn is_index(&self) -> bool {
+        matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
+    }
+
+    pub(super) fn is_manifest(&self) -> bool {
+        matches!(self.media_type.as_str(), OCI_MANIFEST | DOCKER_MANIFEST)
+    }
+}
+
+impl Platform {
+    /// This machine, in the words of images.
+    pub(super) fn host() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
+
+pub(super) fn parse(json: &[u8]) -> Result<Manifest, String> {
+    serde_json::from_slice(json).map_err(|why| format!("its manifest is not one: {why}"))
+}
+
+/// The entry of an index that is for `host`: one that says so, else one that says nothing. The error lists what
+/// there is instead.
+pub(super) fn choose<'a>(links: &'a [Link], host: &Platform) -> Result<&'a Link, String> {
+    let usable = || links.iter().filter(|link| link.is_manifest() || link.is_index());
+    let says = usable().find(|link| link.platform.as_ref() == Some(host));
+    let silent = || usable().find(|link| link.platform.is_none());
+    says.or_else(silent).ok_or_else(|| {
+        let found: Vec<_> = usable()
+            .filter_map(|link| Some(link.platform.as_ref()?.to_string()))
+            .collect();
+        if found.is_empty() {
+            "no platform at all".to_owned()
+        } else {
+            found.join(", ")
+        }
+    })
+}
+
+pub(super) fn layers(manifest: Manifest) -> Result<Layers, String> {
+    let config = manifest.config.ok_or("its manifest names no configuration")?;
+    let layers = manifest.layers.unwrap_or_default();
+    if layers.is_empty() {
+        return Err("it has no layers".to_owned());
+    }
+    Ok(Layers {
+        config: config.descriptor()?,
+        layers: layers.iter().map(Link::descriptor).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The configuration, as what containers need of it, and the diff ids of its layers.
+pub(super) fn config(json: &[u8]) -> Result<(ImageSettings, Vec<Digest>), String> {
+    let config: Config =
+        serde_json::from_slice(json).map_err(|why| format!("its configuration is not one: {why}"))?;
+    let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
+    let diff_ids = diff_ids
+        .into_iter()
+        .map(|id| Digest::new(id).map_err(|why| why.to_string()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let process = config.config.unwrap_or_default();
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let settings = ImageSettings {
+        env: process.env.unwrap_or_default(),
+        entrypoint: process.entrypoint.unwrap_or_default(),
+        cmd: process.cmd.unwrap_or_default(),
+        working_dir: some(process.working_dir),
+        user: some(process.user),
+        volumes: process.volumes.unwrap_or_default().into_keys().collect(),
+        labels: process.labels.unwrap_or_default(),
+        stop_signal: some(process.stop_signal),
+        exposed_ports: process.exposed_ports.unwrap_or_default().into_keys().collect(),
+        architecture: config.architecture.unwrap_or_default(),
+        os: config.os.unwrap_or_default(),
+        created: some(config.created),
+    };
+    Ok((settings, diff_ids))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_nulls_are_absences() {
+        let json = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":null},
+            "config":{"Env":null,"Cmd":null,"Entrypoint":["/x"],"Volumes":null,"User":"","Labels":null}}"#;
+        let (settings, diff_ids) = config(json).unwrap();
+        assert_eq!(
+            (settings.entrypoint.as_slice(), settings.user),
+            (["/x".to_owned()].as_slice(), None)
+        );
+        assert!(diff_ids.is_empty() && settings.env.is_empty() && settings.volumes.is_empty());
+    }
+
+    #[test]
+    fn the_manifest_of_this_machine_is_chosen_and_attestations_never_are() {
+        let link = |os: &str, architecture: &str, size| Link {
+            media_type: OCI_MANIFEST.into(),
+            digest: String::new(),
+            size,
+            annotations: None,
+            platform: Some(Platform {
+                os: os.into(),
+                architecture: architecture.into(),
+            }),
+        };
+        let host = Platform {
+            os: "linux".into(),
+            architecture: "arm64".into(),
+        };
+        let all = [
+            link("unknown", "unknown", 1),
+            link("linux", "amd64", 2),
+            link("linux", "arm64", 3),
+        ];
+        assert_eq!(choose(&all, &host).unwrap().size, 3);
+        assert_eq!(
+            choose(&all[..2], &host).unwrap_err(),
+            "unknown/unknown, linux/amd64"
+        );
+        let silent = Link {
+            platform: None,
+            ..link("", "", 4)
+        };
+        assert_eq!(choose(&[all[1].clone(), silent], &host).unwrap().size, 4);
+    }
+}

@@ -1,0 +1,222 @@
+//! What an image's root file system says: its users, its groups, whether a program is in it.
+//!
+//! A read-only view of the image is opened for a moment. Where the snapshotter keeps it as one directory, that is
+//! opened as it is; an overlay is mounted in a directory of ours, opened, and detached at once, so that only the open
+//! handle keeps it and nothing can be left mounted. Answers are remembered by chain id, which says the content.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::{Mode, OFlags};
+
+pub(crate) use super::lookup::{Lookup, Program};
+use super::scratch::{Scratch, discard, unique};
+use super::{Error, Image, ImageStore, lookup};
+use crate::Context;
+use crate::containerd::Mount;
+
+/// Larger user databases than this are nobody's.
+const MAX_TEXT: u64 = 4 << 20;
+const EXPIRY: Duration = Duration::from_secs(600);
+/// The kernel takes one page of mount options.
+const MAX_OPTIONS: usize = 4095;
+
+/// The user databases of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootfsFacts {
+    /// The text of /etc/passwd; empty if there is none.
+    pub(crate) passwd: String,
+    /// The text of /etc/group; empty if there is none.
+    pub(crate) group: String,
+}
+
+impl ImageStore {
+    /// The user databases of an image.
+    ///
+    /// # Errors
+    /// [`Error::Rootfs`] if its root file system cannot be looked into.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the view is under a lease that expires.
+    pub(crate) async fn facts(&self, ctx: &Context, image: &Image) -> Result<Arc<RootfsFacts>, Error> {
+        if let Some(facts) = self.facts.get(&image.chain_id) {
+            return Ok(facts);
+        }
+        let (facts, _) = self.inspect(ctx, image, None).await?;
+        Ok(facts)
+    }
+
+    /// Whether a program is in an image.
+    ///
+    /// # Errors
+    /// As [`ImageStore::facts`].
+    ///
+    /// # Cancellation
+    /// As [`ImageStore::facts`].
+    pub(crate) async fn executable(
+        &self,
+        ctx: &Context,
+        image: &Image,
+        lookup: &Lookup,
+    ) -> Result<Program, Error> {
+        let key = (image.chain_id.clone(), lookup.clone());
+        if let Some(known) = self.executables.get(&key) {
+            return Ok(known);
+        }
+        let (_, found) = self.inspect(ctx, image, Some(lookup.clone())).await?;
+        let found = found.unwrap_or(Program::NotFound);
+        self.executables.put(key, found.clone());
+        Ok(found)
+    }
+
+    /// Opens a view once for everything that can be asked of it.
+    async fn inspect(
+        &self,
+        ctx: &Context,
+        image: &Image,
+        lookup: Option<Lookup>,
+    ) -> Result<(Arc<RootfsFacts>, Option<Program>), Error> {
+        let fail = || Error::containerd(&image.name);
+        let scratch = Scratch::take(&self.session, ctx, "view", EXPIRY)
+            .await
+            .map_err(fail())?;
+        let snapshots = scratch.leased().snapshots(&self.snapshotter);
+        let key = unique("view");
+        let viewed = snapshots
+            .view(ctx, &key, Some(&image.chain_id), &BTreeMap::new())
+            .await;
+        let looked = match viewed {
+            Ok(mounts) => {
+                let run_dir = self.run_dir.clone();
+                let look = move || look(&mounts, &run_dir, lookup.as_ref());
+                let looked = tokio::task::spawn_blocking(look).await;
+                let looked = looked.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+                looked.map_err(|source| Error::Rootfs {
+                    image: image.name.clone(),
+                    source,
+                })
+            }
+            Err(why) => Err(fail()(why)),
+        };
+        let gone = discard(scratch.leased(), ctx, &self.snapshotter, &key).await;
+        scratch.release(ctx, !gone).await;
+        let (facts, found) = looked?;
+        let facts = Arc::new(facts);
+        self.facts.put(image.chain_id.clone(), Arc::clone(&facts));
+        Ok((facts, found))
+    }
+}
+
+fn look(
+    mounts: &[Mount],
+    run_dir: &Path,
+    lookup: Option<&Lookup>,
+) -> io::Result<(RootfsFacts, Option<Program>)> {
+    let root = open(mounts, run_dir)?;
+    let root = root.as_fd();
+    let facts = RootfsFacts {
+        passwd: lookup::text(root, "etc/passwd", MAX_TEXT)?,
+        group: lookup::text(root, "etc/group", MAX_TEXT)?,
+    };
+    let found = lookup
+        .map(|lookup| lookup::executable(root, lookup))
+        .transpose()?;
+    Ok((facts, found))
+}
+
+/// The root of a view.
+fn open(mounts: &[Mount], run_dir: &Path) -> io::Result<OwnedFd> {
+    match mounts {
+        [one] if matches!(one.kind.as_str(), "bind" | "rbind") => directory(Path::new(&one.source)),
+        [one] => mounted(one, run_dir),
+        more => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "the snapshotter describes it by {} mounts, not by one",
+                more.len()
+            ),
+        )),
+    }
+}
+
+fn mounted(one: &Mount, run_dir: &Path) -> io::Result<OwnedFd> {
+    let at = run_dir.join(unique("view"));
+    std::fs::create_dir_all(&at)?;
+    let root = attach(one, &at).and_then(|()| {
+        let root = directory(&at);
+        // Detached whether it could be opened or not; from here on only the handle keeps it.
+        umount2(&at, MntFlags::MNT_DETACH)?;
+        root
+    });
+    let removed = std::fs::remove_dir(&at);
+    let root = root?;
+    removed?;
+    Ok(root)
+}
+
+fn attach(one: &Mount, at: &Path) -> io::Result<()> {
+    let data: Vec<&str> = one
+        .options
+        .iter()
+        .map(String::as_str)
+        .filter(|option| !matches!(*option, "ro" | "rw" | "nodev" | "nosuid" | "noexec" | "defaults"))
+        .collect();
+    let data = data.join(",");
+    let (data, _kept) = if data.len() > MAX_OPTIONS {
+        shorten(&data)?
+    } else {
+        (data, None)
+    };
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(
+        Some(one.source.as_str()),
+        at,
+        Some(one.kind.as_str()),
+        flags,
+        Some(data.as_str()),
+    )?;
+    Ok(())
+}
+
+/// Many layers: their paths have a long beginning in common. The kernel is given a handle on it instead.
+fn shorten(data: &str) -> io::Result<(String, Option<File>)> {
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "too many layers for one mount");
+    let (before, rest) = data.split_once("lowerdir=").ok_or_else(too_long)?;
+    let (lower, after) = rest.split_once(',').unwrap_or((rest, ""));
+    let layers: Vec<&Path> = lower.split(':').map(Path::new).collect();
+    let common = common(&layers).ok_or_else(too_long)?;
+    let kept = File::open(&common)?;
+    let handle = format!("/proc/self/fd/{}", kept.as_raw_fd());
+    let short: Vec<String> = layers
+        .iter()
+        .filter_map(|layer| layer.strip_prefix(&common).ok())
+        .map(|layer| format!("{handle}/{}", layer.display()))
+        .collect();
+    let comma = if after.is_empty() { "" } else { "," };
+    let data = format!("{before}lowerdir={}{comma}{after}", short.join(":"));
+    if data.len() > MAX_OPTIONS {
+        return Err(too_long());
+    }
+    Ok((data, Some(kept)))
+}
+
+/// The deepest directory that all the paths are below.
+fn common(paths: &[&Path]) -> Option<PathBuf> {
+    let first = paths.first()?;
+    first
+        .ancestors()
+        .skip(1)
+        .find(|above| paths.iter().all(|path| path.starts_with(above)))
+        .map(Path::to_owned)
+}
+
+fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}

@@ -1,0 +1,51 @@
+//! What an image says about its containers.
+
+use std::collections::BTreeMap;
+
+/// The configuration of an image, as far as containers need it. Absent texts are `None`, absent lists are empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ImageSettings {
+    /// `NAME=value`, in order.
+    pub(crate) env: Vec<String>,
+    /// The program, before the arguments.
+    pub(crate) entrypoint: Vec<String>,
+    /// The default arguments, or the program where there is no entrypoint.
+    pub(crate) cmd: Vec<String>,
+    /// The working directory.
+    pub(crate) working_dir: Option<String>,
+    /// `name`, `uid`, `name:group`, `uid:gid`.
+    pub(crate) user: Option<String>,
+    /// The directories that it declares as VOLUME.
+    pub(crate) volumes: Vec<String>,
+    /// Labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The signal that asks its program to end.
+    pub(crate) stop_signal: Option<String>,
+    /// The ports that it declares, as in `80/tcp`.
+    pub(crate) exposed_ports: Vec<String>,
+    /// As in `amd64`.
+    pub(crate) architecture: String,
+    /// As in `linux`.
+    pub(crate) os: String,
+    /// When it was made, as RFC 3339 text.
+    pub(crate) created: Option<String>,
+}
+
+/// The driver contract refuses an image that declares VOLUME, unless the host allows it: a volume would be writable
+/// storage that no limit covers.
+pub(crate) fn refuses_volume(settings: &ImageSettings) -> bool {
+    !settings.volumes.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_with_a_volume_is_refused_and_one_without_is_not() {
+        let mut settings = ImageSettings::default();
+        assert!(!refuses_volume(&settings));
+        settings.volumes.push("/data".into());
+        assert!(refuses_volume(&settings));
+    }
+}

@@ -1,0 +1,551 @@
+//! Images on a real containerd: loaded, found, looked into, and nothing left when something is wrong.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::fixtures::*;
+use super::*;
+use crate::containerd::testing::{Private, patience};
+use crate::{Context, Interrupted};
+
+struct World {
+    private: Private,
+    store: ImageStore,
+    ctx: Context,
+}
+
+impl World {
+    async fn start() -> Option<Self> {
+        let private = Private::start().await?;
+        let session = private.session().await;
+        let store = ImageStore::new(session, "overlayfs", &private.scratch());
+        let ctx = patience();
+        Some(Self { private, store, ctx })
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.private.scratch().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    async fn load(&self, bytes: &[u8]) -> Result<Vec<String>, Error> {
+        let path = self.file("image.tar", bytes);
+        self.store.load(&self.ctx, &path).await
+    }
+
+    async fn find(&self, name: &str) -> Option<Image> {
+        let reference = Reference::parse(name).unwrap();
+        self.store.find(&self.ctx, &reference).await.unwrap()
+    }
+
+    async fn program(&self, image: &Image, program: &str) -> Program {
+        let lookup = Lookup {
+            program: program.into(),
+            path: Some("/bin".into()),
+            cwd: "/".into(),
+        };
+        self.store.executable(&self.ctx, image, &lookup).await.unwrap()
+    }
+
+    /// No lease, no unfinished write, no mount and nothing in the directory for mounts.
+    #[track_caller]
+    fn no_work_is_left(&self, leases: usize) {
+        assert_eq!(leases, 0);
+        let content = self.private.root().join("io.containerd.content.v1.content");
+        assert_eq!(entries(&content.join("ingest")), Vec::<String>::new());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(self.private.scratch().to_str().unwrap()));
+        let left = entries(&self.private.scratch());
+        assert!(!left.iter().any(|name| name.starts_with("fnctr-")), "{left:?}");
+    }
+
+    async fn leases(&self) -> usize {
+        self.store
+            .session
+            .leases()
+            .list(&self.ctx, &[])
+            .await
+            .unwrap()
+            .len()
+    }
+
+    fn blobs(&self) -> Vec<String> {
+        entries(
+            &self
+                .private
+                .root()
+                .join("io.containerd.content.v1.content/blobs/sha256"),
+        )
+    }
+
+    fn snapshots(&self) -> Vec<String> {
+        entries(
+            &self
+                .private
+                .root()
+                .join("io.containerd.snapshotter.v1.overlayfs/snapshots"),
+        )
+    }
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let Ok(read) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    read.map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn said(err: &Error) -> String {
+    let mut text = err.to_string();
+    let mut at: &dyn std::error::Error = err;
+    while let Some(source) = at.source() {
+        text = format!("{text}: {source}");
+        at = source;
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_docker_archive_is_loaded_found_and_looked_into() {
+    let Some(world) = World::start().await else { return };
+    assert!(world.find("demo").await.is_none());
+    let bare = layers();
+    let saved = [bare[0].clone(), gzip(&bare[1])];
+    let archive = docker_archive(&json!(["demo:1", "r.io/x/demo:1"]), &config(&bare), &saved);
+    let names = world.load(&archive).await.unwrap();
+    assert_eq!(names, ["docker.io/library/demo:1", "r.io/x/demo:1"]);
+
+    let image = world.find("demo:1").await.unwrap();
+    assert_eq!(
+        image.config_digest.hex(),
+        hex(&serde_json::to_vec(&config(&bare)).unwrap())
+    );
+    let diff_ids: Vec<_> = bare
+        .iter()
+        .map(|layer| format!("sha256:{}", hex(layer)))
+        .collect();
+    let chain = hex(format!("{} {}", diff_ids[0], diff_ids[1]).as_bytes());
+    assert_eq!(image.chain_id, format!("sha256:{chain}"));
+    assert_eq!(image.layers.len(), 2);
+    assert_eq!(image.config.cmd, ["sh", "-c", "exit 3"]);
+    assert_eq!(image.config.user.as_deref(), Some("fn"));
+    assert_eq!(image.config.stop_signal.as_deref(), Some("SIGINT"));
+    assert!(refuses_volume(&image.config));
+
+    let facts = world.store.facts(&world.ctx, &image).await.unwrap();
+    assert!(facts.passwd.ends_with("fn:x:1000:1000::/work:/bin/sh\n"));
+    assert_eq!(facts.group, "fn:x:1000:\n");
+    assert_eq!(
+        world.program(&image, "sh").await,
+        Program::Found("/bin/sh".into())
+    );
+    assert_eq!(
+        world.program(&image, "gone").await,
+        Program::NotFound,
+        "whited out"
+    );
+    assert_eq!(
+        world.program(&image, "plain").await,
+        Program::NotExecutable("/bin/plain".into())
+    );
+    world.no_work_is_left(world.leases().await);
+    // Loading it again changes nothing.
+    let blobs = world.blobs();
+    assert_eq!(world.load(&archive).await.unwrap(), names);
+    assert_eq!(world.blobs(), blobs);
+}
+
+#[tokio::test]
+async fn a_known_image_is_found_with_its_name_alone() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    world
+        .load(&docker_archive(&json!(["demo"]), &config(&bare), &bare))
+        .await
+        .unwrap();
+    let image = world.find("demo").await.unwrap();
+    let facts = world.store.facts(&world.ctx, &image).await.unwrap();
+    world.program(&image, "sh").await;
+    // Whoever asked for one of these blobs or for the snapshot now would find nothing.
+    let session = &world.store.session;
+    session
+        .snapshots("overlayfs")
+        .remove(&world.ctx, &image.chain_id)
+        .await
+        .unwrap();
+    session
+        .content()
+        .delete(&world.ctx, &image.target.digest)
+        .await
+        .unwrap();
+    assert_eq!(world.find("demo").await.unwrap().chain_id, image.chain_id);
+    assert_eq!(world.store.facts(&world.ctx, &image).await.unwrap(), facts);
+    assert_eq!(
+        world.program(&image, "sh").await,
+        Program::Found("/bin/sh".into())
+    );
+    // Once forgotten, an image whose manifest is gone counts as absent.
+    world.store.forget(&image);
+    assert!(world.find("demo").await.is_none());
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_unpacked_is_unpacked_when_it_is_found() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    world
+        .load(&docker_archive(&json!(["demo"]), &config(&bare), &bare))
+        .await
+        .unwrap();
+    let image = world.find("demo").await.unwrap();
+    let snapshots = world.store.session.snapshots("overlayfs");
+    snapshots.remove(&world.ctx, &image.chain_id).await.unwrap();
+    world.store.forget(&image);
+    assert_eq!(world.find("demo").await.unwrap().chain_id, image.chain_id);
+    assert!(snapshots.stat(&world.ctx, &image.chain_id).await.is_ok());
+    // The collector leaves what the image needs.
+    let nothing = crate::LeaseId::new("nothing").unwrap();
+    let leases = world.store.session.leases();
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    leases
+        .create(&world.ctx, &nothing, soon, &Default::default())
+        .await
+        .unwrap();
+    leases.delete(&world.ctx, &nothing, true).await.unwrap();
+    assert!(snapshots.stat(&world.ctx, &image.chain_id).await.is_ok());
+    assert_eq!(world.snapshots().len(), 2);
+    // Without a layer it cannot be unpacked, and counts as absent.
+    snapshots.remove(&world.ctx, &image.chain_id).await.unwrap();
+    let layer = &image.layers[1].digest;
+    world
+        .store
+        .session
+        .content()
+        .delete(&world.ctx, layer)
+        .await
+        .unwrap();
+    world.store.forget(&image);
+    assert!(world.find("demo").await.is_none());
+    world.no_work_is_left(world.leases().await);
+}
+
+#[tokio::test]
+async fn an_oci_layout_is_loaded_with_every_compression_and_for_this_platform() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let packed = [(gzip(&bare[0]), "+gzip"), (zstd(&bare[1]), "+zstd")];
+    let files = oci_layout(&config(&bare), &packed, |link| named(link, "r.io/oci:2"));
+    // The whole file compressed as well.
+    assert_eq!(world.load(&gzip(&tar_of(&files))).await.unwrap(), ["r.io/oci:2"]);
+    let image = world.find("r.io/oci:2").await.unwrap();
+    assert_eq!(
+        world.store.facts(&world.ctx, &image).await.unwrap().group,
+        "fn:x:1000:\n"
+    );
+
+    // As newer Dockers save: an index of indexes, with a platform whose blobs were never pulled.
+    let arch = config(&bare)["architecture"].clone();
+    let inner = std::cell::RefCell::new(Vec::new());
+    let mut files = oci_layout(&config(&bare), &packed, |mut link| {
+        link["platform"] = json!({"os": "linux", "architecture": arch});
+        let absent = json!({"mediaType": link["mediaType"], "size": 9,
+            "digest": format!("sha256:{}", "0".repeat(64)), "platform": {"os": "linux", "architecture": "s390x"}});
+        let bytes = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [absent, link]})).unwrap();
+        let top = json!({"mediaType": super::manifest::OCI_INDEX, "size": bytes.len(),
+            "digest": format!("sha256:{}", hex(&bytes)),
+            "annotations": {"io.containerd.image.name": "docker.io/library/multi:3",
+                            "org.opencontainers.image.ref.name": "3"}});
+        inner
+            .borrow_mut()
+            .push((format!("blobs/sha256/{}", hex(&bytes)), bytes));
+        top
+    });
+    files.extend(inner.into_inner());
+    assert_eq!(
+        world.load(&tar_of(&files)).await.unwrap(),
+        ["docker.io/library/multi:3"]
+    );
+    let multi = world.find("multi:3").await.unwrap();
+    assert_eq!(
+        (multi.chain_id, multi.config_digest),
+        (image.chain_id, image.config_digest)
+    );
+    world.no_work_is_left(world.leases().await);
+}
+
+#[tokio::test]
+async fn layers_that_repeat_or_are_links_are_one_layer() {
+    let Some(world) = World::start().await else { return };
+    let base = layers().remove(0);
+    let all = [base.clone(), base.clone(), base.clone()];
+    let config = serde_json::to_vec(&config(&all)).unwrap();
+    let manifest = json!([{"Config": "c.json", "RepoTags": ["links"],
+        "Layers": ["a/layer.tar", "b/layer.tar", "a/layer.tar"]}]);
+    let archive = tar(&[
+        ("b/layer.tar", Item::Link("../a/layer.tar")),
+        ("a/layer.tar", Item::File(base, 0o644)),
+        ("c.json", Item::File(config, 0o644)),
+        ("manifest.json", text(&manifest.to_string())),
+        ("../../etc/passwd", text("ignored")),
+    ]);
+    world.load(&archive).await.unwrap();
+    let image = world.find("links").await.unwrap();
+    assert_eq!(
+        world.program(&image, "gone").await,
+        Program::Found("/bin/gone".into())
+    );
+}
+
+#[tokio::test]
+async fn an_image_of_more_layers_than_fit_one_page_of_mount_options_is_looked_into() {
+    let Some(world) = World::start().await else { return };
+    let mut all = vec![tar(&[("etc/passwd", text("lowest:x:1:1::/:/\n"))])];
+    all.extend((0..80).map(|n| tar(&[(format!("f{n}").as_str(), text(&n.to_string()))])));
+    world
+        .load(&docker_archive(&json!(["deep"]), &config(&all), &all))
+        .await
+        .unwrap();
+    let image = world.find("deep").await.unwrap();
+    assert_eq!(
+        world.store.facts(&world.ctx, &image).await.unwrap().passwd,
+        "lowest:x:1:1::/:/\n"
+    );
+    world.no_work_is_left(world.leases().await);
+}
+
+#[tokio::test]
+async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let good = docker_archive(&json!(["demo"]), &config(&bare), &bare);
+    let other = tar(&[("other", text("other"))]);
+    let oci = oci_layout(
+        &config(&bare),
+        &[(gzip(&bare[0]), "+gzip"), (bare[1].clone(), "")],
+        |link| named(link, "oci"),
+    );
+    let without = |part: usize| {
+        let mut files = oci.clone();
+        files.remove(part);
+        tar_of(&files)
+    };
+    let mut swapped = oci.clone();
+    swapped[4].1 = gzip(&other);
+    let mut wrong_config = oci.clone();
+    wrong_config[3].1.push(b' ');
+    let manifest_only = tar(&[
+        (
+            "manifest.json",
+            text(r#"[{"Config":"c.json","RepoTags":["x"],"Layers":["l.tar"]}]"#),
+        ),
+        ("c.json", text(&config(&bare[..1]).to_string())),
+    ]);
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        (
+            "a bare layer of another content",
+            docker_archive(
+                &json!(["demo"]),
+                &config(&bare),
+                &[bare[0].clone(), other.clone()],
+            ),
+            "is corrupt: layer1/layer.tar is not what its digest says",
+        ),
+        (
+            "a gzip layer of another content",
+            docker_archive(&json!(["demo"]), &config(&bare), &[gzip(&other), bare[1].clone()]),
+            "image docker.io/library/demo:latest is corrupt: layer sha256:",
+        ),
+        (
+            "a blob of another content",
+            tar_of(&swapped),
+            "is not what its digest says",
+        ),
+        (
+            "a changed configuration",
+            tar_of(&wrong_config),
+            "is not what its digest says",
+        ),
+        (
+            "a layout without a layer",
+            without(4),
+            "is incomplete: it lacks blobs/sha256/",
+        ),
+        (
+            "a layout without its manifest",
+            without(2),
+            "is incomplete: it lacks blobs/sha256/",
+        ),
+        (
+            "a layer that is missing",
+            manifest_only,
+            "is incomplete: it lacks l.tar",
+        ),
+        (
+            "a truncated tar",
+            good[..good.len() / 2].to_vec(),
+            "is not an image archive: it is truncated",
+        ),
+        (
+            "a truncated gzip",
+            gzip(&good)[..100_000].to_vec(),
+            "is not an image archive: it is truncated",
+        ),
+        (
+            "not a tar",
+            b"#!/bin/sh\necho this is a script\n".repeat(100),
+            "is not an image archive: it is not a tar file, or a damaged one",
+        ),
+        (
+            "an empty file",
+            Vec::new(),
+            "is not an image archive: there is nothing in it",
+        ),
+        (
+            "an empty tar",
+            tar(&[]),
+            "is not an image archive: there is nothing in it",
+        ),
+        (
+            "a tar of something else",
+            other.clone(),
+            "it has neither a manifest.json nor a complete index.json",
+        ),
+        ("a whole in zstd", zstd(&good), "only gzip is understood"),
+        (
+            "no name",
+            docker_archive(&json!(null), &config(&bare), &bare),
+            "holds an image without a name; save it by name, not by id",
+        ),
+        (
+            "a name that is not one",
+            docker_archive(&json!(["Demo"]), &config(&bare), &bare),
+            "\"Demo\" is not an image name: the repository must be lower-case",
+        ),
+        (
+            "too few diff ids",
+            docker_archive(&json!(["demo"]), &config(&bare[..1]), &bare),
+            "is malformed: 2 layers, but 1 diff ids",
+        ),
+        (
+            "a manifest that is not JSON",
+            tar(&[("manifest.json", text("{"))]),
+            "its manifest.json is not one",
+        ),
+        (
+            "a layer that is no tar",
+            docker_archive(
+                &json!(["demo"]),
+                &config(&[b"junk".to_vec()]),
+                &[b"junk".to_vec()],
+            ),
+            "image docker.io/library/demo:latest cannot be used: containerd refused Diff/Apply for sha256:",
+        ),
+    ];
+    for (case, bytes, expected) in cases {
+        let failed = world.load(&bytes).await.unwrap_err();
+        let said = said(&failed);
+        assert!(said.contains(expected), "{case}: {said}");
+        assert!(!said.contains('\n'), "{case}: {said}");
+        assert!(
+            said.contains(world.private.scratch().to_str().unwrap()) || said.contains("emo"),
+            "{case}: {said}"
+        );
+        assert_eq!(world.blobs(), Vec::<String>::new(), "{case}");
+        assert_eq!(world.snapshots(), Vec::<String>::new(), "{case}");
+        world.no_work_is_left(world.leases().await);
+    }
+    let images = world.store.session.images().list(&world.ctx, &[]).await.unwrap();
+    assert_eq!(images, []);
+    let absent = world.private.scratch().join("absent.tar");
+    let failed = world.store.load(&world.ctx, &absent).await.unwrap_err();
+    let expected = format!(
+        "cannot read {}: No such file or directory (os error 2)",
+        absent.display()
+    );
+    assert_eq!(said(&failed), expected);
+    // The good one, after all of them.
+    world.load(&good).await.unwrap();
+    assert!(world.find("demo").await.is_some());
+}
+
+#[tokio::test]
+async fn an_image_for_other_machines_is_refused_by_name() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let files = oci_layout(
+        &config(&bare),
+        &[(bare[0].clone(), ""), (bare[1].clone(), "")],
+        |link| link,
+    );
+    let manifest = &files[2];
+    let index = json!({"schemaVersion": 2, "manifests": [{"mediaType": super::manifest::OCI_MANIFEST,
+        "digest": format!("sha256:{}", hex(&manifest.1)), "size": manifest.1.len(),
+        "platform": {"os": "linux", "architecture": "s390x"}}]});
+    let index = serde_json::to_vec(&index).unwrap();
+    let top = named(
+        json!({"mediaType": super::manifest::OCI_INDEX, "size": index.len(), "digest": format!("sha256:{}", hex(&index))}),
+        "big",
+    );
+    let mut all = files.clone();
+    all[1].1 = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [top]})).unwrap();
+    all.push((format!("blobs/sha256/{}", hex(&index)), index));
+    let failed = world.load(&tar_of(&all)).await.unwrap_err();
+    let wanted = format!("linux/{}", config(&bare)["architecture"].as_str().unwrap());
+    assert_eq!(
+        failed.to_string(),
+        format!("image docker.io/library/big:latest has nothing for {wanted}, only for linux/s390x")
+    );
+    assert_eq!(world.blobs(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_interrupted_load_says_so_and_leaves_nothing() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let path = world.file(
+        "image.tar",
+        &docker_archive(&json!(["demo"]), &config(&bare), &bare),
+    );
+    let ctx = Context::new();
+    ctx.cancel();
+    let failed = world.store.load(&ctx, &path).await.unwrap_err();
+    assert_eq!(failed.interrupted(), Some(Interrupted::Cancelled), "{failed:?}");
+    // Cancelled at some moment in the middle, again and again: always one of the two, never a half.
+    for after in [1, 3, 6, 12, 25] {
+        let ctx = Context::new();
+        let (load, cancel) = (world.store.load(&ctx, &path), async {
+            tokio::time::sleep(std::time::Duration::from_millis(after)).await;
+            ctx.cancel();
+        });
+        match tokio::join!(load, cancel).0 {
+            Ok(names) => assert_eq!(names, ["docker.io/library/demo:latest"]),
+            Err(failed) => {
+                assert_eq!(failed.interrupted(), Some(Interrupted::Cancelled), "{failed:?}");
+                assert_eq!(world.blobs(), Vec::<String>::new());
+                assert_eq!(world.snapshots(), Vec::<String>::new());
+            }
+        }
+        world.no_work_is_left(world.leases().await);
+        let images = world.store.session.images();
+        drop(
+            images
+                .delete(&world.ctx, "docker.io/library/demo:latest", true)
+                .await,
+        );
+    }
+}
+
+/// Checked by the compiler: the work can move to a tracked task.
+#[expect(dead_code, reason = "it only has to compile")]
+fn the_work_can_run_on_a_task(store: &ImageStore, ctx: &Context, image: &Image, lookup: &Lookup) {
+    fn spawnable(_: impl Future + Send) {}
+    let reference = Reference::parse("x").unwrap();
+    spawnable(store.find(ctx, &reference));
+    spawnable(store.load(ctx, Path::new("x")));
+    spawnable(store.facts(ctx, image));
+    spawnable(store.executable(ctx, image, lookup));
+    spawnable(store.session.events().exits(ctx));
+}

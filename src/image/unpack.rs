@@ -1,0 +1,199 @@
+//! Layers to snapshots: each layer is unpacked on top of the one below it, once for all images that share it.
+//!
+//! A snapshot of finished layers is named by its chain id, which follows from the layers' diff ids alone. What a layer
+//! unpacks to is compared with the diff id that the image's configuration lists, so a snapshot never has another
+//! content than its name says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use super::scratch::{Scratch, discard, unique};
+use crate::containerd::{self, Descriptor, Session};
+use crate::{Context, Digest};
+
+/// How long unpacking may take before the collector may take its unfinished work.
+const EXPIRY: Duration = Duration::from_secs(3600);
+
+/// The names of the snapshots after each layer: the first is its diff id, each further one the digest of the name
+/// below it and its own diff id.
+pub(super) fn chain_ids(diff_ids: &[Digest]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => diff_id.to_string(),
+            Some(below) => format!("sha256:{:x}", Sha256::digest(format!("{below} {diff_id}"))),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// What is to be unpacked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unpacking<'a> {
+    /// For messages.
+    pub(super) image: &'a str,
+    /// The configuration's blob: it keeps the snapshots alive.
+    pub(super) config: &'a Descriptor,
+    /// The layers' blobs, lowest first.
+    pub(super) layers: &'a [Descriptor],
+    /// What they unpack to.
+    pub(super) diff_ids: &'a [Digest],
+}
+
+/// Makes sure that the snapshot of all layers exists, and that the image keeps it alive. `Ok(None)` if a layer that
+/// must be unpacked is not in the content store; else the snapshot's name.
+///
+/// # Cancellation
+/// Safe to drop: unfinished work is under a lease that expires.
+pub(super) async fn ensure(
+    session: &Session,
+    ctx: &Context,
+    snapshotter: &str,
+    what: Unpacking<'_>,
+) -> Result<Option<String>, Error> {
+    let fail = || Error::containerd(what.image);
+    let chain = chain_ids(what.diff_ids);
+    let Some(top) = chain.last() else {
+        return Err(Error::malformed(what.image, "it has no layers"));
+    };
+    keep(session, ctx, snapshotter, what.config, top)
+        .await
+        .map_err(fail())?;
+    if exists(session, ctx, snapshotter, top).await.map_err(fail())? {
+        return Ok(Some(top.clone()));
+    }
+    for layer in what.layers {
+        match session.content().info(ctx, &layer.digest).await {
+            Err(why) if why.is_not_found() => return Ok(None),
+            found => found.map_err(fail())?,
+        };
+    }
+    let scratch = Scratch::take(session, ctx, "unpack", EXPIRY)
+        .await
+        .map_err(fail())?;
+    let unpacked = all(&scratch, ctx, snapshotter, what, &chain).await;
+    scratch.release(ctx, unpacked.is_err()).await;
+    unpacked.map(|()| Some(top.clone()))
+}
+
+/// Has the configuration keep the snapshot alive. Before the snapshot exists, so that it never exists unkept; and for
+/// each image of its own, since images of different configurations share snapshots.
+async fn keep(
+    session: &Session,
+    ctx: &Context,
+    snapshotter: &str,
+    config: &Descriptor,
+    top: &str,
+) -> Result<(), containerd::Error> {
+    let content = session.content();
+    let key = format!("containerd.io/gc.ref.snapshot.{snapshotter}");
+    let known = content.info(ctx, &config.digest).await?.labels;
+    if known.get(&key).is_some_and(|known| known == top) {
+        return Ok(());
+    }
+    let labels = BTreeMap::from([(key, top.to_owned())]);
+    content.set_labels(ctx, &config.digest, &labels).await
+}
+
+async fn all(
+    scratch: &Scratch,
+    ctx: &Context,
+    snapshotter: &str,
+    what: Unpacking<'_>,
+    chain: &[String],
+) -> Result<(), Error> {
+    let fail = || Error::containerd(what.image);
+    let session = scratch.leased();
+    let mut below: Option<&str> = None;
+    for ((layer, diff_id), name) in what.layers.iter().zip(what.diff_ids).zip(chain) {
+        // Held first and looked at then: a snapshot that is there now stays.
+        scratch.hold(ctx, snapshotter, name).await.map_err(fail())?;
+        if !exists(session, ctx, snapshotter, name).await.map_err(fail())? {
+            one(
+                session,
+                ctx,
+                snapshotter,
+                what.image,
+                (layer, diff_id),
+                (below, name),
+            )
+            .await?;
+        }
+        below = Some(name);
+    }
+    Ok(())
+}
+
+/// Unpacks one layer into a snapshot named `name`, on top of `below`.
+async fn one(
+    session: &Session,
+    ctx: &Context,
+    snapshotter: &str,
+    image: &str,
+    (layer, diff_id): (&Descriptor, &Digest),
+    (below, name): (Option<&str>, &str),
+) -> Result<(), Error> {
+    let fail = || Error::containerd(image);
+    let snapshots = session.snapshots(snapshotter);
+    let key = unique("unpack");
+    let labels = BTreeMap::from([("containerd.io/snapshot.ref".to_owned(), name.to_owned())]);
+    let mounts = match snapshots.prepare(ctx, &key, below, &labels).await {
+        // A snapshotter that fetches by itself says so of the whole layer.
+        Err(why) if why.is_already_exists() => return Ok(()),
+        prepared => prepared.map_err(fail())?,
+    };
+    let applied = session.diff().apply(ctx, layer, &mounts).await.map_err(fail());
+    let done = match applied {
+        Ok(found) if found.digest != *diff_id => Err(Error::WrongLayer {
+            image: image.to_owned(),
+            layer: layer.digest.to_string(),
+            expected: diff_id.to_string(),
+            found: found.digest.to_string(),
+        }),
+        Ok(_) => match snapshots.commit(ctx, name, &key, &BTreeMap::new()).await {
+            Ok(()) => return Ok(()),
+            // Somebody else unpacked the same layer meanwhile; ours is not needed.
+            Err(why) if why.is_already_exists() => Ok(()),
+            Err(why) => Err(fail()(why)),
+        },
+        Err(why) => Err(why),
+    };
+    discard(session, ctx, snapshotter, &key).await;
+    done
+}
+
+async fn exists(
+    session: &Session,
+    ctx: &Context,
+    snapshotter: &str,
+    name: &str,
+) -> Result<bool, containerd::Error> {
+    match session.snapshots(snapshotter).stat(ctx, name).await {
+        Ok(_) => Ok(true),
+        Err(why) if why.is_not_found() => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_id_covers_every_layer_below() {
+        let diff_ids =
+            ["a", "b", "c"].map(|digit| Digest::new(format!("sha256:{}", digit.repeat(64))).unwrap());
+        let chain = chain_ids(&diff_ids);
+        assert_eq!(chain[0], diff_ids[0].as_str());
+        // printf 'sha256:aa… sha256:bb…' | sha256sum, and once more with the result.
+        let second = Sha256::digest(format!("{} {}", diff_ids[0], diff_ids[1]));
+        assert_eq!(chain[1], format!("sha256:{second:x}"));
+        let third = Sha256::digest(format!("sha256:{second:x} {}", diff_ids[2]));
+        assert_eq!(chain[2], format!("sha256:{third:x}"));
+        assert_eq!(chain_ids(&[]), Vec::<String>::new());
+    }
+}
