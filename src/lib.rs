@@ -91,6 +91,7 @@ mod cgroup;
 mod containerd;
 mod context;
 pub mod driver;
+mod engine;
 mod ids;
 mod image;
 mod stdio;

@@ -1,0 +1,326 @@
+//! A container that exists: its phase, the watch on its end, its streams, and the list of what must be undone.
+//!
+//! The phase lock is held by tracked tasks, never by a future that a caller may drop. The one exception never waits with
+//! it: a fast freeze (see [`super::pause`]).
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{Mutex, OnceCell, watch};
+
+use super::Deps;
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::life::Mark;
+use super::record::Owner;
+use super::wait::{self, Ended, Exit};
+use crate::cgroup::{Freezer, Paths};
+use crate::stdio::{Fifos, Pumps, StreamError};
+use crate::teardown::Teardown;
+use crate::{ContainerId, Context};
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The process waits behind its start gate.
+    Created,
+    /// It was started; whether it still runs is the exit watch's to say.
+    Running,
+    /// Everything was undone.
+    Closed,
+}
+
+/// A handle to a container; clones are the same container.
+#[derive(Debug, Clone)]
+pub(crate) struct Container(Arc<Inner>);
+
+/// What only looks at a container: it does not count among the handles of which the last one's end is the container's.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakContainer(Weak<Inner>);
+
+impl WeakContainer {
+    /// The container, while somebody holds it.
+    pub(crate) fn upgrade(&self) -> Option<Container> {
+        self.0.upgrade().map(Container)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) deps: Arc<Deps>,
+    pub(super) id: ContainerId,
+    pub(super) pid: Option<u32>,
+    pub(super) paths: Option<Paths>,
+    pub(super) freezer: Freezer,
+    pub(super) origin: Origin,
+    pub(super) mark: Option<Mark>,
+    pub(super) phase: Arc<Mutex<Phase>>,
+    pub(super) undo: Mutex<Option<Teardown>>,
+    pub(super) exit: watch::Receiver<Option<Exit>>,
+    pub(super) pumps: Arc<Pumps>,
+    /// Stands for the container's own background work (the watch); cancelled at close.
+    pub(super) life: Context,
+    /// The outcome is read once and then kept, however many wait for it.
+    pub(super) outcome: OnceCell<Outcome>,
+}
+
+/// What there is to say about a container that ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    /// How its process ended.
+    pub(crate) exit: Exit,
+    /// Why not all of its output was delivered, if so.
+    pub(crate) streams: Option<Arc<StreamError>>,
+}
+
+/// Where a handle comes from. Either way it knows which attempt to create the id it stands for: the name may have a later
+/// life, which is none of its business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Created here.
+    Made { attempt: String },
+    /// Taken over from a process that is gone.
+    Adopted { attempt: String },
+}
+
+/// What `create` and `adopt` know about a process.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// `None` if it has ended: its number may be somebody else's by now.
+    pub(super) pid: Option<u32>,
+    /// How it ended, if it has.
+    pub(super) ended: Option<Ended>,
+    pub(super) paths: Option<Paths>,
+    pub(super) pumps: Arc<Pumps>,
+    pub(super) phase: Phase,
+    pub(super) origin: Origin,
+}
+
+impl Container {
+    /// Takes over a process and the list of what undoes it; starts to watch for its end.
+    pub(super) fn new(deps: &Arc<Deps>, id: &ContainerId, process: Process, undo: Teardown) -> Self {
+        let Process {
+            pid,
+            ended,
+            paths,
+            pumps,
+            phase,
+            origin,
+        } = process;
+        let life = deps.life.child();
+        let exit = match ended {
+            Some(ended) => wait::known(id, ended, paths.as_ref()),
+            None => wait::watch(deps, &life, id, pid, paths.clone()),
+        };
+        let freezer = paths
+            .as_ref()
+            .and_then(|paths| Freezer::of(paths).ok())
+            .unwrap_or_else(|| Freezer::None(PathBuf::new()));
+        Self(Arc::new(Inner {
+            deps: Arc::clone(deps),
+            id: id.clone(),
+            pid,
+            mark: paths.as_ref().and_then(Mark::of),
+            paths,
+            freezer,
+            origin,
+            phase: Arc::new(Mutex::new(phase)),
+            undo: Mutex::new(Some(undo)),
+            exit,
+            pumps,
+            life,
+            outcome: OnceCell::new(),
+        }))
+    }
+
+    /// The container's name.
+    pub(crate) fn id(&self) -> &ContainerId {
+        &self.0.id
+    }
+
+    /// The pid of its first process, in the host's pid namespace; `None` if it had ended when this handle was made.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.0.pid
+    }
+
+    /// Its cgroups, where they could be found.
+    pub(crate) fn paths(&self) -> Option<&Paths> {
+        self.0.paths.as_ref()
+    }
+
+    pub(super) fn deps(&self) -> &Arc<Deps> {
+        &self.0.deps
+    }
+
+    pub(super) fn freezer(&self) -> &Freezer {
+        &self.0.freezer
+    }
+
+    pub(super) fn phase(&self) -> &Arc<Mutex<Phase>> {
+        &self.0.phase
+    }
+
+    /// Whether it waits behind its start gate.
+    pub(crate) async fn is_created(&self) -> bool {
+        *self.phase().lock().await == Phase::Created
+    }
+
+    /// How its process ended, if it has.
+    pub(crate) fn exit_now(&self) -> Option<Exit> {
+        self.0.exit.borrow().clone()
+    }
+
+    /// Waits for the process to end, without its output; what is known then is kept.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) fn wait_exit(&self) -> impl Future<Output = Option<Exit>> + Send + use<> {
+        let mut exit = self.0.exit.clone();
+        async move { wait::ended(&mut exit).await }
+    }
+
+    /// A look at it that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakContainer {
+        WeakContainer(Arc::downgrade(&self.0))
+    }
+
+    /// Starts the process.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: call it on a tracked task.
+    pub(crate) async fn start(&self, ctx: &Context) -> Result<()> {
+        let mut phase = self.phase().lock().await;
+        match *phase {
+            Phase::Created => {}
+            Phase::Running => return Err(self.out_of_order(Step::Start, "it was started before")),
+            Phase::Closed => return Err(self.out_of_order(Step::Start, "it is closed")),
+        }
+        ctx.check().at(Step::Start, self.id())?;
+        self.deps()
+            .session
+            .tasks()
+            .start(ctx, self.id())
+            .await
+            .at(Step::Start, self.id())?;
+        *phase = Phase::Running;
+        Ok(())
+    }
+
+    /// Waits until the process has ended and all its output has been delivered.
+    /// `None` if `ctx` ends first; the container is then as it was.
+    ///
+    /// # Cancellation
+    /// Safe to drop; may be called again, and by several at once.
+    pub(crate) async fn wait(&self, ctx: &Context) -> Result<Option<Outcome>> {
+        if let Some(outcome) = self.0.outcome.get() {
+            return Ok(Some(outcome.clone()));
+        }
+        let mut exit = self.0.exit.clone();
+        let ended = match ctx.run(wait::ended(&mut exit)).await {
+            Ok(ended) => ended,
+            // Of an end and an interruption at the same moment the end is the better answer.
+            Err(_) => self.exit_now(),
+        };
+        let Some(exit) = ended else {
+            return match ctx.interrupted() {
+                Some(_) => Ok(None),
+                None => Err(self.out_of_order(Step::Wait, "it is closed")),
+            };
+        };
+        let streams = self.0.pumps.finished(ctx).await.err().map(Arc::new);
+        if streams
+            .as_ref()
+            .is_some_and(|error| matches!(**error, StreamError::Interrupted(_)))
+        {
+            // Not all output is delivered yet, so this is not the last word.
+            return Ok(Some(Outcome { exit, streams: None }));
+        }
+        Ok(Some(
+            self.0
+                .outcome
+                .get_or_init(|| async { Outcome { exit, streams } })
+                .await
+                .clone(),
+        ))
+    }
+
+    /// Kills what runs and undoes everything, last first. Idempotent, in every phase. What could not be undone is the
+    /// error, and closing again tries it again.
+    ///
+    /// # Cancellation
+    /// Continues on its own task, with its own clock.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let this = self.clone();
+        self.deps().finished(async move { this.close_here().await }).await
+    }
+
+    /// The same on the caller's own tracked task.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(crate) async fn close_here(&self) -> Result<()> {
+        let mut phase = self.phase().lock().await;
+        let mut list = self.0.undo.lock().await;
+        let Some(undo) = list.take() else {
+            return Ok(());
+        };
+        // The clock starts with the work, not with the wait for whoever held the lock.
+        let ctx = Context::timeout(self.deps().config.close_grace);
+        match self.0.owner(&ctx).await {
+            Ok(Owner::This) => {}
+            Ok(other) => {
+                undo.forget();
+                *phase = Phase::Closed;
+                self.0.pumps.abort();
+                self.0.life.cancel();
+                return self.leave_to(&other);
+            }
+            Err(error) => {
+                *list = Some(undo);
+                return Err(error).at(Step::Close, self.id());
+            }
+        }
+        let mut undo = undo;
+        if *phase != Phase::Created && self.exit_now().is_none() {
+            // The list below would kill too, but only containerd's way, which a v1 freezer holds up.
+            let in_time = ctx.halved();
+            match self.kill_now(&in_time).await {
+                Ok(()) => drop(in_time.run(self.wait_exit()).await),
+                Err(error) => {
+                    tracing::warn!(id = %self.id(), error = %crate::chain(&error), "cannot kill the container the fast way");
+                }
+            }
+        }
+        *phase = Phase::Closed;
+        // A caller that closes before the result wants no more output.
+        self.0.pumps.abort();
+        let failed = undo.run(&ctx).await;
+        if failed.is_empty() {
+            self.0.life.cancel();
+        } else {
+            *list = Some(undo);
+        }
+        super::report(Step::Close, self.id(), failed)
+    }
+
+    /// Somebody else has removed this life. What a later one has is its own; what nobody has can only be files.
+    fn leave_to(&self, owner: &Owner) -> Result<()> {
+        if *owner == Owner::Another {
+            return Ok(());
+        }
+        let removed = Fifos::remove(&self.deps().fifo_dir(self.id()));
+        removed.map_err(|error| Error::new(Step::Close, self.id(), Kind::Internal, error))
+    }
+
+    /// Leaves the container running and forgets it: a later process finds it by its labels.
+    pub(crate) async fn detach(&self) {
+        if let Some(undo) = self.0.undo.lock().await.take() {
+            undo.forget();
+        }
+        self.0.pumps.abort();
+        self.0.life.cancel();
+    }
+
+    pub(super) fn out_of_order(&self, step: Step, why: &'static str) -> Error {
+        Error::new(step, self.id(), Kind::OutOfOrder, why)
+    }
+}

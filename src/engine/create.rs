@@ -1,0 +1,132 @@
+//! Second half of the line: from a plan and its image to a process behind its start gate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::container::{Container, Origin, Phase, Process};
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::plan::Plan;
+use super::{Deps, checks, record, rootfs, spec, task};
+use crate::cgroup::Paths;
+use crate::image::Image;
+use crate::stdio::{Fifos, Pumps, Streams};
+use crate::teardown::Teardown;
+use crate::{ContainerId, Context};
+
+/// Before containerd is asked a second time to end a container's input; doubles up to [`MAX_STDIN_RETRY`].
+const STDIN_RETRY: Duration = Duration::from_millis(50);
+const MAX_STDIN_RETRY: Duration = Duration::from_secs(2);
+
+/// Creates everything; whatever fails, everything made so far is undone before the error is returned.
+pub(super) async fn create(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    plan: &Plan,
+    image: &Image,
+    streams: impl FnOnce() -> Streams,
+) -> Result<Container> {
+    let mut undo = Teardown::new(plan.id.as_str());
+    match attempt(deps, ctx, plan, image, streams, &mut undo).await {
+        Ok(process) => Ok(Container::new(deps, &plan.id, process, undo)),
+        Err(error) => {
+            let clean_up = ctx.detached(deps.config.close_grace);
+            for failed in undo.run(&clean_up).await {
+                tracing::warn!(error = %crate::chain(&failed), "left behind by a failed create");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn attempt(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    plan: &Plan,
+    image: &Image,
+    streams: impl FnOnce() -> Streams,
+    undo: &mut Teardown,
+) -> Result<Process> {
+    let config = spec::complete(deps, plan);
+    let image_config = spec::image_config(deps, ctx, plan, image, &config).await?;
+    let oci = fnctr_oci::spec(&config, &image_config, &deps.host)
+        .map_err(|error| Error::new(Step::Check, &plan.id, Kind::InvalidPlan, error))?;
+    checks::all(deps, ctx, plan, image, &oci).await?;
+
+    ctx.check().at(Step::Record, &plan.id)?;
+    let attempt = record::create(deps, ctx, plan, &oci, undo).await?;
+    ctx.check().at(Step::Rootfs, &plan.id)?;
+    let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
+    let fifos = open_fifos(deps, &plan.id, streams(), undo)?;
+    ctx.check().at(Step::Task, &plan.id)?;
+    let pid = task::create(deps, ctx, &plan.id, &mounts, fifos.paths(), undo).await?;
+
+    // A caller that has gone meanwhile wants none of it.
+    ctx.check().at(Step::Task, &plan.id)?;
+    let paths = container_paths(deps, &plan.id, Some(pid));
+    let pumps = Arc::new(fifos.start(&deps.tracker, &deps.life));
+    close_stdin_at_its_end(deps, &plan.id, &pumps);
+    Ok(Process {
+        pid: Some(pid),
+        ended: None,
+        paths,
+        pumps,
+        phase: Phase::Created,
+        origin: Origin::Made { attempt },
+    })
+}
+
+fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, undo: &mut Teardown) -> Result<Fifos> {
+    let dir = deps.fifo_dir(id);
+    undo.defer("streams", {
+        let dir = dir.clone();
+        move |_| std::future::ready(Fifos::remove(&dir))
+    });
+    Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
+}
+
+/// Where the runtime has put the process, as far as it bears the container's name. Without it there is no fast freeze and
+/// no statistics, but a container. `None` for the pid of a process that has ended.
+pub(super) fn container_paths(deps: &Deps, id: &ContainerId, pid: Option<u32>) -> Option<Paths> {
+    let found = pid.and_then(|pid| deps.cgroups.of_pid(pid).ok()?.named(&deps.cgroup_name(id)));
+    // A process that has ended leaves its cgroup behind until its task is deleted, and in it what became of memory.
+    let named = || {
+        deps.cgroups
+            .of_path(&deps.cgroup_of(id))
+            .ok()
+            .filter(Paths::exist)
+    };
+    let paths = found.or_else(named);
+    if paths.is_none() {
+        tracing::debug!(%id, ?pid, "the container has no cgroups that can be told to be its own");
+    }
+    paths
+}
+
+/// The shim holds a write end of the stdin fifo, so the process sees the end of its input only when told through it.
+fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>) {
+    let (deps, id, pumps) = (Arc::clone(deps), id.clone(), Arc::clone(pumps));
+    let tracker = deps.tracker.clone();
+    let ctx = deps.life.child();
+    tracker.spawn(async move {
+        // False: a null stream, a function that no longer reads, or a close.
+        if ctx.run(pumps.stdin_done()).await != Ok(true) {
+            return;
+        }
+        let tasks = deps.session.tasks();
+        let mut pause = STDIN_RETRY;
+        loop {
+            let once = ctx.with_timeout(deps.config.close_grace);
+            match tasks.close_stdin(&once, &id).await {
+                Ok(()) => return,
+                // A process that is gone needs no end of file.
+                Err(error) if error.is_not_found() => return,
+                // Nobody else will, and a function that reads to the end would wait for ever.
+                Err(error) => tracing::warn!(%id, %error, "cannot end the container's input; trying again"),
+            }
+            if ctx.run(tokio::time::sleep(pause)).await.is_err() {
+                return;
+            }
+            pause = (pause * 2).min(MAX_STDIN_RETRY);
+        }
+    });
+}

@@ -1,0 +1,220 @@
+//! What runs already: found by its record, and taken over by a later process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::container::{Container, Origin, Phase, Process};
+use super::create::container_paths;
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::plan::label;
+use super::{Deps, record, rootfs, task};
+use crate::cgroup::{self, Freezer};
+use crate::containerd::{Record, TaskInfo, TaskStatus};
+use crate::stdio::{Fifos, Pumps};
+use crate::teardown::Teardown;
+use crate::{ContainerId, Context};
+
+/// A container as a person sees it in a list.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// Its name.
+    pub(crate) id: ContainerId,
+    /// The image that it was made from.
+    pub(crate) image: String,
+    /// The command as it runs.
+    pub(crate) command: String,
+    /// What it does now.
+    pub(crate) state: State,
+    /// Its first process, while there is one.
+    pub(crate) pid: Option<u32>,
+    /// When its record was made.
+    pub(crate) created_at: Option<SystemTime>,
+    /// All labels of the record.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The OCI spec that it runs by, as JSON.
+    pub(crate) spec: Vec<u8>,
+    /// Where its cgroups are.
+    pub(crate) cgroups: Vec<std::path::PathBuf>,
+}
+
+/// What a container does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// A record without a process.
+    Dead,
+    /// Behind its start gate.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen, by the kernel's own word.
+    Frozen,
+    /// Ended with this code.
+    Exited(u32),
+}
+
+/// Every container of the engine in this containerd namespace.
+pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<Seen>> {
+    let filter = format!("labels.\"{}\"", label::ENGINE);
+    let name = "the list of containers";
+    let records = deps
+        .session
+        .containers()
+        .list(ctx, &[filter])
+        .await
+        .at(Step::Find, name)?;
+    let mut tasks: BTreeMap<String, TaskInfo> = deps
+        .session
+        .tasks()
+        .list(ctx)
+        .await
+        .at(Step::Find, name)?
+        .into_iter()
+        .collect();
+    Ok(records
+        .into_iter()
+        .map(|record| seen(deps, tasks.remove(record.id.as_str()), record))
+        .collect())
+}
+
+/// One container.
+pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Seen> {
+    let record = get(deps, ctx, id).await?;
+    let task = match deps.session.tasks().get(ctx, id).await {
+        Ok(task) => Some(task),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error).at(Step::Find, id),
+    };
+    Ok(seen(deps, task, record))
+}
+
+async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Record> {
+    match deps.session.containers().get(ctx, id).await {
+        Err(error) if error.is_not_found() => {
+            Err(Error::new(Step::Find, id, Kind::NotFound, "no such container"))
+        }
+        other => other.at(Step::Find, id),
+    }
+}
+
+fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
+    let pid = task.as_ref().and_then(living);
+    let paths = container_paths(deps, &record.id, pid);
+    let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
+    let state = match task.map(|task| (task.status, task.exit.code)) {
+        None => State::Dead,
+        Some((TaskStatus::Created, _)) => State::Created,
+        Some((TaskStatus::Stopped, code)) => State::Exited(code),
+        Some((TaskStatus::Paused, _)) => State::Frozen,
+        Some(_) if frozen() == Some(cgroup::State::Frozen) => State::Frozen,
+        Some(_) => State::Running,
+    };
+    let directories = paths
+        .iter()
+        .flat_map(cgroup::Paths::dirs)
+        .map(Into::into)
+        .collect();
+    Seen {
+        command: command_of(&record.spec),
+        image: record.image,
+        state,
+        pid,
+        created_at: record.created_at,
+        labels: record.labels,
+        spec: record.spec,
+        cgroups: directories,
+        id: record.id,
+    }
+}
+
+/// The pid of a task whose process has not ended. containerd keeps the number of one that has, which may be somebody
+/// else's by now.
+fn living(task: &TaskInfo) -> Option<u32> {
+    (task.pid != 0 && task.status != TaskStatus::Stopped).then_some(task.pid)
+}
+
+/// The command as a person would type it, without the init.
+fn command_of(spec: &[u8]) -> String {
+    let spec: serde_json::Value = serde_json::from_slice(spec).unwrap_or_default();
+    let args = spec
+        .pointer("/process/args")
+        .and_then(serde_json::Value::as_array);
+    let args: Vec<_> = args
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+        .collect();
+    match args.as_slice() {
+        [init, "--", rest @ ..] if *init == fnctr_oci::INIT_PATH => rest.join(" "),
+        all => all.join(" "),
+    }
+}
+
+/// Takes a container over from a process that is gone. Its output up to now has been lost with that process.
+pub(super) async fn adopt(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<Container> {
+    adopt_record(deps, ctx, &get(deps, ctx, id).await?).await
+}
+
+/// The same for a record that was read before.
+pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Container> {
+    let id = &record.id;
+    if !record.labels.contains_key(label::ENGINE) {
+        let why = "the container of that name was not made by fnctr";
+        return Err(Error::new(Step::Find, id, Kind::NotFound, why));
+    }
+    let task = match deps.session.tasks().get(ctx, id).await {
+        Ok(task) => Some(task),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error).at(Step::Find, id),
+    };
+    let pid = task.as_ref().and_then(living);
+    // A record without a task has no process and no story.
+    let ended = match &task {
+        None => Some((None, None)),
+        Some(task) if task.status == TaskStatus::Stopped => Some((Some(task.exit.code), task.exit.at)),
+        Some(_) => None,
+    };
+    let created = task.is_some_and(|task| task.status == TaskStatus::Created);
+    let process = Process {
+        pid,
+        ended,
+        paths: container_paths(deps, id, pid),
+        pumps: Arc::new(Pumps::none()),
+        phase: if created { Phase::Created } else { Phase::Running },
+        origin: Origin::Adopted {
+            attempt: record::attempt_of(record).to_owned(),
+        },
+    };
+    Ok(Container::new(deps, id, process, undo_of(deps, id)))
+}
+
+/// The list that `create` would have left: it follows from the id alone.
+fn undo_of(deps: &Deps, id: &ContainerId) -> Teardown {
+    let mut undo = Teardown::new(id.as_str());
+    let (session, snapshotter, dir) = (
+        deps.session.clone(),
+        deps.config.snapshotter.clone(),
+        deps.fifo_dir(id),
+    );
+    record::defer_removal(&mut undo, &session, id);
+    rootfs::defer_removal(&mut undo, &session, &snapshotter, id);
+    undo.defer("streams", move |_| std::future::ready(Fifos::remove(&dir)));
+    task::defer_discard(&mut undo, &session, id);
+    undo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_of;
+
+    #[test]
+    fn the_command_is_shown_without_the_init() {
+        let spec = |args: &str| format!(r#"{{"process":{{"args":{args}}}}}"#).into_bytes();
+        assert_eq!(
+            command_of(&spec(r#"["/sbin/docker-init","--","sleep","60"]"#)),
+            "sleep 60"
+        );
+        assert_eq!(command_of(&spec(r#"["sleep","--","60"]"#)), "sleep -- 60");
+        assert_eq!(command_of(b"not JSON"), "");
+    }
+}

@@ -1,0 +1,74 @@
+//! What the pure translation is told about the host.
+
+use std::path::Path;
+
+use fnctr_oci::CgroupVersion;
+
+use crate::cgroup::{Root, Version};
+
+/// The kernel's version, major and minor; zeros if it cannot be read, which means "oldest" to whoever compares.
+pub(super) fn kernel_version() -> (u32, u32) {
+    // The same text as uname(2)'s release, without a system call wrapper.
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    parse_release(&text)
+}
+
+/// Which version of cgroups enforces limits.
+pub(super) fn cgroup_version(root: &Root) -> CgroupVersion {
+    match root.cgroup_version() {
+        Version::V1 => CgroupVersion::V1,
+        Version::V2 => CgroupVersion::V2,
+    }
+}
+
+/// Makes the directory for fifos and the like, which nobody else may look into. One that exists is left as it is.
+pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// How much the host spares a process when memory runs out (proc_pid_oom_score_adj(5)); 0 if it cannot be read.
+pub(super) fn oom_score_adj(pid: u32) -> i32 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
+}
+
+/// What Docker masks beside its fixed list, where the CPU has it: its temperature tells neighbours apart.
+pub(super) fn sensitive_paths() -> Vec<String> {
+    let cpus = std::fs::read_dir("/sys/devices/system/cpu")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut paths: Vec<_> = cpus
+        .filter_map(|cpu| {
+            let dir = cpu.path().join("thermal_throttle");
+            dir.is_dir().then(|| dir.to_string_lossy().into_owned())
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn parse_release(text: &str) -> (u32, u32) {
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or_default());
+    (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_release;
+
+    #[test]
+    fn major_and_minor_are_the_first_two_numbers() {
+        assert_eq!(parse_release("6.18.44-fc-v669\n"), (6, 18));
+        assert_eq!(parse_release("5.10.0-28-amd64"), (5, 10));
+        assert_eq!(parse_release("6.1+"), (6, 1));
+        assert_eq!(parse_release(""), (0, 0));
+    }
+}

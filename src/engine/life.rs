@@ -1,0 +1,97 @@
+//! Which life of a name a handle stands for, and what becomes of it when nobody closes it.
+//!
+//! A name may be removed by somebody else and made again while a handle of its earlier life is still held; the later life is
+//! none of that handle's business.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::container::{Inner, Origin};
+use super::record::{self, Owner};
+use crate::Context;
+use crate::cgroup::{self, Paths};
+use crate::containerd;
+
+impl Inner {
+    /// Whose the name is now. containerd is asked only if there is a reason to: what was taken over may have been recreated,
+    /// and what was made here may have been removed, which shows in its cgroup.
+    pub(super) async fn owner(&self, ctx: &Context) -> Result<Owner, containerd::Error> {
+        match &self.origin {
+            Origin::Made { .. } if self.mark.as_ref().map_or_else(|| !self.deleted(), Mark::is_there) => {
+                Ok(Owner::This)
+            }
+            Origin::Made { attempt } | Origin::Adopted { attempt } => {
+                record::owner(&self.deps.session, ctx, &self.id, attempt).await
+            }
+        }
+    }
+
+    /// Whether containerd knew nothing of the task any more when it ended.
+    fn deleted(&self) -> bool {
+        self.exit
+            .borrow()
+            .as_ref()
+            .is_some_and(|exit| exit.code.is_none())
+    }
+}
+
+/// The very cgroup that a container was made in. Its inode number is never used again (cgroup ids are not), so a directory
+/// of the same name that a later life made is told apart.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    dir: PathBuf,
+    inode: u64,
+}
+
+impl Mark {
+    pub(super) fn of(paths: &Paths) -> Option<Self> {
+        let dir = paths.dirs().next()?.to_owned();
+        let inode = std::fs::metadata(&dir).ok()?.ino();
+        Some(Self { dir, inode })
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        std::fs::metadata(&self.dir).is_ok_and(|now| now.ino() == self.inode)
+    }
+}
+
+impl Drop for Inner {
+    /// The last handle is gone. What was created here and not closed is removed in the background; what was taken over
+    /// stays what it was.
+    fn drop(&mut self) {
+        self.life.cancel();
+        self.pumps.abort();
+        let Some(mut undo) = self.undo.get_mut().take() else {
+            return;
+        };
+        let Origin::Made { attempt } = self.origin.clone() else {
+            return undo.forget();
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let intact = self.mark.as_ref().map_or_else(|| !self.deleted(), Mark::is_there);
+        if intact && let Some(paths) = &self.paths {
+            // Also thaws what a v1 freezer holds. Whatever it cannot do, the list does through containerd.
+            drop(cgroup::kill_all(paths));
+        }
+        let (deps, id) = (Arc::clone(&self.deps), self.id.clone());
+        tracing::warn!(%id, "nobody closed the container; removing it");
+        let work = async move {
+            let ctx = Context::timeout(deps.config.close_grace);
+            if !intact
+                && !matches!(
+                    record::owner(&deps.session, &ctx, &id, &attempt).await,
+                    Ok(Owner::This)
+                )
+            {
+                return undo.forget();
+            }
+            for failed in undo.run(&ctx).await {
+                tracing::error!(%id, error = %crate::chain(&failed), "left behind");
+            }
+        };
+        drop(self.deps.tracker.spawn_on(work, &runtime));
+    }
+}

@@ -1,0 +1,379 @@
+//! The life of a container: plan → resolve → create → start → wait → close.
+//!
+//! ```text
+//!            resolve            create             start
+//!   Plan ───────────► Image ───────────► Created ─────────► Running ──► (exit, all output) ──► Outcome
+//!     │                  │                  │                 │ ▲ │                               │
+//!     │ not there: None  │ anything fails:  │           freeze│ │ │thaw                           │
+//!     ▼                  ▼ undo, last first ▼                 ▼ │ │                               ▼
+//!   (pulled first)     nothing is left    close             Frozen                             close
+//!                                           └──────────────────┴───────► nothing is left ◄────────┘
+//! ```
+//!
+//! A life costs nine containerd calls, and each is needed:
+//!
+//! | call | why |
+//! |---|---|
+//! | Images/Get | the name may have moved to another image; what it points at is cached by digest |
+//! | Containers/Create | claims the id and keeps the snapshot from the garbage collector (see [`record`]) |
+//! | Snapshots/Prepare | the writable layer |
+//! | Tasks/Create | shim, cgroup, namespaces, process behind its gate |
+//! | Tasks/Wait | answered at the end; sent beside the start, so it costs no time |
+//! | Tasks/Start | opens the gate |
+//! | Tasks/Delete | ends the shim, removes the cgroup |
+//! | Containers/Delete, Snapshots/Remove | what the create made |
+//!
+//! This module knows no driver contract, no HTTP, no command line. Both front doors end at [`Plan`].
+
+mod checks;
+mod container;
+mod create;
+mod error;
+mod exits;
+mod find;
+mod host;
+mod life;
+mod pause;
+mod plan;
+mod record;
+mod resolve;
+mod rootfs;
+mod runtime;
+mod signal;
+mod spec;
+mod stats;
+mod sweep;
+mod task;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+pub(crate) use self::container::{Container, Outcome};
+use self::error::At as _;
+pub(crate) use self::error::{Error, Kind, Result, Step};
+use self::exits::Exits;
+pub(crate) use self::find::{Seen, State};
+pub(crate) use self::plan::{Plan, label};
+pub(crate) use self::runtime::Runtime;
+pub(crate) use self::stats::Usage;
+use crate::cgroup::{self, Ceilings};
+pub(crate) use crate::containerd::ImageRecord;
+use crate::containerd::Session;
+use crate::image::{Image, ImageStore};
+use crate::stdio::Streams;
+use crate::teardown::Failed;
+use crate::{ContainerId, Context, LeaseId, Namespace};
+
+/// Where the engine works and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// containerd's socket.
+    pub(crate) address: PathBuf,
+    /// containerd namespace that holds everything of ours.
+    pub(crate) namespace: Namespace,
+    /// Directory for fifos and other things that die with the host.
+    pub(crate) run_dir: PathBuf,
+    /// containerd's name of the snapshotter.
+    pub(crate) snapshotter: String,
+    /// The runtime.
+    pub(crate) runtime: Runtime,
+    /// The host's init that becomes PID 1 of containers that want one.
+    pub(crate) init: PathBuf,
+    /// Parent of the containers' cgroups in every hierarchy.
+    pub(crate) cgroup_parent: String,
+    /// How long an undo may take, whatever the caller's deadline was.
+    pub(crate) close_grace: Duration,
+}
+
+/// What every operation needs.
+#[derive(Debug)]
+struct Deps {
+    config: Config,
+    session: Session,
+    images: ImageStore,
+    cgroups: cgroup::Root,
+    ceilings: Ceilings,
+    daemon_oom_score_adj: i32,
+    host: fnctr_oci::Host,
+    exits: Exits,
+    tracker: TaskTracker,
+    /// Ends with the engine.
+    life: Context,
+    /// An engine that nobody closed, or that was never finished, ends with its last handle.
+    _end: DropGuard,
+}
+
+/// A handle to the engine; clones are the same engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(Arc<Deps>);
+
+impl Engine {
+    /// Connects to containerd and looks at the host, once.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn connect(ctx: &Context, config: Config) -> Result<Self> {
+        let name = format!("{}", config.address.display());
+        let session = Session::connect(ctx, &config.address, &config.namespace)
+            .await
+            .at(Step::Connect, &name)?;
+        session
+            .namespaces()
+            .create_if_missing(ctx, &config.namespace)
+            .await
+            .at(Step::Connect, &name)?;
+        let internal = |error: cgroup::Error| Error::new(Step::Connect, &name, Kind::Internal, error);
+        let cgroups = cgroup::Root::probe().map_err(internal)?;
+        // Limits are inherited from the daemon that starts containers, not from us.
+        let daemon = session.server_pid(ctx).await.at(Step::Connect, &name)?;
+        // One in another pid namespace cannot be looked at; ours are the best guess then.
+        let daemon = daemon.unwrap_or_else(std::process::id);
+        let ceilings = Ceilings::of_pid(daemon).map_err(internal)?;
+        let daemon_oom_score_adj = host::oom_score_adj(daemon);
+        let host = fnctr_oci::Host {
+            arch: std::env::consts::ARCH.to_owned(),
+            kernel: host::kernel_version(),
+            cgroup: host::cgroup_version(&cgroups),
+            rootfs: "rootfs".to_owned(),
+            sensitive_paths: host::sensitive_paths(),
+        };
+        host::make_private(&config.run_dir)
+            .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;
+        let (tracker, life) = (TaskTracker::new(), Context::new());
+        let exits = Exits::start(session.clone(), life.child(), &tracker);
+        let images = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
+        Ok(Self(Arc::new(Deps {
+            config,
+            session,
+            images,
+            cgroups,
+            ceilings,
+            daemon_oom_score_adj,
+            host,
+            exits,
+            tracker,
+            _end: life.cancel_on_drop(),
+            life,
+        })))
+    }
+
+    /// The session with containerd, for measuring what its calls cost alone.
+    pub(crate) fn session(&self) -> &Session {
+        &self.0.session
+    }
+
+    /// The image that the plan names, or `None` if it must be pulled first.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn resolve(&self, ctx: &Context, plan: &Plan) -> Result<Option<Image>> {
+        resolve::resolve(&self.0, ctx, plan).await
+    }
+
+    /// Creates the container up to its start gate. Whatever fails, nothing is left; `streams` is asked for when they are
+    /// needed, so what fails before has not used them up.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: call it on a tracked task. Interrupting `ctx` unwinds.
+    pub(crate) async fn create(
+        &self,
+        ctx: &Context,
+        plan: &Plan,
+        image: &Image,
+        streams: impl FnOnce() -> Streams,
+    ) -> Result<Container> {
+        create::create(&self.0, ctx, plan, image, streams).await
+    }
+
+    /// containerd's version.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn server_version(&self, ctx: &Context) -> Result<String> {
+        let name = format!("{}", self.0.config.address.display());
+        Ok(self
+            .0
+            .session
+            .version()
+            .version(ctx)
+            .await
+            .at(Step::Connect, name)?
+            .version)
+    }
+
+    /// Loads the images of an archive; returns their names.
+    ///
+    /// # Cancellation
+    /// Safe to drop: what was loaded so far is under a lease that expires.
+    pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
+        self.0
+            .images
+            .load(ctx, file)
+            .await
+            .map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
+    }
+
+    /// The images of this containerd namespace.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn list_images(&self, ctx: &Context) -> Result<Vec<ImageRecord>> {
+        self.0
+            .session
+            .images()
+            .list(ctx, &[])
+            .await
+            .at(Step::Find, "the list of images")
+    }
+
+    /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until
+    /// then. It does so before it answers a synchronous delete of a lease.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the lease expires.
+    pub(crate) async fn collect_garbage(&self, ctx: &Context) -> Result<()> {
+        let name = "what was removed";
+        let lease = LeaseId::new(format!("fnctr-gc-{}", unique()))
+            .map_err(|error| Error::new(Step::Close, name, Kind::Internal, error))?;
+        let leases = self.0.session.leases();
+        let soon = SystemTime::now() + Duration::from_secs(60);
+        leases
+            .create(ctx, &lease, soon, &BTreeMap::new())
+            .await
+            .at(Step::Close, name)?;
+        leases.delete(ctx, &lease, true).await.at(Step::Close, name)
+    }
+
+    /// Every container of ours.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn list(&self, ctx: &Context) -> Result<Vec<Seen>> {
+        find::list(&self.0, ctx).await
+    }
+
+    /// One container, whoever made it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn inspect(&self, ctx: &Context, id: &ContainerId) -> Result<Seen> {
+        find::inspect(&self.0, ctx, id).await
+    }
+
+    /// Takes over a container that an earlier process left.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Container> {
+        find::adopt(&self.0, ctx, id).await
+    }
+
+    /// Removes what other instances of our classifier left, in the background.
+    pub(crate) fn sweep(&self, classifier: &str, instance: &str) {
+        sweep::sweep(&self.0, classifier, instance);
+    }
+
+    /// The tracker that every background task of the engine belongs to.
+    pub(crate) fn tracker(&self) -> &TaskTracker {
+        &self.0.tracker
+    }
+
+    /// Ends the engine's background work. Containers that run go on; what is being undone is waited for.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn close(&self, ctx: &Context) -> Result<()> {
+        self.0.life.cancel();
+        self.0.tracker.close();
+        ctx.run(self.0.tracker.wait()).await.at(Step::Close, "the engine")
+    }
+}
+
+impl Deps {
+    /// Where the fifos of a container are.
+    fn fifo_dir(&self, id: &ContainerId) -> PathBuf {
+        self.config
+            .run_dir
+            .join(self.config.namespace.as_str())
+            .join(id.as_str())
+    }
+
+    /// The cgroup of a container, from the root of each hierarchy. The namespace is part of it, because a name is unique in
+    /// its namespace only.
+    fn cgroup_of(&self, id: &ContainerId) -> String {
+        format!("{}/{id}", self.cgroup_parent())
+    }
+
+    /// What the path of a container's cgroup ends in, however it is named.
+    fn cgroup_name(&self, id: &ContainerId) -> PathBuf {
+        let namespace = &self.config.namespace;
+        if self.config.runtime.systemd_cgroup {
+            return format!("fnctr-{namespace}-{id}.scope").into();
+        }
+        PathBuf::from(namespace.as_str()).join(id.as_str())
+    }
+
+    fn cgroup_parent(&self) -> String {
+        format!(
+            "{}/{}",
+            self.config.cgroup_parent.trim_end_matches('/'),
+            self.config.namespace
+        )
+    }
+
+    /// Runs an operation that changes the world on its own task. A caller that goes away cancels it, and it unwinds.
+    async fn tracked<T, F>(&self, ctx: &Context, op: impl FnOnce(Context) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let mine = ctx.child();
+        let guard = mine.cancel_on_drop();
+        let done = self.tracker.spawn(op(mine).in_current_span()).await;
+        guard.disarm();
+        done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
+    }
+
+    /// Runs an operation that goes on to its end, whoever waits for it.
+    async fn finished<T: Send + 'static>(
+        &self,
+        op: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.tracker.spawn(op.in_current_span()).await;
+        done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
+    }
+}
+
+/// Turns what an undo could not do into one error, and logs the rest.
+fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Result<()> {
+    let mut failed = failed.into_iter();
+    let Some(first) = failed.next() else { return Ok(()) };
+    for other in failed {
+        tracing::warn!(error = %crate::chain(&other), "left behind by a close");
+    }
+    let kind = first.source.downcast_ref().map_or(Kind::Internal, error::kind_of);
+    Err(Error::new(step, id, kind, first))
+}
+
+/// A name that no other call on this host returns.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    format!(
+        "{}-{now}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
+}

@@ -1,0 +1,169 @@
+//! Freezing and thawing: through the kernel's freezer in microseconds, through containerd where there is none.
+//!
+//! One mechanism owns the state: after a direct freeze containerd still says RUNNING and its Resume fails, so the two
+//! are never mixed on one container. Whether it is frozen is read from the kernel, not remembered.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::container::{Container, Phase};
+use super::error::{At as _, Error, Kind, Result, Step};
+use crate::cgroup::{self, Attempt, Freezer, Pending};
+use crate::containerd::TaskStatus;
+use crate::{Context, Interrupted};
+
+/// Which way the container shall go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Toward {
+    Frozen,
+    Thawed,
+}
+
+impl Toward {
+    fn step(self) -> Step {
+        match self {
+            Self::Frozen => Step::Freeze,
+            Self::Thawed => Step::Thaw,
+        }
+    }
+}
+
+impl Container {
+    /// Stops every process of the container; done when the kernel confirms it. Idempotent. A freeze that cannot be
+    /// confirmed before the deadline is rolled back, and the container runs on and is usable.
+    ///
+    /// # Cancellation
+    /// Safe to drop: a freeze that was not confirmed is taken back.
+    pub(crate) async fn freeze(&self, ctx: &Context) -> Result<()> {
+        self.turn(ctx, Toward::Frozen).await
+    }
+
+    /// Lets the processes of the container go on. Idempotent.
+    ///
+    /// # Cancellation
+    /// As for [`Self::freeze`].
+    pub(crate) async fn thaw(&self, ctx: &Context) -> Result<()> {
+        self.turn(ctx, Toward::Thawed).await
+    }
+
+    async fn turn(&self, ctx: &Context, toward: Toward) -> Result<()> {
+        // A thaw is always begun: nobody is served by a container that stays frozen because its caller was late.
+        if toward == Toward::Frozen {
+            ctx.check().at(toward.step(), self.id())?;
+        }
+        let mut begun = None;
+        // The common case takes the lock without waiting and is confirmed within the spin: no task, no timer.
+        if !matches!(self.freezer(), Freezer::None(_))
+            && let Ok(phase) = Arc::clone(self.phase()).try_lock_owned()
+        {
+            self.must_run(*phase, toward)?;
+            match self.attempt(ctx, toward)? {
+                Attempt::Done(_) => return Ok(()),
+                Attempt::Pending(pending) => begun = Some((phase, pending)),
+            }
+        }
+        let this = self.clone();
+        let slowly = move |ctx: Context| async move { this.turn_slowly(&ctx, toward, begun).await };
+        self.deps().tracked(ctx, slowly).await
+    }
+
+    /// The rest, on a task that holds the phase until the kernel has confirmed, or the freeze is taken back.
+    async fn turn_slowly(
+        &self,
+        ctx: &Context,
+        toward: Toward,
+        begun: Option<(OwnedMutexGuard<Phase>, Pending)>,
+    ) -> Result<()> {
+        let step = toward.step();
+        let (_phase, pending) = match begun {
+            Some(begun) => begun,
+            None => {
+                let phase = ctx
+                    .run(Arc::clone(self.phase()).lock_owned())
+                    .await
+                    .at(step, self.id())?;
+                self.must_run(*phase, toward)?;
+                if matches!(self.freezer(), Freezer::None(_)) {
+                    return self.turn_by_containerd(ctx, toward).await;
+                }
+                match self.attempt(ctx, toward)? {
+                    Attempt::Done(_) => return Ok(()),
+                    Attempt::Pending(pending) => (phase, pending),
+                }
+            }
+        };
+        // The deadline is the freezer's to keep: it takes the freeze back, and reads back that it did.
+        tokio::select! {
+            biased;
+            confirmed = pending.confirm() => confirmed.map(drop).map_err(|error| self.not_turned(step, error)),
+            () = ctx.cancelled() => Err(Interrupted::Cancelled).at(step, self.id()),
+        }
+    }
+
+    fn attempt(&self, ctx: &Context, toward: Toward) -> Result<Attempt> {
+        let attempt = match toward {
+            Toward::Frozen => self.freezer().freeze_fast(ctx.deadline()),
+            Toward::Thawed => self.freezer().thaw_fast(ctx.deadline()),
+        };
+        attempt.map_err(|error| self.not_turned(toward.step(), error))
+    }
+
+    fn not_turned(&self, step: Step, error: cgroup::Error) -> Error {
+        let kind = match &error {
+            cgroup::Error::NotFrozen { .. } | cgroup::Error::NotThawed { .. } => Kind::Timeout,
+            error if error.is_gone() => Kind::NotFound,
+            _ => Kind::Internal,
+        };
+        Error::new(step, self.id(), kind, error)
+    }
+
+    /// Where the kernel offers no freezer to us: some milliseconds, through containerd and the runtime.
+    async fn turn_by_containerd(&self, ctx: &Context, toward: Toward) -> Result<()> {
+        let tasks = self.deps().session.tasks();
+        let status = tasks
+            .get(ctx, self.id())
+            .await
+            .at(toward.step(), self.id())?
+            .status;
+        match (toward, status) {
+            (Toward::Frozen, TaskStatus::Running) => tasks.pause(ctx, self.id()).await,
+            (Toward::Thawed, TaskStatus::Paused | TaskStatus::Pausing) => tasks.resume(ctx, self.id()).await,
+            // It is as it shall be, or it has ended, which the exit watch tells.
+            _ => Ok(()),
+        }
+        .at(toward.step(), self.id())
+    }
+
+    /// Lets a killed container's processes go, where only a thaw does.
+    pub(super) async fn release_for_kill(&self, ctx: &Context) -> Result<()> {
+        let thawed = if matches!(self.freezer(), Freezer::None(_)) {
+            self.turn_by_containerd(ctx, Toward::Thawed).await
+        } else {
+            self.freezer()
+                .thaw(ctx.deadline())
+                .await
+                .map(drop)
+                .map_err(|error| self.not_turned(Step::Thaw, error))
+        };
+        match thawed {
+            // Killed and gone before we looked.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn must_run(&self, phase: Phase, toward: Toward) -> Result<()> {
+        let refuse = |why: &'static str| Err(Error::new(toward.step(), self.id(), Kind::OutOfOrder, why));
+        match phase {
+            Phase::Created => refuse("it has not been started"),
+            Phase::Closed => refuse("it is closed"),
+            Phase::Running if self.exit_now().is_some() => Err(self.ended(toward)),
+            Phase::Running => Ok(()),
+        }
+    }
+
+    fn ended(&self, toward: Toward) -> Error {
+        Error::new(toward.step(), self.id(), Kind::NotFound, "its process has ended")
+    }
+}

@@ -1,0 +1,220 @@
+//! The containerd record of a container: the first thing made and the last thing removed.
+//!
+//! The record is what gives an id to one attempt and no other, and it keeps the snapshot that it names from
+//! containerd's garbage collector. So it is made *before* the snapshot, and a container needs no lease of its own:
+//! a snapshot whose record is gone, whoever lost whose reply, is garbage that containerd takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use fnctr_oci::Spec;
+
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::plan::{Plan, label};
+use super::{Deps, unique};
+use crate::containerd::{self, Record, Session};
+use crate::teardown::Teardown;
+use crate::{ContainerId, Context};
+
+/// Whether the record under our id is ours to remove.
+#[derive(Debug, Clone)]
+struct Claim(Arc<AtomicU8>);
+
+/// The reply to the create has not come, or was lost.
+const UNKNOWN: u8 = 0;
+/// containerd confirmed it.
+const OURS: u8 = 1;
+/// containerd refused: the id belongs to somebody else, or nothing was made.
+const REFUSED: u8 = 2;
+
+impl Claim {
+    fn settle(&self, state: u8) {
+        self.0.store(state, Ordering::Release);
+    }
+
+    fn state(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Makes the record, and returns the name of this attempt, which it bears. A live container of the same id is a conflict
+/// and stays untouched.
+pub(super) async fn create(
+    deps: &Deps,
+    ctx: &Context,
+    plan: &Plan,
+    spec: &Spec,
+    undo: &mut Teardown,
+) -> Result<String> {
+    // The order of its sets differs from run to run, which no reader of a record minds; sorting them costs more than all
+    // the rest of the translation.
+    let spec_json =
+        serde_json::to_vec(spec).map_err(|e| Error::new(Step::Record, &plan.id, Kind::Internal, e))?;
+    let attempt = unique();
+    let mut labels = plan.labels.clone();
+    labels.insert(label::ENGINE.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    labels.insert(label::ATTEMPT.to_owned(), attempt.clone());
+    let record = Record {
+        id: plan.id.clone(),
+        image: plan.image.to_string(),
+        labels,
+        runtime: deps.config.runtime.name.clone(),
+        runtime_options: deps.config.runtime.options(),
+        spec: spec_json,
+        snapshotter: deps.config.snapshotter.clone(),
+        snapshot_key: plan.id.to_string(),
+        created_at: None,
+    };
+    let claim = Claim(Arc::new(AtomicU8::new(UNKNOWN)));
+    undo.defer_claim("record", {
+        let (session, id, claim) = (deps.session.clone(), plan.id.clone(), claim.clone());
+        let made_by = attempt.clone();
+        move |ctx| {
+            let (session, id, claim, attempt) = (session.clone(), id.clone(), claim.clone(), made_by.clone());
+            async move {
+                match claim.state() {
+                    REFUSED => Ok(()),
+                    OURS => remove(&session, &ctx, &id).await,
+                    _ => remove_attempt(&session, &ctx, &id, &attempt).await,
+                }
+            }
+        }
+    });
+    match deps.session.containers().create(ctx, &record).await {
+        Ok(()) => {
+            claim.settle(OURS);
+            Ok(attempt)
+        }
+        Err(error) => {
+            if error.is_already_exists() {
+                claim.settle(REFUSED);
+            }
+            Err(error).at(Step::Record, &plan.id)
+        }
+    }
+}
+
+/// Puts the removal of a record that is known to be ours on the list.
+pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, id: &ContainerId) {
+    let (session, id) = (session.clone(), id.clone());
+    undo.defer_claim("record", move |ctx| {
+        let (session, id) = (session.clone(), id.clone());
+        async move { remove(&session, &ctx, &id).await }
+    });
+}
+
+/// Removes a record; one that is gone already is success.
+pub(super) async fn remove(
+    session: &Session,
+    ctx: &Context,
+    id: &ContainerId,
+) -> Result<(), containerd::Error> {
+    match session.containers().delete(ctx, id).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes the record only if this very attempt made it.
+async fn remove_attempt(
+    session: &Session,
+    ctx: &Context,
+    id: &ContainerId,
+    attempt: &str,
+) -> Result<(), containerd::Error> {
+    match owner(session, ctx, id, attempt).await? {
+        Owner::This => remove(session, ctx, id).await,
+        Owner::Another | Owner::Nobody => Ok(()),
+    }
+}
+
+/// Whose record is under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The attempt's that was asked about.
+    This,
+    /// Another life's.
+    Another,
+    /// There is none.
+    Nobody,
+}
+
+/// Asks containerd whose record is under this id.
+pub(super) async fn owner(
+    session: &Session,
+    ctx: &Context,
+    id: &ContainerId,
+    attempt: &str,
+) -> Result<Owner, containerd::Error> {
+    match session.containers().get(ctx, id).await {
+        Ok(record) if attempt_of(&record) == attempt => Ok(Owner::This),
+        Ok(_) => Ok(Owner::Another),
+        Err(error) if error.is_not_found() => Ok(Owner::Nobody),
+        Err(error) => Err(error),
+    }
+}
+
+/// The attempt that made a record; empty for one that no engine made.
+pub(super) fn attempt_of(record: &Record) -> &str {
+    record.labels.get(label::ATTEMPT).map_or("", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::LeaseId;
+    use crate::containerd::testing::Private;
+
+    /// containerd collects garbage before it answers a synchronous delete of a lease.
+    async fn collect_garbage(session: &Session, ctx: &Context) {
+        let lease = LeaseId::new("gc-now").unwrap();
+        let soon = SystemTime::now() + Duration::from_secs(60);
+        session
+            .leases()
+            .create(ctx, &lease, soon, &BTreeMap::new())
+            .await
+            .unwrap();
+        session.leases().delete(ctx, &lease, true).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_keeps_the_snapshot_that_it_names_without_a_lease() {
+        let Some(private) = Private::start().await else {
+            return;
+        };
+        let ctx = Context::timeout(Duration::from_secs(60));
+        let session = private.session().await;
+        let id = ContainerId::new("kept").unwrap();
+        let record = Record {
+            id: id.clone(),
+            image: String::new(),
+            labels: BTreeMap::new(),
+            runtime: "io.containerd.runc.v2".to_owned(),
+            runtime_options: None,
+            spec: b"{}".to_vec(),
+            snapshotter: "overlayfs".to_owned(),
+            snapshot_key: "kept".to_owned(),
+            created_at: None,
+        };
+        let snapshots = session.snapshots("overlayfs");
+        // What no record names is garbage at once; this is what the order of create guards against.
+        snapshots
+            .prepare(&ctx, "stray", None, &BTreeMap::new())
+            .await
+            .unwrap();
+        session.containers().create(&ctx, &record).await.unwrap();
+        snapshots
+            .prepare(&ctx, "kept", None, &BTreeMap::new())
+            .await
+            .unwrap();
+        collect_garbage(&session, &ctx).await;
+        assert!(snapshots.stat(&ctx, "stray").await.unwrap_err().is_not_found());
+        snapshots.stat(&ctx, "kept").await.unwrap();
+        remove(&session, &ctx, &id).await.unwrap();
+        collect_garbage(&session, &ctx).await;
+        assert!(snapshots.stat(&ctx, "kept").await.unwrap_err().is_not_found());
+    }
+}

@@ -1,0 +1,73 @@
+//! Signals to a container's processes, frozen or not.
+
+use super::container::Container;
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::task::SIGKILL;
+use crate::Context;
+use crate::cgroup::{self, Freezer};
+
+impl Container {
+    /// Sends a signal to the container's first process; SIGKILL goes to every process of the container.
+    ///
+    /// A signal other than SIGKILL reaches a frozen container when it thaws; SIGKILL ends it at once in every cgroup
+    /// layout. A container that has ended already is [`Kind::NotFound`].
+    ///
+    /// # Cancellation
+    /// Continues on its own task.
+    pub(crate) async fn signal(&self, ctx: &Context, signal: u32) -> Result<()> {
+        let this = self.clone();
+        self.deps()
+            .tracked(ctx, move |ctx| async move { this.signal_now(&ctx, signal).await })
+            .await
+    }
+
+    async fn signal_now(&self, ctx: &Context, signal: u32) -> Result<()> {
+        if self.exit_now().is_some() {
+            return Err(Error::new(
+                Step::Signal,
+                self.id(),
+                Kind::NotFound,
+                "its process has ended already",
+            ));
+        }
+        if signal == SIGKILL {
+            // Where a kill needs a thaw after it, no freeze may come in between.
+            let freezes_killed = !matches!(self.freezer(), Freezer::V2(_));
+            let _phase = if freezes_killed {
+                Some(ctx.run(self.phase().lock()).await.at(Step::Signal, self.id())?)
+            } else {
+                None
+            };
+            return self.kill_now(ctx).await;
+        }
+        self.deps()
+            .session
+            .tasks()
+            .kill(ctx, self.id(), signal, false)
+            .await
+            .at(Step::Signal, self.id())
+    }
+
+    /// Kills every process of the container, whatever state it is in. Returns once the kill is on its way.
+    pub(super) async fn kill_now(&self, ctx: &Context) -> Result<()> {
+        if let Some(paths) = self.paths() {
+            match cgroup::kill_all(paths) {
+                // One write, no RPC, no runtime binary; the kernel kills frozen processes too (cgroup-v2.rst).
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::debug!(id = %self.id(), %error, "no cgroup.kill; asking containerd"),
+            }
+        }
+        match self
+            .deps()
+            .session
+            .tasks()
+            .kill(ctx, self.id(), SIGKILL, true)
+            .await
+        {
+            Err(error) if error.is_not_found() || error.is_failed_precondition() => {}
+            other => other.at(Step::Signal, self.id())?,
+        }
+        // A v1 freezer holds even a killed process until it thaws; so does a runtime's own pause.
+        self.release_for_kill(ctx).await
+    }
+}

@@ -1,0 +1,93 @@
+//! What the pure translation needs besides the plan: where the cgroup goes, the init, and the image's own words.
+
+use fnctr_oci::{Cgroup, ContainerConfig, ImageConfig};
+
+use super::Deps;
+use super::error::{Error, Result, Step};
+use super::plan::Plan;
+use super::resolve::image_kind;
+use crate::Context;
+use crate::image::Image;
+
+/// The plan's configuration with what only the engine knows.
+pub(super) fn complete(deps: &Deps, plan: &Plan) -> ContainerConfig {
+    let mut config = plan.config.clone();
+    config.init = plan.init.then(|| deps.config.init.clone());
+    // A daemon that the host spares when memory runs out must not pass that on to what it starts.
+    config.oom_score_adj = config
+        .oom_score_adj
+        .or_else(|| (deps.daemon_oom_score_adj < 0).then_some(0));
+    let id = plan.id.to_string();
+    config.cgroup = if deps.config.runtime.systemd_cgroup {
+        Cgroup::Systemd {
+            slice: "system.slice".to_owned(),
+            prefix: format!("fnctr-{}", deps.config.namespace),
+            id,
+        }
+    } else {
+        Cgroup::Cgroupfs {
+            parent: deps.cgroup_parent(),
+            id,
+        }
+    };
+    config
+}
+
+/// The image's configuration; its user files too, if the user is not numbers alone.
+pub(super) async fn image_config(
+    deps: &Deps,
+    ctx: &Context,
+    plan: &Plan,
+    image: &Image,
+    config: &ContainerConfig,
+) -> Result<ImageConfig> {
+    let settings = &image.config;
+    let user = config
+        .user
+        .as_deref()
+        .or(settings.user.as_deref())
+        .unwrap_or_default();
+    let (passwd, group) = if needs_files(user, &config.additional_groups) {
+        let facts = deps
+            .images
+            .facts(ctx, image)
+            .await
+            .map_err(|error| Error::new(Step::Image, &plan.id, image_kind(&error), error))?;
+        (Some(facts.passwd.clone()), Some(facts.group.clone()))
+    } else {
+        (None, None)
+    };
+    Ok(ImageConfig {
+        env: settings.env.clone(),
+        entrypoint: settings.entrypoint.clone(),
+        cmd: settings.cmd.clone(),
+        working_dir: settings.working_dir.clone().unwrap_or_default(),
+        user: settings.user.clone().unwrap_or_default(),
+        passwd,
+        group,
+    })
+}
+
+/// `uid:gid` in digits says all; a name, a lone uid (its group) or root (its groups) does not.
+fn needs_files(user: &str, additional_groups: &[String]) -> bool {
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let numeric = user
+        .split_once(':')
+        .is_some_and(|(uid, gid)| digits(uid) && digits(gid));
+    !numeric || !additional_groups.iter().all(|group| digits(group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needs_files;
+
+    #[test]
+    fn only_numbers_for_user_and_group_need_no_files() {
+        assert!(!needs_files("1000:1000", &[]));
+        assert!(!needs_files("1000:1000", &["7".to_owned()]));
+        for user in ["", "root", "1000", "1000:", "fn:1000", "1000:fn"] {
+            assert!(needs_files(user, &[]), "{user:?}");
+        }
+        assert!(needs_files("1000:1000", &["wheel".to_owned()]));
+    }
+}
