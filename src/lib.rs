@@ -90,10 +90,13 @@
 mod cgroup;
 mod containerd;
 mod context;
+pub mod doctor;
 pub mod driver;
+pub mod embedded;
 mod engine;
 mod ids;
 mod image;
+pub mod init;
 mod stdio;
 mod teardown;
 mod units;

@@ -1,0 +1,238 @@
+//! What this host has of what functions need, and what mends it where something is missing.
+//!
+//! Each question is one pure function over text that the kernel or a program gave, in its own file; [`checks`] collects
+//! the text and asks them all. A check never changes the host, and one that cannot be made says so.
+
+mod cgroup;
+mod host;
+mod kernel;
+mod privileges;
+mod programs;
+mod runtime;
+mod storage;
+
+/// What mends a `/proc` that does not tell.
+const MOUNT_PROC: &str = "mount -t proc proc /proc";
+
+/// The newest kernel of the distribution.
+const NEWER_KERNEL: &str = "apt-get install -y linux-image-$(dpkg --print-architecture) && reboot";
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::embedded::Home;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing to do.
+    Ok,
+    /// Functions run, but something is slower, or a setting cannot be enforced.
+    Warn,
+    /// Functions do not run.
+    Bad,
+}
+
+/// The answer to one question about this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at, in a word or two.
+    pub name: &'static str,
+    /// How it came out.
+    pub status: Status,
+    /// What was found, and what that means, as a sentence without a full stop.
+    pub found: String,
+    /// What mends it, if it is not ok: a command, or what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// What to check, where the answer depends on the configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The containerd that will be used; without one, a private one will be started, so none needs to run.
+    pub address: Option<PathBuf>,
+    /// Where images and writable layers will be.
+    pub data: PathBuf,
+    /// Whether that containerd was named by the environment, and not on the command line.
+    pub address_from_environment: bool,
+    /// Where a private containerd would live, if one is to be started.
+    pub home: Option<Home>,
+    /// The init that the configuration names.
+    pub init: Option<PathBuf>,
+    /// The OCI runtime that the configuration names, by name or path.
+    pub runtime: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, status: Status, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            status,
+            found: found.into(),
+            mend: None,
+        }
+    }
+
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, found)
+    }
+
+    /// A warning without words that help is no help, so there is no way to write one.
+    fn warn(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::new(name, Status::Warn, found).mend(mend)
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::new(name, Status::Bad, found).mend(mend)
+    }
+
+    fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
+        self
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Bad => "BAD",
+        })
+    }
+}
+
+impl fmt::Display for Check {
+    /// One line, with the command that mends it at its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<4}  {:<12}  {}", self.status, self.name, self.found)?;
+        match &self.mend {
+            Some(command) => write!(f, "  →  {command}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Asks every question, in the order in which a person should mend things.
+///
+/// # Cancellation
+/// Safe to drop.
+pub async fn checks(options: &Options) -> Vec<Check> {
+    let mounts = host::read("/proc/self/mountinfo");
+    let layout = cgroup::Layout::of(&mounts, &host::v2_controllers(&mounts));
+    let status = host::read("/proc/self/status");
+    if status.is_empty() || mounts.is_empty() {
+        return vec![privileges::no_proc()];
+    }
+    let limits = host::read("/proc/self/limits");
+    let release = host::read("/proc/sys/kernel/osrelease");
+    let containerd = host::program("containerd").await;
+    let server = match &options.address {
+        Some(address) => host::server(address, &status, &limits).await,
+        None => None,
+    };
+    let serves = server.is_some();
+
+    let mut checks = vec![
+        privileges::root(&status),
+        privileges::capabilities(&status),
+        programs::containerd(&containerd, serves),
+    ];
+    if let Some(address) = &options.address {
+        let named = programs::Named {
+            address,
+            by_environment: options.address_from_environment,
+        };
+        checks.push(programs::socket(named, host::socket(address, serves)));
+    }
+    if let Some(home) = &options.home {
+        checks.push(storage::home(home.would_do()));
+    }
+    // A private containerd is started by this process, with its path and its limits.
+    let daemon = server.unwrap_or_else(|| host::Daemon::started_from_here(&status, &limits));
+    let shim = host::look_for("containerd-shim-runc-v2", daemon.path.as_ref());
+    let runtimes = host::runtimes(options.runtime.as_deref(), daemon.path.as_ref()).await;
+    checks.extend([
+        programs::shim(&shim, containerd.is_installed(), serves),
+        runtime::check(options.runtime.as_deref(), &runtimes, layout.is_hybrid(), serves),
+        programs::init(crate::init::find(options.init.as_deref()), options.init.is_some()),
+        layout.check(),
+        layout.controllers(&host::read("/proc/cgroups")),
+        layout.freezer(),
+        kernel::features(&release, &host::kernel_features()),
+        kernel::kill(&release, &layout),
+        storage::overlay(&host::read("/proc/filesystems")),
+        storage::place(
+            &options.data,
+            &mounts,
+            &host::space(&options.data),
+            options.address.is_none(),
+        ),
+        privileges::rlimits(&daemon.status, &daemon.limits, daemon.is_server),
+        privileges::open_files(&status, &limits),
+        kernel::swap(&host::read("/proc/swaps"), host::swap_is_counted(&layout)),
+        kernel::apparmor(&host::read("/sys/module/apparmor/parameters/enabled")),
+    ]);
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_one_line_that_ends_with_what_mends_it() {
+        let check = Check::bad("init", "there is none", "apt-get install -y tini");
+        assert_eq!(
+            check.to_string(),
+            "BAD   init          there is none  →  apt-get install -y tini"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_runtime_that_was_chosen_is_the_one_that_is_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let wrong = dir.path().join("no-runtime").display().to_string();
+        let checks = checks(&Options {
+            address: None,
+            data: dir.path().to_owned(),
+            address_from_environment: false,
+            home: None,
+            init: None,
+            runtime: Some(wrong.clone()),
+        })
+        .await;
+        let runtime = checks.iter().find(|check| check.name == "runtime").unwrap();
+        assert_eq!(runtime.status, Status::Bad);
+        assert!(runtime.found.contains(&wrong), "{runtime}");
+    }
+
+    #[tokio::test]
+    async fn every_question_about_this_host_has_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let checks = checks(&Options {
+            address: Some(dir.path().join("nobody.sock")),
+            data: dir.path().join("not/yet/there"),
+            address_from_environment: true,
+            home: Some(Home::under(dir.path())),
+            init: None,
+            runtime: None,
+        })
+        .await;
+        for check in &checks {
+            assert!(!check.found.is_empty(), "{check:?}");
+            assert!(!check.to_string().contains('\n'), "{check:?}");
+            assert_eq!(check.mend.is_none(), check.status == Status::Ok, "{check:?}");
+        }
+        let socket = checks.iter().find(|check| check.name == "socket").unwrap();
+        assert_eq!(socket.status, Status::Bad);
+        let mut names: Vec<_> = checks.iter().map(|check| check.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), checks.len(), "a name is used twice");
+    }
+}

@@ -1,0 +1,194 @@
+//! Whether images and writable layers can be where they are to be.
+
+use std::path::{Path, PathBuf};
+
+use super::{Check, cgroup};
+use crate::{ByteSize, embedded};
+
+/// File systems that cannot hold overlay's writable layer.
+const UNFIT: [&str; 8] = [
+    "overlay", "nfs", "nfs4", "cifs", "9p", "virtiofs", "fuse", "fuseblk",
+];
+
+/// Less free space than this is a warning: one image of a language runtime takes about as much.
+const LOW: u64 = 1 << 30;
+
+/// What the file system says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Space {
+    /// The nearest directory that exists, free of links.
+    pub(super) dir: PathBuf,
+    /// Free bytes.
+    pub(super) free: Option<u64>,
+    /// Whether directory entries tell their type.
+    pub(super) types_entries: Option<bool>,
+}
+
+/// Whether the kernel has overlay, from `/proc/filesystems`.
+pub(super) fn overlay(filesystems: &str) -> Check {
+    const NAME: &str = "overlay";
+    let known = filesystems
+        .lines()
+        .any(|line| line.split_whitespace().next_back() == Some("overlay"));
+    if known {
+        Check::ok(NAME, "the kernel has it")
+    } else {
+        Check::bad(
+            NAME,
+            "the kernel does not have it, or has not loaded it",
+            "modprobe overlay",
+        )
+    }
+}
+
+/// Whether a private containerd may live where it shall.
+pub(super) fn home(would_do: Result<(), embedded::Error>) -> Check {
+    const NAME: &str = "home";
+    match would_do {
+        Ok(()) => Check::ok(NAME, "nobody else can write there"),
+        Err(embedded::Error::Writable { path }) => Check::bad(
+            NAME,
+            format!("others can write in {}", path.display()),
+            format!("chmod go-w {}", path.display()),
+        ),
+        Err(embedded::Error::Foreign { path, uid: 0 }) => Check::bad(
+            NAME,
+            format!("{} belongs to root, and this process is not", path.display()),
+            "sudo fnctr doctor",
+        ),
+        Err(error) => Check::bad(NAME, crate::chain(&error), "use --root with another directory"),
+    }
+}
+
+/// Whether `data` is on a file system that will do; `private` data is of a containerd that this project starts.
+pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) -> Check {
+    const NAME: &str = "data";
+    let at = data.display();
+    let elsewhere = if private {
+        "use --root with a directory on ext4 or xfs"
+    } else {
+        "set root in /etc/containerd/config.toml to a directory on ext4 or xfs, then systemctl restart containerd"
+    };
+    let Some(mount) = cgroup::file_system(mountinfo, &space.dir) else {
+        return Check::warn(NAME, format!("the file system of {at} is unknown"), elsewhere);
+    };
+    let kind = mount.kind;
+    if UNFIT.contains(&kind) || kind.starts_with("fuse.") {
+        let found = format!("{at} is on {kind}, which cannot hold writable layers");
+        return Check::bad(NAME, found, elsewhere);
+    }
+    if space.types_entries == Some(false) {
+        let found = format!("{at} is on {kind} without types of directory entries (xfs needs ftype=1)");
+        return Check::bad(NAME, found, elsewhere);
+    }
+    let quota = match kind {
+        "xfs" | "ext4"
+            if mount
+                .options
+                .split(',')
+                .any(|o| matches!(o, "prjquota" | "pquota")) =>
+        {
+            "project quotas on"
+        }
+        _ => "no project quotas, so a function's disk cannot be limited",
+    };
+    let free = space.free.map_or_else(
+        || "unknown space".to_owned(),
+        |free| format!("{} free", ByteSize(free >> 20 << 20)),
+    );
+    let found = format!("{at} is on {kind}, {free}, {quota}");
+    match kind {
+        "tmpfs" => Check::warn(
+            NAME,
+            format!("{found}; images take memory and are lost at the next boot"),
+            elsewhere,
+        ),
+        _ if space.free.is_some_and(|free| free < LOW) => Check::warn(NAME, found, elsewhere),
+        _ => Check::ok(NAME, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+
+    const UNIFIED: &str = include_str!("../../fixtures/doctor/unified.mountinfo");
+
+    fn roomy() -> Space {
+        roomy_at("/")
+    }
+
+    fn roomy_at(dir: &str) -> Space {
+        Space {
+            dir: dir.into(),
+            free: Some(64 << 30),
+            types_entries: Some(true),
+        }
+    }
+
+    #[test]
+    fn overlay_must_be_a_file_system_of_its_own_name() {
+        assert_eq!(overlay("nodev\toverlay\n\text4\n").status, Status::Ok);
+        let check = overlay("nodev\toverlayish\n");
+        assert_eq!(
+            (check.status, check.mend.as_deref()),
+            (Status::Bad, Some("modprobe overlay"))
+        );
+    }
+
+    #[test]
+    fn a_file_system_with_project_quotas_says_so() {
+        let check = place(Path::new("/var/lib/fnctr"), UNIFIED, &roomy_at("/var/lib"), true);
+        assert_eq!(check.status, Status::Ok);
+        assert_eq!(
+            check.found,
+            "/var/lib/fnctr is on xfs, 64g free, project quotas on"
+        );
+        let check = place(Path::new("/srv"), UNIFIED, &roomy(), true);
+        assert!(check.found.contains("no project quotas"), "{check}");
+    }
+
+    #[test]
+    fn a_place_that_overlay_refuses_is_bad_and_a_costly_or_full_one_is_a_warning() {
+        let on = |kind| format!("1 0 0:1 / / rw - {kind} none rw\n");
+        let data = Path::new("/data");
+        for kind in ["overlay", "nfs4", "9p", "fuse.sshfs"] {
+            assert_eq!(
+                place(data, &on(kind), &roomy(), true).status,
+                Status::Bad,
+                "{kind}"
+            );
+        }
+        assert_eq!(place(data, &on("tmpfs"), &roomy(), true).status, Status::Warn);
+        let untyped = Space {
+            types_entries: Some(false),
+            ..roomy()
+        };
+        assert_eq!(place(data, &on("xfs"), &untyped, true).status, Status::Bad);
+        let full = Space {
+            free: Some(5 << 20),
+            ..roomy()
+        };
+        let check = place(data, &on("ext4"), &full, true);
+        assert_eq!(check.status, Status::Warn);
+        assert!(check.found.contains("5m free"), "{check}");
+        assert!(check.mend.unwrap().contains("--root"));
+        let mend = place(data, &on("ext4"), &full, false).mend.unwrap();
+        assert!(
+            !mend.contains("--root"),
+            "which moves only a private containerd: {mend}"
+        );
+    }
+
+    #[test]
+    fn a_home_that_others_can_write_is_mended_by_closing_it() {
+        let path = PathBuf::from("/srv/f");
+        let check = home(Err(embedded::Error::Writable { path }));
+        assert_eq!(
+            (check.status, check.mend.as_deref()),
+            (Status::Bad, Some("chmod go-w /srv/f"))
+        );
+        assert_eq!(home(Ok(())).status, Status::Ok);
+    }
+}

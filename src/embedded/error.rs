@@ -1,0 +1,132 @@
+//! What can be wrong with a private containerd, each naming what a person must look at.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::Interrupted;
+
+/// Why a private containerd could not be started, shared or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(clippy::error_impl_error, reason = "it is read as embedded::Error")]
+pub enum Error {
+    /// A program is not on this host.
+    #[error("{program} is not installed: apt-get install -y {package}")]
+    NotInstalled {
+        /// The program that was looked for.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// The kernel would refuse the socket.
+    #[error("the socket path {} is {len} bytes long, but at most {max} are possible: choose a shorter directory", path.display())]
+    PathTooLong {
+        /// The longest socket path that would be needed.
+        path: PathBuf,
+        /// Its length.
+        len: usize,
+        /// The longest possible.
+        max: usize,
+    },
+    /// containerd's configuration file is UTF-8.
+    #[error("the directory name {} is not UTF-8 text", path.display())]
+    NotText {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others could decide what containerd does.
+    #[error("others can write in {0}, so it is no place for a private containerd: chmod go-w {0}", path.display())]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another user could decide what containerd does.
+    #[error("{} belongs to the user with id {uid}, so it is no place for a private containerd: choose another", path.display())]
+    Foreign {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// containerd runs where this process cannot see it, as in another container.
+    #[error("the containerd that answers on {} is not among the processes that are seen here: it goes on", socket.display())]
+    OutOfReach {
+        /// Where it answers.
+        socket: PathBuf,
+    },
+    /// A file or directory could not be used.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// The verb.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+    /// containerd ended before it answered.
+    #[error("containerd ended while it was starting: {}", said.as_deref().unwrap_or("it wrote nothing"))]
+    Died {
+        /// The last line that it wrote.
+        said: Option<String>,
+        /// How it ended, and where the rest of its log is.
+        #[source]
+        cause: Ended,
+    },
+    /// containerd runs, but does not answer.
+    #[error("containerd does not answer on {} after {} s; its log is {}", socket.display(), after.as_secs(), log.display())]
+    NoAnswer {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
+        /// Where its log is.
+        log: PathBuf,
+    },
+    /// A process could not be looked at, signalled or waited for.
+    #[error("cannot {doing} containerd (process {pid})")]
+    Process {
+        /// The verb.
+        doing: &'static str,
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The caller's context ended first.
+    #[error("gave up while {doing}")]
+    Interrupted {
+        /// What was waited for.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        cause: Interrupted,
+    },
+}
+
+/// How containerd ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}; the whole log is {}", log.display())]
+pub struct Ended {
+    /// The status that the kernel reported.
+    pub status: std::process::ExitStatus,
+    /// Where its log is.
+    pub log: PathBuf,
+}
+
+impl Error {
+    pub(super) fn at(path: &Path, doing: &'static str, cause: io::Error) -> Self {
+        Self::File {
+            doing,
+            path: path.to_owned(),
+            cause,
+        }
+    }
+
+    pub(super) fn interrupted(doing: &'static str) -> impl FnOnce(Interrupted) -> Self {
+        move |cause| Self::Interrupted { doing, cause }
+    }
+}

@@ -1,0 +1,175 @@
+//! Where a private containerd lives: the names of its files, and nothing about what is in them.
+
+use std::path::{Path, PathBuf};
+
+use super::{Error, private};
+
+/// The longest path that a Unix socket can have on Linux, without the final NUL.
+const MAX_SOCKET: usize = 107;
+
+/// The directories of one private containerd. Equal homes are the same containerd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+    run: PathBuf,
+}
+
+impl Home {
+    /// Everything under one directory, however its name is spelled.
+    #[must_use]
+    pub fn under(dir: &Path) -> Self {
+        let dir = private::real_name(dir);
+        Self {
+            root: dir.join("root"),
+            run: dir,
+        }
+    }
+
+    /// The host's own: images in `/var/lib/fnctr`, and what a reboot should forget in `/run/fnctr`.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            root: "/var/lib/fnctr/containerd".into(),
+            run: "/run/fnctr".into(),
+        }
+    }
+
+    /// The directory of images and snapshots.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of sockets, locks, state and log.
+    #[must_use]
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// Where containerd listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("containerd.sock")
+    }
+
+    /// The directory in which runc, or another OCI runtime, shall keep the state of this containerd's containers. Its
+    /// default is the same for every containerd of a host, where containers of the same name would be one.
+    #[must_use]
+    pub fn runc_root(&self) -> PathBuf {
+        self.run.join("runc")
+    }
+
+    pub(super) fn ttrpc_socket(&self) -> PathBuf {
+        self.run.join("containerd.sock.ttrpc")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.run.join("containerd.log")
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.run.join("containerd.toml")
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.run.join("state")
+    }
+
+    pub(super) fn start_lock(&self) -> PathBuf {
+        self.run.join("start.lock")
+    }
+
+    pub(super) fn users_lock(&self) -> PathBuf {
+        self.run.join("users.lock")
+    }
+
+    /// Refuses a place whose sockets the kernel would refuse, or whose name containerd's configuration cannot hold.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let longest = self.ttrpc_socket();
+        let len = longest.as_os_str().len();
+        if len > MAX_SOCKET {
+            return Err(Error::PathTooLong {
+                path: longest,
+                len,
+                max: MAX_SOCKET,
+            });
+        }
+        for dir in [&self.root, &self.run] {
+            if dir.to_str().is_none() {
+                return Err(Error::NotText { path: dir.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a containerd can live there, as far as can be told without making anything.
+    pub(crate) fn would_do(&self) -> Result<(), Error> {
+        self.check()?;
+        for dir in [&self.run, &self.root].into_iter().filter(|dir| dir.exists()) {
+            private::ours(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directories, for nobody else to look into, and returns the home by its real name: two processes that
+    /// name it differently must agree on its sockets and on the command line of its containerd.
+    pub(super) fn create(&self) -> Result<Self, Error> {
+        let real = Self {
+            run: private::dir(&self.run)?,
+            root: private::dir(&self.root)?,
+        };
+        real.check()?;
+        Ok(real)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_whose_socket_path_is_too_long_is_refused_with_both_lengths() {
+        let fits = format!("/{}", "d".repeat(MAX_SOCKET - "//containerd.sock.ttrpc".len()));
+        assert!(Home::under(Path::new(&fits)).check().is_ok());
+        let error = Home::under(Path::new(&format!("{fits}d"))).check().unwrap_err();
+        assert!(
+            error.to_string().contains("108 bytes long, but at most 107"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_spelling_of_a_place_is_the_same_home() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&top, top.join("link")).unwrap();
+        let home = Home::under(&top.join("r"));
+        for spelling in ["link/r", "link/./r", "./r", "no/../r"] {
+            let other = Home::under(&top.join(spelling));
+            assert_eq!(other, home, "{spelling}");
+            assert_eq!(other.create().unwrap(), home, "{spelling}");
+        }
+        assert!(Home::under(Path::new("here")).socket().is_absolute());
+    }
+
+    #[test]
+    fn a_link_that_was_put_there_later_is_resolved_when_the_home_is_made() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        let home = Home::under(&top.join("late"));
+        std::fs::create_dir(top.join("r")).unwrap();
+        std::os::unix::fs::symlink("r", top.join("late")).unwrap();
+        assert_eq!(home.create().unwrap(), Home::under(&top.join("r")));
+    }
+
+    #[test]
+    fn a_place_that_others_can_write_is_refused_before_anything_is_put_there() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let top = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(top.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Home::under(top.path()).create().unwrap_err();
+        assert!(matches!(error, Error::Writable { .. }), "{error:?}");
+        assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,242 @@
+//! Starting containerd, and waiting until it answers.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use super::error::Ended;
+use super::{Error, Home, SearchPath, answers, config, private, process};
+use crate::Context;
+
+/// How long containerd may take until it answers. It takes a fifth of a second; a loaded machine is given a lot more.
+const READY: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How long one that somebody else started may take, before it is ended and another is started.
+const ADOPT: Duration = Duration::from_secs(3);
+
+/// A log longer than this is put aside as `containerd.log.old` at the next start.
+const LOG_LIMIT: u64 = 8 << 20;
+
+/// How much of the end of the log is looked at for the last line.
+const TAIL: u64 = 8 << 10;
+
+/// The programs that a private containerd needs.
+#[derive(Debug)]
+pub(super) struct Programs {
+    containerd: PathBuf,
+    path: SearchPath,
+}
+
+impl Programs {
+    /// Finds them in `PATH` and in the administrator's directories.
+    pub(super) fn find() -> Result<Self, Error> {
+        let path = SearchPath::of_this_process();
+        let find = |program: &'static str, package| {
+            path.find(program).ok_or(Error::NotInstalled { program, package })
+        };
+        let containerd = find("containerd", "containerd")?;
+        find("containerd-shim-runc-v2", "containerd")?;
+        if let Err(missing) = find("runc", "runc") {
+            find("crun", "crun").map_err(|_| missing)?;
+        }
+        Ok(Self { containerd, path })
+    }
+}
+
+/// Starts the containerd of `home` and waits until it answers. The caller holds the lock for starting.
+///
+/// # Cancellation
+/// Interrupting `ctx` ends what was started; dropping the future does not.
+pub(super) async fn launch(ctx: &Context, home: &Home, programs: &Programs) -> Result<(), Error> {
+    if process::runs(&home.config())? {
+        // Somebody started it and died before it answered; or it is stuck, or its socket was removed, and it never will.
+        match ready(ctx, home, None, ADOPT).await {
+            Err(Error::NoAnswer { .. }) => end(home).await?,
+            // It is not ours to end: others may use it already.
+            answered => return answered,
+        }
+    }
+    let (mut child, from) = spawn(home, programs)?;
+    let answered = ready(ctx, home, Some((&mut child, from)), READY).await;
+    settle(home, answered).await
+}
+
+/// Ends a containerd that did not answer.
+async fn settle(home: &Home, answered: Result<(), Error>) -> Result<(), Error> {
+    if answered.is_err() {
+        end(home).await?;
+    }
+    answered
+}
+
+/// Ends the containerd of `home` if it runs, and removes what it leaves: its sockets, and the runtime's empty directories.
+///
+/// # Cancellation
+/// Dropped half-way, containerd may or may not end.
+pub(super) async fn end(home: &Home) -> Result<(), Error> {
+    process::end(&home.config()).await?;
+    let socket = home.socket();
+    if answers(&socket).await {
+        return Err(Error::OutOfReach { socket });
+    }
+    for socket in [socket, home.ttrpc_socket()] {
+        match fs::remove_file(&socket) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::at(&socket, "remove", cause));
+            }
+            _ => {}
+        }
+    }
+    remove_empty(&home.runc_root());
+    Ok(())
+}
+
+/// Removes the runtime's directory and the one of each namespace in it, unless containers outlived their containerd.
+fn remove_empty(runc_root: &Path) {
+    let namespaces = fs::read_dir(runc_root).into_iter().flatten().flatten();
+    for dir in namespaces.map(|entry| entry.path()).chain([runc_root.to_owned()]) {
+        // One that is in use is not empty, which is what the refusal says.
+        if let Err(cause) = fs::remove_dir(&dir) {
+            tracing::debug!(dir = %dir.display(), %cause, "kept");
+        }
+    }
+}
+
+fn spawn(home: &Home, programs: &Programs) -> Result<(Child, u64), Error> {
+    let config = home.config();
+    private::file(
+        &config,
+        OpenOptions::new().create(true).write(true).truncate(true),
+    )?
+    .write_all(config::text(home).as_bytes())
+    .map_err(|cause| Error::at(&config, "write", cause))?;
+    let (log, from) = open_log(&home.log())?;
+    let errors = log
+        .try_clone()
+        .map_err(|cause| Error::at(&home.log(), "open", cause))?;
+    let [shell, arguments @ ..] = process::OPEN_UMASK;
+    let child = Command::new(shell)
+        .args(arguments)
+        .arg(&programs.containerd)
+        .arg("--config")
+        .arg(&config)
+        .env("PATH", programs.path.as_os_str())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        // A group of its own: Ctrl-C in the terminal is for the process in the foreground, not for containerd.
+        .process_group(0)
+        .spawn()
+        .map_err(|cause| Error::at(Path::new(shell), "execute", cause))?;
+    Ok((child, from))
+}
+
+/// The log, open for appending, and where this start's part of it begins.
+fn open_log(path: &Path) -> Result<(File, u64), Error> {
+    let fail = |cause| Error::at(path, "open", cause);
+    let open = || private::file(path, OpenOptions::new().create(true).append(true));
+    let mut log = open()?;
+    if log.metadata().map_err(fail)?.len() > LOG_LIMIT {
+        fs::rename(path, path.with_extension("log.old")).map_err(fail)?;
+        log = open()?;
+    }
+    let from = log.metadata().map_err(fail)?.len();
+    Ok((log, from))
+}
+
+async fn ready(
+    ctx: &Context,
+    home: &Home,
+    mut child: Option<(&mut Child, u64)>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let socket = home.socket();
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        if let Some((child, from)) = &mut child {
+            let ended = child
+                .try_wait()
+                .map_err(|cause| Error::at(&home.config(), "wait for containerd with", cause))?;
+            if let Some(status) = ended {
+                return Err(Error::Died {
+                    said: last_line(&home.log(), *from),
+                    cause: Ended {
+                        status,
+                        log: home.log(),
+                    },
+                });
+            }
+        }
+        let waiting = Error::interrupted("containerd was starting");
+        let answered = ctx.run(answers(&socket)).await.map_err(waiting)?;
+        if answered {
+            return Ok(());
+        }
+        let waiting = Error::interrupted("containerd was starting");
+        ctx.run(tokio::time::sleep(AGAIN)).await.map_err(waiting)?;
+    }
+    Err(Error::NoAnswer {
+        socket,
+        after: patience,
+        log: home.log(),
+    })
+}
+
+/// The last line that is not empty, of what was written to the log since `from`.
+fn last_line(log: &Path, from: u64) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let end = file.seek(SeekFrom::End(0)).ok()?;
+    file.seek(SeekFrom::Start(from.max(end.saturating_sub(TAIL))))
+        .ok()?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+    Some(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_this_starts_and_not_an_older_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "old\n").unwrap();
+        let (_, from) = open_log(&path).unwrap();
+        assert_eq!(last_line(&path, from), None);
+        fs::write(&path, "old\nfirst\nsecond\n\n").unwrap();
+        assert_eq!(last_line(&path, from).as_deref(), Some("second"));
+    }
+
+    #[test]
+    fn a_log_that_grew_too_long_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("containerd.log");
+        File::create(&path).unwrap().set_len(LOG_LIMIT + 1).unwrap();
+        assert_eq!(open_log(&path).unwrap().1, 0);
+        assert!(dir.path().join("containerd.log.old").exists());
+    }
+
+    #[test]
+    fn the_runtimes_directory_goes_when_it_is_empty_and_stays_while_a_container_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("runc");
+        fs::create_dir_all(root.join("empty")).unwrap();
+        fs::create_dir_all(root.join("used/container")).unwrap();
+        remove_empty(&root);
+        assert!(!root.join("empty").exists());
+        assert!(root.join("used/container").exists());
+        fs::remove_dir(root.join("used/container")).unwrap();
+        remove_empty(&root);
+        assert!(!root.exists());
+    }
+}

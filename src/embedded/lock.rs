@@ -1,0 +1,116 @@
+//! Advisory locks on files, so that processes that never met agree on who starts and who stops containerd.
+//!
+//! A lock ends with its process, however the process ends. The files stay: removing a lock file races with its users.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::{Error, private};
+use crate::Context;
+
+/// How often a taken lock is tried again. There is no way to wait for one without blocking a thread.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// A held lock; dropping it releases it.
+#[derive(Debug)]
+#[must_use = "a lock is released when it is dropped"]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for the lock that nobody else can hold at the same time.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn exclusive(ctx: &Context, path: &Path) -> Result<Self, Error> {
+        Self::take(ctx, path, FlockOperation::NonBlockingLockExclusive).await
+    }
+
+    /// Waits for a lock that others may share.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn shared(ctx: &Context, path: &Path) -> Result<Self, Error> {
+        Self::take(ctx, path, FlockOperation::NonBlockingLockShared).await
+    }
+
+    async fn take(ctx: &Context, path: &Path, how: FlockOperation) -> Result<Self, Error> {
+        let file = private::file(path, OpenOptions::new().create(true).write(true).truncate(false))?;
+        let lock = Self {
+            file,
+            path: path.to_owned(),
+        };
+        while !lock.attempt(how)? {
+            ctx.run(tokio::time::sleep(AGAIN))
+                .await
+                .map_err(Error::interrupted("another process starts or stops containerd"))?;
+        }
+        Ok(lock)
+    }
+
+    /// Whether nobody else shares the lock, which then is exclusive. Otherwise it is lost.
+    pub(super) fn become_exclusive(&self) -> Result<bool, Error> {
+        self.attempt(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn attempt(&self, how: FlockOperation) -> Result<bool, Error> {
+        loop {
+            return match flock(&self.file, how) {
+                Ok(()) => Ok(true),
+                Err(Errno::WOULDBLOCK) => Ok(false),
+                Err(Errno::INTR) => continue,
+                Err(cause) => Err(Error::at(&self.path, "lock", cause.into())),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_of_those_who_share_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let ctx = Context::new();
+        let first = Lock::shared(&ctx, &path).await.unwrap();
+        let second = Lock::shared(&ctx, &path).await.unwrap();
+        assert!(!first.become_exclusive().unwrap());
+        drop(first);
+        assert!(second.become_exclusive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_else_can_open_a_lock_and_so_hold_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        // As earlier versions left them.
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for _ in 0..2 {
+            let _held = Lock::exclusive(&Context::new(), &path).await.unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_taken_lock_ends_with_the_context() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let _held = Lock::exclusive(&Context::new(), &path).await.unwrap();
+        let error = Lock::shared(&Context::timeout(Duration::from_millis(30)), &path)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Finding and ending the containerd of a home.
+//!
+//! It is known by its command line, which names the home's configuration file, so there is no file of process ids to go
+//! stale, and a stranger with a recycled id is never signalled. The file is what counts, not its name: another mount of
+//! it is the same home, and the same name in another container is not.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::time::Instant;
+
+use super::Error;
+
+/// How long containerd may take to end after SIGTERM, and after SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often the end is looked for.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// What comes before containerd's own command line: a shell that opens what containerd makes, as far as the directory
+/// above lets anybody in, and becomes containerd. With a stricter umask, such as 077, the users inside of containers
+/// could not enter their root directories; and there is no other way to set a child's without unsafe code.
+pub(super) const OPEN_UMASK: [&str; 3] = ["/bin/sh", "-c", r#"umask 022 && exec "$0" "$@""#];
+
+/// A running process, held by a descriptor that never means another one.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+/// Whether a containerd runs with this configuration file.
+pub(super) fn runs(config: &Path) -> Result<bool, Error> {
+    Ok(find(config)?.is_some())
+}
+
+/// Ends the containerd that runs with this configuration file, if there is one.
+///
+/// # Cancellation
+/// Dropped half-way, containerd may or may not end.
+pub(super) async fn end(config: &Path) -> Result<(), Error> {
+    let Some(process) = find(config)? else {
+        return Ok(());
+    };
+    for signal in [Signal::TERM, Signal::KILL] {
+        match pidfd_send_signal(&process.fd, signal) {
+            Ok(()) => {}
+            Err(Errno::SRCH) => return Ok(()),
+            Err(cause) => return Err(process.failed("signal", cause.into())),
+        }
+        if process.ended_within(GRACE).await? {
+            return Ok(());
+        }
+        tracing::warn!(pid = %process.pid, ?signal, "containerd does not end");
+    }
+    Err(process.failed("wait for the end of", io::ErrorKind::TimedOut.into()))
+}
+
+impl Process {
+    async fn ended_within(&self, limit: Duration) -> Result<bool, Error> {
+        let until = Instant::now() + limit;
+        while !self.ended()? {
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(true)
+    }
+
+    /// A descriptor of a process is readable once the process has ended, even as a zombie.
+    fn ended(&self) -> Result<bool, Error> {
+        match poll(
+            &mut [PollFd::new(&self.fd, PollFlags::IN)],
+            Some(&Timespec::default()),
+        ) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(cause) => Err(self.failed("watch", cause.into())),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, cause: io::Error) -> Error {
+        Error::Process {
+            doing,
+            pid: self.pid.as_raw_nonzero().get(),
+            cause,
+        }
+    }
+}
+
+fn find(config: &Path) -> Result<Option<Process>, Error> {
+    let proc = Path::new("/proc");
+    let entries = fs::read_dir(proc).map_err(|cause| Error::at(proc, "read", cause))?;
+    for entry in entries.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            continue;
+        };
+        if !is_ours(pid, config) {
+            continue;
+        }
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // Looked at again, because the id may have become another process's before the descriptor was opened.
+            Ok(fd) if is_ours(pid, config) => return Ok(Some(Process { pid, fd })),
+            Ok(_) | Err(Errno::SRCH) => {}
+            Err(cause) => {
+                return Err(Error::Process {
+                    doing: "open",
+                    pid: pid.as_raw_nonzero().get(),
+                    cause: cause.into(),
+                });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn is_ours(pid: Pid, config: &Path) -> bool {
+    // A zombie has an empty command line, so it is nobody's.
+    let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    config_of(&line).is_some_and(|named| is_same_file(pid, named, config))
+}
+
+/// Whether what `named` means to the process is our file; its name decides only if ours is gone.
+fn is_same_file(pid: Pid, named: &Path, ours: &Path) -> bool {
+    let Ok(file) = fs::metadata(ours) else {
+        return named == ours;
+    };
+    let below = named.strip_prefix("/").unwrap_or(named);
+    fs::metadata(Path::new(&format!("/proc/{}/root", pid.as_raw_nonzero())).join(below))
+        .is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
+}
+
+/// The configuration file that a command line, as the kernel gives it, names; `None` if it is not containerd's, nor of
+/// the shell that is about to become it.
+fn config_of(cmdline: &[u8]) -> Option<&Path> {
+    let words: Vec<_> = cmdline.split(|byte| *byte == 0).collect();
+    let shell = OPEN_UMASK.map(str::as_bytes);
+    let words = words.strip_prefix(&shell).unwrap_or(&words);
+    let [program, b"--config", config, ..] = words else {
+        return None;
+    };
+    let name = program.rsplit(|byte| *byte == b'/').next()?;
+    (name == b"containerd").then(|| Path::new(OsStr::from_bytes(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_containerd_and_the_shell_that_becomes_it_have_a_configuration() {
+        let config = Path::new("/run/fnctr/containerd.toml");
+        let line = b"/usr/bin/containerd\0--config\0/run/fnctr/containerd.toml\0";
+        assert_eq!(config_of(line), Some(config));
+        let mut shell = OPEN_UMASK.join("\0").into_bytes();
+        shell.push(0);
+        shell.extend(line);
+        assert_eq!(config_of(&shell), Some(config));
+        for other in [
+            b"vi\0--config\0/run/fnctr/containerd.toml\0".as_slice(),
+            b"/bin/sh\0-c\0true\0containerd\0--config\0/run/fnctr/containerd.toml\0",
+            b"/usr/bin/containerd\0",
+            b"",
+        ] {
+            assert_eq!(config_of(other), None, "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn it_is_the_file_that_is_ours_and_not_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, link, copy) = (
+            dir.path().join("ours"),
+            dir.path().join("link"),
+            dir.path().join("copy"),
+        );
+        fs::write(&ours, "").unwrap();
+        fs::hard_link(&ours, &link).unwrap();
+        fs::write(&copy, "").unwrap();
+        let me = rustix::process::getpid();
+        assert!(is_same_file(me, &link, &ours));
+        assert!(!is_same_file(me, &copy, &ours));
+        fs::remove_file(&ours).unwrap();
+        assert!(is_same_file(me, &ours, &ours));
+        assert!(!is_same_file(me, &link, &ours));
+    }
+}
