@@ -89,6 +89,7 @@
 
 mod cgroup;
 mod containerd;
+mod containerd_driver;
 mod context;
 pub mod doctor;
 pub mod driver;
@@ -101,6 +102,7 @@ mod stdio;
 mod teardown;
 mod units;
 
+pub use containerd_driver::{Adopted, ContainerOptions, ContainerdDriver, Settings, register};
 pub use context::{Context, Interrupted};
 pub use fnctr_oci as oci;
 pub use ids::{ContainerId, Digest, InvalidName, LeaseId, Namespace};
