@@ -88,6 +88,8 @@
 //!   waits for; "namespace" always says which kind.
 
 mod cgroup;
+#[doc(hidden)]
+pub mod cli;
 mod containerd;
 mod containerd_driver;
 mod context;

@@ -1,0 +1,241 @@
+//! The command line as data. The help texts are the manual, so they teach.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{ByteSize, ContainerId, MilliCpus, Namespace};
+
+/// Runs function containers on containerd: limits, freezing in microseconds, clean endings.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fnctr",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Which containerd, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Global {
+    /// containerd's socket. Without it: CONTAINERD_ADDRESS, then the system's socket, else a private containerd
+    #[arg(
+        long,
+        global = true,
+        env = "CONTAINERD_ADDRESS",
+        value_name = "SOCKET",
+        hide_env_values = true
+    )]
+    pub(super) address: Option<String>,
+    /// Use a private containerd, started when needed and stopped by its last user, even if the system has one
+    #[arg(long, global = true)]
+    pub(super) embedded: bool,
+    /// Where the private containerd keeps everything [default: /var/lib/fnctr and /run/fnctr]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+    /// containerd namespace that holds fnctr's containers and images
+    #[arg(long, global = true, default_value = "fnctr", value_name = "NAME")]
+    pub(super) namespace: Namespace,
+    /// OCI runtime, a name on containerd's PATH or a path [default: runc]
+    #[arg(long, global = true, value_name = "BINARY")]
+    pub(super) runtime: Option<String>,
+    /// The init that becomes PID 1 of containers [default: tini-static or docker-init, wherever they are]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) init: Option<PathBuf>,
+    /// Parent of the containers' cgroups
+    #[arg(long, global = true, default_value = "/fnctr", value_name = "CGROUP")]
+    pub(super) cgroup_parent: String,
+    /// Print JSON, one value per line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a function's container to its end, or start it with --detach
+    ///
+    /// By default it runs as uid 1000, without capabilities, without a network, under an init, and its output is
+    /// streamed. Exits with the function's own code, 124 after --timeout, 137 when memory ran out, 125 when fnctr
+    /// itself failed, 128 + N when signal N ended it (141: nobody read the output any more).
+    #[command(after_help = "Examples:\n  fnctr run busybox echo hello\n  \
+        fnctr run --memory 64m --cpus 0.5 --pids 20 --read-only busybox sh -c 'free -m'\n  \
+        echo data | fnctr run -i busybox wc -c")]
+    Run(Box<RunArgs>),
+    /// List containers
+    Ps,
+    /// Show everything about one container, as JSON
+    Inspect {
+        /// The container
+        id: ContainerId,
+    },
+    /// Stop every process of a container until it is thawed; costs microseconds
+    Freeze {
+        /// The container
+        id: ContainerId,
+    },
+    /// Let a frozen container go on
+    Thaw {
+        /// The container
+        id: ContainerId,
+    },
+    /// Send a signal to a container; SIGKILL reaches every process, frozen or not
+    Kill {
+        /// The container
+        id: ContainerId,
+        /// The signal, by name or number
+        #[arg(long, short, default_value = "KILL", value_parser = super::containers::parse_signal)]
+        signal: u32,
+    },
+    /// Remove containers and all that belongs to them
+    Rm {
+        /// The containers
+        #[arg(required = true)]
+        ids: Vec<ContainerId>,
+        /// Kill those that still run
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Load the images of an archive: docker-archive (docker save) or OCI layout, also gzip-compressed
+    Load {
+        /// The archive
+        file: PathBuf,
+    },
+    /// List images
+    Images,
+    /// Check this host: each line is ok, or says what is wrong and the command that mends it
+    Doctor,
+    /// Measure this host
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum Bench {
+    /// Freeze and thaw: through the driver, by the bare kernel write, and by containerd's Pause; interleaved
+    Freeze {
+        /// Processes in the container
+        #[arg(long, default_value_t = 1)]
+        procs: u32,
+        /// Freezes and thaws of each kind
+        #[arg(long, default_value_t = 500)]
+        rounds: u32,
+        /// The image; needs sh and sleep
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
+    /// create → run → wait → close of /bin/true, beside the containerd calls it needs, sent bare; interleaved
+    Lifecycle {
+        /// Lives of each kind
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Containers at once, in a last round that is not timed; 0 leaves it out
+        #[arg(long, default_value_t = 0)]
+        parallel: u32,
+        /// The image; needs /bin/true
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
+}
+
+/// A container to run.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Name of the container [default: made up]
+    #[arg(long)]
+    pub(super) name: Option<ContainerId>,
+    /// Print the container's name and leave it running, without output; `fnctr rm` removes it
+    #[arg(long, short)]
+    pub(super) detach: bool,
+    /// Give it this process's standard input
+    #[arg(long, short, conflicts_with = "detach")]
+    pub(super) interactive: bool,
+    /// End it after this time (10s, 1500ms, 2m)
+    #[arg(long, value_parser = super::run::parse_duration, value_name = "TIME", conflicts_with = "detach")]
+    pub(super) timeout: Option<std::time::Duration>,
+    /// Most memory, swap excluded (64m, 1g)
+    #[arg(long, short, value_name = "SIZE")]
+    pub(super) memory: Option<ByteSize>,
+    /// Most CPUs (2, 0.5)
+    #[arg(long, value_name = "CPUS")]
+    pub(super) cpus: Option<MilliCpus>,
+    /// Most processes and threads
+    #[arg(long, value_name = "N")]
+    pub(super) pids: Option<u64>,
+    /// Most open files per process
+    #[arg(long, value_name = "N")]
+    pub(super) open_files: Option<u64>,
+    /// Most memory that a process may lock
+    #[arg(long, value_name = "SIZE")]
+    pub(super) locked_memory: Option<ByteSize>,
+    /// Most queued signals
+    #[arg(long, value_name = "N")]
+    pub(super) pending_signals: Option<u64>,
+    /// Most bytes in POSIX message queues
+    #[arg(long, value_name = "SIZE")]
+    pub(super) message_queue: Option<ByteSize>,
+    /// Make /tmp a tmpfs of this size, rounded up to megabytes
+    #[arg(long, value_name = "SIZE")]
+    pub(super) tmpfs_size: Option<ByteSize>,
+    /// Most files and directories in that tmpfs
+    #[arg(long, value_name = "N")]
+    pub(super) tmpfs_inodes: Option<u64>,
+    /// Most bytes in the writable layer, rounded up to megabytes
+    #[arg(long, value_name = "SIZE")]
+    pub(super) fs_size: Option<ByteSize>,
+    /// Make the root file system read-only; /tmp becomes a tmpfs
+    #[arg(long, visible_alias = "readonly")]
+    pub(super) read_only: bool,
+    /// Working directory
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) workdir: Option<String>,
+    /// Environment variable; NAME alone takes this process's value
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// File of such lines; `#` begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Vec<PathBuf>,
+    /// Mount a directory or file of the host, read-write
+    #[arg(long, short, value_name = "SOURCE:DEST")]
+    pub(super) volume: Vec<String>,
+    /// Mount the directory that holds the function's Unix socket
+    #[arg(long, value_name = "DIR:DEST")]
+    pub(super) uds: Option<String>,
+    /// Network: none has loopback only
+    #[arg(long, default_value = "none", value_parser = ["none", "host"])]
+    pub(super) network: String,
+    /// Run as the image's user, with Docker's 14 default capabilities, instead of 1000:1000 with none
+    #[arg(long)]
+    pub(super) image_user: bool,
+    /// Accept an image that declares volumes
+    #[arg(long)]
+    pub(super) allow_volumes: bool,
+    /// Report usage once a second
+    #[arg(long, conflicts_with = "detach")]
+    pub(super) stats: bool,
+    /// The image, then the command and its arguments [default: the image's]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE", "COMMAND"])]
+    pub(super) image_and_command: Vec<String>,
+}
+
+impl RunArgs {
+    /// The image; the command line has at least that.
+    pub(super) fn image(&self) -> &str {
+        self.image_and_command.first().map_or("", String::as_str)
+    }
+
+    /// What follows it; empty leaves the image's own command.
+    pub(super) fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
+}

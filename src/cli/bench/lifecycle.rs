@@ -1,0 +1,364 @@
+//! A life from create to close through the driver, and the containerd calls inside it.
+//!
+//! The time that calls take is read off the same life: the union of their intervals, so that two calls at once count
+//! once. The wait counts from the reply to the start, because before that it only stands in line. What is left is ours.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::figures::Figures;
+use crate::cli::At;
+use crate::cli::connect::with;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Print, line, table};
+use crate::containerd::Timing;
+use crate::driver::{Cookie as _, Status, Task};
+use crate::{ContainerdDriver, Context};
+
+/// The phases of a life, in order.
+const PHASES: [&str; 5] = ["validate", "create", "run", "wait", "close"];
+
+/// Lives that are lived before any is measured.
+const WARM_UP: u32 = 2;
+
+#[derive(Debug, Default)]
+struct Measured {
+    total: Figures,
+    rpc_sum: Figures,
+    overhead: Figures,
+    phases: [Figures; 5],
+    calls: BTreeMap<&'static str, (usize, Figures)>,
+    /// What passed before each call, with no call under way.
+    before: BTreeMap<&'static str, Figures>,
+    rpcs_per_life: usize,
+}
+
+/// Measures and prints.
+pub(super) async fn bench(
+    at: At<'_>,
+    rounds: u32,
+    parallel: u32,
+    image: &str,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    if rounds == 0 {
+        return Err(Failure::usage("--rounds must be at least 1"));
+    }
+    let (measured, crowd) = with(at, async |driver| {
+        // On a worker of the runtime, as a host's handler of a request is.
+        let (worker, image_name, ctx) = (driver.clone(), image.to_owned(), at.interrupt.ctx().clone());
+        let measuring =
+            TaskTracker::new().spawn(async move { measure(&ctx, &worker, &image_name, rounds).await });
+        let measured = measuring
+            .await
+            .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))?;
+        let crowd = if parallel == 0 {
+            None
+        } else {
+            Some(crowd(driver, image, parallel).await?)
+        };
+        Ok((measured, crowd))
+    })
+    .await?;
+    let value = report(&measured, rounds, parallel, crowd);
+    print.result(&value, || describe(&measured, rounds, parallel, crowd));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(
+    ctx: &Context,
+    driver: &ContainerdDriver,
+    image: &str,
+    rounds: u32,
+) -> Result<Measured, Failure> {
+    for _ in 0..WARM_UP {
+        live(ctx, driver, image).await?;
+    }
+    let meter = driver.engine().session().meter();
+    meter.start();
+    let mut measured = Measured::default();
+    for _ in 0..rounds {
+        drop(meter.take());
+        let phases = live(ctx, driver, image).await?;
+        let timings = meter.take();
+        let total = phases.iter().sum::<Duration>();
+        let calls = union(&timings);
+        measured.total.push(total);
+        measured.rpc_sum.push(calls);
+        measured.overhead.push(total.saturating_sub(calls));
+        for (figures, phase) in measured.phases.iter_mut().zip(phases) {
+            figures.push(phase);
+        }
+        measured.rpcs_per_life = timings.len();
+        for (call, gap) in gaps(&timings) {
+            measured.before.entry(call).or_default().push(gap);
+        }
+        for timing in clipped(&timings) {
+            let (count, figures) = measured.calls.entry(timing.call).or_default();
+            *count += 1;
+            figures.push(timing.ended.saturating_duration_since(timing.began));
+        }
+    }
+    Ok(measured)
+}
+
+/// One life of `/bin/true`, phase by phase.
+async fn live(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<[Duration; 5], Failure> {
+    let id = format!("bench-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff);
+    let task = Task {
+        id,
+        image: image.to_owned(),
+        command: "/bin/true".to_owned(),
+        disable_net: true,
+        ..Task::default()
+    };
+    let cookie = driver.cookie(Arc::new(task))?;
+    let lived = async {
+        let mut clock = Clock(Instant::now());
+        if cookie.validate_image(ctx).await? {
+            cookie.pull_image(ctx).await?;
+        }
+        let validate = clock.lap();
+        cookie.create_container(ctx).await?;
+        let create = clock.lap();
+        let started = cookie.run(ctx).await?;
+        let run = clock.lap();
+        let result = started.wait(ctx).await;
+        let wait = clock.lap();
+        if result.status() != Status::Success {
+            return Err(Failure::usage(format!("/bin/true ended as {}", result.status())));
+        }
+        Ok([validate, create, run, wait])
+    }
+    .await;
+    let mut clock = Clock(Instant::now());
+    cookie.close(ctx).await?;
+    let close = clock.lap();
+    let [validate, create, run, wait] = lived?;
+    Ok([validate, create, run, wait, close])
+}
+
+struct Clock(Instant);
+
+impl Clock {
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        let took = now.duration_since(self.0);
+        self.0 = now;
+        took
+    }
+}
+
+/// The calls, with the wait beginning when the start was answered.
+fn clipped(timings: &[Timing]) -> Vec<Timing> {
+    let started = timings
+        .iter()
+        .find(|timing| timing.call == "Tasks/Start")
+        .map(|timing| timing.ended);
+    timings
+        .iter()
+        .map(|timing| match (timing.call, started) {
+            ("Tasks/Wait", Some(started)) => Timing {
+                began: timing.began.max(started.min(timing.ended)),
+                ..*timing
+            },
+            _ => *timing,
+        })
+        .collect()
+}
+
+/// What passed before each call since the last reply, as far as no other call was under way.
+fn gaps(timings: &[Timing]) -> Vec<(&'static str, Duration)> {
+    let mut sorted = clipped(timings);
+    sorted.sort_unstable_by_key(|timing| timing.began);
+    let mut reached: Option<Instant> = None;
+    let mut gaps = Vec::new();
+    for timing in sorted {
+        if let Some(reached) = reached {
+            gaps.push((timing.call, timing.began.saturating_duration_since(reached)));
+        }
+        reached = Some(reached.map_or(timing.ended, |reached| reached.max(timing.ended)));
+    }
+    gaps
+}
+
+/// How long at least one call was under way.
+fn union(timings: &[Timing]) -> Duration {
+    let mut intervals: Vec<_> = clipped(timings)
+        .iter()
+        .map(|timing| (timing.began, timing.ended))
+        .collect();
+    intervals.sort_unstable();
+    let mut sum = Duration::ZERO;
+    let mut reached: Option<Instant> = None;
+    for (began, ended) in intervals {
+        let from = reached.map_or(began, |reached| reached.max(began));
+        sum += ended.saturating_duration_since(from);
+        reached = Some(reached.map_or(ended, |reached| reached.max(ended)));
+    }
+    sum
+}
+
+/// As many lives at once as asked for: all alive together before any ends.
+async fn crowd(driver: &ContainerdDriver, image: &str, parallel: u32) -> Result<Duration, Failure> {
+    let began = Instant::now();
+    let tracker = TaskTracker::new();
+    let alive = Arc::new(tokio::sync::Barrier::new(
+        usize::try_from(parallel).unwrap_or(usize::MAX),
+    ));
+    let lives: Vec<_> = (0..parallel)
+        .map(|_| {
+            let (driver, image, alive) = (driver.clone(), image.to_owned(), Arc::clone(&alive));
+            tracker.spawn(async move { one_of_many(&driver, &image, &alive).await })
+        })
+        .collect();
+    let mut first = Ok(());
+    for life in lives {
+        let lived = life
+            .await
+            .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())));
+        first = first.and(lived);
+    }
+    first.map(|()| began.elapsed())
+}
+
+async fn one_of_many(
+    driver: &ContainerdDriver,
+    image: &str,
+    alive: &tokio::sync::Barrier,
+) -> Result<(), Failure> {
+    let ctx = Context::new();
+    let id = format!("bench-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff);
+    let command = "sleep 1000000".to_owned();
+    let task = Task {
+        id,
+        image: image.to_owned(),
+        command,
+        disable_net: true,
+        ..Task::default()
+    };
+    let cookie = driver.cookie(Arc::new(task))?;
+    let started = async {
+        if cookie.validate_image(&ctx).await? {
+            cookie.pull_image(&ctx).await?;
+        }
+        cookie.create_container(&ctx).await?;
+        cookie.run(&ctx).await?;
+        cookie.freeze(&ctx).await?;
+        cookie.unfreeze(&ctx).await
+    }
+    .await;
+    // Whoever failed waits too, or the others would wait for it for ever.
+    alive.wait().await;
+    cookie.close(&ctx).await?;
+    Ok(started?)
+}
+
+fn report(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Duration>) -> Value {
+    let pair = |figures: &Figures| json!({ "p50_ms": figures.ms(50), "p90_ms": figures.ms(90) });
+    let phases: BTreeMap<_, _> = PHASES
+        .iter()
+        .zip(&measured.phases)
+        .map(|(name, phase)| (*name, pair(phase)))
+        .collect();
+    let calls: BTreeMap<_, _> = measured
+        .calls
+        .iter()
+        .map(|(name, (_, figures))| (*name, pair(figures)))
+        .collect();
+    let before: BTreeMap<_, _> = measured
+        .before
+        .iter()
+        .map(|(name, figures)| (*name, pair(figures)))
+        .collect();
+    let mut value = json!({
+        "rounds": rounds,
+        "total": pair(&measured.total),
+        "rpc_sum": pair(&measured.rpc_sum),
+        "overhead": pair(&measured.overhead),
+        "phases": phases,
+        "rpcs_per_life": measured.rpcs_per_life,
+        "rpcs": calls,
+        "before": before,
+    });
+    if let (Some(took), Some(object)) = (crowd, value.as_object_mut()) {
+        object.insert(
+            "parallel".to_owned(),
+            json!({ "containers": parallel, "seconds": took.as_secs_f64() }),
+        );
+    }
+    value
+}
+
+fn describe(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Duration>) -> String {
+    let row = |name: &str, figures: &Figures| {
+        vec![
+            name.to_owned(),
+            format!("{:.2}", figures.ms(50)),
+            format!("{:.2}", figures.ms(90)),
+        ]
+    };
+    let mut rows = vec![row("total", &measured.total)];
+    rows.extend(
+        PHASES
+            .iter()
+            .zip(&measured.phases)
+            .map(|(name, phase)| row(&format!("  {name}"), phase)),
+    );
+    rows.push(row("containerd calls", &measured.rpc_sum));
+    rows.extend(
+        measured
+            .calls
+            .iter()
+            .map(|(name, (_, figures))| row(&format!("  {name}"), figures)),
+    );
+    rows.push(row("fnctr itself", &measured.overhead));
+    rows.extend(
+        measured
+            .before
+            .iter()
+            .map(|(name, figures)| row(&format!("  before {name}"), figures)),
+    );
+    line(&format!(
+        "{rounds} lives of /bin/true, {} calls each, milliseconds",
+        measured.rpcs_per_life
+    ));
+    if let Some(took) = crowd {
+        line(&format!(
+            "{parallel} containers at once, all running together, then removed: {:.1} s",
+            took.as_secs_f64()
+        ));
+    }
+    table(&["", "p50", "p90"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_calls_at_once_count_once_and_the_wait_from_the_start_s_reply() {
+        let zero = Instant::now();
+        let timing = |call, began: u64, ended: u64| Timing {
+            call,
+            began: zero + Duration::from_millis(began),
+            ended: zero + Duration::from_millis(ended),
+        };
+        let timings = [
+            timing("Tasks/Create", 0, 10),
+            timing("Tasks/Start", 15, 20),
+            timing("Tasks/Wait", 10, 30),
+            timing("Tasks/Delete", 35, 40),
+        ];
+        assert_eq!(union(&timings), Duration::from_millis(10 + 5 + 10 + 5));
+        let overlapping = [timing("a", 0, 10), timing("b", 2, 5), timing("c", 8, 12)];
+        assert_eq!(union(&overlapping), Duration::from_millis(12));
+        assert_eq!(union(&[]), Duration::ZERO);
+    }
+}

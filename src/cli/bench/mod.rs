@@ -1,0 +1,24 @@
+//! `fnctr bench`: what this host can do, measured side by side in one run.
+
+mod figures;
+mod freeze;
+mod lifecycle;
+
+use std::process::ExitCode;
+
+use super::At;
+use super::args::Bench;
+use super::failure::Failure;
+use super::output::Print;
+
+/// Measures what was asked for.
+pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
+    match what {
+        Bench::Freeze { procs, rounds, image } => freeze::bench(at, procs, rounds, &image, print).await,
+        Bench::Lifecycle {
+            rounds,
+            parallel,
+            image,
+        } => lifecycle::bench(at, rounds, parallel, &image, print).await,
+    }
+}

@@ -1,0 +1,170 @@
+//! Which containerd a command talks to, and the driver on it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
+
+use super::At;
+use super::args::Global;
+use super::failure::Failure;
+use super::output::note;
+use crate::driver::{Config, Driver as _};
+use crate::embedded::{self, Embedded, Home};
+use crate::{ContainerdDriver, Context, Settings};
+
+/// How long starting a private containerd and connecting may take.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How often to look whether the private containerd is still there.
+const WATCH: Duration = Duration::from_secs(1);
+/// How long leaving may take.
+const LEAVE: Duration = Duration::from_secs(30);
+/// Where containerd listens on most hosts.
+const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// A driver, and the private containerd below it if there is one.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) driver: ContainerdDriver,
+    embedded: Option<Embedded>,
+    /// Keeps the private containerd alive for as long as this lives.
+    watch: Option<DropGuard>,
+}
+
+impl Connection {
+    /// Connects as the command line says. `change` edits the driver's configuration first.
+    pub(super) async fn open(at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Failure::usage(
+                "containers need root: run fnctr as root, for example with sudo",
+            ));
+        }
+        let global = at.global;
+        let ctx = at.interrupt.ctx().with_timeout(CONNECT);
+        let (address, embedded) = match system_address(global).await {
+            Some(address) => (address, None),
+            None => {
+                let home = home(global);
+                let embedded = Embedded::start(&ctx, &home)
+                    .await
+                    .map_err(|error| Failure::host(&error))?;
+                (embedded.socket(), Some(embedded))
+            }
+        };
+        let mut config = Config {
+            docker: address.display().to_string(),
+            ..Config::default()
+        };
+        change(&mut config);
+        let settings = Settings {
+            namespace: Some(global.namespace.clone()),
+            run_dir: run_dir(global),
+            runtime_binary: global.runtime.clone(),
+            init: global.init.clone(),
+            cgroup_parent: global.cgroup_parent.clone(),
+            runtime_root: embedded.as_ref().map(|embedded| embedded.home().runc_root()),
+            ..Settings::default()
+        };
+        let connected = ContainerdDriver::connect(&ctx, config, settings).await;
+        let connection = match connected {
+            Ok(driver) => {
+                let watch = embedded.as_ref().map(|embedded| keep_alive(embedded.home()));
+                Self {
+                    driver,
+                    embedded,
+                    watch,
+                }
+            }
+            Err(error) => {
+                if let Some(embedded) = embedded {
+                    leave(embedded).await;
+                }
+                return Err(error.into());
+            }
+        };
+        Ok(connection)
+    }
+
+    /// Ends the driver's background work, and the private containerd if nobody else uses it.
+    pub(super) async fn close(self) {
+        if let Err(error) = self.driver.close(&Context::timeout(LEAVE)).await {
+            note(&format!("fnctr: {}", error.report()));
+        }
+        drop(self.watch);
+        if let Some(embedded) = self.embedded {
+            // It may end now, before it has collected what was removed.
+            if let Err(error) = self
+                .driver
+                .engine()
+                .collect_garbage(&Context::timeout(LEAVE))
+                .await
+            {
+                tracing::debug!(error = %crate::chain(&error), "garbage is left to the next start");
+            }
+            leave(embedded).await;
+        }
+    }
+}
+
+/// Starts the private containerd again if it dies while a command needs it: its containers have survived, and whoever waits
+/// for one would wait for ever.
+fn keep_alive(home: &Home) -> DropGuard {
+    let (ctx, home) = (Context::new(), home.clone());
+    let guard = ctx.cancel_on_drop();
+    TaskTracker::new().spawn(async move {
+        while ctx.run(tokio::time::sleep(WATCH)).await.is_ok() {
+            if embedded::answers(&home.socket()).await || ctx.check().is_err() {
+                continue;
+            }
+            // The share that the connection holds is enough; this one is given up at once.
+            match Embedded::start(&ctx, &home).await {
+                Ok(again) => drop(again),
+                Err(error) => tracing::error!(error = %crate::chain(&error), "containerd died and cannot be started again"),
+            }
+        }
+    });
+    guard
+}
+
+async fn leave(embedded: Embedded) {
+    if let Err(error) = embedded.stop(&Context::timeout(LEAVE)).await {
+        note(&format!("fnctr: {}", crate::chain(&error)));
+    }
+}
+
+/// Runs one command on a connection, and leaves whatever came of it. A signal ends the command.
+pub(super) async fn with<T>(
+    at: At<'_>,
+    command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let connection = Connection::open(at, |_| {}).await?;
+    let ran = at.interrupt.ctx().run(command(&connection.driver)).await;
+    connection.close().await;
+    ran.unwrap_or_else(|_| Err(Failure::interrupted()))
+}
+
+/// The containerd that is there already; `None` if a private one shall serve.
+pub(super) async fn system_address(global: &Global) -> Option<PathBuf> {
+    if global.embedded {
+        return None;
+    }
+    // Empty counts as unset, as everywhere in a shell.
+    if let Some(address) = global.address.as_deref().filter(|address| !address.is_empty()) {
+        return Some(address.into());
+    }
+    let system = Path::new(SYSTEM_SOCKET);
+    embedded::answers(system).await.then(|| system.to_owned())
+}
+
+/// Where the private containerd lives.
+pub(super) fn home(global: &Global) -> Home {
+    global.root.as_deref().map_or_else(Home::system, Home::under)
+}
+
+fn run_dir(global: &Global) -> PathBuf {
+    global
+        .root
+        .as_deref()
+        .map_or_else(|| "/run/fnctr".into(), |root| root.join("fifos"))
+}

@@ -1,0 +1,262 @@
+//! `ps`, `inspect`, `freeze`, `thaw`, `kill`, `rm`: containers that an earlier process may have made.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::At;
+use super::connect::with;
+use super::failure::Failure;
+use super::output::{Print, plain, table};
+use crate::driver::{Error, ErrorKind, Timestamp};
+use crate::engine::{Seen, State};
+use crate::{ContainerId, Context};
+
+/// A container in `ps` and `inspect`.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    image: String,
+    command: String,
+    state: &'static str,
+    exit_code: Option<u32>,
+    pid: Option<u32>,
+    created: Option<Timestamp>,
+}
+
+impl Row {
+    fn of(seen: &Seen) -> Self {
+        let (state, exit_code) = match seen.state {
+            State::Dead => ("dead", None),
+            State::Created => ("created", None),
+            State::Running => ("running", None),
+            State::Frozen => ("frozen", None),
+            State::Exited(code) => ("exited", Some(code)),
+        };
+        Self {
+            id: seen.id.to_string(),
+            image: seen.image.clone(),
+            command: seen.command.clone(),
+            state,
+            exit_code,
+            pid: seen.pid,
+            created: seen.created_at.map(Into::into),
+        }
+    }
+}
+
+/// Lists containers.
+pub(super) async fn ps(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
+    let mut seen = with(at, async |driver| Ok(driver.list(&Context::new()).await?)).await?;
+    seen.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+    if print.is_json() {
+        seen.iter().for_each(|container| print.json(&Row::of(container)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<_> = seen
+        .iter()
+        .map(|container| {
+            let row = Row::of(container);
+            let state = row
+                .exit_code
+                .map_or_else(|| row.state.to_owned(), |code| format!("exited ({code})"));
+            let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();
+            vec![
+                row.id,
+                row.image,
+                plain(&row.command).chars().take(40).collect(),
+                state,
+                pid,
+                age(container.created_at),
+            ]
+        })
+        .collect();
+    super::output::line(&table(
+        &["ID", "IMAGE", "COMMAND", "STATE", "PID", "CREATED"],
+        &rows,
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows one container: its record, its state, its cgroups and the spec it runs by. The environment's values are left
+/// out, because that is where secrets travel.
+pub(super) async fn inspect(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
+    let seen = with(at, async |driver| Ok(driver.inspect(&Context::new(), id).await?)).await?;
+    let mut spec: serde_json::Value = serde_json::from_slice(&seen.spec).unwrap_or_default();
+    if let Some(env) = spec
+        .pointer_mut("/process/env")
+        .and_then(serde_json::Value::as_array_mut)
+    {
+        for variable in env {
+            let name = variable
+                .as_str()
+                .and_then(|line| line.split_once('='))
+                .map(|(name, _)| name.to_owned());
+            *variable = name.unwrap_or_default().into();
+        }
+    }
+    let mut value = serde_json::to_value(Row::of(&seen)).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.insert(
+            "labels".to_owned(),
+            serde_json::to_value(&seen.labels).unwrap_or_default(),
+        );
+        object.insert(
+            "cgroups".to_owned(),
+            serde_json::to_value(&seen.cgroups).unwrap_or_default(),
+        );
+        object.insert("spec".to_owned(), spec);
+    }
+    print.result(&value, || {
+        serde_json::to_string_pretty(&value).unwrap_or_default()
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Freezes a container, and says how long it took.
+pub(super) async fn freeze(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
+    turn(at, id, print, true).await
+}
+
+/// Thaws a container, and says how long it took.
+pub(super) async fn thaw(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
+    turn(at, id, print, false).await
+}
+
+async fn turn(at: At<'_>, id: &ContainerId, print: &Print, freeze: bool) -> Result<ExitCode, Failure> {
+    let us = with(at, async |driver| {
+        let ctx = Context::new();
+        let container = driver.take_over(&ctx, id).await?;
+        let began = Instant::now();
+        let turned = if freeze {
+            container.freeze(&ctx).await
+        } else {
+            container.thaw(&ctx).await
+        };
+        let took = began.elapsed();
+        container.detach().await;
+        turned.map_err(crate::containerd_driver::translate)?;
+        Ok(took.as_secs_f64() * 1e6)
+    })
+    .await?;
+    let (state, word) = if freeze {
+        ("frozen", "froze")
+    } else {
+        ("running", "thawed")
+    };
+    print.result(
+        &serde_json::json!({ "id": id.as_str(), "state": state, "us": us }),
+        || format!("{word} {id} in {us:.1} µs"),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a signal.
+pub(super) async fn kill(
+    at: At<'_>,
+    id: &ContainerId,
+    signal: u32,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(at, async |driver| {
+        Ok(driver.signal(&Context::new(), id, signal).await?)
+    })
+    .await?;
+    print.result(
+        &serde_json::json!({ "id": id.as_str(), "signal": signal }),
+        || id.to_string(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes containers; each that cannot be removed is reported, and the others are removed all the same.
+pub(super) async fn rm(
+    at: At<'_>,
+    ids: &[ContainerId],
+    force: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    with(at, async |driver| {
+        for id in ids {
+            match remove(driver, id, force).await {
+                Ok(()) => print.result(&serde_json::json!({ "id": id.as_str(), "removed": true }), || {
+                    id.to_string()
+                }),
+                Err(error) => {
+                    code = ExitCode::FAILURE;
+                    print.failure(&error.into());
+                }
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(code)
+}
+
+async fn remove(driver: &crate::ContainerdDriver, id: &ContainerId, force: bool) -> Result<(), Error> {
+    let ctx = Context::new();
+    let seen = driver.inspect(&ctx, id).await?;
+    if !force && matches!(seen.state, State::Running | State::Frozen) {
+        let text = format!("container {id} is running: kill it first, or remove it with --force");
+        return Err(Error::new(ErrorKind::Conflict, text));
+    }
+    let container = driver.take_over(&ctx, id).await?;
+    container
+        .close()
+        .await
+        .map_err(crate::containerd_driver::translate)
+}
+
+/// `TERM`, `SIGTERM`, `term` or `15`.
+pub(super) fn parse_signal(text: &str) -> Result<u32, String> {
+    use nix::sys::signal::Signal;
+
+    let unknown = || format!("{text:?} is not a signal, such as TERM or 15");
+    if let Ok(number) = text.parse::<u32>() {
+        // Real-time signals have numbers only.
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
+    }
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") {
+        name
+    } else {
+        format!("SIG{name}")
+    };
+    let signal: Signal = name.parse().map_err(|_| unknown())?;
+    u32::try_from(signal as i32).map_err(|_| unknown())
+}
+
+fn age(created: Option<SystemTime>) -> String {
+    let Some(age) = created.and_then(|at| at.elapsed().ok()) else {
+        return String::new();
+    };
+    match age.as_secs() {
+        s @ 0..=119 => format!("{s} s ago"),
+        s @ 120..=7199 => format!("{} min ago", s / 60),
+        s @ 7200..=172_799 => format!("{} h ago", s / 3600),
+        s => format!("{} days ago", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for text in ["TERM", "SIGTERM", "term", "15"] {
+            assert_eq!(parse_signal(text), Ok(15), "{text}");
+        }
+        for bad in ["", "0", "-9", "999", "SIGNOPE", "TERM "] {
+            assert!(parse_signal(bad).is_err(), "{bad:?}");
+        }
+    }
+}

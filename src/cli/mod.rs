@@ -1,0 +1,102 @@
+//! The `fnctr` command: one file per group of commands, each a translation into driver calls and back.
+//!
+//! Standard output carries results and the function's own output, standard error everything else. `--json` makes the
+//! result one JSON value per line. Exit codes: `run` gives the function's own, 124 after a timeout, 137 when memory ran
+//! out, 125 when fnctr itself failed; every other command gives 0 or 1, or 2 for a command line that cannot be read. A signal
+//! that ended fnctr gives 128 and its number.
+
+mod args;
+mod bench;
+mod connect;
+mod containers;
+mod doctor;
+mod failure;
+mod images;
+mod interrupt;
+mod output;
+mod run;
+mod standard;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Command};
+use self::failure::Failure;
+use self::interrupt::Interrupt;
+use self::output::Print;
+
+/// What `run` exits with when fnctr itself failed, as Docker does.
+const OWN_FAILURE: u8 = 125;
+
+/// Runs the command line of this process, inside a tokio runtime.
+pub async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let runs = matches!(cli.command, Command::Run(_));
+    let print = Print::new(cli.global.json);
+    let interrupt = Interrupt::listen();
+    match dispatch(cli, &interrupt, &print).await {
+        Ok(code) => code,
+        Err(failure) => {
+            print.failure(&failure);
+            if interrupt.ctx().check().is_err() {
+                return ExitCode::from(interrupt.code());
+            }
+            ExitCode::from(if runs { OWN_FAILURE } else { 1 })
+        }
+    }
+}
+
+/// A command line that cannot be read, or a wish for help. It is fnctr's own failure for `run`; nothing is parsed that
+/// could tell for certain which command was meant, so the words themselves are looked at.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asked = |word: &str| std::env::args().any(|given| given == word);
+    if !error.use_stderr() {
+        // clap's own words, with its colours; nothing better can be done if they cannot be written.
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    if asked("--json") {
+        let text = error.to_string();
+        let sentence = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
+        Print::new(true).failure(&Failure::usage(sentence));
+    } else {
+        drop(error.print());
+    }
+    ExitCode::from(if asked("run") { OWN_FAILURE } else { 2 })
+}
+
+async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<ExitCode, Failure> {
+    let Cli { global, command } = cli;
+    let at = At {
+        global: &global,
+        interrupt,
+    };
+    match command {
+        Command::Run(args) => run::run(at, *args, print).await,
+        Command::Ps => containers::ps(at, print).await,
+        Command::Inspect { id } => containers::inspect(at, &id, print).await,
+        Command::Freeze { id } => containers::freeze(at, &id, print).await,
+        Command::Thaw { id } => containers::thaw(at, &id, print).await,
+        Command::Kill { id, signal } => containers::kill(at, &id, signal, print).await,
+        Command::Rm { ids, force } => containers::rm(at, &ids, force, print).await,
+        Command::Load { file } => images::load(at, &file, print).await,
+        Command::Images => images::list(at, print).await,
+        Command::Doctor => doctor::doctor(&global, print).await,
+        Command::Bench { what } => bench::bench(at, what, print).await,
+    }
+}
+
+/// Where a command works: on which containerd, and until when.
+#[derive(Debug, Clone, Copy)]
+struct At<'a> {
+    global: &'a args::Global,
+    interrupt: &'a Interrupt,
+}

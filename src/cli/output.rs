@@ -1,0 +1,106 @@
+//! Printing: tables and sentences for people, JSON lines for programs.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Print {
+    json: bool,
+}
+
+impl Print {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether programs read.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// A result: `text` for people, `value` for programs.
+    pub(super) fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        if self.json {
+            self.json(value);
+        } else {
+            line(&text());
+        }
+    }
+
+    /// One JSON value on a line of its own.
+    pub(super) fn json(self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(json) => line(&json),
+            Err(error) => note(&format!("fnctr: cannot print JSON: {error}")),
+        }
+    }
+
+    /// The reason for a failure.
+    pub(super) fn failure(self, failure: &Failure) {
+        if self.json {
+            self.json(&serde_json::json!({ "error": failure.to_string(), "kind": failure.kind() }));
+        } else {
+            note(&format!("fnctr: {failure}"));
+        }
+    }
+}
+
+/// A line on standard output. A reader that went away (`fnctr ps | head -1`) is no error worth words.
+pub(super) fn line(text: &str) {
+    drop(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// A line on standard error.
+pub(super) fn note(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// The text without what would move a terminal's cursor or colour it.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let render = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<_> = cells
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![render(&mut head.iter().copied())];
+    lines.extend(rows.iter().map(|row| render(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn nobody_writes_to_the_terminal_through_a_name() {
+        assert_eq!(super::plain("a\n\x1b[31mb"), "a  [31mb");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [
+            vec!["long-name".to_owned(), "1".to_owned()],
+            vec!["x".to_owned(), String::new()],
+        ];
+        assert_eq!(table(&["ID", "PID"], &rows), "ID         PID\nlong-name  1\nx");
+    }
+}

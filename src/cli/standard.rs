@@ -1,0 +1,74 @@
+//! This process's standard output as the function's: who notices that nobody reads any more, and how the last line ended.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Poller, Poll};
+
+use tokio::io::AsyncWrite;
+
+use super::interrupt::Interrupt;
+
+/// Whether the last byte on standard output ended a line; true if there was none.
+#[derive(Debug, Clone)]
+pub(super) struct LineEnd(Arc<AtomicBool>);
+
+impl LineEnd {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Writes on; a pipe that breaks ends the function, as it ends any program whose output nobody reads.
+#[derive(Debug)]
+pub(super) struct Standard<W> {
+    inner: W,
+    line_end: LineEnd,
+    interrupt: Interrupt,
+}
+
+impl<W> Standard<W> {
+    pub(super) fn new(inner: W, line_end: &LineEnd, interrupt: &Interrupt) -> Self {
+        Self {
+            inner,
+            line_end: line_end.clone(),
+            interrupt: interrupt.clone(),
+        }
+    }
+
+    fn look<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &polled
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            self.interrupt.nobody_reads();
+        }
+        polled
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Standard<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Poller<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = &polled
+            && let Some(last) = bytes.get(..*written).and_then(|written| written.last())
+        {
+            self.line_end.0.store(*last == b'\n', Ordering::Release);
+        }
+        self.look(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.look(polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.look(polled)
+    }
+}
