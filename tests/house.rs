@@ -1,0 +1,171 @@
+//! The rules of the house that no compiler checks: who may import whom, how long a file may be, and that the map in
+//! `src/lib.rs` names every room. A test that reads the source is ugly, but it is honest.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test fails by a panic that says what it expected"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// No file has more lines than this before its tests.
+const LONGEST: usize = 400;
+
+/// What each room may import of ours, as `crate::X`. The foundation is open to all.
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
+    ("context", &[]),
+    ("teardown", &[]),
+    ("ids", &[]),
+    ("units", &[]),
+    ("driver", &[]),
+    ("containerd", &[]),
+    ("cgroup", &[]),
+    ("stdio", &[]),
+    ("image", &["containerd"]),
+    ("engine", &["containerd", "cgroup", "stdio", "image"]),
+    (
+        "containerd_driver",
+        &["driver", "engine", "image", "stdio", "init"],
+    ),
+    (
+        "cli",
+        &[
+            "driver",
+            "engine",
+            "containerd_driver",
+            "containerd",
+            "cgroup",
+            "doctor",
+            "embedded",
+            "init",
+        ],
+    ),
+];
+const FOUNDATION: [&str; 4] = ["context", "teardown", "ids", "units"];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every production file with its text up to its tests.
+fn production() -> BTreeMap<String, String> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&top.join("src"), &mut files);
+    sources(&top.join("oci/src"), &mut files);
+    files
+        .into_iter()
+        .filter_map(|path| {
+            let name = path
+                .strip_prefix(top)
+                .expect("below the top")
+                .display()
+                .to_string();
+            let test = ["test", "fixtures.rs"].iter().any(|word| name.contains(word));
+            let text = std::fs::read_to_string(&path).expect("a text");
+            let text = text
+                .split("\n#[cfg(test)]\nmod ")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            (!test).then_some((name, text))
+        })
+        .collect()
+}
+
+fn room(file: &str) -> &str {
+    let inside = file.strip_prefix("src/").unwrap_or(file);
+    inside
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(".rs")
+}
+
+/// The rooms that a text imports, from `crate::room` anywhere in its code.
+fn imports(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| {
+            line.match_indices("crate::")
+                .map(move |(at, found)| &line[at + found.len()..])
+        })
+        .map(|rest| {
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap_or_default()
+        })
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect()
+}
+
+#[test]
+fn no_room_imports_what_it_must_not_know() {
+    let may: BTreeMap<_, _> = MAY_IMPORT.into_iter().collect();
+    let mut broken = Vec::new();
+    for (file, text) in production() {
+        let Some(allowed) = may.get(room(&file)) else {
+            continue;
+        };
+        for found in imports(&text) {
+            let own = found == room(&file) || FOUNDATION.contains(&found) || found == "chain";
+            if !own && !allowed.contains(&found) {
+                broken.push(format!("{file} imports crate::{found}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn only_the_gateway_names_grpc() {
+    for (file, text) in production() {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let names = code.filter(|line| line.contains("tonic::") || line.contains("containerd_client"));
+        let named: Vec<_> = names.collect();
+        assert!(
+            named.is_empty() || file.starts_with("src/containerd/"),
+            "{file}: {named:?}"
+        );
+    }
+}
+
+#[test]
+fn every_file_says_first_why_it_exists_and_is_short() {
+    for (file, text) in production() {
+        assert!(
+            text.starts_with("//! "),
+            "{file} does not open with why it exists"
+        );
+        let lines = text.lines().count();
+        assert!(
+            lines <= LONGEST,
+            "{file} has {lines} lines before its tests: look for the second noun"
+        );
+    }
+}
+
+#[test]
+fn the_map_names_every_room() {
+    let map =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("the map");
+    let docs: String = map.lines().filter(|line| line.starts_with("//!")).collect();
+    for file in production()
+        .keys()
+        .filter(|file| file.starts_with("src/") && file.matches('/').count() > 1)
+    {
+        assert!(
+            docs.contains(room(file)),
+            "the map in src/lib.rs does not name {}",
+            room(file)
+        );
+    }
+}

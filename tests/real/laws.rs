@@ -1,0 +1,150 @@
+//! The laws of the contract, which every driver runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fnctr::ContainerOptions;
+use fnctr::driver::{Cookie, Driver, Error, ErrorKind, Task};
+
+use crate::conformance::{BadTask, Need, World, run_all};
+use crate::world::Stage;
+
+struct Containerd(Stage);
+
+#[async_trait]
+impl World for Containerd {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(self.0.driver.clone())
+    }
+
+    fn fresh_id(&self) -> String {
+        self.0.fresh_id()
+    }
+
+    fn image(&self) -> String {
+        "busybox".to_owned()
+    }
+
+    fn missing_image(&self) -> String {
+        "registry.example/no/body:v1".to_owned()
+    }
+
+    fn pullable_image(&self) -> String {
+        unreachable!("there is no registry here")
+    }
+
+    fn lacks(&self, need: Need) -> Option<String> {
+        (need == Need::Registry).then(|| "images come from archives in this version".to_owned())
+    }
+
+    fn bad_tasks(&self) -> Vec<BadTask> {
+        let bad = |what, task, kind, names: &str| BadTask {
+            what,
+            task,
+            kind,
+            names: names.to_owned(),
+        };
+        let good = || self.task("/bin/true");
+        vec![
+            bad(
+                "an id that is none",
+                Task {
+                    id: "../c1".into(),
+                    ..good()
+                },
+                ErrorKind::InvalidTask,
+                "../c1",
+            ),
+            bad(
+                "an image name that is none",
+                Task {
+                    image: "UPPER".into(),
+                    ..good()
+                },
+                ErrorKind::InvalidTask,
+                "UPPER",
+            ),
+            bad(
+                "a missing command",
+                self.task("/bin/nobody --at home"),
+                ErrorKind::InvalidTask,
+                "/bin/nobody",
+            ),
+            bad(
+                "a command that is no program",
+                self.task("/etc/passwd"),
+                ErrorKind::InvalidTask,
+                "/etc/passwd",
+            ),
+            bad(
+                "a mount source that is not there",
+                Task {
+                    volumes: vec![("/nowhere/at/all".into(), "/data".into())],
+                    ..good()
+                },
+                ErrorKind::InvalidTask,
+                "/nowhere/at/all",
+            ),
+            bad(
+                "a memory limit below the kernel's sense",
+                Task {
+                    memory: 4096,
+                    ..good()
+                },
+                ErrorKind::InvalidTask,
+                "memory",
+            ),
+            bad(
+                "a quota that nothing enforces here",
+                Task { fs_size: 5, ..good() },
+                ErrorKind::Unsupported,
+                "fs_size",
+            ),
+            bad(
+                "no network to give",
+                Task {
+                    disable_net: false,
+                    ..good()
+                },
+                ErrorKind::InvalidTask,
+                "disable_net",
+            ),
+        ]
+    }
+
+    fn touch_options(&self, cookie: &dyn Cookie) -> Result<(), Error> {
+        cookie.change_options(|options: &mut ContainerOptions| {
+            options.config.env.push(("TOUCHED".to_owned(), "yes".to_owned()));
+        })
+    }
+
+    fn options_are_touched(&self, cookie: &dyn Cookie) -> bool {
+        let options: Option<ContainerOptions> = cookie.options();
+        options.is_some_and(|options| options.config.env.iter().any(|(name, _)| name == "TOUCHED"))
+    }
+
+    /// What there is now and was not at the start, after giving the ending shims their time.
+    async fn census(&self) -> BTreeSet<String> {
+        self.0
+            .before
+            .changes()
+            .await
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_containerd_driver_keeps_every_law() {
+    let Some(stage) = Stage::set("the_containerd_driver_keeps_every_law").await else {
+        return;
+    };
+    let world = Arc::new(Containerd(stage));
+    let report = run_all(Arc::clone(&world) as Arc<dyn World>).await;
+    report.assert_kept();
+    assert_eq!(report.skipped_names(), ["a_pulled_image_is_validated_again"]);
+    let world = Arc::into_inner(world).expect("no law to hold on to the world");
+    world.0.strike().await;
+}

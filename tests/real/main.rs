@@ -1,0 +1,25 @@
+//! The driver on a real containerd with a real runtime: the laws of the contract, the limits as seen from inside, bad
+//! input, faults, recovery. Each test has a containerd of its own and ends with a census.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test fails by a panic that says what it expected"
+)]
+
+#[path = "../support/census.rs"]
+mod census;
+#[path = "../conformance/mod.rs"]
+mod conformance;
+#[path = "../support/image.rs"]
+mod image;
+#[path = "../support/real.rs"]
+mod real;
+
+mod bad_input;
+mod cli;
+mod crowd;
+mod laws;
+mod limits;
+mod recovery;
+mod syslog;
+mod world;

@@ -1,0 +1,196 @@
+//! Crashes: of this process (containers are found by their labels), of containerd (exits are not lost).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fnctr::driver::{Driver as _, ErrorKind, RunError, Status, Task};
+use fnctr::{Adopted, ContainerId};
+
+use crate::world::{Stage, ctx};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_process_finds_freezes_and_removes_what_runs() {
+    let Some(stage) = Stage::set("a_later_process_finds").await else {
+        return;
+    };
+    let earlier = stage.another(|_| {}).await.expect("a driver");
+    let task = Task {
+        id: "orphan".into(),
+        ..stage.task("/bin/sleep 60")
+    };
+    let lost = earlier
+        .create_cookie(&ctx(), Arc::new(task))
+        .await
+        .expect("a cookie");
+    lost.validate_image(&ctx()).await.expect("an image");
+    lost.create_container(&ctx()).await.expect("a container");
+    lost.run(&ctx()).await.expect("a start");
+    // A process that dies runs no destructors.
+    std::mem::forget(lost);
+
+    let id = ContainerId::new("orphan").expect("an id");
+    let Adopted {
+        cookie: found,
+        running,
+    } = stage.driver.adopt(&ctx(), &id).await.expect("to be found");
+    found.freeze(&ctx()).await.expect("to freeze");
+    found.unfreeze(&ctx()).await.expect("to thaw");
+    found.freeze(&ctx()).await.expect("to freeze");
+    found.close(&ctx()).await.expect("to be removed, frozen as it is");
+    assert_eq!(running.wait(&ctx()).await.exit_code(), Some(137));
+    let gone = stage.driver.adopt(&ctx(), &id).await.expect_err("gone");
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    stage.strike().await;
+    drop(earlier);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_another_instance_are_removed_and_our_own_survive() {
+    let tagged = |instance: &'static str| {
+        move |config: &mut fnctr::driver::Config| {
+            config.container_label_tag = "fnctr-test".into();
+            config.instance_id = instance.into();
+        }
+    };
+    let Some(stage) = Stage::with("containers_of_another_instance", tagged("ours")).await else {
+        return;
+    };
+    let theirs = stage.another(tagged("theirs")).await.expect("a driver");
+    let mut kept = Vec::new();
+    for (driver, id) in [(&theirs, "old-1"), (&theirs, "old-2"), (&stage.driver, "own-1")] {
+        let task = Task {
+            id: id.into(),
+            ..stage.task("/bin/sleep 60")
+        };
+        let cookie = driver
+            .create_cookie(&ctx(), Arc::new(task))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        cookie.create_container(&ctx()).await.expect("a container");
+        cookie.run(&ctx()).await.expect("a start");
+        if id == "old-2" {
+            cookie.freeze(&ctx()).await.expect("to freeze");
+        }
+        kept.push(cookie);
+    }
+    let next = stage.another(tagged("ours")).await.expect("a driver");
+    let gone = |id: &'static str| {
+        let next = &next;
+        async move {
+            next.adopt(&ctx(), &ContainerId::new(id).expect("an id"))
+                .await
+                .is_err()
+        }
+    };
+    let swept = async {
+        while !(gone("old-1").await && gone("old-2").await) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), swept)
+        .await
+        .expect("to be removed in the background");
+    assert!(!gone("own-1").await, "our own container must survive");
+    for cookie in kept {
+        cookie.close(&ctx()).await.expect("to close, also what is gone");
+    }
+    next.close(&ctx()).await.expect("to close");
+    theirs.close(&ctx()).await.expect("to close");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_while_containerd_is_down_is_not_lost() {
+    let Some(mut stage) = Stage::set("an_exit_while_containerd_is_down").await else {
+        return;
+    };
+    let task = stage.task("/bin/sh /scripts/exit7");
+    let cookie = stage
+        .driver
+        .create_cookie(&ctx(), Arc::new(task))
+        .await
+        .expect("a cookie");
+    let command = ["/bin/sh", "-c", "sleep 1; exit 7"].map(str::to_owned).to_vec();
+    cookie
+        .change_options(|options: &mut fnctr::ContainerOptions| options.config.command = Some(command))
+        .expect("to change the command");
+    cookie.validate_image(&ctx()).await.expect("an image");
+    cookie.create_container(&ctx()).await.expect("a container");
+    let wait = cookie.run(&ctx()).await.expect("a start");
+    stage.real.crash();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    stage.real.restart();
+    let result = wait.wait(&ctx()).await;
+    assert_eq!(result.status(), Status::Error, "{result:?}");
+    // containerd 1.7 and newer take a shim whose process has ended for a leaked one and clear it away with its code.
+    let lost = matches!(result.error(), Some(RunError::Lost));
+    let kept = result.exit_code() == Some(7);
+    assert!(
+        kept || (lost && !stage.real.version().starts_with("1.6")),
+        "{result:?}"
+    );
+    cookie.close(&ctx()).await.expect("to close");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_stops_in_the_middle_is_unavailable_and_what_runs_can_still_be_frozen() {
+    let Some(mut stage) = Stage::set("a_containerd_that_stops_in_the_middle").await else {
+        return;
+    };
+    let cookie = stage
+        .driver
+        .create_cookie(&ctx(), Arc::new(stage.task("/bin/sleep 60")))
+        .await
+        .expect("a cookie");
+    cookie.validate_image(&ctx()).await.expect("an image");
+    cookie.create_container(&ctx()).await.expect("a container");
+    cookie.run(&ctx()).await.expect("a start");
+    stage.real.crash();
+    cookie
+        .freeze(&ctx())
+        .await
+        .expect("the kernel to freeze without containerd");
+    cookie
+        .unfreeze(&ctx())
+        .await
+        .expect("the kernel to thaw without containerd");
+    let error = stage
+        .life(stage.task("/bin/true"), None)
+        .await
+        .expect_err("nobody to create it");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    stage.real.restart();
+    cookie
+        .close(&ctx())
+        .await
+        .expect("to close after containerd is back");
+    let lived = stage
+        .life(stage.task("/bin/true"), None)
+        .await
+        .expect("life to go on");
+    assert_eq!(lived.status(), Status::Success);
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_cancelled_anywhere_leaves_nothing() {
+    let Some(stage) = Stage::set("a_create_that_is_cancelled_anywhere").await else {
+        return;
+    };
+    for after in [0, 1, 2, 4, 8, 16, 32, 64] {
+        let cookie = stage
+            .driver
+            .create_cookie(&ctx(), Arc::new(stage.task("/bin/true")))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        let short = ctx();
+        let created =
+            tokio::time::timeout(Duration::from_millis(after), cookie.create_container(&short)).await;
+        drop(created);
+        cookie.close(&ctx()).await.expect("to close");
+    }
+    stage.strike().await;
+}

@@ -1,0 +1,147 @@
+//! A containerd with the test image in it, a driver on that, and the few moves that all tests here make.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use fnctr::driver::{Captured, Config, Cookie, Driver as _, Error, Output, RunResult, Task};
+use fnctr::{ContainerOptions, ContainerdDriver, Context, Namespace, Settings};
+
+use crate::census::Census;
+use crate::{image, real::Real};
+
+/// What every test here stands on.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) driver: ContainerdDriver,
+    pub(crate) before: Census,
+    pub(crate) real: Real,
+    pub(crate) ids: AtomicU32,
+}
+
+impl Stage {
+    /// Sets everything up; `None` if this host cannot (it has been said loudly).
+    pub(crate) async fn set(test: &str) -> Option<Self> {
+        Self::with(test, |_| {}).await
+    }
+
+    /// The same, with another configuration.
+    pub(crate) async fn with(test: &str, change: impl FnOnce(&mut Config)) -> Option<Self> {
+        let real = Real::start(test)?;
+        let archive = image::busybox(real.dir());
+        let mut config = config(&real);
+        change(&mut config);
+        let driver = connect(&real, config).await.expect("a driver");
+        driver.load(&ctx(), &archive).await.expect("the test image");
+        std::fs::remove_file(archive).expect("to remove the archive");
+        std::fs::create_dir_all(real.dir().join("cli/fifos")).expect("a directory for the command");
+        // The first life makes what stays for all later ones: the parent cgroup, runc's directory.
+        let stage = Self {
+            before: take(&real).await,
+            driver,
+            real,
+            ids: AtomicU32::new(0),
+        };
+        let first = stage.task("/bin/true");
+        let lived = stage.life(first, None).await.expect("a first life");
+        assert_eq!(lived.status(), fnctr::driver::Status::Success, "{lived:?}");
+        let before = take(&stage.real).await;
+        Some(Self { before, ..stage })
+    }
+
+    /// Another driver on the same containerd.
+    pub(crate) async fn another(&self, change: impl FnOnce(&mut Config)) -> Result<ContainerdDriver, Error> {
+        let mut config = config(&self.real);
+        change(&mut config);
+        connect(&self.real, config).await
+    }
+
+    pub(crate) fn fresh_id(&self) -> String {
+        format!("c{}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A task that runs this command within modest limits, with its streams off.
+    pub(crate) fn task(&self, command: &str) -> Task {
+        Task {
+            id: self.fresh_id(),
+            image: "busybox".to_owned(),
+            command: command.to_owned(),
+            memory: 64 << 20,
+            pids: 64,
+            disable_net: true,
+            ..Task::default()
+        }
+    }
+
+    /// A whole life: created, run to its end, closed. `script` is given to `sh -c` in place of the command.
+    pub(crate) async fn life(&self, task: Task, script: Option<&str>) -> Result<RunResult, Error> {
+        let cookie = self.driver.create_cookie(&ctx(), Arc::new(task)).await?;
+        let lived = live(cookie.as_ref(), script).await;
+        cookie.close(&ctx()).await?;
+        lived
+    }
+
+    /// What a script prints, and how it ended.
+    pub(crate) async fn says(&self, task: Task, script: &str) -> (String, RunResult) {
+        let (output, captured) = Output::capture(1 << 20);
+        let result = self
+            .life(
+                Task {
+                    stdout: output.into(),
+                    ..task
+                },
+                Some(script),
+            )
+            .await;
+        (captured.text(), result.expect("a result"))
+    }
+
+    /// Nothing is left, the driver ends, and so does containerd.
+    pub(crate) async fn strike(self) {
+        self.before.assert_same().await;
+        self.driver.close(&ctx()).await.expect("the driver to close");
+    }
+}
+
+/// Create, run and wait.
+pub(crate) async fn live(cookie: &dyn Cookie, script: Option<&str>) -> Result<RunResult, Error> {
+    if let Some(script) = script {
+        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        cookie.change_options(|options: &mut ContainerOptions| options.config.command = Some(command))?;
+    }
+    if cookie.validate_image(&ctx()).await? {
+        cookie.pull_image(&ctx()).await?;
+    }
+    cookie.create_container(&ctx()).await?;
+    Ok(cookie.run(&ctx()).await?.wait(&ctx()).await)
+}
+
+/// A context that is long enough for anything but a hang.
+pub(crate) fn ctx() -> Context {
+    Context::timeout(Duration::from_secs(60))
+}
+
+pub(crate) fn captured() -> (Output, Captured) {
+    Output::capture(64 << 20)
+}
+
+pub(crate) fn config(real: &Real) -> Config {
+    Config {
+        docker: real.address().display().to_string(),
+        ..Config::default()
+    }
+}
+
+pub(crate) async fn connect(real: &Real, config: Config) -> Result<ContainerdDriver, Error> {
+    let settings = Settings {
+        namespace: Some(Namespace::new(real.namespace()).expect("a namespace")),
+        run_dir: real.dir().join("run"),
+        cgroup_parent: "/".to_owned(),
+        ..Settings::default()
+    };
+    ContainerdDriver::connect(&ctx(), config, settings).await
+}
+
+pub(crate) async fn take(real: &Real) -> Census {
+    Census::take(&real.address(), real.namespace(), &[real.dir()]).await
+}

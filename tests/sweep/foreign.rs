@@ -1,0 +1,95 @@
+//! A name that somebody else's container has: a conflict, and nothing of it is touched.
+
+use fnctr::Context;
+use fnctr::driver::{Driver, ErrorKind, Status};
+
+use crate::rig::{LONG, Rig, cookie, run_through};
+use crate::ways::Way;
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_a_conflict_and_its_owner_lives_on_whatever_call_breaks() {
+    let rig = Rig::warm().await;
+    let other = rig.another("one").await;
+    rig.fake.script(crate::rig::forever());
+    let (owner, _) = cookie(&other, "c1").await;
+    let ctx = Context::timeout(LONG);
+    owner.validate_image(&ctx).await.unwrap();
+    owner.create_container(&ctx).await.unwrap();
+    let running = owner.run(&ctx).await.unwrap();
+    let world = rig.fake.world();
+    assert_eq!(
+        (world.containers.len(), world.tasks.len(), world.snapshots.len()),
+        (1, 1, 1)
+    );
+
+    let refused = rig.live(&Context::new(), "c1").await;
+    assert_eq!(refused.ran.unwrap_err().kind(), ErrorKind::Conflict);
+    refused.closed.unwrap();
+    assert_eq!(rig.fake.world(), world);
+
+    // The attempt that is refused makes these calls, the last in its undo when it cannot know that it was refused.
+    for call in ["Images/Get", "Containers/Create", "Containers/Get"] {
+        for way in Way::AT_ONCE.into_iter().chain([Way::Hang]) {
+            let faults = rig.fake.faults();
+            faults.reset();
+            let attempt = way.context();
+            if call == "Containers/Get" {
+                faults.break_call("Containers/Create", 1, Way::ReplyLost.how(&attempt));
+            }
+            faults.break_call(call, 1, way.how(&attempt));
+            let life = rig.live(&attempt, "c1").await;
+            assert_eq!(faults.unmet(), 0, "{call} {way:?}");
+            let kind = life.ran.unwrap_err().kind();
+            let lost = [way.kind(), ErrorKind::Conflict, Way::ReplyLost.kind()];
+            assert!(lost.contains(&kind), "{call} {way:?}: {kind}");
+            life.closed.unwrap();
+            assert_eq!(rig.fake.world(), world, "{call} {way:?}");
+        }
+    }
+    rig.fake.faults().reset();
+    let early = running
+        .wait(&Context::timeout(std::time::Duration::from_millis(20)))
+        .await;
+    assert_eq!(early.status(), Status::Timeout, "the owner's function still runs");
+    owner.close(&ctx).await.unwrap();
+    rig.assert_clean("the owner's close").await;
+    rig.fake.script(crate::rig::greeting());
+    rig.live_well("c1").await;
+    other.close(&ctx).await.unwrap();
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn of_two_that_want_a_name_at_once_one_gets_it() {
+    let rig = Rig::warm().await;
+    let ctx = Context::timeout(LONG);
+    let (one, _) = rig.cookie("c1").await;
+    let (two, said) = rig.cookie("c1").await;
+    let (first, second) = tokio::join!(
+        async {
+            one.validate_image(&ctx).await.unwrap();
+            one.create_container(&ctx).await
+        },
+        async {
+            two.validate_image(&ctx).await.unwrap();
+            two.create_container(&ctx).await
+        }
+    );
+    let refused = match (first, second) {
+        (Ok(()), Err(refused)) | (Err(refused), Ok(())) => refused,
+        both => panic!("{both:?}"),
+    };
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert_eq!(rig.fake.world().containers.len(), 1);
+    one.close(&ctx).await.unwrap();
+    two.close(&ctx).await.unwrap();
+    rig.assert_clean("both closes").await;
+    let (three, _) = rig.cookie("c1").await;
+    assert_eq!(
+        run_through(three.as_ref(), &ctx).await.unwrap().status(),
+        Status::Success
+    );
+    three.close(&ctx).await.unwrap();
+    assert_eq!(said.text(), "");
+    rig.end().await;
+}
