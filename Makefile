@@ -1,0 +1,62 @@
+# The commands people type; nothing happens in CI that cannot be typed here.
+#
+#   make demo     installs what is missing, builds, and shows a function's life on a private containerd
+#   make test     installs what is missing, and runs every test, those on real containerd included (as root)
+#   make check    format, lints, docs, the tests, and licences and advisories if cargo-deny is there
+#   make bless    rewrites the golden files from what the code now gives; review the difference
+
+CARGO ?= cargo
+# The demo prints measured times, so it runs what users run.
+PROFILE ?= release
+# Tests that use containers share a host with each other; more at once only makes them slower.
+TEST_THREADS ?= 4
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt lint doc deny bless install-deps build release clean about-host
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install-deps:
+	@tools/install-deps.sh
+
+about-host:
+	@tools/about-host.sh
+
+build: install-deps
+	$(CARGO) build --locked --profile $(PROFILE) --bin fnctr
+
+release: install-deps
+	$(CARGO) build --locked --release --bin fnctr
+
+demo: build
+	@FNCTR=$(abspath $(FNCTR)) tools/demo.sh
+
+# A test that needs real containerd fails, rather than being skipped, when it cannot have it.
+test: install-deps about-host
+	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace
+	@tools/about-host.sh
+
+bless: install-deps
+	BLESS=1 $(CARGO) test --locked -p fnctr-oci
+	@git --no-pager diff --stat -- fixtures
+
+fmt:
+	$(CARGO) fmt --all -- --check
+
+lint: install-deps
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc: install-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+deny:
+	@tools/deny.sh
+
+check: fmt lint doc deny test
+
+clean:
+	$(CARGO) clean

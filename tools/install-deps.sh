@@ -1,0 +1,62 @@
+#!/bin/sh
+# Installs the Debian packages that building, testing and the demo need: only those that are missing, so that a host
+# that has everything needs neither network nor apt.
+set -eu
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+missing=''
+
+# PACKAGE COMMAND: remembers the package if the command is not there.
+need() {
+    command -v "$2" >/dev/null 2>&1 || missing="$missing $1"
+}
+
+# A dynamically linked program cannot run in a root file system that has no libraries.
+static() {
+    case $(ldd "$(command -v "$1")" 2>/dev/null || true) in
+    *'=>'*) return 1 ;;
+    esac
+}
+
+need containerd containerd
+need containerd containerd-shim-runc-v2
+need runc runc
+need protobuf-compiler protoc
+# Debian's protobuf-compiler only recommends the well-known types, which containerd's API imports.
+[ -e /usr/include/google/protobuf/any.proto ] || [ -e /usr/local/include/google/protobuf/any.proto ] ||
+    missing="$missing libprotobuf-dev"
+need tini tini-static
+need zstd zstd
+need gcc cc
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+if ! command -v busybox >/dev/null 2>&1 || ! static busybox; then
+    missing="$missing busybox-static"
+fi
+missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+missing=${missing% }
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "install-deps: cargo is not installed; get Rust 1.88 or newer from https://rustup.rs" >&2
+    exit 1
+fi
+[ -n "$missing" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "install-deps: missing: $missing (names of Debian packages); there is no apt-get here, install them by hand" >&2
+    exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "install-deps: missing: $missing; run as root: apt-get install -y $missing" >&2
+    exit 1
+fi
+echo "installing $missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# The package lists may already be there; only fetch them if the first try does not find everything.
+# shellcheck disable=SC2086
+if ! apt-get install -y -q --no-install-recommends $missing >"$log" 2>&1 &&
+    ! { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    echo "install-deps: apt-get could not install $missing" >&2
+    exit 1
+fi
