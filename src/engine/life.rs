@@ -80,13 +80,15 @@ impl Drop for Inner {
         tracing::warn!(%id, "nobody closed the container; removing it");
         let work = async move {
             let ctx = Context::timeout(deps.config.close_grace);
-            if !intact
-                && !matches!(
-                    record::owner(&deps.session, &ctx, &id, &attempt).await,
-                    Ok(Owner::This)
-                )
-            {
-                return undo.forget();
+            if !intact {
+                match record::owner(&deps.session, &ctx, &id, &attempt).await {
+                    Ok(Owner::This) => {}
+                    Ok(Owner::Another | Owner::Nobody) => return undo.forget(),
+                    Err(error) => {
+                        tracing::error!(%id, error = %crate::chain(&error), "cannot tell whose the name is; left behind");
+                        return undo.forget();
+                    }
+                }
             }
             for failed in undo.run(&ctx).await {
                 tracing::error!(%id, error = %crate::chain(&failed), "left behind");
