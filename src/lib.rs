@@ -49,9 +49,9 @@
 //!       (a private     (is this  (PID 1        │
 //!        containerd)  host fit?)  of all)      ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
-//!                             ┌──────────┬─────┴────┬──────────┐
-//!                          image/     stdio/     cgroup/   containerd/    mechanisms: each hides one external world
-//!                             └──────────┴─────┬────┴──────────┘
+//!                  ┌──────────┬──────────┬─────┴────┬──────────┐
+//!               image/     stdio/     cgroup/     quota/   containerd/    mechanisms: each hides one external world
+//!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
 //!                       context · teardown · ids · units            foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
@@ -67,9 +67,10 @@
 //! | [`Context`], teardown, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
-//! | `image`, `stdio`, `cgroup` | one external world each (`image` also `containerd`) | import each other or the engine |
+//! | `image`, `stdio`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | know the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, and the values of `image` and `stdio` that it hands over | call containerd itself |
+//! | [`embedded`], [`init`], [`doctor`] | the host; the first also `cgroup`, the last also both and `quota` | call containerd's services, import the engine |
 //! | [`cli`] | everything | contain what deserves a unit test of its own elsewhere |
 //!
 //! # Invariants
@@ -83,9 +84,9 @@
 //!   unwinds there.
 //! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
 //!   cgroup.
-//! * Only `containerd/` names tonic; only [`cli`] and the search for programs in [`embedded`] read the environment; only
-//!   `main.rs` installs a subscriber or exits; every task that can change the world belongs to a tracker that a close
-//!   waits for; "namespace" always says which kind.
+//! * Only `containerd/` names tonic; only `quota/sys.rs` has unsafe code; only [`cli`] and the search for programs in
+//!   [`embedded`] read the environment; only `main.rs` installs a subscriber or exits; every task that can change the world
+//!   belongs to a tracker that a close waits for; "namespace" always says which kind.
 
 mod cgroup;
 #[doc(hidden)]
@@ -100,11 +101,14 @@ mod engine;
 mod ids;
 mod image;
 pub mod init;
+mod quota;
 mod stdio;
 mod teardown;
 mod units;
 
-pub use containerd_driver::{Adopted, ContainerOptions, ContainerdDriver, Settings, register};
+pub use containerd_driver::{
+    Adopted, CgroupDriver, ContainerOptions, ContainerdDriver, Settings, UnknownDriver, register,
+};
 pub use context::{Context, Interrupted};
 pub use fnctr_oci as oci;
 pub use ids::{ContainerId, Digest, InvalidName, LeaseId, Namespace};

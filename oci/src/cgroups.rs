@@ -28,6 +28,7 @@ pub(crate) fn path(cgroup: &Cgroup) -> Result<Option<PathBuf>, Error> {
                 check_name(prefix)?;
             }
             check_name(id)?;
+            check_unit(prefix, id)?;
             PathBuf::from(format!("{slice}:{prefix}:{id}"))
         }
     };
@@ -44,6 +45,28 @@ fn check_name(name: &str) -> Result<(), Error> {
     };
     Err(Error::CgroupName {
         name: name.to_owned(),
+        why,
+    })
+}
+
+/// The longest name of a unit, without the final NUL (UNIT_NAME_MAX in systemd's source).
+const MAX_UNIT: usize = 255;
+
+/// A runtime makes the scope `PREFIX-ID.scope` of these, unescaped, so they must be what systemd lets be the name of a unit.
+/// runc takes an id that ends in `.slice` for the name of a slice, into which no process can be put.
+fn check_unit(prefix: &str, id: &str) -> Result<(), Error> {
+    let unit = |c: char| c.is_ascii_alphanumeric() || "-_.\\@".contains(c);
+    let why = if !prefix.chars().chain(id.chars()).all(unit) {
+        "in the name of a systemd unit only letters, digits, '-', '_', '.', '\\' and '@' are allowed"
+    } else if id.ends_with(".slice") {
+        "it ends in '.slice', so it would be taken for a slice of systemd"
+    } else if format!("{prefix}-{id}.scope").len() > MAX_UNIT {
+        "it is longer than the name of a systemd unit may be"
+    } else {
+        return Ok(());
+    };
+    Err(Error::CgroupName {
+        name: format!("{prefix}-{id}.scope"),
         why,
     })
 }
@@ -94,6 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_has_a_name_that_systemd_accepts() {
+        // `p-` before and `.scope` after.
+        assert!(systemd("a.slice", "p", &"c".repeat(247)).is_ok());
+        assert!(systemd("a.slice", "p", &"c".repeat(248)).is_err());
+        assert!(systemd("a.slice", "fnctr-ns-", "c.slice_").is_ok());
+    }
+
+    #[test]
     fn a_container_cannot_leave_its_place() {
         for (parent, id) in [
             ("fnctr", "c"),
@@ -111,6 +142,9 @@ mod tests {
             ("a--b.slice", "c"),
             (".slice", "c"),
             ("a.slice", "c:d"),
+            ("a.slice", "b.slice"),
+            ("a.slice", "b c"),
+            ("a.slice", "ü"),
         ] {
             assert!(systemd(slice, "p", id).is_err(), "{slice:?} {id:?}");
         }

@@ -62,6 +62,9 @@ pub struct Resources {
     pub milli_cpus: Option<u64>,
     /// Number of processes and threads.
     pub pids: Option<u64>,
+    /// When memory runs out, the kernel kills all processes of the container and not just one (`memory.oom.group`), so that
+    /// no half of a function lives on. Only cgroup v2 can.
+    pub oom_group: bool,
 }
 
 /// One limit of `setrlimit(2)`.

@@ -192,6 +192,12 @@ pub enum Error {
         /// The limit.
         bytes: u64,
     },
+    /// The kernel kills a container as a whole on cgroup v2 only.
+    #[error(
+        "oom_group cannot be enforced: memory.oom.group exists on cgroup v2 alone, and this host keeps memory in a v1 \
+         hierarchy; boot it with a unified cgroup tree, or leave oom_group unset"
+    )]
+    OomGroup,
     /// Less CPU time than the kernel hands out.
     #[error(
         "a CPU limit of {milli_cpus} thousandths is below the minimum of {minimum} (the kernel's 1 ms per 100 ms)"

@@ -10,6 +10,8 @@
 //! users and groups, capabilities, devices, paths, the seccomp profile), that answer is followed as of Docker 28;
 //! where it is less strict than it could be, the text of the function says so.
 
+#![forbid(unsafe_code)]
+
 mod baseline;
 mod cgroups;
 mod config;

@@ -1,5 +1,7 @@
 //! Limits that cgroups enforce. All arithmetic of units lives here.
 
+use std::collections::HashMap;
+
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::baseline;
@@ -34,7 +36,8 @@ pub(crate) fn resources(config: &ContainerConfig, cgroup: CgroupVersion) -> Resu
                 .pids
                 .map(|number| pids(number, config.init.is_some()))
                 .transpose()?,
-        );
+        )
+        .set_unified(oom_group(wanted.oom_group, cgroup)?);
     Ok(resources)
 }
 
@@ -57,6 +60,19 @@ fn memory(bytes: u64, cgroup: CgroupVersion) -> Result<LinuxMemory, Error> {
             CgroupVersion::V2 => None,
         });
     Ok(memory)
+}
+
+/// `memory.oom.group` has no field in the OCI spec; `unified` names files of the v2 tree, which runc (since 1.0) and crun
+/// write as they are. On v1 runc refuses the container, after everything else was made for it.
+fn oom_group(wanted: bool, cgroup: CgroupVersion) -> Result<Option<HashMap<String, String>>, Error> {
+    match (wanted, cgroup) {
+        (false, _) => Ok(None),
+        (true, CgroupVersion::V1) => Err(Error::OomGroup),
+        (true, CgroupVersion::V2) => Ok(Some(HashMap::from([(
+            "memory.oom.group".to_owned(),
+            "1".to_owned(),
+        )]))),
+    }
 }
 
 fn cpu(milli_cpus: u64) -> Result<LinuxCpu, Error> {
@@ -126,6 +142,16 @@ mod tests {
             assert_eq!((cpu.quota(), cpu.period()), (Some(quota), Some(100_000)));
         }
         assert!(cpu(MILLI_CPUS_MAX).is_ok());
+    }
+
+    #[test]
+    fn a_container_is_killed_as_a_whole_where_the_kernel_can_and_refused_elsewhere() {
+        let file = oom_group(true, CgroupVersion::V2).unwrap().unwrap();
+        assert_eq!(file.get("memory.oom.group").map(String::as_str), Some("1"));
+        assert_eq!(oom_group(true, CgroupVersion::V1), Err(Error::OomGroup));
+        for version in [CgroupVersion::V1, CgroupVersion::V2] {
+            assert_eq!(oom_group(false, version), Ok(None));
+        }
     }
 
     #[test]

@@ -145,12 +145,13 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
         of(prop_oneof![20 => 10_u64..10_000, 1 => any::<u64>()]),
         of(prop_oneof![20 => 2_u64..4_194_304, 1 => any::<u64>()]),
         vec(rlimit(), 0..3),
+        prop_oneof![5 => Just(false), 1 => Just(true)],
     );
     let place = (of(path()), any::<bool>(), vec(mount(), 0..4), network, cgroup());
     let maps = (btree_map(sysctl, word(), 0..2), btree_map(word(), word(), 0..3));
     (process, limits, place, maps, security()).prop_map(|(process, limits, place, maps, security)| {
         let (entrypoint, command, env, cwd, user, additional_groups, hostname, terminal) = process;
-        let (memory, milli_cpus, pids, rlimits) = limits;
+        let (memory, milli_cpus, pids, rlimits, oom_group) = limits;
         let (init, readonly_rootfs, mounts, network, cgroup) = place;
         let (sysctls, annotations) = maps;
         ContainerConfig {
@@ -169,6 +170,7 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
                 memory,
                 milli_cpus,
                 pids,
+                oom_group,
             },
             rlimits,
             security,
@@ -269,6 +271,7 @@ fn wanted_limits(config: &ContainerConfig, host: &Host) -> BTreeMap<String, Valu
         memory,
         milli_cpus,
         pids,
+        oom_group,
     } = config.resources;
     if let Some(bytes) = memory {
         want("/memory/limit", json!(bytes));
@@ -283,6 +286,9 @@ fn wanted_limits(config: &ContainerConfig, host: &Host) -> BTreeMap<String, Valu
     }
     if let Some(pids) = pids {
         want("/pids/limit", json!(pids));
+    }
+    if oom_group {
+        want("/unified/memory.oom.group", json!("1"));
     }
     for limit in &config.rlimits {
         want(&limit.kind.to_string(), json!([limit.soft, limit.hard]));
@@ -430,7 +436,7 @@ proptest! {
             cwd: Some(other.clone()),
             hostname: Some(text.clone()),
             mounts: vec![Mount::Bind { source: text.clone().into(), destination: other.clone().into(), readonly: true }],
-            resources: Resources { memory: Some(number), milli_cpus: Some(number), pids: Some(number) },
+            resources: Resources { memory: Some(number), milli_cpus: Some(number), pids: Some(number), oom_group: false },
             cgroup: Cgroup::Systemd { slice: text.clone(), prefix: other.clone(), id: text.clone() },
             ..ContainerConfig::default()
         };

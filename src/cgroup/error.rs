@@ -113,3 +113,26 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     const ESRCH: i32 = nix::errno::Errno::ESRCH as i32;
     error.kind() == io::ErrorKind::NotFound || matches!(error.raw_os_error(), Some(ENODEV | ESRCH))
 }
+
+/// Whether there is nothing to read: what [`is_gone`] says, or a file of a feature that was switched off at boot. With
+/// `psi=0` the pressure files of cgroups are there and answer EOPNOTSUPP (`psi_show` in kernel/sched/psi.c).
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    const EOPNOTSUPP: i32 = nix::errno::Errno::EOPNOTSUPP as i32;
+    is_gone(error) || error.raw_os_error() == Some(EOPNOTSUPP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_that_is_switched_off_is_absent_and_not_gone() {
+        use nix::errno::Errno;
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        assert!(is_absent(&of(Errno::EOPNOTSUPP)) && !is_gone(&of(Errno::EOPNOTSUPP)));
+        for gone in [Errno::ENOENT, Errno::ENODEV, Errno::ESRCH] {
+            assert!(is_absent(&of(gone)) && is_gone(&of(gone)), "{gone}");
+        }
+        assert!(!is_absent(&of(Errno::EACCES)) && !is_absent(&of(Errno::EIO)));
+    }
+}

@@ -1,17 +1,44 @@
 //! Reads of small kernel files: whole ones with absence as a value, and open ones again and again without allocation.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::error::{Error, is_gone};
+use super::error::{Error, is_absent, is_gone};
 
-/// The text of `file` in the cgroup `dir`; `None` if the file or the cgroup does not exist.
+/// Room for all of nearly every kernel file; on the stack, so that a short file costs one allocation of its own size.
+const ROOM: usize = 4096;
+
+/// The text of `file` in the cgroup `dir`; `None` if the file or the cgroup does not exist, or the kernel has switched
+/// off what it tells.
 pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>, Error> {
-    match fs::read_to_string(dir.join(file)) {
+    match whole(&dir.join(file)) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(source) => Err(Error::io("read", dir, file, source)),
+    }
+}
+
+/// The text of a kernel file in three system calls: open, read, close. `std::fs::read_to_string` takes six, because it
+/// asks for a size that these files do not tell, and reads a second and a third time to see the end.
+///
+/// The kernel composes such a file by records and fills the buffer with as many as fit (seq_file.rst), so a buffer that
+/// stays half empty has been given everything; only a fuller one is read on.
+pub(crate) fn whole(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut room = [0; ROOM];
+    let mut bytes = Vec::new();
+    loop {
+        let read = match file.read(&mut room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        bytes.extend_from_slice(room.get(..read).unwrap_or_default());
+        if read < ROOM / 2 {
+            return String::from_utf8(bytes)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+        }
     }
 }
 
@@ -76,7 +103,31 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn a_file_is_read_to_its_end_however_long_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [0, 1, ROOM / 2 - 1, ROOM / 2, ROOM, ROOM + 1, 5 * ROOM] {
+            let text = "x".repeat(length);
+            fs::write(dir.path().join("f"), &text).unwrap();
+            assert_eq!(read(dir.path(), "f").unwrap(), Some(text), "{length}");
+        }
+        // A kernel file of many records that is longer than the buffer, and does not change.
+        let crypto = Path::new("/proc/crypto");
+        if let Ok(theirs) = fs::read_to_string(crypto) {
+            assert_eq!(whole(crypto).unwrap(), theirs);
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_text_is_an_error_and_not_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), b"\xff").unwrap();
+        assert!(matches!(read(dir.path(), "f"), Err(Error::Io { .. })));
+    }
 
     #[test]
     fn a_key_is_matched_whole() {

@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::error::Error;
+use super::freezer_clock::Clock;
 use super::freezer_v1::V1;
 use super::freezer_v2::V2;
 use super::paths::Paths;
@@ -164,6 +165,40 @@ impl Freezer {
         }
     }
 
+    /// Says that nothing of the container has run yet, so that this freezer sees all of its freezes but those of others.
+    pub(crate) fn count_from_birth(&self) {
+        if let Some(clock) = self.clock() {
+            clock.start();
+        }
+    }
+
+    /// How long the container has been frozen in all, as this freezer has counted it; `None` if it cannot know. Reads
+    /// the state once, unless a freeze of its own stands, to notice those of others.
+    pub(crate) fn frozen_time(&self) -> Option<Duration> {
+        let clock = self.clock()?;
+        if clock.total().is_some() && clock.stands().is_none() {
+            clock.look(self.frozen_now()?);
+        }
+        clock.total()
+    }
+
+    /// What the kernel says now, without keeping files open for it.
+    fn frozen_now(&self) -> Option<bool> {
+        match self {
+            Self::V2(v2) => v2.frozen_now().ok(),
+            Self::V1(v1) => v1.frozen_now().ok(),
+            Self::None(_) => None,
+        }
+    }
+
+    pub(super) fn clock(&self) -> Option<&Clock> {
+        match self {
+            Self::V2(v2) => Some(v2.clock()),
+            Self::V1(v1) => Some(v1.clock()),
+            Self::None(_) => None,
+        }
+    }
+
     async fn reach(&self, goal: Goal, deadline: Option<Instant>) -> Result<Confirmed, Error> {
         match self.attempt(goal, deadline)? {
             Attempt::Done(confirmed) => Ok(confirmed),
@@ -202,6 +237,12 @@ impl Freezer {
     }
 
     fn request(&self, goal: Goal) -> Result<(), Error> {
+        // Before the write: from here on it may run.
+        if goal == Goal::Thawed
+            && let Some(clock) = self.clock()
+        {
+            clock.thaws();
+        }
         match self {
             Self::V2(v2) => v2.request(goal),
             Self::V1(v1) => v1.request(goal),
@@ -322,6 +363,11 @@ impl Pending {
 
     fn confirmed(&mut self, by: By) -> Confirmed {
         self.settled = true;
+        if self.goal == Goal::Frozen
+            && let Some(clock) = self.freezer.clock()
+        {
+            clock.froze();
+        }
         Confirmed {
             took: self.started.elapsed(),
             by,

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use super::error::Error;
 use super::files;
 use super::freezer::{Goal, State};
+use super::freezer_clock::Clock;
 
 const STATE: &str = "freezer.state";
 
@@ -19,12 +20,20 @@ const STATE: &str = "freezer.state";
 pub(crate) struct V1 {
     dir: PathBuf,
     file: OnceLock<File>,
+    clock: Clock,
 }
 
 impl V1 {
     pub(super) fn new(dir: PathBuf) -> Self {
-        let file = OnceLock::new();
-        Self { dir, file }
+        Self {
+            dir,
+            file: OnceLock::new(),
+            clock: Clock::default(),
+        }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -54,6 +63,15 @@ impl V1 {
             path: self.dir.join(STATE),
             what: "freezer state",
         })
+    }
+
+    /// Whether every process stands, without keeping the file open if it is not.
+    pub(super) fn frozen_now(&self) -> Result<bool, Error> {
+        if self.file.get().is_some() {
+            return Ok(self.state()? == State::Frozen);
+        }
+        let text = files::read(&self.dir, STATE)?;
+        Ok(text.as_deref().and_then(state) == Some(State::Frozen))
     }
 
     fn file(&self) -> Result<&File, Error> {

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use super::error::Error;
 use super::files;
 use super::freezer::{Goal, State};
+use super::freezer_clock::Clock;
 
 const FREEZE: &str = "cgroup.freeze";
 const EVENTS: &str = "cgroup.events";
@@ -16,6 +17,7 @@ const EVENTS: &str = "cgroup.events";
 pub(crate) struct V2 {
     dir: PathBuf,
     files: OnceLock<Files>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -35,8 +37,20 @@ impl Files {
 
 impl V2 {
     pub(super) fn new(dir: PathBuf) -> Self {
-        let files = OnceLock::new();
-        Self { dir, files }
+        Self {
+            dir,
+            files: OnceLock::new(),
+            clock: Clock::default(),
+        }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The file that tells of changes, if a freeze or thaw has opened it.
+    pub(super) fn events(&self) -> Option<&File> {
+        self.files.get().map(|files| &files.events)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -75,6 +89,15 @@ impl V2 {
             path: self.dir.join(EVENTS),
             what: "frozen state",
         })
+    }
+
+    /// Whether every process stands, without keeping the files open if they are not.
+    pub(super) fn frozen_now(&self) -> Result<bool, Error> {
+        if self.files.get().is_some() {
+            return self.frozen();
+        }
+        let events = files::read(&self.dir, EVENTS)?;
+        Ok(events.as_deref().and_then(frozen) == Some(true))
     }
 
     fn files(&self) -> Result<&Files, Error> {

@@ -23,9 +23,11 @@
 //! Knows directories and files, never containerd, a plan or a container's phase.
 
 mod ceilings;
+mod driver;
 mod error;
 mod files;
 mod freezer;
+mod freezer_clock;
 mod freezer_v1;
 mod freezer_v2;
 mod kill;
@@ -33,7 +35,9 @@ mod mounts;
 mod oom;
 mod paths;
 mod raw;
+mod reclaim;
 mod root;
+mod standing;
 mod stats;
 mod stats_parse;
 
@@ -43,14 +47,24 @@ mod freezer_tests;
 mod testing;
 
 pub(crate) use ceilings::{Ceilings, Rlimit};
+pub use driver::{CgroupDriver, UnknownDriver};
+pub(crate) use driver::{
+    Choice, DEFAULT_PARENT, DEFAULT_SLICE, Facts, Refused, Wanted, choose, is_nested, is_slice,
+};
 pub(crate) use error::Error;
+pub(crate) use files::whole as read_whole;
 #[cfg(test)]
 use freezer::By;
 pub(crate) use freezer::{Attempt, Freezer, Pending, State};
+pub(crate) use freezer_clock::Turns;
 pub(crate) use kill::kill_all;
-pub(crate) use oom::{OomCount, oom_kills};
+pub(crate) use oom::{Above, OomCount, Whose, oom_kills};
 pub(crate) use paths::Paths;
 pub(crate) use raw::Raw;
+pub(crate) use reclaim::{Reclaimed, Reclaimer};
 pub(crate) use root::{Root, Version};
+pub(crate) use standing::standing;
 pub(crate) use stats::sample;
-pub(crate) use stats_parse::Sample;
+#[cfg(test)]
+pub(crate) use stats_parse::{Cpu, Memory, Pressure, Throttling};
+pub(crate) use stats_parse::{Sample, Stall};

@@ -1,6 +1,9 @@
 //! Whether the kernel killed a container's processes for memory, and whose limit it was.
 //!
-//! Read before the container's cgroup is removed: the counters go with it.
+//! Read before the container's cgroup is removed: the counters go with it. Whose limit was hit is looked for only after
+//! a kill; all that is done beforehand is [`Above::note`], two small files for each level above the container.
+
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::files::{keyed, read, read_number};
@@ -10,17 +13,31 @@ use super::root::Version;
 /// A v1 limit above this is the kernel's way to write "none".
 const UNLIMITED: u64 = u64::MAX / 4;
 
+/// The kernel kills for allocations of up to eight pages (PAGE_ALLOC_COSTLY_ORDER), which have up to 64 KiB each.
+const LAST_CHARGE: u64 = 8 * (64 << 10);
+
 /// Whose limit was hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Whose {
     /// The container's own.
     Own,
-    /// One above it, or the machine's whole memory; or one that the container set itself on a part of it.
-    Another,
+    /// One that the container set itself, on a part of it.
+    Inside,
+    /// That of a cgroup above.
+    Above {
+        /// Its directory.
+        dir: PathBuf,
+        /// Its limit in bytes, if it still has one.
+        limit: Option<u64>,
+    },
+    /// The machine's whole memory.
+    Machine,
+    /// It cannot be told.
+    Unknown,
 }
 
 /// What the kernel recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OomCount {
     /// Processes killed for memory since the cgroup was made.
     pub(crate) kills: u64,
@@ -30,53 +47,220 @@ pub(crate) struct OomCount {
     pub(crate) whose: Option<Whose>,
 }
 
-/// Reads the kernel's record. `None` if there is none: the cgroup is gone, or memory is not controlled.
-pub(crate) fn oom_kills(paths: &Paths) -> Result<Option<OomCount>, Error> {
+/// How often the limits above a container had been hit at one moment, from the nearest upwards. What is more at the end
+/// was hit in between; without this an old accident of a parent would be taken for the reason of each later one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Above {
+    levels: Vec<(PathBuf, u64)>,
+    /// Nothing lies above the last level but the root of the hierarchy, which has no limit.
+    to_the_root: bool,
+    /// It was noted before the container's first process ran.
+    since_birth: bool,
+}
+
+impl Above {
+    /// Counts now. `since_birth`: nothing of the container has run yet.
+    pub(crate) fn note(paths: &Paths, since_birth: bool) -> Self {
+        let Some((version, dir)) = paths.controller(&paths.memory) else {
+            return Self::default();
+        };
+        let mut levels = Vec::new();
+        let mut level = dir.parent();
+        while let Some(dir) = level
+            && let Some(hits) = hits(version, dir)
+        {
+            levels.push((dir.to_owned(), hits));
+            level = dir.parent();
+        }
+        let to_the_root = match version {
+            // The root of the v2 tree is the one cgroup without this file and without memory.events.local.
+            Version::V2 => level
+                .is_some_and(|dir| dir.join("cgroup.procs").exists() && !dir.join("cgroup.type").exists()),
+            // The root of a v1 hierarchy has the same files as all others, and one of its own.
+            Version::V1 => levels
+                .last()
+                .is_some_and(|(dir, _)| dir.join("release_agent").exists()),
+        };
+        Self {
+            levels,
+            to_the_root,
+            since_birth,
+        }
+    }
+
+    /// The level whose limit was hit since, if the limit was none of the container's.
+    fn blame(&self, version: Version) -> Whose {
+        let now: Vec<_> = self
+            .levels
+            .iter()
+            .map(|(dir, before)| (dir, *before, hits(version, dir)))
+            .collect();
+        let hit = now
+            .iter()
+            .find(|(_, before, now)| now.is_some_and(|now| now > *before));
+        if let Some((dir, ..)) = hit {
+            return Whose::Above {
+                dir: (*dir).clone(),
+                limit: limit(version, dir),
+            };
+        }
+        let never = now.iter().all(|(.., now)| *now == Some(0));
+        // A v1 level that was full before may have been full again, which shows nowhere.
+        let certain = self.since_birth && version == Version::V2;
+        if self.to_the_root && (certain || never) {
+            Whose::Machine
+        } else {
+            Whose::Unknown
+        }
+    }
+}
+
+/// How often a cgroup's own limit left no way out. v1 only tells how often the limit was reached. `None` at the root of the
+/// v2 tree, above a mount, and before kernel 5.2 on v2.
+fn hits(version: Version, dir: &Path) -> Option<u64> {
+    match version {
+        Version::V2 => keyed(&read(dir, "memory.events.local").ok()??, "oom"),
+        Version::V1 => {
+            let (failures, full) = reached(dir).ok()??;
+            Some(failures.saturating_add(u64::from(full)))
+        }
+    }
+}
+
+/// How often a v1 cgroup could not charge because of its limits, and whether it was ever full.
+///
+/// With a limit on memory and swap together, as runtimes set it, that one is charged first and counts the failures; but
+/// since kernel 6.15 its count stays at 0 (the counter of `memsw` is not tracked). So the high-water marks are looked at,
+/// too: when the kernel gives up, less than the largest allocation it would still kill for was left.
+fn reached(dir: &Path) -> Result<Option<(u64, bool)>, Error> {
+    let (mut failures, mut full) = (0, false);
+    let files = [
+        [
+            "memory.failcnt",
+            "memory.max_usage_in_bytes",
+            "memory.limit_in_bytes",
+        ],
+        [
+            "memory.memsw.failcnt",
+            "memory.memsw.max_usage_in_bytes",
+            "memory.memsw.limit_in_bytes",
+        ],
+    ];
+    for (n, [failcnt, peak, limit]) in files.into_iter().enumerate() {
+        match (
+            read_number(dir, failcnt)?,
+            read_number(dir, peak)?,
+            read_number(dir, limit)?,
+        ) {
+            (Some(failed), Some(peak), Some(limit)) => {
+                failures = failed.saturating_add(failures);
+                full |= limit_v1(limit).is_some_and(|limit| peak.saturating_add(LAST_CHARGE) > limit);
+            }
+            // A kernel that does not account for swap.
+            _ if n > 0 => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some((failures, full)))
+}
+
+/// The limit of a cgroup that is there.
+fn limit(version: Version, dir: &Path) -> Option<u64> {
+    match version {
+        Version::V2 => limit_v2(&read(dir, "memory.max").ok()??),
+        Version::V1 => limit_v1(read_number(dir, "memory.limit_in_bytes").ok()??),
+    }
+}
+
+/// The kernel's count of kills alone, for statistics. On v1 those of cgroups that the container made are not in it.
+pub(super) fn kills(paths: &Paths) -> Result<Option<u64>, Error> {
     let Some((version, dir)) = paths.controller(&paths.memory) else {
         return Ok(None);
     };
-    match version {
+    let file = match version {
+        Version::V2 => "memory.events",
+        Version::V1 => "memory.oom_control",
+    };
+    Ok(read(dir, file)?.and_then(|text| keyed(&text, "oom_kill")))
+}
+
+/// Reads the kernel's record. `None` if there is none: the cgroup is gone, memory is not controlled, or the kernel is
+/// older than 4.13 and does not count. If the cgroup goes away while it is read, the kills are told without the limit.
+pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>, Error> {
+    let Some((version, dir)) = paths.controller(&paths.memory) else {
+        return Ok(None);
+    };
+    let count = match version {
         Version::V2 => {
             let Some(events) = read(dir, "memory.events")? else {
                 return Ok(None);
             };
             let local = read(dir, "memory.events.local")?;
-            let limit = read(dir, "memory.max")?;
-            Ok(v2(&events, local.as_deref(), limit.as_deref().and_then(limit_v2)))
+            // All files of a controller go together, so one that is missing now was removed meanwhile.
+            let limit = read(dir, "memory.max")?.map(|text| limit_v2(&text));
+            v2(&events, local.as_deref(), limit)
         }
         Version::V1 => {
             let Some(control) = read(dir, "memory.oom_control")? else {
                 return Ok(None);
             };
-            let limit = read_number(dir, "memory.limit_in_bytes")?.and_then(limit_v1);
-            // With a limit on memory and swap together, that one is charged first and counts the failures.
-            let failures = read_number(dir, "memory.failcnt")?.unwrap_or(0);
-            let swap_failures = read_number(dir, "memory.memsw.failcnt")?.unwrap_or(0);
-            Ok(v1(&control, failures.saturating_add(swap_failures), limit))
+            let reached = reached(dir)?.map(|(failures, full)| failures > 0 || full);
+            let limit = read_number(dir, "memory.limit_in_bytes")?.map(limit_v1);
+            v1(&control, reached, limit)
         }
-    }
-}
-
-/// `oom_kill` counts the victims of the container and below; the local `oom` counts how often the container's own limit
-/// left the kernel no way out. Kernels before 5.2 have no local file: then the whole subtree's count serves.
-fn v2(events: &str, local: Option<&str>, limit: Option<u64>) -> Option<OomCount> {
-    let kills = keyed(events, "oom_kill")?;
-    let own = keyed(local.unwrap_or(events), "oom").unwrap_or(0);
-    Some(count(kills, own, limit))
-}
-
-/// v1 counts victims of this very cgroup, and failures to charge instead of dead ends.
-fn v1(control: &str, failures: u64, limit: Option<u64>) -> Option<OomCount> {
-    Some(count(keyed(control, "oom_kill")?, failures, limit))
-}
-
-fn count(kills: u64, own: u64, limit: Option<u64>) -> OomCount {
-    let whose = if own > 0 { Whose::Own } else { Whose::Another };
-    OomCount {
+    };
+    Ok(count.map(|(kills, limit, blame)| OomCount {
         kills,
         limit,
-        whose: (kills > 0).then_some(whose),
-    }
+        whose: (kills > 0).then(|| match blame {
+            Blame::Whose(whose) => whose,
+            Blame::NotItsOwn => above.blame(version),
+        }),
+    }))
+}
+
+/// What the container's own files say of the limit.
+#[derive(Debug, PartialEq, Eq)]
+enum Blame {
+    Whose(Whose),
+    NotItsOwn,
+}
+
+/// Kills, the container's own limit, and whose limit it was.
+type Record = Option<(u64, Option<u64>, Blame)>;
+
+/// `oom_kill` counts the victims of the container and below; `oom` how often a limit there left the kernel no way out,
+/// and the local file only the container's own. Kernels before 5.2 have no local file: then the whole subtree's serves.
+/// `limit` is `None` if the cgroup went away before it was read.
+fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
+    let kills = keyed(events, "oom_kill")?;
+    let Some(limit) = limit else {
+        return Some((kills, None, Blame::Whose(Whose::Unknown)));
+    };
+    let subtree = keyed(events, "oom").unwrap_or(0);
+    let own = local.map_or(subtree, |local| keyed(local, "oom").unwrap_or(0));
+    let blame = if own > 0 {
+        Blame::Whose(Whose::Own)
+    } else if subtree > 0 {
+        Blame::Whose(Whose::Inside)
+    } else {
+        Blame::NotItsOwn
+    };
+    Some((kills, limit, blame))
+}
+
+/// v1 counts victims of this very cgroup, and does not count dead ends: a limit that was reached must do for one.
+fn v1(control: &str, reached: Option<bool>, limit: Option<Option<u64>>) -> Record {
+    let kills = keyed(control, "oom_kill")?;
+    let (Some(reached), Some(limit)) = (reached, limit) else {
+        return Some((kills, None, Blame::Whose(Whose::Unknown)));
+    };
+    let blame = if reached {
+        Blame::Whose(Whose::Own)
+    } else {
+        Blame::NotItsOwn
+    };
+    Some((kills, limit, blame))
 }
 
 /// `memory.max`: a number or `max`.
@@ -91,47 +275,56 @@ pub(super) fn limit_v1(bytes: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::fs;
 
+    use super::super::Root;
     use super::super::testing::Limited;
     use super::*;
 
     const EVENTS: &str = "low 0\nhigh 0\nmax 143\noom 1\noom_kill 1\noom_group_kill 0\n";
     const CALM: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n";
+    /// Killed, and no limit at or below the container had anything to do with it.
+    const VICTIM: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n";
 
-    fn recorded(kills: u64, limit: Option<u64>, whose: Option<Whose>) -> Option<OomCount> {
-        Some(OomCount { kills, limit, whose })
+    fn own(kills: u64, limit: Option<u64>) -> Record {
+        Some((kills, limit, Blame::Whose(Whose::Own)))
     }
 
     #[test]
-    fn an_own_limit_is_told_from_one_above() {
+    fn an_own_limit_is_told_from_one_inside_and_one_elsewhere() {
         let limit = Some(64 << 20);
-        assert_eq!(
-            v2(EVENTS, Some(EVENTS), limit),
-            recorded(1, limit, Some(Whose::Own))
-        );
-        assert_eq!(
-            v2("oom 0\noom_kill 1\n", Some("oom 0\noom_kill 1\n"), None),
-            recorded(1, None, Some(Whose::Another))
-        );
-        assert_eq!(
-            v2(EVENTS, Some(CALM), limit),
-            recorded(1, limit, Some(Whose::Another))
-        );
-        assert_eq!(v2(EVENTS, None, limit), recorded(1, limit, Some(Whose::Own)));
-        assert_eq!(v2(CALM, Some(CALM), limit), recorded(0, limit, None));
-        assert_eq!(v2("garbage", None, None), None);
+        assert_eq!(v2(EVENTS, Some(EVENTS), Some(limit)), own(1, limit));
+        let inside = Blame::Whose(Whose::Inside);
+        assert_eq!(v2(EVENTS, Some(CALM), Some(limit)), Some((1, limit, inside)));
+        let elsewhere = Some((1, None, Blame::NotItsOwn));
+        assert_eq!(v2(VICTIM, Some(VICTIM), Some(None)), elsewhere);
+        assert_eq!(v2(EVENTS, None, Some(limit)), own(1, limit));
+        assert_eq!(v2("garbage", None, Some(None)), None);
     }
 
     #[test]
     fn reaching_the_limit_without_a_kill_is_no_kill() {
         let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n";
-        assert_eq!(v1(control, 9, Some(1)), recorded(0, Some(1), None));
+        assert_eq!(v1(control, Some(true), Some(Some(1))).unwrap().0, 0);
         let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
-        assert_eq!(v1(control, 9, Some(1)), recorded(2, Some(1), Some(Whose::Own)));
-        assert_eq!(v1(control, 0, None), recorded(2, None, Some(Whose::Another)));
+        assert_eq!(v1(control, Some(true), Some(Some(1))), own(2, Some(1)));
+        assert_eq!(
+            v1(control, Some(false), Some(None)),
+            Some((2, None, Blame::NotItsOwn))
+        );
         // Kernels before 4.13 do not count.
-        assert_eq!(v1("oom_kill_disable 0\nunder_oom 0\n", 9, None), None);
+        assert_eq!(
+            v1("oom_kill_disable 0\nunder_oom 0\n", Some(true), Some(None)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_cgroup_that_goes_away_while_it_is_read_has_kills_and_no_made_up_limit() {
+        let torn = |kills| Some((kills, None, Blame::Whose(Whose::Unknown)));
+        assert_eq!(v2(EVENTS, None, None), torn(1));
+        assert_eq!(v1("oom_kill 3\n", Some(true), None), torn(3));
+        assert_eq!(v1("oom_kill 3\n", None, None), torn(3));
     }
 
     #[test]
@@ -155,24 +348,177 @@ mod tests {
                 ..Paths::default()
             },
         ] {
-            assert_eq!(oom_kills(&paths).unwrap(), None);
+            assert_eq!(oom_kills(&paths, &Above::default()).unwrap(), None);
+            assert_eq!(kills(&paths).unwrap(), None);
+        }
+    }
+
+    /// A v2 tree in a directory: `/top/mid/c`, each level with the files of its memory controller, the root without.
+    struct Tree {
+        dir: tempfile::TempDir,
+        paths: Paths,
+    }
+
+    impl Tree {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("top/mid/c")).unwrap();
+            fs::write(dir.path().join("cgroup.controllers"), "memory").unwrap();
+            fs::write(dir.path().join("cgroup.procs"), "").unwrap();
+            let tree = Self {
+                paths: Root::at(dir.path()).unwrap().of_path("/top/mid/c").unwrap(),
+                dir,
+            };
+            for level in ["top", "top/mid", "top/mid/c"] {
+                tree.set(level, "cgroup.type", "domain\n");
+                tree.set(level, "memory.max", "max\n");
+                tree.set(level, "memory.events", CALM);
+                tree.set(level, "memory.events.local", CALM);
+            }
+            tree
+        }
+
+        fn set(&self, level: &str, file: &str, text: &str) {
+            fs::write(self.dir.path().join(level).join(file), text).unwrap();
+        }
+
+        /// The container is killed, and no limit of its own was the reason.
+        fn kill(&self) {
+            self.set("top/mid/c", "memory.events", VICTIM);
+            self.set("top/mid/c", "memory.events.local", VICTIM);
+        }
+
+        fn whose(&self, above: &Above) -> Whose {
+            oom_kills(&self.paths, above).unwrap().unwrap().whose.unwrap()
         }
     }
 
     #[test]
+    fn the_parent_whose_limit_was_hit_since_is_named() {
+        let tree = Tree::new();
+        // An accident of last week, which is nobody's reason today.
+        tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
+        tree.set("top", "memory.max", "536870912\n");
+        let above = Above::note(&tree.paths, true);
+        tree.kill();
+        tree.set("top", "memory.events.local", "oom 1\noom_kill 0\n");
+        let expected = Whose::Above {
+            dir: tree.dir.path().join("top"),
+            limit: Some(512 << 20),
+        };
+        assert_eq!(tree.whose(&above), expected);
+    }
+
+    #[test]
+    fn without_a_limit_that_was_hit_it_was_the_machine() {
+        let tree = Tree::new();
+        tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
+        let above = Above::note(&tree.paths, true);
+        tree.kill();
+        assert_eq!(tree.whose(&above), Whose::Machine);
+    }
+
+    #[test]
+    fn what_was_hit_before_anybody_looked_stays_open() {
+        let tree = Tree::new();
+        tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
+        tree.kill();
+        let above = Above::note(&tree.paths, false);
+        assert_eq!(tree.whose(&above), Whose::Unknown);
+        // Unless no limit was ever hit.
+        tree.set("top/mid", "memory.events.local", CALM);
+        let above = Above::note(&tree.paths, false);
+        assert_eq!(tree.whose(&above), Whose::Machine);
+    }
+
+    #[test]
+    fn above_a_mount_of_a_part_of_the_tree_there_may_be_more_limits() {
+        let tree = Tree::new();
+        // What looks like the top is a cgroup like any other.
+        fs::write(tree.dir.path().join("cgroup.type"), "domain\n").unwrap();
+        let above = Above::note(&tree.paths, true);
+        tree.kill();
+        assert_eq!(tree.whose(&above), Whose::Unknown);
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_is_passed_over() {
+        let tree = Tree::new();
+        let above = Above::note(&tree.paths, true);
+        tree.kill();
+        fs::remove_file(tree.dir.path().join("top/memory.events.local")).unwrap();
+        assert_eq!(tree.whose(&above), Whose::Machine);
+    }
+
+    #[test]
+    fn a_v1_limit_was_reached_by_its_count_or_its_high_water_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        assert_eq!(reached(dir).unwrap(), None);
+        let set = |file: &str, text: &str| fs::write(dir.join(file), text).unwrap();
+        set("memory.failcnt", "3\n");
+        set("memory.max_usage_in_bytes", "1000000\n");
+        set("memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(reached(dir).unwrap(), Some((3, false)));
+        set("memory.memsw.failcnt", "4\n");
+        set("memory.memsw.max_usage_in_bytes", "16777216\n");
+        set("memory.memsw.limit_in_bytes", "16777216\n");
+        assert_eq!(reached(dir).unwrap(), Some((7, true)));
+        set("memory.memsw.max_usage_in_bytes", "15000000\n");
+        assert_eq!(reached(dir).unwrap(), Some((7, false)));
+        assert_eq!(hits(Version::V1, dir), Some(7));
+    }
+
+    #[test]
     fn a_real_kill_for_memory_is_counted_with_its_limit() {
-        let Some(limited) = Limited::new("oom", 8 << 20) else {
+        for swap_too in [false, true] {
+            let Some(limited) = Limited::new("oom", 8 << 20) else {
+                return;
+            };
+            if swap_too && let Some(dir) = &limited.paths().memory {
+                // As a runtime does, so that nothing is swapped out.
+                if fs::write(dir.join("memory.memsw.limit_in_bytes"), "8388608").is_err() {
+                    eprintln!("*** SKIPPED, this host does not account for swap ***");
+                    continue;
+                }
+            }
+            let above = Above::note(limited.paths(), true);
+            let before = oom_kills(limited.paths(), &above).unwrap().unwrap();
+            assert_eq!(
+                (before.kills, before.limit, before.whose),
+                (0, Some(8 << 20), None)
+            );
+            // tail keeps a line without an end in memory.
+            let killed = limited.run("exec tail /dev/zero");
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed), Some(9));
+            let seen = oom_kills(limited.paths(), &above).unwrap().unwrap();
+            assert_eq!((seen.limit, seen.whose), (Some(8 << 20), Some(Whose::Own)));
+            assert_eq!(seen.kills, 1);
+            assert_eq!(kills(limited.paths()).unwrap(), Some(1));
+            if let Some(dir) = limited.paths().memory.clone() {
+                let theirs = cgroups_rs::fs::memory::MemController::new(dir, "/".into(), false);
+                assert_eq!(theirs.memory_stat().oom_control.oom_kill, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_real_parents_limit_is_named_and_not_the_containers() {
+        let Some(parent) = Limited::new("oom-above", 8 << 20) else {
             return;
         };
-        assert_eq!(
-            oom_kills(limited.paths()).unwrap(),
-            recorded(0, Some(8 << 20), None)
-        );
-        // tail keeps a line without an end in memory.
-        let killed = limited.run("exec tail /dev/zero");
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed), Some(9));
-        let seen = oom_kills(limited.paths()).unwrap().unwrap();
-        assert_eq!((seen.limit, seen.whose), (Some(8 << 20), Some(Whose::Own)));
-        assert_eq!(seen.kills, 1);
+        let child = parent.below("c");
+        let above = Above::note(child.paths(), true);
+        assert!(above.to_the_root, "{above:?}");
+        child.run("exec tail /dev/zero");
+        let seen = oom_kills(child.paths(), &above).unwrap().unwrap();
+        let (_, dir) = parent.paths().controller(&parent.paths().memory).unwrap();
+        let expected = Whose::Above {
+            dir: dir.to_owned(),
+            limit: Some(8 << 20),
+        };
+        assert_eq!((seen.kills, seen.limit, seen.whose), (1, None, Some(expected)));
+        let nobody_noted = oom_kills(child.paths(), &Above::default()).unwrap().unwrap();
+        assert_eq!(nobody_noted.whose, Some(Whose::Unknown));
     }
 }

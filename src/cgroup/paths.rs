@@ -259,6 +259,35 @@ mod tests {
     }
 
     #[test]
+    fn inside_a_cgroup_namespace_nothing_that_we_live_in_is_a_containers() {
+        // The host's tree, seen from a namespace two levels down: what is above its root has no name, only dots.
+        let outside = "41 31 0:38 /../.. /host/cgroup rw - cgroup2 cgroup2 rw\n";
+        for (mounts, own, of) in [
+            // All processes of the container are in the namespace's root, or were moved to a leaf of it.
+            (UNIFIED, "0::/\n", "0::/\n"),
+            (UNIFIED, "0::/init\n", "0::/\n"),
+            (UNIFIED, "0::/init\n", "0::/init\n"),
+            // Processes above, up to the machine's root.
+            (outside, "0::/\n", "0::/..\n"),
+            (outside, "0::/\n", "0::/../..\n"),
+            (UNIFIED, "0::/\n", "0::/..\n"),
+            // This process was moved out of its namespace's root after it had made it.
+            (outside, "0::/../me\n", "0::/../me\n"),
+            (outside, "0::/../me\n", "0::/..\n"),
+            (HYBRID, "4:memory:/\n0::/\n", "4:memory:/\n0::/\n"),
+            (HYBRID, "4:memory:/\n0::/\n", "4:memory:/..\n0::/../..\n"),
+        ] {
+            assert_eq!(paths(mounts, own, of), None, "{of:?} seen from {own:?}");
+        }
+        let found = paths(UNIFIED, "0::/init\n", "0::/fnctr/a\n").unwrap();
+        assert_eq!(found.v2, path("/sys/fs/cgroup/fnctr/a"));
+        let of = "4:memory:/fnctr/a\n0::/fnctr/a\n";
+        let found = paths(HYBRID, "4:memory:/\n0::/\n", of).unwrap();
+        assert_eq!(found.memory, path("/sys/fs/cgroup/memory/fnctr/a"));
+        assert_eq!(found.v2, path("/sys/fs/cgroup/unified/fnctr/a"));
+    }
+
+    #[test]
     fn a_directory_that_we_live_in_is_never_a_containers() {
         let own = "4:memory:/agent/me\n0::/agent/me\n";
         for shared in ["/", "/agent", "/agent/me"] {

@@ -46,6 +46,8 @@ pub(crate) struct Controllers {
     pub(crate) freezer: Option<Version>,
     /// Killing a whole container with one write, also a frozen one (kernel 5.14).
     pub(crate) kill: bool,
+    /// Taking memory back from a container (kernel 5.19, and memory in the v2 tree).
+    pub(crate) reclaim: bool,
 }
 
 /// The mounted hierarchies, and where this process is in them.
@@ -95,6 +97,13 @@ impl Root {
         }
     }
 
+    /// Where the unified tree shows from its own top (that of the cgroup namespace, in one), if it is the only one.
+    pub(crate) fn unified_top(&self) -> Option<&Path> {
+        let v2 = self.mounts.v2.as_ref().filter(|v2| v2.root == "/");
+        v2.filter(|_| self.layout() == Layout::Unified)
+            .map(|v2| v2.point.as_path())
+    }
+
     /// The interface that a runtime writes limits to: on a hybrid host that is v1.
     pub(crate) fn cgroup_version(&self) -> Version {
         match self.layout() {
@@ -134,6 +143,8 @@ impl Root {
             io: find("blkio", "io"),
             freezer: freeze.then_some(Version::V2).or_else(|| find("freezer", "")),
             kill: v2.is_some_and(|v2| has(v2, "cgroup.kill", (5, 14))),
+            reclaim: find("memory", "memory") == Some(Version::V2)
+                && v2.is_some_and(|v2| super::reclaim::is_offered(&v2.point, running_kernel())),
         }
     }
 
@@ -211,13 +222,13 @@ fn has(tree: &Hierarchy, file: &str, since: (u32, u32)) -> bool {
         .and_then(|entries| entries.flatten().find(|entry| entry.path().is_dir()));
     match child {
         Some(child) => child.path().join(file).exists(),
-        None => {
-            let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
-            release
-                .and_then(|text| kernel(&text))
-                .is_some_and(|kernel| kernel >= since)
-        }
+        None => running_kernel().is_some_and(|kernel| kernel >= since),
     }
+}
+
+/// The kernel that runs.
+fn running_kernel() -> Option<(u32, u32)> {
+    kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
 }
 
 /// Major and minor number of a kernel release such as `6.18.44-generic`.
@@ -250,6 +261,18 @@ mod tests {
             Root::parse("22 27 0:21 / /proc rw - proc proc rw", ""),
             Err(Error::NoCgroups)
         ));
+    }
+
+    #[test]
+    fn only_a_unified_tree_that_is_seen_from_its_top_has_one() {
+        let top = |mounts| {
+            let root = Root::parse(mounts, "").unwrap();
+            root.unified_top().map(Path::to_owned)
+        };
+        assert_eq!(top(UNIFIED), Some("/sys/fs/cgroup".into()));
+        for other in [HYBRID, V1, NESTED] {
+            assert_eq!(top(other), None, "{other}");
+        }
     }
 
     #[test]

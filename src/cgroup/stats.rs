@@ -5,30 +5,38 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::files::{read, read_number};
-use super::oom::{limit_v1, limit_v2};
+use super::files::{keyed, read, read_number};
+use super::oom::{kills, limit_v1, limit_v2};
 use super::paths::Paths;
 use super::root::Version;
-use super::stats_parse::{self as parse, Cpu, Disk, Memory, Sample};
+use super::stats_parse::{self as parse, Cpu, Disk, Memory, Pressure, Sample, Throttling};
 
 /// Reads all controllers once. A controller that the host lacks is `None` in the sample.
 ///
 /// # Errors
-/// [`Error::Gone`] if the container ended before or while it was read.
+/// [`Error::Gone`] if the container ended before or while it was read. A runtime removes one hierarchy after the other:
+/// of a container whose process ended meanwhile this may be a sample in which the missing ones are `None`, so whoever
+/// has its process looks at that *after* the sample.
 pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
     let at = Instant::now();
+    let (cpu, throttling) = cpu(paths)?;
     let sample = Sample {
         at,
         memory: memory(paths)?,
-        cpu: cpu(paths)?,
+        oom_kills: kills(paths)?,
+        cpu,
+        throttling,
         pids: pids(paths)?,
         disk: disk(paths)?,
+        pressure: pressure(paths)?,
+        frozen: frozen(paths)?,
     };
     let partial = [
         sample.memory.is_none(),
         sample.cpu.is_none(),
         sample.pids.is_none(),
         sample.disk.is_none(),
+        sample.frozen.is_none(),
     ];
     if partial.contains(&true) && !paths.exist() {
         return Err(Error::Gone { path: paths.name() });
@@ -62,23 +70,35 @@ fn memory(paths: &Paths) -> Result<Option<Memory>, Error> {
     Ok(Some(Memory { usage, limit, peak }))
 }
 
-fn cpu(paths: &Paths) -> Result<Option<Cpu>, Error> {
-    match paths.controller(&paths.cpuacct) {
-        None => Ok(None),
-        Some((Version::V2, dir)) => Ok(read(dir, "cpu.stat")?.as_deref().and_then(parse::cpu_v2)),
-        Some((Version::V1, dir)) => {
-            let total = read_number(dir, "cpuacct.usage")?;
-            let user = read_number(dir, "cpuacct.usage_user")?;
-            let kernel = read_number(dir, "cpuacct.usage_sys")?;
-            match (total, user, kernel) {
-                (Some(total), Some(user), Some(kernel)) => Ok(Some(Cpu { total, user, kernel })),
-                // Kernels before 4.7 split the time in clock ticks alone.
-                (Some(total), ..) => {
-                    Ok(read(dir, "cpuacct.stat")?.and_then(|stat| parse::cpu_v1(total, &stat)))
-                }
-                (None, ..) => Ok(None),
-            }
+/// Both from one file in the v2 tree. A v1 host counts time and keeps quotas in two controllers.
+fn cpu(paths: &Paths) -> Result<(Option<Cpu>, Option<Throttling>), Error> {
+    let quota = paths.controller(&paths.cpu);
+    let stat = match quota {
+        Some((_, dir)) => read(dir, "cpu.stat")?,
+        None => None,
+    };
+    let throttling = stat.as_deref().and_then(parse::throttling);
+    let cpu = match paths.controller(&paths.cpuacct) {
+        None => None,
+        Some((Version::V1, dir)) => cpuacct(dir)?,
+        // On a hybrid host without CPU accounting in v1 the two are not in one place.
+        Some((Version::V2, dir)) if quota != Some((Version::V2, dir)) => {
+            read(dir, "cpu.stat")?.as_deref().and_then(parse::cpu_v2)
         }
+        Some((Version::V2, _)) => stat.as_deref().and_then(parse::cpu_v2),
+    };
+    Ok((cpu, throttling))
+}
+
+fn cpuacct(dir: &Path) -> Result<Option<Cpu>, Error> {
+    let total = read_number(dir, "cpuacct.usage")?;
+    let user = read_number(dir, "cpuacct.usage_user")?;
+    let kernel = read_number(dir, "cpuacct.usage_sys")?;
+    match (total, user, kernel) {
+        (Some(total), Some(user), Some(kernel)) => Ok(Some(Cpu { total, user, kernel })),
+        // Kernels before 4.7 split the time in clock ticks alone.
+        (Some(total), ..) => Ok(read(dir, "cpuacct.stat")?.and_then(|stat| parse::cpu_v1(total, &stat))),
+        (None, ..) => Ok(None),
     }
 }
 
@@ -98,6 +118,26 @@ fn disk(paths: &Paths) -> Result<Option<Disk>, Error> {
     }
 }
 
+fn pressure(paths: &Paths) -> Result<Pressure, Error> {
+    let Some(dir) = paths.v2.as_deref() else {
+        return Ok(Pressure::default());
+    };
+    let stall = |file| Ok::<_, Error>(read(dir, file)?.as_deref().and_then(parse::stall));
+    Ok(Pressure {
+        cpu: stall("cpu.pressure")?,
+        memory: stall("memory.pressure")?,
+        io: stall("io.pressure")?,
+    })
+}
+
+fn frozen(paths: &Paths) -> Result<Option<u64>, Error> {
+    let Some(dir) = paths.v2.as_deref() else {
+        return Ok(None);
+    };
+    let local = read(dir, "cgroup.stat.local")?;
+    Ok(local.and_then(|local| keyed(&local, "frozen_usec")))
+}
+
 /// The recursive file also counts cgroups that the container made; it exists since kernel 3.17 or so.
 fn blkio(dir: &Path) -> Result<Option<String>, Error> {
     match read(dir, "blkio.throttle.io_service_bytes_recursive")? {
@@ -111,6 +151,7 @@ mod tests {
     use std::fs;
 
     use super::super::Root;
+    use super::super::stats_parse::Stall;
     use super::super::testing::Limited;
     use super::*;
 
@@ -128,7 +169,14 @@ mod tests {
             ("memory.stat", "anon 100\ninactive_file 300\nactive_file 5\n"),
             (
                 "cpu.stat",
-                "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 0\n",
+                "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 9\nnr_throttled 4\nthrottled_usec 77\n",
+            ),
+            ("memory.events", "low 0\nhigh 0\nmax 1\noom 1\noom_kill 2\n"),
+            ("memory.peak", "2048\n"),
+            ("cgroup.stat.local", "frozen_usec 5000\n"),
+            (
+                "memory.pressure",
+                "some avg10=0.00 avg60=0.00 avg300=0.00 total=8\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=6\n",
             ),
             ("pids.current", "3\n"),
             (
@@ -142,9 +190,25 @@ mod tests {
         let memory = Memory {
             usage: 700,
             limit: Some(4096),
-            peak: None,
+            peak: Some(2048),
         };
         assert_eq!(seen.memory, Some(memory));
+        assert_eq!((seen.oom_kills, seen.frozen), (Some(2), Some(5000)));
+        let throttling = Throttling {
+            periods: 9,
+            throttled: 4,
+            time: 77,
+        };
+        assert_eq!(seen.throttling, Some(throttling));
+        let memory = Stall {
+            some: 8,
+            full: Some(6),
+        };
+        let pressure = Pressure {
+            memory: Some(memory),
+            ..Pressure::default()
+        };
+        assert_eq!(seen.pressure, pressure);
         let cpu = Cpu {
             total: 30_000,
             user: 10_000,
@@ -170,7 +234,78 @@ mod tests {
         let paths = Root::at(dir.path()).unwrap().of_path("/fnctr/a").unwrap();
         let seen = sample(&paths).unwrap();
         assert_eq!((seen.memory, seen.cpu, seen.disk), (None, None, None));
+        assert_eq!((seen.oom_kills, seen.throttling, seen.frozen), (None, None, None));
+        assert_eq!(seen.pressure, Pressure::default());
         assert_eq!(seen.pids, Some(7));
+    }
+
+    #[test]
+    fn a_cgroup_that_is_removed_under_the_reader_is_gone_and_never_an_error_of_another_kind() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let Some(limited) = Limited::new("vanish", 64 << 20) else {
+            return;
+        };
+        let over = AtomicBool::new(false);
+        let (mut read, mut gone) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    limited.remove();
+                    limited.make().unwrap();
+                }
+                over.store(true, Ordering::Release);
+            });
+            while !over.load(Ordering::Acquire) {
+                match sample(limited.paths()) {
+                    Ok(_) => read += 1,
+                    Err(error) => {
+                        assert!(error.is_gone(), "{error:?}");
+                        gone += 1;
+                    }
+                }
+                let oom = super::super::oom_kills(limited.paths(), &super::super::Above::default());
+                assert!(
+                    oom.as_ref()
+                        .is_ok_and(|seen| seen.as_ref().is_none_or(|seen| seen.kills == 0)),
+                    "{oom:?}"
+                );
+            }
+        });
+        eprintln!("read {read} times, gone {gone} times");
+        assert!(read > 0 && gone > 0, "the two never met");
+    }
+
+    #[test]
+    fn this_kernels_throttling_agrees_with_an_independent_reader() {
+        use cgroups_rs::fs::cpu::CpuController;
+
+        let Some(limited) = Limited::new("throttled", 64 << 20) else {
+            return;
+        };
+        let paths = limited.paths();
+        let (version, dir) = paths.controller(&paths.cpu).unwrap();
+        let theirs = CpuController::new(dir.to_owned(), "/".into(), version == Version::V2);
+        if theirs
+            .set_cfs_quota_and_period(Some(5_000), Some(50_000))
+            .is_err()
+        {
+            eprintln!("*** SKIPPED, this host has no quota of CPU time for children of the root ***");
+            return;
+        }
+        limited.run("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done");
+        let seen = sample(paths).unwrap().throttling.unwrap();
+        let stat = theirs.cpu().stat;
+        let theirs = parse::throttling(&stat).unwrap();
+        assert!(
+            seen.throttled > 0 && seen.time > 0 && seen.periods >= seen.throttled,
+            "{seen:?}"
+        );
+        assert_eq!(
+            (seen.throttled, seen.time),
+            (theirs.throttled, theirs.time),
+            "{stat}"
+        );
     }
 
     #[test]

@@ -8,18 +8,26 @@ use super::files::keyed;
 const TICK: u64 = 10_000_000;
 
 /// What a container used up to one moment. `None` is "this host does not say", never zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// When reading began.
     pub(crate) at: Instant,
     /// Memory now.
     pub(crate) memory: Option<Memory>,
+    /// Processes killed for memory since the start.
+    pub(crate) oom_kills: Option<u64>,
     /// CPU time since the start.
     pub(crate) cpu: Option<Cpu>,
+    /// How often the quota of CPU time held it up since the start.
+    pub(crate) throttling: Option<Throttling>,
     /// Processes and threads now.
     pub(crate) pids: Option<u64>,
     /// Disk traffic since the start.
     pub(crate) disk: Option<Disk>,
+    /// Time spent waiting for what others had, since the start.
+    pub(crate) pressure: Pressure,
+    /// Microseconds that it was frozen in all, as the kernel counts them (since 6.18).
+    pub(crate) frozen: Option<u64>,
 }
 
 /// Bytes of memory.
@@ -42,6 +50,37 @@ pub(crate) struct Cpu {
     pub(crate) user: u64,
     /// In the kernel.
     pub(crate) kernel: u64,
+}
+
+/// What a quota of CPU time did. All zero without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Throttling {
+    /// Periods in which it wanted to run.
+    pub(crate) periods: u64,
+    /// Those of them in which its quota ran out.
+    pub(crate) throttled: u64,
+    /// Microseconds that its threads then stood, added up over the CPUs.
+    pub(crate) time: u64,
+}
+
+/// Pressure on each resource (Documentation/accounting/psi.rst); only the v2 tree has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pressure {
+    /// Of CPU time.
+    pub(crate) cpu: Option<Stall>,
+    /// Of memory.
+    pub(crate) memory: Option<Stall>,
+    /// Of disks.
+    pub(crate) io: Option<Stall>,
+}
+
+/// Microseconds that processes waited for one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stall {
+    /// At least one of them.
+    pub(crate) some: u64,
+    /// All of them at once. The kernel tells it of CPU time since 5.13.
+    pub(crate) full: Option<u64>,
 }
 
 /// Bytes moved to and from block devices. A stacked device (dm over a disk) counts on each level, as in Docker.
@@ -74,6 +113,34 @@ pub(super) fn cpu_v1(total: u64, stat: &str) -> Option<Cpu> {
         total,
         user: keyed(stat, "user")?.saturating_mul(TICK),
         kernel: keyed(stat, "system")?.saturating_mul(TICK),
+    })
+}
+
+/// `cpu.stat` of either version. v2 counts the time in microseconds, v1 in nanoseconds.
+pub(super) fn throttling(stat: &str) -> Option<Throttling> {
+    let time = || match keyed(stat, "throttled_usec") {
+        Some(microseconds) => Some(microseconds),
+        None => Some(keyed(stat, "throttled_time")? / 1000),
+    };
+    Some(Throttling {
+        periods: keyed(stat, "nr_periods")?,
+        throttled: keyed(stat, "nr_throttled")?,
+        time: time()?,
+    })
+}
+
+/// `cpu.pressure` and its like: a line `some avg10=0.00 avg60=0.00 avg300=0.00 total=1`, and one with `full`.
+pub(super) fn stall(pressure: &str) -> Option<Stall> {
+    let total = |kind: &str| {
+        let line = pressure.lines().find_map(|line| line.strip_prefix(kind))?;
+        let field = line
+            .split_ascii_whitespace()
+            .find_map(|field| field.strip_prefix("total="));
+        field?.parse().ok()
+    };
+    Some(Stall {
+        some: total("some ")?,
+        full: total("full "),
     })
 }
 
@@ -140,6 +207,35 @@ mod tests {
         };
         assert_eq!(cpu_v1(77, "user 12\nsystem 3\n"), Some(expected));
         assert_eq!(cpu_v2("usage_usec 2500\n"), None);
+    }
+
+    #[test]
+    fn throttling_comes_in_microseconds_from_both_versions() {
+        // Kernel 6.1, v2 with a quota; 6.18, v1 with one.
+        let v2 = "usage_usec 1103214\nuser_usec 1001003\nsystem_usec 102211\nnr_periods 110\nnr_throttled 105\n\
+                  throttled_usec 9400123\nnr_bursts 0\nburst_usec 0\n";
+        let v1 = "nr_periods 110\nnr_throttled 105\nthrottled_time 9400123999\nnr_bursts 0\nburst_time 0\n";
+        let expected = Throttling {
+            periods: 110,
+            throttled: 105,
+            time: 9_400_123,
+        };
+        assert_eq!(throttling(v2), Some(expected));
+        assert_eq!(throttling(v1), Some(expected));
+        // The v2 tree of a hybrid host, which has no cpu controller.
+        assert_eq!(throttling("usage_usec 1\nuser_usec 1\nsystem_usec 0\n"), None);
+    }
+
+    #[test]
+    fn pressure_is_read_with_and_without_a_full_line() {
+        let whole = "some avg10=1.53 avg60=0.87 avg300=0.73 total=1022354\n\
+                     full avg10=0.00 avg60=0.00 avg300=0.00 total=65\n";
+        let stalled = |some, full| Some(Stall { some, full });
+        assert_eq!(stall(whole), stalled(1_022_354, Some(65)));
+        let before_5_13 = "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        assert_eq!(stall(before_5_13), stalled(7, None));
+        assert_eq!(stall(""), None);
+        assert_eq!(stall("some avg10=0.00\n"), None);
     }
 
     #[test]

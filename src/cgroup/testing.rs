@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Paths, Root};
+use super::{Paths, Root, Version};
 
 /// A systemd host with the v2 tree alone.
 pub(super) const UNIFIED: &str = "\
@@ -259,50 +259,73 @@ impl Drop for Cgroup {
     }
 }
 
-/// A cgroup with a memory limit and CPU accounting, of whichever version this host has.
+/// A cgroup in every hierarchy of this host, as a runtime makes one, with a memory limit.
 pub(super) struct Limited(Paths);
 
 impl Limited {
     /// With a memory limit in bytes.
     pub(super) fn new(name: &str, limit: u64) -> Option<Self> {
-        let all = Cgroup::name(name)?;
-        let (limited, file) = match (all.memory, all.cpuacct, all.v2) {
-            (Some(memory), Some(cpuacct), _) => {
-                let v1 = Paths {
-                    memory: Some(memory),
-                    cpuacct: Some(cpuacct),
-                    ..Paths::default()
-                };
-                (Self(v1), "memory.limit_in_bytes")
-            }
-            (None, _, Some(dir)) => {
-                let v2 = Some(dir);
-                (
-                    Self(Paths {
-                        v2,
-                        ..Paths::default()
-                    }),
-                    "memory.max",
-                )
-            }
-            _ => {
-                skipped("no memory controller");
-                return None;
-            }
-        };
-        for dir in limited.0.dirs() {
-            if let Err(error) = fs::create_dir(dir) {
-                skipped(&format!("cannot make {}: {error}", dir.display()));
-                return None;
-            }
+        let limited = Self(Cgroup::name(name)?);
+        if let Err(error) = limited.make() {
+            skipped(&error);
+            return None;
         }
-        let (_, memory) = limited.0.controller(&limited.0.memory)?;
-        if !memory.join(file).exists() {
+        let Some((version, memory)) = limited.0.controller(&limited.0.memory) else {
+            skipped("no memory controller");
+            return None;
+        };
+        let file = memory.join(match version {
+            Version::V1 => "memory.limit_in_bytes",
+            Version::V2 => "memory.max",
+        });
+        if !file.exists() {
             skipped("the memory controller is not enabled for children of the root");
             return None;
         }
-        fs::write(memory.join(file), limit.to_string()).unwrap();
+        fs::write(file, limit.to_string()).unwrap();
         Some(limited)
+    }
+
+    /// One without a limit inside this one, which then holds no process of its own.
+    pub(super) fn below(&self, name: &str) -> Self {
+        let inside = |dir: &Option<PathBuf>| dir.as_ref().map(|dir| dir.join(name));
+        let all = &self.0;
+        let child = Self(Paths {
+            v2: inside(&all.v2),
+            memory: inside(&all.memory),
+            cpu: inside(&all.cpu),
+            cpuacct: inside(&all.cpuacct),
+            pids: inside(&all.pids),
+            blkio: inside(&all.blkio),
+            freezer: inside(&all.freezer),
+        });
+        if let (None, Some(v2)) = (&all.memory, &all.v2) {
+            fs::write(v2.join("cgroup.subtree_control"), "+memory").unwrap();
+        }
+        child.make().unwrap();
+        child
+    }
+
+    /// Makes its directories, some of which may be one.
+    pub(super) fn make(&self) -> Result<(), String> {
+        for dir in self.0.dirs() {
+            if let Err(error) = fs::create_dir(dir)
+                && error.kind() != std::io::ErrorKind::AlreadyExists
+            {
+                return Err(format!("cannot make {}: {error}", dir.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes them one after the other, as a runtime does.
+    pub(super) fn remove(&self) {
+        for dir in self.0.dirs() {
+            let until = Instant::now() + Duration::from_secs(5);
+            while dir.exists() && fs::remove_dir(dir).is_err() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     pub(super) fn paths(&self) -> &Paths {
@@ -323,11 +346,6 @@ impl Limited {
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        for dir in self.0.dirs() {
-            let until = Instant::now() + Duration::from_secs(5);
-            while dir.exists() && fs::remove_dir(dir).is_err() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
+        self.remove();
     }
 }

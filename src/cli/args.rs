@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
-use crate::{ByteSize, ContainerId, MilliCpus, Namespace};
+use crate::{ByteSize, CgroupDriver, ContainerId, MilliCpus, Namespace};
 
 /// Runs function containers on containerd: limits, freezing in microseconds, clean endings.
 #[derive(Debug, Parser)]
@@ -49,9 +50,20 @@ pub(super) struct Global {
     /// The init that becomes PID 1 of containers [default: tini-static or docker-init, wherever they are]
     #[arg(long, global = true, value_name = "PATH")]
     pub(super) init: Option<PathBuf>,
-    /// Parent of the containers' cgroups
+    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice
     #[arg(long, global = true, default_value = "/fnctr", value_name = "CGROUP")]
     pub(super) cgroup_parent: String,
+    /// Who makes the containers' cgroups; probe is systemd where it is there to be asked. `fnctr doctor` tells
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CGROUP_DRIVER",
+        default_value = "cgroupfs",
+        value_name = "DRIVER",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(CgroupDriver::NAMES).try_map(|name| name.parse::<CgroupDriver>())
+    )]
+    pub(super) cgroup_driver: CgroupDriver,
     /// Print JSON, one value per line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -76,10 +88,35 @@ pub(super) enum Command {
         /// The container
         id: ContainerId,
     },
+    /// Show what containers use, live: CPU, memory, processes, network, disks, throttling, pressure, time frozen
+    ///
+    /// Reads twice a half second apart, shows the difference, and goes on once a second until Ctrl-C, or until the last
+    /// container that was named has ended. In a terminal the table is redrawn in place, and columns that do not fit are
+    /// left out; anywhere else each round is printed below the one before. A dash is what this host cannot tell.
+    ///
+    ///   CPU        of one core: 200% is two cores busy
+    ///   THROTTLED  of the periods of its CPU quota, those in which the quota ran out
+    ///   PRESSURE   of the time, how much some process waited for CPU / memory / disks
+    ///   FROZEN     time frozen since its start; OOM counts the processes killed for want of memory
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:\n  fnctr stats\n  fnctr stats --once fn-1 fn-2\n  \
+        fnctr stats --json | jq 'select(.metrics.cpu_total > 90) | .id'"
+    )]
+    Stats {
+        /// The containers [default: all that run, frozen ones too]
+        ids: Vec<ContainerId>,
+        /// Print one round and end; it takes the half second between two readings, for a rate needs both
+        #[arg(long)]
+        once: bool,
+    },
     /// Stop every process of a container until it is thawed; costs microseconds
     Freeze {
         /// The container
         id: ContainerId,
+        /// Then take back the memory that it can do without; it is fetched again when it is needed
+        #[arg(long)]
+        reclaim: bool,
     },
     /// Let a frozen container go on
     Thaw {
@@ -166,6 +203,9 @@ pub(super) struct RunArgs {
     /// Most memory, swap excluded (64m, 1g)
     #[arg(long, short, value_name = "SIZE")]
     pub(super) memory: Option<ByteSize>,
+    /// When memory runs out, kill every process of the container and not just one; needs cgroup v2
+    #[arg(long)]
+    pub(super) oom_group: bool,
     /// Most CPUs (2, 0.5)
     #[arg(long, value_name = "CPUS")]
     pub(super) cpus: Option<MilliCpus>,

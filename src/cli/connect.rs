@@ -63,6 +63,7 @@ impl Connection {
             runtime_binary: global.runtime.clone(),
             init: global.init.clone(),
             cgroup_parent: global.cgroup_parent.clone(),
+            cgroup_driver: global.cgroup_driver,
             runtime_root: embedded.as_ref().map(|embedded| embedded.home().runc_root()),
             ..Settings::default()
         };

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::{Print, plain, table};
 use crate::driver::{Error, ErrorKind, Timestamp};
 use crate::engine::{Seen, State};
-use crate::{ContainerId, Context};
+use crate::{ByteSize, ContainerId, Context};
 
 /// A container in `ps` and `inspect`.
 #[derive(Debug, Serialize)]
@@ -28,22 +28,30 @@ struct Row {
 
 impl Row {
     fn of(seen: &Seen) -> Self {
-        let (state, exit_code) = match seen.state {
-            State::Dead => ("dead", None),
-            State::Created => ("created", None),
-            State::Running => ("running", None),
-            State::Frozen => ("frozen", None),
-            State::Exited(code) => ("exited", Some(code)),
+        let exit_code = match seen.state {
+            State::Exited(code) => Some(code),
+            _ => None,
         };
         Self {
             id: seen.id.to_string(),
             image: seen.image.clone(),
             command: seen.command.clone(),
-            state,
+            state: state_of(seen),
             exit_code,
             pid: seen.pid,
             created: seen.created_at.map(Into::into),
         }
+    }
+}
+
+/// The word for what a container does now.
+pub(super) fn state_of(seen: &Seen) -> &'static str {
+    match seen.state {
+        State::Dead => "dead",
+        State::Created => "created",
+        State::Running => "running",
+        State::Frozen => "frozen",
+        State::Exited(_) => "exited",
     }
 }
 
@@ -105,7 +113,7 @@ pub(super) async fn inspect(at: At<'_>, id: &ContainerId, print: &Print) -> Resu
         );
         object.insert(
             "cgroups".to_owned(),
-            serde_json::to_value(&seen.cgroups).unwrap_or_default(),
+            serde_json::to_value(seen.cgroups()).unwrap_or_default(),
         );
         object.insert("spec".to_owned(), spec);
     }
@@ -115,20 +123,36 @@ pub(super) async fn inspect(at: At<'_>, id: &ContainerId, print: &Print) -> Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Freezes a container, and says how long it took.
-pub(super) async fn freeze(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
-    turn(at, id, print, true).await
+/// Freezes a container, and says how long it took; then takes memory back from it if asked to, and says how much.
+pub(super) async fn freeze(
+    at: At<'_>,
+    id: &ContainerId,
+    reclaim: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    turn(at, id, print, true, reclaim).await
 }
 
 /// Thaws a container, and says how long it took.
 pub(super) async fn thaw(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
-    turn(at, id, print, false).await
+    turn(at, id, print, false, false).await
 }
 
-async fn turn(at: At<'_>, id: &ContainerId, print: &Print, freeze: bool) -> Result<ExitCode, Failure> {
-    let us = with(at, async |driver| {
+async fn turn(
+    at: At<'_>,
+    id: &ContainerId,
+    print: &Print,
+    freeze: bool,
+    reclaim: bool,
+) -> Result<ExitCode, Failure> {
+    let (us, reclaimed) = with(at, async |driver| {
         let ctx = Context::new();
         let container = driver.take_over(&ctx, id).await?;
+        // A host that cannot leaves the container as it is.
+        if reclaim && let Err(error) = container.can_reclaim() {
+            container.detach().await;
+            return Err(crate::containerd_driver::translate(error).into());
+        }
         let began = Instant::now();
         let turned = if freeze {
             container.freeze(&ctx).await
@@ -136,9 +160,16 @@ async fn turn(at: At<'_>, id: &ContainerId, print: &Print, freeze: bool) -> Resu
             container.thaw(&ctx).await
         };
         let took = began.elapsed();
+        let reclaimed = match (&turned, reclaim) {
+            (Ok(()), true) => Some(container.reclaim(&ctx).await),
+            _ => None,
+        };
         container.detach().await;
         turned.map_err(crate::containerd_driver::translate)?;
-        Ok(took.as_secs_f64() * 1e6)
+        let reclaimed = reclaimed
+            .transpose()
+            .map_err(crate::containerd_driver::translate)?;
+        Ok((took.as_secs_f64() * 1e6, reclaimed.map(|back| back.bytes)))
     })
     .await?;
     let (state, word) = if freeze {
@@ -146,10 +177,14 @@ async fn turn(at: At<'_>, id: &ContainerId, print: &Print, freeze: bool) -> Resu
     } else {
         ("running", "thawed")
     };
-    print.result(
-        &serde_json::json!({ "id": id.as_str(), "state": state, "us": us }),
-        || format!("{word} {id} in {us:.1} µs"),
-    );
+    let mut result = serde_json::json!({ "id": id.as_str(), "state": state, "us": us });
+    if let (Some(bytes), Some(result)) = (reclaimed, result.as_object_mut()) {
+        result.insert("reclaimed".to_owned(), bytes.into());
+    }
+    print.result(&result, || match reclaimed {
+        Some(bytes) => format!("{word} {id} in {us:.1} µs, took {} back", ByteSize(bytes)),
+        None => format!("{word} {id} in {us:.1} µs"),
+    });
     Ok(ExitCode::SUCCESS)
 }
 

@@ -34,6 +34,8 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
         data,
         init: global.init.clone(),
         runtime: global.runtime.clone(),
+        cgroup_driver: global.cgroup_driver,
+        cgroup_parent: global.cgroup_parent.clone(),
     })
     .await;
     for check in &checks {

@@ -16,6 +16,8 @@ mod interrupt;
 mod output;
 mod run;
 mod standard;
+mod stats;
+mod stats_table;
 
 use std::process::ExitCode;
 
@@ -83,7 +85,8 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Run(args) => run::run(at, *args, print).await,
         Command::Ps => containers::ps(at, print).await,
         Command::Inspect { id } => containers::inspect(at, &id, print).await,
-        Command::Freeze { id } => containers::freeze(at, &id, print).await,
+        Command::Stats { ids, once } => stats::stats(at, &ids, once, print).await,
+        Command::Freeze { id, reclaim } => containers::freeze(at, &id, reclaim, print).await,
         Command::Thaw { id } => containers::thaw(at, &id, print).await,
         Command::Kill { id, signal } => containers::kill(at, &id, signal, print).await,
         Command::Rm { ids, force } => containers::rm(at, &ids, force, print).await,

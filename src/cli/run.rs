@@ -117,11 +117,14 @@ async fn start(
     args: &RunArgs,
     ms: &mut Phases,
 ) -> Result<Box<dyn crate::driver::WaitResult>, Failure> {
-    if !args.command().is_empty() {
-        // Word by word, as typed: the contract's command is one text, split on white space.
+    {
         let cookie: &dyn crate::driver::Cookie = cookie;
         cookie.change_options(|options: &mut ContainerOptions| {
-            options.config.command = Some(args.command().to_vec())
+            options.config.resources.oom_group = args.oom_group;
+            if !args.command().is_empty() {
+                // Word by word, as typed: the contract's command is one text, split on white space.
+                options.config.command = Some(args.command().to_vec());
+            }
         })?;
     }
     if timed(&mut ms.validate, cookie.validate_image(ctx)).await? {

@@ -1,4 +1,4 @@
-//! The event stream, reduced to what is needed of it: the exits of tasks.
+//! The event stream, reduced to what is needed of it: what becomes of tasks.
 //!
 //! containerd answers a subscription only with its first event, so a stream that says nothing may not be in force yet.
 //! Whoever starts a task right after subscribing could then miss its exit. The subscription therefore also matches a
@@ -21,9 +21,25 @@ use crate::Context;
 
 const EXIT_TOPIC: &str = "/tasks/exit";
 const EXIT_TYPE: &str = "containerd.events.TaskExit";
+const OOM_TOPIC: &str = "/tasks/oom";
+const OOM_TYPE: &str = "containerd.events.TaskOOM";
 const ECHO_TOPIC: &str = "/fnctr/subscribed";
 /// A published event comes back within a millisecond once the subscription is in force.
 const ECHO_EVERY: Duration = Duration::from_millis(5);
+
+/// Something became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TaskEvent {
+    /// A process ended.
+    Exit(TaskExit),
+    /// Its shim saw the kernel kill for memory in it: on cgroup v2 the count of kills in `memory.events` rose (since
+    /// 1.5.11 and 1.6.2; before that, the count of dead ends), on v1 the kernel gave the notice that precedes a kill.
+    /// It may come before or after the exit that it explains (containerd#12714), or not at all (containerd#8893).
+    Oom {
+        /// Whose.
+        container_id: String,
+    },
+}
 
 /// A process of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,19 +74,19 @@ impl Events {
         Self { session }
     }
 
-    /// Subscribes to the exits in the session's containerd namespace. When this returns, the subscription is in force:
-    /// no exit from now on is missed while the stream lives.
+    /// Subscribes to the tasks in the session's containerd namespace. When this returns, the subscription is in force:
+    /// no event from now on is missed while the stream lives.
     ///
     /// # Errors
     /// As every call.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn exits(&self, ctx: &Context) -> Result<Exits, Error> {
+    pub(crate) async fn tasks(&self, ctx: &Context) -> Result<TaskEvents, Error> {
         let namespace = self.session.namespace().as_str();
         let filter = |topic| format!("namespace==\"{namespace}\",topic==\"{topic}\"");
         let message = SubscribeRequest {
-            filters: vec![filter(EXIT_TOPIC), filter(ECHO_TOPIC)],
+            filters: [EXIT_TOPIC, OOM_TOPIC, ECHO_TOPIC].map(filter).into(),
         };
         let mut client = self.client();
         let call = self
@@ -83,7 +99,7 @@ impl Events {
             tokio::select! {
                 biased;
                 stream = &mut opening => {
-                    return Ok(Exits { session: self.session.clone(), stream: stream? });
+                    return Ok(TaskEvents { session: self.session.clone(), stream: stream? });
                 }
                 () = tokio::time::sleep(ECHO_EVERY) => self.echo(ctx).await?,
             }
@@ -115,21 +131,21 @@ impl Events {
 
 /// A subscription in force.
 #[derive(Debug)]
-pub(crate) struct Exits {
+pub(crate) struct TaskEvents {
     session: Session,
     stream: Streaming<Envelope>,
 }
 
-impl Exits {
-    /// The next exit.
+impl TaskEvents {
+    /// The next event.
     ///
     /// # Errors
-    /// [`Error::is_unavailable`] when the stream has ended: subscribe again, and look at every task, since exits may
+    /// [`Error::is_unavailable`] when the stream has ended: subscribe again, and look at every task, since events may
     /// have been missed in between.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn next(&mut self, ctx: &Context) -> Result<TaskExit, Error> {
+    pub(crate) async fn next(&mut self, ctx: &Context) -> Result<TaskEvent, Error> {
         let namespace = self.session.namespace().as_str();
         let call = self
             .session
@@ -139,8 +155,8 @@ impl Exits {
             let Some(envelope) = call.step(self.stream.message()).await? else {
                 return Err(call.fail(tonic::Status::unavailable("the event stream ended")));
             };
-            match exit_in(&envelope) {
-                Some(Ok(exit)) => return Ok(exit),
+            match event_in(&envelope) {
+                Some(Ok(event)) => return Ok(event),
                 Some(Err(why)) => return Err(call.malformed(why.to_string())),
                 None => {}
             }
@@ -148,13 +164,25 @@ impl Exits {
     }
 }
 
-fn exit_in(envelope: &Envelope) -> Option<Result<TaskExit, prost::DecodeError>> {
-    let event: Result<wire::TaskExit, _> = unpack(envelope.event.as_ref()?, EXIT_TYPE)?;
-    Some(event.map(|event| TaskExit {
-        container_id: event.container_id,
-        id: event.id,
-        pid: event.pid,
-        code: event.exit_status,
-        at: moment(event.exited_at),
-    }))
+fn event_in(envelope: &Envelope) -> Option<Result<TaskEvent, prost::DecodeError>> {
+    let event = envelope.event.as_ref()?;
+    let exit = || {
+        let exit: Result<wire::TaskExit, _> = unpack(event, EXIT_TYPE)?;
+        Some(exit.map(|exit| {
+            TaskEvent::Exit(TaskExit {
+                container_id: exit.container_id,
+                id: exit.id,
+                pid: exit.pid,
+                code: exit.exit_status,
+                at: moment(exit.exited_at),
+            })
+        }))
+    };
+    let oom = || {
+        let oom: Result<wire::TaskOom, _> = unpack(event, OOM_TYPE)?;
+        Some(oom.map(|oom| TaskEvent::Oom {
+            container_id: oom.container_id,
+        }))
+    };
+    exit().or_else(oom)
 }

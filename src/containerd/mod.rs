@@ -6,7 +6,8 @@
 //! alike, so nothing may need a service or a field that 1.6 does not have.
 //!
 //! ```text
-//! Session ─► containers() tasks() snapshots(name) images() content() diff() leases() events() namespaces() version()
+//! Session ─► containers() tasks() snapshots(name) images() content() diff() leases() events() namespaces()
+//!            introspection() version()
 //!               │
 //!               └─ verb(ctx, …) ─► Call { name, target, limit } ─► change: checked, then awaited to its reply
 //!                                                               └► read: raced against ctx
@@ -29,6 +30,7 @@ mod error;
 mod events;
 mod images;
 mod ingest;
+mod introspection;
 mod leases;
 mod meter;
 mod namespaces;
@@ -46,8 +48,9 @@ pub(crate) use containers::{Containers, Record};
 pub(crate) use content::{Content, Descriptor};
 pub(crate) use diff::Diff;
 pub(crate) use error::Error;
-pub(crate) use events::{Events, TaskExit};
+pub(crate) use events::{Events, TaskEvent, TaskExit};
 pub(crate) use images::{ImageRecord, Images};
+pub(crate) use introspection::{Introspection, SNAPSHOTTER};
 pub(crate) use leases::{Leases, Resource};
 pub(crate) use meter::{Meter, Timing};
 pub(crate) use namespaces::Namespaces;

@@ -16,7 +16,8 @@ use tonic::transport::{Channel, Endpoint};
 use super::call::Call;
 use super::error::{Cause, Error};
 use super::{
-    Containers, Content, Diff, Events, Images, Leases, Meter, Namespaces, Snapshots, Tasks, Version,
+    Containers, Content, Diff, Events, Images, Introspection, Leases, Meter, Namespaces, Snapshots, Tasks,
+    Version,
 };
 use crate::{Context, LeaseId, Namespace};
 
@@ -171,6 +172,11 @@ impl Session {
     /// Tenants of the containerd server.
     pub(crate) fn namespaces(&self) -> Namespaces {
         Namespaces::new(self.clone())
+    }
+
+    /// What the server is made of.
+    pub(crate) fn introspection(&self) -> Introspection {
+        Introspection::new(self.clone())
     }
 
     /// The server itself.

@@ -352,9 +352,12 @@ async fn a_container_lives_and_ends_and_its_exit_is_told_three_times_alike() {
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(tasks.get(&ctx, &id).await.unwrap().status, TaskStatus::Created);
     // Nothing happens in the namespace here, and still the subscription is known to be in force.
-    let mut exits = session.events().exits(&ctx).await.unwrap();
+    let mut events = session.events().tasks(&ctx).await.unwrap();
     assert_eq!(tasks.start(&ctx, &id).await.unwrap(), pid);
-    let event = exits.next(&ctx).await.unwrap();
+    let event = match events.next(&ctx).await.unwrap() {
+        TaskEvent::Exit(exit) => exit,
+        other => panic!("{other:?}"),
+    };
     assert_eq!(
         (event.container_id.as_str(), event.pid, event.code),
         (id.as_str(), pid, 7)
@@ -464,12 +467,50 @@ async fn a_running_task_is_listed_paused_resumed_and_killed() {
 }
 
 #[tokio::test]
+async fn memory_that_runs_out_is_told_beside_the_exit() {
+    let Some(private) = Private::start().await else {
+        return;
+    };
+    let (ctx, session) = (patience(), private.session().await);
+    let id = ContainerId::new(format!("oom-{}", std::process::id())).unwrap();
+    let grow = "x=0123456789abcdef; while :; do x=$x$x; done";
+    let rootfs = container(&session, &id, &["/bin/sh", "-c", grow]).await;
+    let tasks = session.tasks();
+    let pid = tasks.create(&ctx, &new_task(&id, &rootfs)).await.unwrap();
+    let found = crate::cgroup::Root::probe().unwrap().of_pid(pid).unwrap();
+    let (dir, file) = match (found.memory, found.v2) {
+        (Some(dir), _) => (dir, "memory.limit_in_bytes"),
+        (None, Some(dir)) => (dir, "memory.max"),
+        (None, None) => panic!("no memory controller"),
+    };
+    std::fs::write(dir.join(file), "16777216").unwrap();
+    let mut events = session.events().tasks(&ctx).await.unwrap();
+    tasks.start(&ctx, &id).await.unwrap();
+    // Either may be first.
+    let (mut oom, mut exit) = (false, None);
+    while !oom || exit.is_none() {
+        match events.next(&ctx).await.unwrap() {
+            TaskEvent::Oom { container_id } => oom |= container_id == id.as_str(),
+            TaskEvent::Exit(ended) => exit = Some(ended.code),
+        }
+    }
+    assert_eq!(exit, Some(137));
+    tasks.delete(&ctx, &id).await.unwrap();
+    session.containers().delete(&ctx, &id).await.unwrap();
+    session
+        .snapshots("native")
+        .remove(&ctx, id.as_str())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_does_not_hang_us_and_one_that_dies_is_unavailable() {
     let Some(mut private) = Private::start().await else {
         return;
     };
     let (ctx, session) = (patience(), private.session().await);
-    let mut exits = session.events().exits(&ctx).await.unwrap();
+    let mut events = session.events().tasks(&ctx).await.unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(private.pid()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     let lease = LeaseId::new("late").unwrap();
@@ -489,7 +530,7 @@ async fn a_server_that_hangs_does_not_hang_us_and_one_that_dies_is_unavailable()
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
     session.version().version(&ctx).await.unwrap();
 
-    let waiting = exits.next(&ctx);
+    let waiting = events.next(&ctx);
     private.stop().await;
     let ended = waiting.await.unwrap_err();
     assert!(ended.is_unavailable(), "{ended:?}");

@@ -15,7 +15,7 @@ use super::error::translate;
 use super::logs::Log;
 use super::options::ContainerOptions;
 use super::wait::Started;
-use super::{Shared, pull, stats};
+use super::{Shared, pull};
 use crate::Context;
 use crate::driver::{
     ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Input, Output, Phase, Step, WaitResult,
@@ -209,7 +209,7 @@ impl ContainerdCookie {
         container.start(&ctx).await.map_err(translate)?;
         stage.phase = Phase::Running;
         self.0.started.store(true, Ordering::Release);
-        stats::follow(&self.0.shared, container, &self.0.task);
+        self.0.shared.sampler.follow(container, &self.0.task);
         Ok(Started::new(container.clone(), watched))
     }
 

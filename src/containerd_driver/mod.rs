@@ -6,6 +6,7 @@ mod logs;
 mod options;
 mod plan;
 mod pull;
+mod sampler;
 mod settings;
 mod stats;
 mod version;
@@ -23,13 +24,16 @@ pub(crate) use self::cookie::ContainerdCookie;
 pub(crate) use self::error::translate;
 use self::logs::Log;
 pub use self::options::ContainerOptions;
+use self::sampler::Sampler;
 pub use self::settings::Settings;
+pub(crate) use self::stats::stat;
 use self::wait::Started;
 use crate::driver::{
     self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, Phase, RetryErrorChecker,
     Task, WaitResult,
 };
-use crate::engine::{Container, Engine, ImageRecord, Seen};
+pub use crate::engine::{CgroupDriver, UnknownDriver};
+use crate::engine::{Container, Engine, ImageRecord, Seen, Usage};
 use crate::{ContainerId, Context};
 
 /// How long connecting may take when a driver is made by name, where nobody gives a deadline.
@@ -41,6 +45,7 @@ struct Shared {
     engine: Engine,
     config: Config,
     retry: Mutex<Retry>,
+    sampler: Sampler,
     /// Ends with the driver.
     life: Context,
 }
@@ -108,7 +113,7 @@ impl ContainerdDriver {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if containerd cannot be reached, [`ErrorKind::InvalidConfig`] if it is too old or the
-    /// configuration cannot be.
+    /// configuration cannot be, [`ErrorKind::Unsupported`] if systemd was chosen to make cgroups and is not to be had.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -121,14 +126,16 @@ impl ContainerdDriver {
             &config.server_version,
             &engine.server_version(ctx).await.map_err(translate)?,
         )?;
+        let life = Context::new();
         let driver = Self(Arc::new(Shared {
+            sampler: Sampler::start(&engine, &life),
             engine,
             config,
             retry: Mutex::new(Retry {
                 policy: BackOffConfig::default(),
                 checker: driver::retry_transient(),
             }),
-            life: Context::new(),
+            life,
         }));
         for file in driver.0.config.docker_load_file.split_whitespace() {
             driver.load(ctx, Path::new(file)).await?;
@@ -218,6 +225,11 @@ impl ContainerdDriver {
     /// Every container of ours, as it is now.
     pub(crate) async fn list(&self, ctx: &Context) -> Result<Vec<Seen>, Error> {
         self.0.engine.list(ctx).await.map_err(translate)
+    }
+
+    /// Every container of ours, and what those use that run.
+    pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(Seen, Option<Usage>)>, Error> {
+        self.0.engine.usages(ctx).await.map_err(translate)
     }
 
     /// One container, as it is now.

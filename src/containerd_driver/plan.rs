@@ -59,6 +59,8 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
             memory: limited(task.memory()),
             milli_cpus: limited(task.cpus()),
             pids: limited(task.pids()),
+            // The contract has no word for it: it is the container's options that ask for it.
+            oom_group: false,
         },
         rlimits: rlimits(task),
         security: security(config),
@@ -255,6 +257,7 @@ mod tests {
             memory: Some(64 << 20),
             milli_cpus: Some(1500),
             pids: Some(10),
+            oom_group: false,
         };
         assert_eq!(plan.config.resources, resources);
         assert_eq!(plan.fs_size, Some(5 << 20));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
-use crate::engine::{self, Runtime};
+use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
 use crate::init;
 
 /// containerd's socket where nothing else is configured.
@@ -25,14 +25,21 @@ pub struct Settings {
     /// Where the runtime keeps its records; `None` is the shim's default, which all containerds of a host share, so that two
     /// with the same namespace and container name would meet there.
     pub runtime_root: Option<PathBuf>,
-    /// Whether cgroups are made by systemd.
-    pub systemd_cgroup: bool,
+    /// Who makes the containers' cgroups.
+    pub cgroup_driver: CgroupDriver,
     /// The host's init that becomes PID 1; `None` looks for one.
     pub init: Option<PathBuf>,
-    /// Parent of the containers' cgroups; they are `PARENT/NAMESPACE/ID`.
+    /// Parent of the containers' cgroups. A path, for the file system: they are `PARENT/NAMESPACE/ID`. A slice, such as
+    /// `functions.slice`, for systemd: they are scopes in it. The other one's notation is refused at connect;
+    /// [`CgroupDriver::Probe`] takes either, and chooses by it. Where systemd makes them and nothing is set, they are in
+    /// `system.slice`.
     pub cgroup_parent: String,
     /// How long a close may take.
     pub close_grace: Duration,
+    /// How long a container is frozen before its memory is taken back, as far as the kernel can do without it: clean page
+    /// cache, and what can go to swap. It is fetched again when it is needed, so a thaw stays as fast, and what comes after
+    /// it may be slower. `None` is never. Takes unified cgroups and Linux 5.19; elsewhere it is a warning at connect.
+    pub reclaim_after: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -43,10 +50,11 @@ impl Default for Settings {
             snapshotter: "overlayfs".to_owned(),
             runtime_binary: None,
             runtime_root: None,
-            systemd_cgroup: false,
+            cgroup_driver: CgroupDriver::default(),
             init: None,
-            cgroup_parent: "/fnctr".to_owned(),
+            cgroup_parent: DEFAULT_PARENT.to_owned(),
             close_grace: Duration::from_secs(30),
+            reclaim_after: None,
         }
     }
 }
@@ -76,25 +84,37 @@ impl Settings {
             runtime: Runtime {
                 binary: self.runtime_binary,
                 root: self.runtime_root,
-                systemd_cgroup: self.systemd_cgroup,
                 ..Runtime::default()
             },
             init,
+            cgroup_driver: self.cgroup_driver,
             cgroup_parent: self.cgroup_parent,
             close_grace: self.close_grace,
+            reclaim_after: self.reclaim_after,
         })
     }
 }
 
-/// A path from the root of each hierarchy that means what it says.
+/// A path from the root of each hierarchy that means what it says, or a slice that systemd would accept.
 fn check_cgroup(parent: &str) -> Result<(), Error> {
     let plain = |part: &str| {
         part != "." && part != ".." && !part.contains(|c: char| c.is_control() || c.is_whitespace())
     };
-    if parent.starts_with('/') && parent.split('/').all(plain) {
+    // systemd reads `a-b.slice` as `b` in `a`, so there is something on each side of every `-`.
+    let unit = |c: char| c.is_ascii_alphanumeric() || "-_.\\".contains(c);
+    let slice = parent.strip_suffix(".slice").filter(|_| is_slice(parent));
+    let fits = match slice {
+        Some("-") => true,
+        Some(name) => name.chars().all(unit) && name.split('-').all(|part| !part.is_empty()),
+        None => parent.starts_with('/') && parent.split('/').all(plain),
+    };
+    if fits {
         return Ok(());
     }
-    let text = format!("cgroup parent {parent:?} must be an absolute path without spaces, such as /fnctr");
+    let text = format!(
+        "cgroup parent {parent:?} must be an absolute path without spaces, such as /fnctr, or a slice of systemd, such as \
+         functions.slice"
+    );
     Err(Error::new(ErrorKind::InvalidConfig, text))
 }
 
@@ -119,10 +139,21 @@ mod tests {
 
     #[test]
     fn a_cgroup_parent_means_what_it_says() {
-        for good in ["/", "/fnctr", "/a/b.slice"] {
+        for good in ["/", "/fnctr", "/a/b.slice", "a.slice", "a-b.slice", "-.slice"] {
             check_cgroup(good).unwrap();
         }
-        for bad in ["", "fnctr", "/a/../b", "/a\nb", "/a b"] {
+        for bad in [
+            "",
+            "fnctr",
+            "/a/../b",
+            "/a\nb",
+            "/a b",
+            ".slice",
+            "a--b.slice",
+            "-a.slice",
+            "a/b.slice",
+            "a b.slice",
+        ] {
             assert!(check_cgroup(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,84 +1,66 @@
-//! Once a second, what a container uses, in the contract's metric names.
+//! Two readings of what a container uses as one report in the contract's metric names. Pure.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tracing::Instrument as _;
+use crate::driver::{Stat, Timestamp, metric};
+use crate::engine::Usage;
 
-use super::Shared;
-use crate::driver::{ContainerTask, Stat, Timestamp, metric};
-use crate::engine::{Container, Usage};
-
-/// How often the contract wants to know.
-const PERIOD: Duration = Duration::from_secs(1);
-/// From the start to the first reading, which the first report is measured against.
-const SETTLE: Duration = Duration::from_millis(50);
-
-/// Reports to the task until the container ends, nobody holds it any more, or the driver ends.
-pub(super) fn follow(shared: &Arc<Shared>, container: &Container, task: &Arc<dyn ContainerTask>) {
-    let (ended, container) = (container.wait_exit(), container.downgrade());
-    let (task, ctx) = (Arc::clone(task), shared.life.child());
-    let work = async move {
-        // Not at once: a start has better things to do with the machine, and many lives are over by then.
-        let mut ticks = interval_at(Instant::now() + SETTLE, PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last: Option<Usage> = None;
-        let reporting = async {
-            loop {
-                ticks.tick().await;
-                // Its end is the end of the reports; anything else that cannot be read can be read a second later.
-                let Some(held) = container.upgrade().filter(|held| held.exit_now().is_none()) else {
-                    return;
-                };
-                let usage = held.usage();
-                drop(held);
-                let Ok(now) = usage else { continue };
-                if let Some(before) = &last {
-                    task.write_stat(&ctx, stat(before, &now)).await;
-                }
-                last = Some(now);
-            }
-        };
-        tokio::select! {
-            () = reporting => {}
-            _ = ended => {}
-            _ = ctx.done() => {}
-        }
-    };
-    shared.engine.tracker().spawn(work.in_current_span());
-}
-
-/// Two readings as one report. CPU is in percent of one core, 100 is one core busy.
-fn stat(before: &Usage, now: &Usage) -> Stat {
-    let elapsed = now.at.duration_since(before.at).as_nanos();
-    let percent = |before: u64, now: u64| {
-        let used = u128::from(now.saturating_sub(before)) * 100;
-        u64::try_from(used.checked_div(elapsed).unwrap_or_default()).unwrap_or(u64::MAX)
-    };
-    let mut metrics = BTreeMap::new();
-    let mut put = |name: &str, value: Option<u64>| {
-        if let Some(value) = value {
-            metrics.insert(name.to_owned(), value);
-        }
-    };
-    if let (Some(was), Some(cpu)) = (before.cgroup.cpu, now.cgroup.cpu) {
-        put(metric::CPU_TOTAL, Some(percent(was.total, cpu.total)));
-        put(metric::CPU_USER, Some(percent(was.user, cpu.user)));
-        put(metric::CPU_KERNEL, Some(percent(was.kernel, cpu.kernel)));
-    }
-    put(metric::MEM_USAGE, now.cgroup.memory.map(|memory| memory.usage));
-    put(
-        metric::MEM_LIMIT,
-        now.cgroup.memory.and_then(|memory| memory.limit),
-    );
-    put(metric::DISK_READ, now.cgroup.disk.map(|disk| disk.read));
-    put(metric::DISK_WRITE, now.cgroup.disk.map(|disk| disk.written));
-    put(metric::NET_RX, Some(now.net_rx));
-    put(metric::NET_TX, Some(now.net_tx));
+/// What is told of `now`, with rates since `before`. What the host cannot know is absent.
+pub(crate) fn stat(before: &Usage, now: &Usage) -> Stat {
+    let rates = now.since(before);
+    let sample = &now.cgroup;
+    let memory = sample.memory;
+    let throttling = sample.throttling;
+    let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let known = [
+        (metric::MEM_USAGE, memory.map(|memory| memory.usage)),
+        (metric::MEM_LIMIT, memory.and_then(|memory| memory.limit)),
+        (metric::MEM_PEAK, memory.and_then(|memory| memory.peak)),
+        (metric::OOM_KILLS, sample.oom_kills),
+        (metric::CPU_TOTAL, percent(rates.cpu_total)),
+        (metric::CPU_USER, percent(rates.cpu_user)),
+        (metric::CPU_KERNEL, percent(rates.cpu_kernel)),
+        (metric::CPU_PERIODS, throttling.map(|quota| quota.periods)),
+        (metric::CPU_THROTTLED, throttling.map(|quota| quota.throttled)),
+        (metric::CPU_THROTTLED_TIME, throttling.map(|quota| quota.time)),
+        (metric::PIDS, sample.pids),
+        (metric::FROZEN_TIME, now.frozen.map(microseconds)),
+        (metric::PSI_CPU_SOME, percent(rates.stalled_on_cpu.some)),
+        (metric::PSI_CPU_FULL, percent(rates.stalled_on_cpu.full)),
+        (metric::PSI_MEM_SOME, percent(rates.stalled_on_memory.some)),
+        (metric::PSI_MEM_FULL, percent(rates.stalled_on_memory.full)),
+        (metric::PSI_IO_SOME, percent(rates.stalled_on_io.some)),
+        (metric::PSI_IO_FULL, percent(rates.stalled_on_io.full)),
+        (metric::NET_RX, now.network.map(|network| network.rx)),
+        (metric::NET_TX, now.network.map(|network| network.tx)),
+        (metric::DISK_READ, sample.disk.map(|disk| disk.read)),
+        (metric::DISK_WRITE, sample.disk.map(|disk| disk.written)),
+    ];
+    let metrics: BTreeMap<_, _> = known
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect();
     Stat {
         timestamp: Timestamp::now(),
         metrics,
+    }
+}
+
+/// The contract counts in whole percent.
+fn percent(hundredths: Option<u64>) -> Option<u64> {
+    hundredths.map(|hundredths| hundredths.saturating_add(50) / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percents_are_rounded_and_not_cut() {
+        assert_eq!(percent(Some(9950)), Some(100));
+        assert_eq!(percent(Some(9949)), Some(99));
+        assert_eq!(percent(Some(0)), Some(0));
+        assert_eq!(percent(None), None);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::driver::{ExitFacts, OutOfMemory, RunResult, WaitResult, outcome};
-use crate::engine::{Container, Outcome};
+use crate::driver::{self, ExitFacts, OutOfMemory, RunResult, WaitResult, outcome};
+use crate::engine::{Container, OomCount, Outcome, Whose};
 use crate::{ByteSize, Context};
 
 /// A container that was started under a context which is watched until its end.
@@ -53,9 +53,23 @@ fn facts(outcome: Outcome) -> ExitFacts {
         oom_unknown,
         exit_code: exit.code,
         lost: exit.code.is_none(),
-        oom: oom.map(|count| OutOfMemory {
-            limit: count.limit.map(ByteSize),
-        }),
+        oom: oom.map(out_of_memory),
         stream_error: streams.map(|error| Arc::new(io::Error::other(error))),
+    }
+}
+
+fn out_of_memory(count: OomCount) -> OutOfMemory {
+    OutOfMemory {
+        limit: count.limit.map(ByteSize),
+        whose: match count.whose {
+            Some(Whose::Own) => driver::Whose::Own,
+            Some(Whose::Inside) => driver::Whose::Inside,
+            Some(Whose::Above { dir, limit }) => driver::Whose::Above {
+                cgroup: dir,
+                limit: limit.map(ByteSize),
+            },
+            Some(Whose::Machine) => driver::Whose::Machine,
+            Some(Whose::Unknown) | None => driver::Whose::Unknown,
+        },
     }
 }

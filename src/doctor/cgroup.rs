@@ -158,6 +158,12 @@ impl Layout {
         self.v2.is_some() && !self.v1.is_empty()
     }
 
+    /// Whether memory is controlled in the v2 tree.
+    pub(super) fn memory_is_unified(&self) -> bool {
+        let in_v1 = self.v1.iter().any(|(name, _)| name == "memory");
+        !in_v1 && self.has("memory")
+    }
+
     pub(super) fn has_v2(&self) -> bool {
         self.v2.is_some()
     }

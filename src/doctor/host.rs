@@ -16,6 +16,7 @@ use super::programs::{Place, Program, Socket};
 use super::runtime::Runtimes;
 use super::storage::Space;
 use crate::embedded::{SearchPath, executable};
+use crate::quota;
 
 /// No program takes this long to tell its version.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,6 +46,8 @@ pub(super) struct Daemon {
     pub(super) limits: String,
     /// Whether status and limits are those of a server that runs.
     pub(super) is_server: bool,
+    /// The server, or else this process.
+    pub(super) pid: u32,
 }
 
 impl Daemon {
@@ -55,6 +58,7 @@ impl Daemon {
             status: status.to_owned(),
             limits: limits.to_owned(),
             is_server: false,
+            pid: std::process::id(),
         }
     }
 }
@@ -74,6 +78,9 @@ pub(super) async fn server(address: &Path, status: &str, limits: &str) -> Option
     let Some(pid) = peer.ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0) else {
         return Some(unseen);
     };
+    let Ok(pid) = u32::try_from(pid) else {
+        return Some(unseen);
+    };
     let of = |file: &str| format!("/proc/{pid}/{file}");
     let (status, limits) = (read(&of("status")), read(&of("limits")));
     if status.is_empty() || limits.is_empty() {
@@ -91,6 +98,7 @@ pub(super) async fn server(address: &Path, status: &str, limits: &str) -> Option
         status,
         limits,
         is_server: true,
+        pid,
     })
 }
 
@@ -215,14 +223,23 @@ pub(super) fn kernel_features() -> Features {
     }
 }
 
-/// Looks at the file system that will hold `data`, which need not exist yet.
-pub(super) fn space(data: &Path) -> Space {
+/// The nearest directory that exists, free of links.
+fn nearest(data: &Path) -> PathBuf {
     let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-    let dir = data
-        .ancestors()
+    data.ancestors()
         .find(|dir| dir.is_dir())
         .and_then(|dir| dir.canonicalize().ok())
-        .unwrap_or_else(|| PathBuf::from("/"));
+        .unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// Whether writable layers below `data`, which need not exist yet, can be limited.
+pub(super) fn disk_limit(data: &Path) -> Result<(), quota::Error> {
+    quota::check(&nearest(data))
+}
+
+/// Looks at the file system that will hold `data`, which need not exist yet.
+pub(super) fn space(data: &Path) -> Space {
+    let dir = nearest(data);
     Space {
         free: rustix::fs::statvfs(&dir)
             .ok()

@@ -9,6 +9,9 @@ const OLDEST: (u32, u32) = (4, 15);
 /// `cgroup.kill` came with this one.
 const KILL: (u32, u32) = (5, 14);
 
+/// `memory.reclaim` came with this one.
+const RECLAIM: (u32, u32) = (5, 19);
+
 /// What was tried on the running kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Features {
@@ -76,6 +79,20 @@ pub(super) fn kill(release: &str, layout: &Layout) -> Check {
             NEWER_KERNEL,
         ),
     }
+}
+
+/// Whether memory can be taken back from a frozen function. Nothing is asked of a host that cannot: it is off unless somebody
+/// asks for it. `unified`: memory is controlled in the v2 tree.
+pub(super) fn reclaim(release: &str, unified: bool) -> Check {
+    const NAME: &str = "reclaim";
+    let found = match version(release) {
+        _ if !unified => {
+            "memory of frozen functions cannot be taken back: that takes unified cgroups (systemd.unified_cgroup_hierarchy=1)"
+        }
+        Some(version) if version >= RECLAIM => "memory of frozen functions can be taken back",
+        _ => "memory of frozen functions cannot be taken back: that takes kernel 5.19",
+    };
+    Check::ok(NAME, found)
 }
 
 /// Whether a memory limit is also a limit of swap. `counted`: the memory controller has a file for it.
@@ -176,6 +193,19 @@ mod tests {
         assert_eq!(kill("5.14.0", &v2).status, Status::Ok);
         assert_eq!(kill("5.13.0", &v2).status, Status::Warn);
         assert_eq!(kill("6.1.0", &v1).status, Status::Warn);
+    }
+
+    #[test]
+    fn taking_memory_back_needs_both_the_kernel_and_the_layout_and_is_no_fault_where_it_is_not() {
+        for (release, unified, says) in [
+            ("6.1.0", true, "can be taken"),
+            ("5.18.0", true, "5.19"),
+            ("6.18.0", false, "unified"),
+        ] {
+            let check = reclaim(release, unified);
+            assert_eq!(check.status, Status::Ok);
+            assert!(check.found.contains(says), "{check}");
+        }
     }
 
     #[test]

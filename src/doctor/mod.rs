@@ -4,8 +4,10 @@
 //! the text and asks them all. A check never changes the host, and one that cannot be made says so.
 
 mod cgroup;
+mod driver;
 mod host;
 mod kernel;
+mod nest;
 mod privileges;
 mod programs;
 mod runtime;
@@ -18,11 +20,13 @@ const MOUNT_PROC: &str = "mount -t proc proc /proc";
 const NEWER_KERNEL: &str = "apt-get install -y linux-image-$(dpkg --print-architecture) && reboot";
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::embedded::Home;
+use crate::CgroupDriver;
+use crate::cgroup::{Facts, Wanted, choose, is_nested};
+use crate::embedded::{Home, Nest};
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -65,6 +69,10 @@ pub struct Options {
     pub init: Option<PathBuf>,
     /// The OCI runtime that the configuration names, by name or path.
     pub runtime: Option<String>,
+    /// Who shall make the cgroups of functions.
+    pub cgroup_driver: CgroupDriver,
+    /// Where: a path, or a slice of systemd.
+    pub cgroup_parent: String,
 }
 
 impl Check {
@@ -156,15 +164,23 @@ pub async fn checks(options: &Options) -> Vec<Check> {
     let daemon = server.unwrap_or_else(|| host::Daemon::started_from_here(&status, &limits));
     let shim = host::look_for("containerd-shim-runc-v2", daemon.path.as_ref());
     let runtimes = host::runtimes(options.runtime.as_deref(), daemon.path.as_ref()).await;
+    let wanted = Wanted {
+        driver: options.cgroup_driver,
+        runtime: options.runtime.as_deref(),
+        parent: &options.cgroup_parent,
+    };
+    let facts = Facts::of_host(daemon.pid).await;
     checks.extend([
         programs::shim(&shim, containerd.is_installed(), serves),
         runtime::check(options.runtime.as_deref(), &runtimes, layout.is_hybrid(), serves),
         programs::init(crate::init::find(options.init.as_deref()), options.init.is_some()),
         layout.check(),
+        driver::check(choose(wanted, facts)),
         layout.controllers(&host::read("/proc/cgroups")),
         layout.freezer(),
         kernel::features(&release, &host::kernel_features()),
         kernel::kill(&release, &layout),
+        kernel::reclaim(&release, layout.memory_is_unified()),
         storage::overlay(&host::read("/proc/filesystems")),
         storage::place(
             &options.data,
@@ -172,11 +188,21 @@ pub async fn checks(options: &Options) -> Vec<Check> {
             &host::space(&options.data),
             options.address.is_none(),
         ),
+        storage::disk_limit(host::disk_limit(&options.data)),
         privileges::rlimits(&daemon.status, &daemon.limits, daemon.is_server),
         privileges::open_files(&status, &limits),
         kernel::swap(&host::read("/proc/swaps"), host::swap_is_counted(&layout)),
         kernel::apparmor(&host::read("/sys/module/apparmor/parameters/enabled")),
     ]);
+    let nested = is_nested(Path::new("/proc/self"));
+    let at = checks.iter().position(|check| check.name == "freezer");
+    if let Some(check) = nest::check(
+        nested,
+        Nest::of_this_process().as_ref(),
+        options.address.is_none(),
+    ) {
+        checks.insert(at.unwrap_or(checks.len()), check);
+    }
     checks
 }
 
@@ -204,6 +230,8 @@ mod tests {
             home: None,
             init: None,
             runtime: Some(wrong.clone()),
+            cgroup_driver: CgroupDriver::Probe,
+            cgroup_parent: "/fnctr".to_owned(),
         })
         .await;
         let runtime = checks.iter().find(|check| check.name == "runtime").unwrap();
@@ -221,6 +249,8 @@ mod tests {
             home: Some(Home::under(dir.path())),
             init: None,
             runtime: None,
+            cgroup_driver: CgroupDriver::Probe,
+            cgroup_parent: "/fnctr".to_owned(),
         })
         .await;
         for check in &checks {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Check, cgroup};
-use crate::{ByteSize, embedded};
+use crate::{ByteSize, embedded, quota};
 
 /// File systems that cannot hold overlay's writable layer.
 const UNFIT: [&str; 8] = [
@@ -60,6 +60,21 @@ pub(super) fn home(would_do: Result<(), embedded::Error>) -> Check {
     }
 }
 
+/// Whether the writable layers of containers can be limited, from what the file system under `data` and the kernel say.
+pub(super) fn disk_limit(found: Result<(), quota::Error>) -> Check {
+    const NAME: &str = "disk limit";
+    let Err(error) = found else {
+        return Check::ok(NAME, "fs_size is enforced, by project quotas");
+    };
+    let remedy = error.remedy();
+    let said = crate::chain(&error);
+    // The sentence ends with what helps, which has a place of its own here.
+    let what = remedy.as_deref().and_then(|help| said.split_once(help));
+    let what = what.map_or(said.as_str(), |(what, _)| what.trim_end_matches([';', ' ']));
+    let mend = remedy.unwrap_or_else(|| "run fnctr doctor as root".to_owned());
+    Check::warn(NAME, format!("fs_size is refused: {what}"), mend)
+}
+
 /// Whether `data` is on a file system that will do; `private` data is of a containerd that this project starts.
 pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) -> Check {
     const NAME: &str = "data";
@@ -81,22 +96,11 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
         let found = format!("{at} is on {kind} without types of directory entries (xfs needs ftype=1)");
         return Check::bad(NAME, found, elsewhere);
     }
-    let quota = match kind {
-        "xfs" | "ext4"
-            if mount
-                .options
-                .split(',')
-                .any(|o| matches!(o, "prjquota" | "pquota")) =>
-        {
-            "project quotas on"
-        }
-        _ => "no project quotas, so a function's disk cannot be limited",
-    };
     let free = space.free.map_or_else(
         || "unknown space".to_owned(),
         |free| format!("{} free", ByteSize(free >> 20 << 20)),
     );
-    let found = format!("{at} is on {kind}, {free}, {quota}");
+    let found = format!("{at} is on {kind}, {free}");
     match kind {
         "tmpfs" => Check::warn(
             NAME,
@@ -138,15 +142,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_with_project_quotas_says_so() {
+    fn a_good_place_says_what_it_is() {
         let check = place(Path::new("/var/lib/fnctr"), UNIFIED, &roomy_at("/var/lib"), true);
         assert_eq!(check.status, Status::Ok);
+        assert_eq!(check.found, "/var/lib/fnctr is on xfs, 64g free");
+    }
+
+    #[test]
+    fn a_function_s_disk_that_cannot_be_limited_is_a_warning_with_what_would_do() {
+        assert_eq!(disk_limit(Ok(())).status, Status::Ok);
+        // proc has no quotas on any host.
+        let check = disk_limit(quota::check(Path::new("/proc")));
+        assert_eq!(check.status, Status::Warn);
         assert_eq!(
             check.found,
-            "/var/lib/fnctr is on xfs, 64g free, project quotas on"
+            "fs_size is refused: proc at /proc has no project quotas"
         );
-        let check = place(Path::new("/srv"), UNIFIED, &roomy(), true);
-        assert!(check.found.contains("no project quotas"), "{check}");
+        assert!(check.mend.unwrap().contains("prjquota"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use hooks::{AfterCall, BeforeCall, Call, CallExtensions, Closer, Hooks};
 pub use image::parse_image;
 pub use mock::{MockAction, MockDriver, MockOptions, MockProgram, MockSetup};
 pub use order::{OutOfOrder, Phase, Step};
-pub use outcome::{ExitFacts, OutOfMemory, RunError, RunResult, Status, outcome};
+pub use outcome::{ExitFacts, OutOfMemory, RunError, RunResult, Status, Whose, outcome};
 pub use registry::{DriverFunc, Registry, new, register};
 pub use stats::{Stat, Stats, decimate, metric};
 pub use streams::{Captured, Input, Once, Output};

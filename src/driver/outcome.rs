@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::{ByteSize, Interrupted};
@@ -51,17 +52,72 @@ impl fmt::Display for Status {
 }
 
 /// An OOM kill that the kernel recorded in the container, never one guessed from an exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfMemory {
-    /// The container's own limit. `None` if it had none and the memory ran out above it.
+    /// The container's own limit. `None` if it had none, or if that can no longer be told.
     pub limit: Option<ByteSize>,
+    /// Whose limit was hit.
+    pub whose: Whose,
+}
+
+/// Whose memory ran out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Whose {
+    /// The container's own limit was hit.
+    Own,
+    /// A limit that the container has set itself, on a cgroup inside.
+    Inside,
+    /// The limit of a cgroup above the container.
+    Above {
+        /// The directory of that cgroup.
+        cgroup: PathBuf,
+        /// Its limit, if that can be told.
+        limit: Option<ByteSize>,
+    },
+    /// The machine had no memory left.
+    Machine,
+    /// The kernel's record went with the container's cgroup before it was read; that memory ran out was seen all the same.
+    Unknown,
 }
 
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.limit {
-            Some(limit) => write!(f, "out of memory (limit {limit})"),
-            None => f.write_str("out of memory (no limit of its own)"),
+        f.write_str("out of memory: ")?;
+        match (&self.whose, self.limit) {
+            (Whose::Own, Some(limit)) => write!(f, "the container's own limit of {limit} was hit"),
+            (Whose::Own, None) => f.write_str("the container's own limit was hit"),
+            (Whose::Inside, _) => f.write_str("a limit that the container set on a part of itself was hit"),
+            (Whose::Above { cgroup, limit: None }, _) => {
+                write!(
+                    f,
+                    "the limit of cgroup {}, above the container, was hit",
+                    cgroup.display()
+                )
+            }
+            (
+                Whose::Above {
+                    cgroup,
+                    limit: Some(limit),
+                },
+                _,
+            ) => write!(
+                f,
+                "the limit of {limit} of cgroup {}, above the container, was hit",
+                cgroup.display()
+            ),
+            (Whose::Machine, Some(limit)) => write!(
+                f,
+                "the machine had none left, and the container's own limit of {limit} was not hit"
+            ),
+            (Whose::Machine, None) => {
+                f.write_str("the machine had none left, and the container has no limit of its own")
+            }
+            (Whose::Unknown, Some(limit)) => write!(
+                f,
+                "whose limit was hit cannot be told; the container's own is {limit}"
+            ),
+            (Whose::Unknown, None) => f.write_str("whose limit was hit cannot be told"),
         }
     }
 }
@@ -170,8 +226,8 @@ impl RunResult {
 
     /// The OOM kill that the kernel recorded, if it did.
     #[must_use]
-    pub fn oom(&self) -> Option<OutOfMemory> {
-        self.oom
+    pub fn oom(&self) -> Option<&OutOfMemory> {
+        self.oom.as_ref()
     }
 }
 
@@ -193,13 +249,13 @@ pub fn outcome(exit: &ExitFacts, interrupted: Option<Interrupted>) -> RunResult 
         status,
         error,
         exit_code: exit.exit_code,
-        oom: exit.oom,
+        oom: exit.oom.clone(),
     }
 }
 
 fn decide(exit: &ExitFacts, interrupted: Option<Interrupted>) -> (Status, Option<RunError>) {
-    if let Some(oom) = exit.oom {
-        return (Status::Killed, Some(RunError::OutOfMemory(oom)));
+    if let Some(oom) = &exit.oom {
+        return (Status::Killed, Some(RunError::OutOfMemory(oom.clone())));
     }
     match exit.exit_code {
         Some(EXIT_SIGKILL) if exit.oom_unknown => return (Status::Killed, Some(RunError::Killed)),
@@ -235,6 +291,7 @@ mod tests {
 
     const OOM: Option<OutOfMemory> = Some(OutOfMemory {
         limit: Some(ByteSize(64 << 20)),
+        whose: Whose::Own,
     });
     const LATE: Option<Interrupted> = Some(Interrupted::DeadlineExceeded);
     const CANCELLED: Option<Interrupted> = Some(Interrupted::Cancelled);
@@ -256,19 +313,60 @@ mod tests {
                     oom: OOM,
                     ..ExitFacts::default()
                 };
-                assert_ends(facts, why, Status::Killed, "out of memory (limit 64m)");
+                let said = "out of memory: the container's own limit of 64m was hit";
+                assert_ends(facts, why, Status::Killed, said);
             }
         }
     }
 
     #[test]
-    fn an_oom_kill_without_a_limit_does_not_invent_one() {
-        let facts = ExitFacts {
-            exit_code: Some(137),
-            oom: Some(OutOfMemory { limit: None }),
-            ..ExitFacts::default()
+    fn whose_limit_was_hit_is_said_and_no_limit_is_made_up() {
+        let limit = Some(ByteSize(64 << 20));
+        let above = |limit| Whose::Above {
+            cgroup: "/sys/fs/cgroup/fnctr".into(),
+            limit,
         };
-        assert_ends(facts, None, Status::Killed, "out of memory (no limit of its own)");
+        for (whose, limit, said) in [
+            (Whose::Own, limit, "the container's own limit of 64m was hit"),
+            (Whose::Own, None, "the container's own limit was hit"),
+            (
+                Whose::Inside,
+                limit,
+                "a limit that the container set on a part of itself was hit",
+            ),
+            (
+                above(Some(ByteSize(512 << 20))),
+                limit,
+                "the limit of 512m of cgroup /sys/fs/cgroup/fnctr, above the container, was hit",
+            ),
+            (
+                above(None),
+                None,
+                "the limit of cgroup /sys/fs/cgroup/fnctr, above the container, was hit",
+            ),
+            (
+                Whose::Machine,
+                limit,
+                "the machine had none left, and the container's own limit of 64m was not hit",
+            ),
+            (
+                Whose::Machine,
+                None,
+                "the machine had none left, and the container has no limit of its own",
+            ),
+            (
+                Whose::Unknown,
+                limit,
+                "whose limit was hit cannot be told; the container's own is 64m",
+            ),
+            (Whose::Unknown, None, "whose limit was hit cannot be told"),
+        ] {
+            let facts = ExitFacts {
+                oom: Some(OutOfMemory { limit, whose }),
+                ..ExitFacts::exited(137)
+            };
+            assert_ends(facts, None, Status::Killed, &format!("out of memory: {said}"));
+        }
     }
 
     #[test]

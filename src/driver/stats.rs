@@ -6,29 +6,86 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// The names of the metrics of a [`Stat`].
+/// The names of the metrics of a [`Stat`], with their units. A metric that the host cannot know is absent, never 0.
+///
+/// "Since its start" counts up over the container's whole life. What "the report before" is told of is the time between
+/// two reports, a second as a rule.
 pub mod metric {
-    /// Bytes of memory that the container may use.
+    /// Bytes of memory that the container may use; absent without a limit of its own.
     pub const MEM_LIMIT: &str = "mem_limit";
-    /// Bytes of memory in use.
+    /// Bytes of memory in use, without the page cache that the kernel would give up first.
     pub const MEM_USAGE: &str = "mem_usage";
-    /// CPU time in user mode, in percent of one core: 100 is one core busy.
+    /// The most bytes of memory that were charged to it at once since its start, page cache included. On cgroup v2 since
+    /// kernel 5.19.
+    pub const MEM_PEAK: &str = "mem_peak";
+    /// Processes of it that the kernel killed for want of memory since its start, also those that it outlived. Since
+    /// kernel 4.13.
+    pub const OOM_KILLS: &str = "oom_kills";
+    /// CPU time in user mode since the report before, in percent of one core: 100 is one core busy.
     pub const CPU_USER: &str = "cpu_user";
-    /// CPU time in the kernel, in percent of one core.
+    /// CPU time in the kernel since the report before, in percent of one core.
     pub const CPU_KERNEL: &str = "cpu_kernel";
-    /// All CPU time, in percent of one core.
+    /// All CPU time since the report before, in percent of one core.
     pub const CPU_TOTAL: &str = "cpu_total";
-    /// Bytes received.
+    /// Periods of its CPU quota (100 ms) in which it wanted to run, since its start; 0 without a quota.
+    pub const CPU_PERIODS: &str = "cpu_periods";
+    /// Those of them in which it was stopped because its quota was used up.
+    pub const CPU_THROTTLED: &str = "cpu_throttled";
+    /// Microseconds that it was stopped for that since its start, added up over the CPUs that it was stopped on.
+    pub const CPU_THROTTLED_TIME: &str = "cpu_throttled_time";
+    /// Processes and threads now.
+    pub const PIDS: &str = "pids";
+    /// Microseconds that it was frozen since its start. Counted by the kernel since 6.18; before that by this driver, from
+    /// each confirmed freeze to the thaw, and absent once somebody else has frozen or thawed the container.
+    pub const FROZEN_TIME: &str = "frozen_time";
+    /// Percent of the time since the report before in which some process waited for CPU time. This and the other five are
+    /// the kernel's pressure stall information (PSI): they are absent without a cgroup v2 tree, and with `psi=0`.
+    pub const PSI_CPU_SOME: &str = "psi_cpu_some";
+    /// Percent of the time in which all processes that were not idle waited for CPU time. Since kernel 5.13.
+    pub const PSI_CPU_FULL: &str = "psi_cpu_full";
+    /// Percent of the time in which some process waited for memory.
+    pub const PSI_MEM_SOME: &str = "psi_mem_some";
+    /// Percent of the time in which all processes that were not idle waited for memory.
+    pub const PSI_MEM_FULL: &str = "psi_mem_full";
+    /// Percent of the time in which some process waited for disks.
+    pub const PSI_IO_SOME: &str = "psi_io_some";
+    /// Percent of the time in which all processes that were not idle waited for disks.
+    pub const PSI_IO_FULL: &str = "psi_io_full";
+    /// Bytes received in the container's own network since its start, loopback left out; absent on the host's network.
     pub const NET_RX: &str = "net_rx";
     /// Bytes sent.
     pub const NET_TX: &str = "net_tx";
-    /// Bytes read from disks.
+    /// Bytes read from disks since its start.
     pub const DISK_READ: &str = "disk_read";
-    /// Bytes written to disks.
+    /// Bytes written to disks since its start.
     pub const DISK_WRITE: &str = "disk_write";
+    /// Bytes that were taken back while the container was frozen, in its whole life; only where that is configured.
+    pub const MEM_RECLAIMED: &str = "mem_reclaimed";
     /// All of them.
-    pub const ALL: [&str; 9] = [
-        MEM_LIMIT, MEM_USAGE, CPU_USER, CPU_KERNEL, CPU_TOTAL, NET_RX, NET_TX, DISK_READ, DISK_WRITE,
+    pub const ALL: [&str; 23] = [
+        MEM_LIMIT,
+        MEM_USAGE,
+        MEM_PEAK,
+        MEM_RECLAIMED,
+        OOM_KILLS,
+        CPU_USER,
+        CPU_KERNEL,
+        CPU_TOTAL,
+        CPU_PERIODS,
+        CPU_THROTTLED,
+        CPU_THROTTLED_TIME,
+        PIDS,
+        FROZEN_TIME,
+        PSI_CPU_SOME,
+        PSI_CPU_FULL,
+        PSI_MEM_SOME,
+        PSI_MEM_FULL,
+        PSI_IO_SOME,
+        PSI_IO_FULL,
+        NET_RX,
+        NET_TX,
+        DISK_READ,
+        DISK_WRITE,
     ];
 }
 
@@ -149,6 +206,24 @@ mod tests {
             metrics: BTreeMap::new(),
         });
         assert_eq!(decimate(1, series), [stat(1, 20)]);
+    }
+
+    #[test]
+    fn a_metric_that_a_window_lacks_is_absent_from_its_point_and_not_zero() {
+        let y = |ms, y| Stat {
+            timestamp: Timestamp::from_unix_ms(ms),
+            metrics: BTreeMap::from([("y".to_owned(), y)]),
+        };
+        // A frozen time that is known only later, and a limit that is known only at first.
+        let series = vec![stat(0, 2), stat(10, 4), y(90, 6), y(100, 10)];
+        assert_eq!(decimate(2, series), [stat(5, 3), y(95, 8)]);
+    }
+
+    #[test]
+    fn each_metric_has_a_name_of_its_own() {
+        let mut names = metric::ALL;
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The size limit of the container's file system, in megabytes; 0 is unlimited.
+    /// The most that the container may write into its root file system, in megabytes; 0 is unlimited. Takes a file system
+    /// with project quotas below containerd, and is refused where there is none.
     fn fs_size(&self) -> u64 {
         0
     }

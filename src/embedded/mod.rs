@@ -11,7 +11,8 @@
 //! it. Containers outlive containerd by containerd's own design (their shims do), and the next start adopts them.
 //! Everything that it makes is closed to other users, whatever the umask is; containerd itself gets 022, because a
 //! stricter one would close the containers' root directories to their users.
-//! This module never talks about containers or images: it hands out an address.
+//! In a container it also makes room for its own cgroups, see `nest.rs`. This module never talks about containers or
+//! images: it hands out an address.
 
 mod answers;
 mod config;
@@ -19,6 +20,7 @@ mod error;
 mod home;
 mod launch;
 mod lock;
+mod nest;
 mod private;
 mod process;
 mod search;
@@ -30,6 +32,7 @@ use crate::Context;
 pub use answers::answers;
 pub use error::Error;
 pub use home::Home;
+pub(crate) use nest::Nest;
 pub(crate) use search::{SearchPath, executable};
 
 use lock::Lock;
@@ -70,6 +73,12 @@ impl Embedded {
         let share = Lock::shared(ctx, &home.users_lock()).await?;
         private::dir(&home.runc_root())?;
         if !answers(&home.socket()).await {
+            if let Some(nest) = Nest::of_this_process()
+                && let Err(error) = nest.open()
+            {
+                // Functions run all the same, as long as they are not limited.
+                tracing::warn!(error = %crate::chain(&error), "functions cannot be limited in this container");
+            }
             launch::launch(ctx, &home, &programs).await?;
         }
         drop(starting);

@@ -8,7 +8,9 @@ use fnctr_oci::{ContainerConfig, Mount, RlimitKind, Spec};
 use rustix::fs::StatVfsMountFlags;
 
 use super::Deps;
+use super::disk;
 use super::error::{Error, Kind, Result, Step};
+use super::placement::Placement;
 use super::plan::Plan;
 use super::resolve::image_kind;
 use crate::Context;
@@ -33,11 +35,6 @@ pub(crate) enum Unfit {
         resource: &'static str,
         controller: &'static str,
     },
-    /// Quotas on the writable layer need a file system with project quotas.
-    #[error(
-        "fs_size cannot be enforced: snapshotter {snapshotter} has no quota on this host; an XFS with the pquota mount option under containerd's root would"
-    )]
-    FsSize { snapshotter: String },
     /// Another container's processes are where this one's would go.
     #[error("its cgroup {cgroup} is in use by another container; choose another name or cgroup parent")]
     CgroupInUse { cgroup: String },
@@ -68,12 +65,9 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
     rlimits(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
-    if plan.fs_size.is_some() {
-        let snapshotter = deps.config.snapshotter.clone();
-        return Err(unfit(Kind::Unsupported, Unfit::FsSize { snapshotter }));
-    }
     cgroup_is_free(deps, plan).map_err(|error| unfit(Kind::Conflict, error))?;
     mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))?;
+    disk::check(deps, ctx, plan).await?;
     command(deps, ctx, plan, image, spec).await
 }
 
@@ -119,7 +113,9 @@ fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
 /// Two containers in one cgroup would share limits, and be frozen and killed together. A name is unique in its containerd
 /// namespace only, and a host may run several containerds.
 fn cgroup_is_free(deps: &Deps, plan: &Plan) -> Result<(), Unfit> {
-    let cgroup = deps.cgroup_of(&plan.id);
+    let Some(Placement { path: cgroup, .. }) = deps.placement(&plan.id) else {
+        return Ok(());
+    };
     let Ok(paths) = deps.cgroups.of_path(&cgroup) else {
         return Ok(());
     };

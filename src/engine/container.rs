@@ -4,16 +4,19 @@
 //! it: a fast freeze (see [`super::pause`]).
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::life::Mark;
+use super::oom::Witness;
+use super::process::Alive;
+use super::reclaim::Idle;
 use super::record::Owner;
-use super::wait::{self, Ended, Exit};
-use crate::cgroup::{Freezer, Paths};
+use super::wait::{self, Ended, Exit, Watched};
+use crate::cgroup::{Freezer, Paths, State};
 use crate::stdio::{Fifos, Pumps, StreamError};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -56,11 +59,19 @@ pub(super) struct Inner {
     pub(super) phase: Arc<Mutex<Phase>>,
     pub(super) undo: Mutex<Option<Teardown>>,
     pub(super) exit: watch::Receiver<Option<Exit>>,
+    /// The process, until its end has been noticed.
+    pub(super) alive: Alive,
+    /// What was seen of kills for memory.
+    pub(super) witness: Arc<Witness>,
+    /// Whether its network is the host's, once that was looked up.
+    pub(super) on_host_network: OnceLock<bool>,
     pub(super) pumps: Arc<Pumps>,
     /// Stands for the container's own background work (the watch); cancelled at close.
     pub(super) life: Context,
     /// The outcome is read once and then kept, however many wait for it.
     pub(super) outcome: OnceCell<Outcome>,
+    /// Its memory, if that is taken back while it is frozen.
+    pub(super) idle: Option<Arc<Idle>>,
 }
 
 /// What there is to say about a container that ended.
@@ -90,6 +101,8 @@ pub(super) struct Process {
     /// How it ended, if it has.
     pub(super) ended: Option<Ended>,
     pub(super) paths: Option<Paths>,
+    /// Bytes of memory that it was made with, if it has such a limit.
+    pub(super) memory: Option<u64>,
     pub(super) pumps: Arc<Pumps>,
     pub(super) phase: Phase,
     pub(super) origin: Origin,
@@ -102,20 +115,38 @@ impl Container {
             pid,
             ended,
             paths,
+            memory,
             pumps,
             phase,
             origin,
         } = process;
         let life = deps.life.child();
-        let exit = match ended {
-            Some(ended) => wait::known(id, ended, paths.as_ref()),
-            None => wait::watch(deps, &life, id, pid, paths.clone()),
+        let from_birth = matches!(origin, Origin::Made { .. });
+        let witness = Arc::new(Witness::new(memory));
+        let (exit, alive) = match ended {
+            Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),
+            None => {
+                let watched = Watched {
+                    id: id.clone(),
+                    pid,
+                    paths: paths.clone(),
+                    witness: Arc::clone(&witness),
+                    from_birth,
+                };
+                wait::watch(deps, &life, watched)
+            }
         };
         let freezer = paths
             .as_ref()
             .and_then(|paths| Freezer::of(paths).ok())
             .unwrap_or_else(|| Freezer::None(PathBuf::new()));
-        Self(Arc::new(Inner {
+        if from_birth {
+            freezer.count_from_birth();
+        }
+        let idle = deps.reclaims.as_ref().zip(paths.as_ref());
+        let idle = idle.map(|(_, paths)| Idle::new(id, paths, &freezer));
+        let adopted = matches!(origin, Origin::Adopted { .. });
+        let this = Self(Arc::new(Inner {
             deps: Arc::clone(deps),
             id: id.clone(),
             pid,
@@ -126,10 +157,19 @@ impl Container {
             phase: Arc::new(Mutex::new(phase)),
             undo: Mutex::new(Some(undo)),
             exit,
+            alive,
+            witness,
+            on_host_network: OnceLock::new(),
             pumps,
             life,
             outcome: OnceCell::new(),
-        }))
+            idle,
+        }));
+        // An earlier process may have left it frozen, and its delay ended with that process.
+        if adopted && this.idle().is_some() && matches!(this.freezer().state(), Ok(State::Frozen)) {
+            this.idle_begins();
+        }
+        this
     }
 
     /// The container's name.
@@ -151,8 +191,24 @@ impl Container {
         &self.0.deps
     }
 
+    pub(super) fn alive(&self) -> &Alive {
+        &self.0.alive
+    }
+
+    pub(super) fn witness(&self) -> &Witness {
+        &self.0.witness
+    }
+
+    pub(super) fn on_host_network(&self) -> &OnceLock<bool> {
+        &self.0.on_host_network
+    }
+
     pub(super) fn freezer(&self) -> &Freezer {
         &self.0.freezer
+    }
+
+    pub(super) fn idle(&self) -> Option<&Arc<Idle>> {
+        self.0.idle.as_ref()
     }
 
     pub(super) fn phase(&self) -> &Arc<Mutex<Phase>> {
@@ -258,6 +314,7 @@ impl Container {
     /// # Cancellation
     /// Not safe to drop.
     pub(crate) async fn close_here(&self) -> Result<()> {
+        self.idle_ends();
         let mut phase = self.phase().lock().await;
         let mut list = self.0.undo.lock().await;
         let Some(undo) = list.take() else {
@@ -313,6 +370,7 @@ impl Container {
 
     /// Leaves the container running and forgets it: a later process finds it by its labels.
     pub(crate) async fn detach(&self) {
+        self.idle_ends();
         if let Some(undo) = self.0.undo.lock().await.take() {
             undo.forget();
         }

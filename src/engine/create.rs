@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::container::{Container, Origin, Phase, Process};
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::placement::Placement;
 use super::plan::Plan;
-use super::{Deps, checks, record, rootfs, spec, task};
+use super::{Deps, checks, disk, record, rootfs, spec, task};
 use crate::cgroup::Paths;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
@@ -49,30 +50,40 @@ async fn attempt(
     let config = spec::complete(deps, plan);
     let image_config = spec::image_config(deps, ctx, plan, image, &config).await?;
     let oci = fnctr_oci::spec(&config, &image_config, &deps.host)
-        .map_err(|error| Error::new(Step::Check, &plan.id, Kind::InvalidPlan, error))?;
+        .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;
     checks::all(deps, ctx, plan, image, &oci).await?;
 
     ctx.check().at(Step::Record, &plan.id)?;
     let attempt = record::create(deps, ctx, plan, &oci, undo).await?;
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
+    disk::limit(deps, plan, &mounts, undo).await?;
     let fifos = open_fifos(deps, &plan.id, streams(), undo)?;
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, &plan.id, &mounts, fifos.paths(), undo).await?;
 
     // A caller that has gone meanwhile wants none of it.
     ctx.check().at(Step::Task, &plan.id)?;
-    let paths = container_paths(deps, &plan.id, Some(pid));
+    let paths = container_paths(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
     let pumps = Arc::new(fifos.start(&deps.tracker, &deps.life));
     close_stdin_at_its_end(deps, &plan.id, &pumps);
     Ok(Process {
         pid: Some(pid),
         ended: None,
         paths,
+        memory: plan.config.resources.memory,
         pumps,
         phase: Phase::Created,
         origin: Origin::Made { attempt },
     })
+}
+
+/// Most of what the translation refuses makes sense nowhere; what only this host cannot do is told apart.
+fn refusal(error: &fnctr_oci::Error) -> Kind {
+    match error {
+        fnctr_oci::Error::OomGroup => Kind::Unsupported,
+        _ => Kind::InvalidPlan,
+    }
 }
 
 fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, undo: &mut Teardown) -> Result<Fifos> {
@@ -86,15 +97,15 @@ fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, undo: &mut Teardo
 
 /// Where the runtime has put the process, as far as it bears the container's name. Without it there is no fast freeze and
 /// no statistics, but a container. `None` for the pid of a process that has ended.
-pub(super) fn container_paths(deps: &Deps, id: &ContainerId, pid: Option<u32>) -> Option<Paths> {
-    let found = pid.and_then(|pid| deps.cgroups.of_pid(pid).ok()?.named(&deps.cgroup_name(id)));
+pub(super) fn container_paths(
+    deps: &Deps,
+    id: &ContainerId,
+    pid: Option<u32>,
+    placement: Option<&Placement>,
+) -> Option<Paths> {
+    let found = pid.and_then(|pid| deps.cgroups.of_pid(pid).ok()?.named(&placement?.name));
     // A process that has ended leaves its cgroup behind until its task is deleted, and in it what became of memory.
-    let named = || {
-        deps.cgroups
-            .of_path(&deps.cgroup_of(id))
-            .ok()
-            .filter(Paths::exist)
-    };
+    let named = || deps.cgroups.of_path(&placement?.path).ok().filter(Paths::exist);
     let paths = found.or_else(named);
     if paths.is_none() {
         tracing::debug!(%id, ?pid, "the container has no cgroups that can be told to be its own");

@@ -59,6 +59,8 @@ pub(crate) enum Step {
     Freeze,
     /// Thawing.
     Thaw,
+    /// Taking memory back.
+    Reclaim,
     /// Sending a signal.
     Signal,
     /// Reading usage.
@@ -85,6 +87,7 @@ impl fmt::Display for Step {
             Self::Wait => "wait for",
             Self::Freeze => "freeze",
             Self::Thaw => "thaw",
+            Self::Reclaim => "take memory back from",
             Self::Signal => "signal",
             Self::Stats => "read the usage of",
             Self::Find => "find",

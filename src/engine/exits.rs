@@ -1,6 +1,7 @@
-//! containerd's exit events, handed to whoever watches that container: one stream for the whole engine.
+//! containerd's events, handed to whoever watches that container: one stream for the whole engine.
 //!
-//! Events may be lost (a reconnect, a full buffer at the server), so nothing depends on them alone: see [`super::wait`].
+//! Events may be lost (a reconnect, a full buffer at the server), so nothing depends on them alone: see [`super::wait`]
+//! for exits and [`super::oom`] for memory that ran out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +11,62 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::containerd::{Session, TaskExit};
+use super::oom::Witness;
+use crate::containerd::{Session, TaskEvent, TaskExit};
 use crate::{ContainerId, Context};
 
 /// First pause before subscribing again after the stream broke; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Who watches which container, and for the end of which process: a name may have had an earlier life.
-type Waiting = HashMap<String, Vec<(u32, oneshot::Sender<TaskExit>)>>;
+/// Who watches which container.
+type Watches = HashMap<String, Vec<Watch>>;
 
-/// Hands out exit events by container.
+#[derive(Debug)]
+struct Watch {
+    /// The process whose end is watched for: a name may have had an earlier life.
+    pid: u32,
+    /// Taken by the exit.
+    exit: Option<oneshot::Sender<TaskExit>>,
+    /// Told of memory that ran out. The event names no process, but an earlier life's shim, which sends it, is gone
+    /// before a later life can begin.
+    oom: Arc<Witness>,
+}
+
+/// Hands out events by container.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Exits(Arc<Mutex<Waiting>>);
+pub(super) struct Exits(Arc<Mutex<Watches>>);
+
+/// A watch of one process of a container. Dropped, it is forgotten.
+#[derive(Debug)]
+pub(super) struct Watching {
+    exits: Exits,
+    id: String,
+    oom: Arc<Witness>,
+    exit: oneshot::Receiver<TaskExit>,
+}
+
+impl Watching {
+    /// The exit, if an event tells it; `None` if none ever will.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn exit(&mut self) -> Option<TaskExit> {
+        (&mut self.exit).await.ok()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut watches = self.exits.lock();
+        if let Some(of_this) = watches.get_mut(&self.id) {
+            of_this.retain(|watch| !Arc::ptr_eq(&watch.oom, &self.oom));
+            if of_this.is_empty() {
+                watches.remove(&self.id);
+            }
+        }
+    }
+}
 
 impl Exits {
     /// Starts to listen; ends with `ctx`.
@@ -33,48 +77,55 @@ impl Exits {
         exits
     }
 
-    /// The exit of this process of the container, if an event tells it.
-    pub(super) fn of(&self, id: &ContainerId, pid: u32) -> oneshot::Receiver<TaskExit> {
+    /// Watches this process of the container. `oom` belongs to this watch alone.
+    pub(super) fn of(&self, id: &ContainerId, pid: u32, oom: &Arc<Witness>) -> Watching {
         let (tx, rx) = oneshot::channel();
-        self.lock().entry(id.to_string()).or_default().push((pid, tx));
-        rx
-    }
-
-    /// Forgets the watches of this container that nobody holds any more.
-    pub(super) fn forget(&self, id: &ContainerId) {
-        let mut waiting = self.lock();
-        if let Some(watches) = waiting.get_mut(id.as_str()) {
-            watches.retain(|(_, watch)| !watch.is_closed());
-            if watches.is_empty() {
-                waiting.remove(id.as_str());
-            }
-        }
-    }
-
-    fn deliver(&self, exit: &TaskExit) {
-        let mut waiting = self.lock();
-        let Some(watches) = waiting.get_mut(exit.container_id.as_str()) else {
-            return;
+        let watch = Watch {
+            pid,
+            exit: Some(tx),
+            oom: Arc::clone(oom),
         };
-        for (_, watch) in watches.extract_if(.., |(pid, _)| *pid == exit.pid) {
-            // A watch that has learned of the exit elsewhere is gone, and that is fine.
-            drop(watch.send(exit.clone()));
+        self.lock().entry(id.to_string()).or_default().push(watch);
+        Watching {
+            exits: self.clone(),
+            id: id.to_string(),
+            oom: Arc::clone(oom),
+            exit: rx,
         }
-        if watches.is_empty() {
-            waiting.remove(exit.container_id.as_str());
+    }
+
+    fn deliver(&self, event: &TaskEvent) {
+        let mut watches = self.lock();
+        match event {
+            TaskEvent::Exit(exit) if exit.is_init() => {
+                let of_this = watches.get_mut(exit.container_id.as_str());
+                for watch in of_this
+                    .into_iter()
+                    .flatten()
+                    .filter(|watch| watch.pid == exit.pid)
+                {
+                    if let Some(tx) = watch.exit.take() {
+                        // A watch that has learned of the exit elsewhere no longer listens, and that is fine.
+                        drop(tx.send(exit.clone()));
+                    }
+                }
+            }
+            TaskEvent::Exit(_) => {}
+            TaskEvent::Oom { container_id } => {
+                let of_this = watches.get_mut(container_id.as_str());
+                of_this.into_iter().flatten().for_each(|watch| watch.oom.told());
+            }
         }
     }
 
     async fn listen(self, session: Session, ctx: Context) {
         let mut pause = MIN_PAUSE;
         while ctx.check().is_ok() {
-            match session.events().exits(&ctx).await {
+            match session.events().tasks(&ctx).await {
                 Ok(mut stream) => {
-                    while let Ok(exit) = stream.next(&ctx).await {
+                    while let Ok(event) = stream.next(&ctx).await {
                         pause = MIN_PAUSE;
-                        if exit.is_init() {
-                            self.deliver(&exit);
-                        }
+                        self.deliver(&event);
                     }
                 }
                 Err(error) => {
@@ -88,7 +139,7 @@ impl Exits {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Watches> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,41 +147,63 @@ impl Exits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Above;
 
-    fn exit(pid: u32) -> TaskExit {
-        TaskExit {
+    fn exit(pid: u32) -> TaskEvent {
+        TaskEvent::Exit(TaskExit {
             container_id: "c1".to_owned(),
             id: "c1".to_owned(),
             pid,
             code: 7,
             at: None,
-        }
+        })
     }
 
-    #[test]
-    fn the_exit_of_an_earlier_life_does_not_end_a_later_one() {
+    fn id() -> ContainerId {
+        ContainerId::new("c1").unwrap()
+    }
+
+    fn watch(exits: &Exits, pid: u32) -> (Watching, Arc<Witness>) {
+        let oom = Arc::new(Witness::default());
+        (exits.of(&id(), pid, &oom), oom)
+    }
+
+    #[tokio::test]
+    async fn the_exit_of_an_earlier_life_does_not_end_a_later_one() {
         let exits = Exits::default();
-        let id = ContainerId::new("c1").unwrap();
-        let (mut later, mut again) = (exits.of(&id, 2), exits.of(&id, 2));
+        let ((mut later, _), (mut again, _)) = (watch(&exits, 2), watch(&exits, 2));
         exits.deliver(&exit(1));
-        assert!(later.try_recv().is_err());
+        assert!(later.exit.try_recv().is_err());
         exits.deliver(&exit(2));
-        assert_eq!(later.try_recv().map(|exit| exit.code), Ok(7));
-        assert_eq!(again.try_recv().map(|exit| exit.code), Ok(7));
+        exits.deliver(&exit(2));
+        assert_eq!(later.exit().await.map(|exit| exit.code), Some(7));
+        assert_eq!(again.exit().await.map(|exit| exit.code), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_nobody_holds_is_forgotten_and_the_others_stay() {
+        let exits = Exits::default();
+        let ((gone, _), (mut held, _)) = (watch(&exits, 1), watch(&exits, 1));
+        drop(gone);
+        exits.deliver(&exit(1));
+        assert!(held.exit().await.is_some());
+        drop((held, watch(&exits, 3)));
         assert!(exits.lock().is_empty());
     }
 
-    #[test]
-    fn a_watch_that_nobody_holds_is_forgotten_and_the_others_stay() {
+    #[tokio::test]
+    async fn memory_that_ran_out_is_told_of_the_container_it_ran_out_in_also_after_its_exit() {
         let exits = Exits::default();
-        let id = ContainerId::new("c1").unwrap();
-        let (gone, mut held) = (exits.of(&id, 1), exits.of(&id, 1));
-        drop(gone);
-        exits.forget(&id);
+        let (_held, oom) = watch(&exits, 1);
+        let ran_out = |id: &str| TaskEvent::Oom {
+            container_id: id.to_owned(),
+        };
+        let ctx = Context::new();
+        let known = async || oom.verdict(&ctx, &id(), None, &Above::default(), Some(1)).await;
+        exits.deliver(&ran_out("c2"));
+        assert_eq!(known().await, None);
         exits.deliver(&exit(1));
-        assert!(held.try_recv().is_ok());
-        drop(exits.of(&id, 3));
-        exits.forget(&id);
-        assert!(exits.lock().is_empty());
+        exits.deliver(&ran_out("c1"));
+        assert_eq!(known().await.map(|count| count.kills), Some(1));
     }
 }

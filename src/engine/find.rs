@@ -1,14 +1,16 @@
 //! What runs already: found by its record, and taken over by a later process.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::container::{Container, Origin, Phase, Process};
 use super::create::container_paths;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::placement::Placement;
 use super::plan::label;
-use super::{Deps, record, rootfs, task};
+use super::{Deps, disk, record, rootfs, task};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::{Fifos, Pumps};
@@ -34,8 +36,18 @@ pub(crate) struct Seen {
     pub(crate) labels: BTreeMap<String, String>,
     /// The OCI spec that it runs by, as JSON.
     pub(crate) spec: Vec<u8>,
+    /// Its cgroups, where they could be found.
+    pub(crate) paths: Option<cgroup::Paths>,
+    /// What the path of its cgroup ends in, and that of no other container.
+    pub(super) cgroup_name: Option<PathBuf>,
+}
+
+impl Seen {
     /// Where its cgroups are.
-    pub(crate) cgroups: Vec<std::path::PathBuf>,
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        let dirs = self.paths.iter().flat_map(cgroup::Paths::dirs);
+        dirs.map(Into::into).collect()
+    }
 }
 
 /// What a container does now.
@@ -99,7 +111,9 @@ async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Record> {
 
 fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
     let pid = task.as_ref().and_then(living);
-    let paths = container_paths(deps, &record.id, pid);
+    let spec = spec_of(&record);
+    let placement = Placement::of_record(&record, &spec);
+    let paths = container_paths(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
     let state = match task.map(|task| (task.status, task.exit.code)) {
         None => State::Dead,
@@ -109,20 +123,16 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
         Some(_) if frozen() == Some(cgroup::State::Frozen) => State::Frozen,
         Some(_) => State::Running,
     };
-    let directories = paths
-        .iter()
-        .flat_map(cgroup::Paths::dirs)
-        .map(Into::into)
-        .collect();
     Seen {
-        command: command_of(&record.spec),
+        command: command_of(&spec),
         image: record.image,
         state,
         pid,
         created_at: record.created_at,
         labels: record.labels,
         spec: record.spec,
-        cgroups: directories,
+        paths,
+        cgroup_name: placement.map(|placement| placement.name),
         id: record.id,
     }
 }
@@ -133,9 +143,18 @@ fn living(task: &TaskInfo) -> Option<u32> {
     (task.pid != 0 && task.status != TaskStatus::Stopped).then_some(task.pid)
 }
 
+/// The spec of a record; null if it is none.
+fn spec_of(record: &Record) -> serde_json::Value {
+    serde_json::from_slice(&record.spec).unwrap_or_default()
+}
+
+/// The memory limit that a spec sets.
+fn memory_of(spec: &serde_json::Value) -> Option<u64> {
+    spec.pointer("/linux/resources/memory/limit")?.as_u64()
+}
+
 /// The command as a person would type it, without the init.
-fn command_of(spec: &[u8]) -> String {
-    let spec: serde_json::Value = serde_json::from_slice(spec).unwrap_or_default();
+fn command_of(spec: &serde_json::Value) -> String {
     let args = spec
         .pointer("/process/args")
         .and_then(serde_json::Value::as_array);
@@ -175,21 +194,25 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         Some(_) => None,
     };
     let created = task.is_some_and(|task| task.status == TaskStatus::Created);
+    let spec = spec_of(record);
+    let placement = Placement::of_record(record, &spec);
     let process = Process {
         pid,
         ended,
-        paths: container_paths(deps, id, pid),
+        paths: container_paths(deps, id, pid, placement.as_ref()),
+        memory: memory_of(&spec),
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Created } else { Phase::Running },
         origin: Origin::Adopted {
             attempt: record::attempt_of(record).to_owned(),
         },
     };
-    Ok(Container::new(deps, id, process, undo_of(deps, id)))
+    Ok(Container::new(deps, id, process, undo_of(deps, record)))
 }
 
-/// The list that `create` would have left: it follows from the id alone.
-fn undo_of(deps: &Deps, id: &ContainerId) -> Teardown {
+/// The list that `create` would have left: it follows from the record alone.
+fn undo_of(deps: &Deps, record: &Record) -> Teardown {
+    let id = &record.id;
     let mut undo = Teardown::new(id.as_str());
     let (session, snapshotter, dir) = (
         deps.session.clone(),
@@ -198,6 +221,9 @@ fn undo_of(deps: &Deps, id: &ContainerId) -> Teardown {
     );
     record::defer_removal(&mut undo, &session, id);
     rootfs::defer_removal(&mut undo, &session, &snapshotter, id);
+    if record.labels.contains_key(label::FS_SIZE) {
+        disk::defer_release(&mut undo, &session, &snapshotter, id);
+    }
     undo.defer("streams", move |_| std::future::ready(Fifos::remove(&dir)));
     task::defer_discard(&mut undo, &session, id);
     undo
@@ -209,12 +235,10 @@ mod tests {
 
     #[test]
     fn the_command_is_shown_without_the_init() {
-        let spec = |args: &str| format!(r#"{{"process":{{"args":{args}}}}}"#).into_bytes();
-        assert_eq!(
-            command_of(&spec(r#"["/sbin/docker-init","--","sleep","60"]"#)),
-            "sleep 60"
-        );
-        assert_eq!(command_of(&spec(r#"["sleep","--","60"]"#)), "sleep -- 60");
-        assert_eq!(command_of(b"not JSON"), "");
+        let spec = |args: &[&str]| serde_json::json!({ "process": { "args": args } });
+        let with_init = spec(&["/sbin/docker-init", "--", "sleep", "60"]);
+        assert_eq!(command_of(&with_init), "sleep 60");
+        assert_eq!(command_of(&spec(&["sleep", "--", "60"])), "sleep -- 60");
+        assert_eq!(command_of(&serde_json::Value::Null), "");
     }
 }

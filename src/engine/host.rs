@@ -28,6 +28,14 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Which network namespace a process is in; `None` if it has ended. The numbers tell namespaces apart (namespaces(7)).
+pub(super) fn network_of(pid: u32) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let namespace = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
+    Some((namespace.dev(), namespace.ino()))
+}
+
 /// How much the host spares a process when memory runs out (proc_pid_oom_score_adj(5)); 0 if it cannot be read.
 pub(super) fn oom_score_adj(pid: u32) -> i32 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();

@@ -60,6 +60,9 @@ impl Drop for Inner {
     /// The last handle is gone. What was created here and not closed is removed in the background; what was taken over
     /// stays what it was.
     fn drop(&mut self) {
+        if let Some(idle) = &self.idle {
+            idle.ends();
+        }
         self.life.cancel();
         self.pumps.abort();
         let Some(mut undo) = self.undo.get_mut().take() else {

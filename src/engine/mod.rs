@@ -26,15 +26,21 @@
 //! This module knows no driver contract, no HTTP, no command line. Both front doors end at [`Plan`].
 
 mod checks;
+mod config;
 mod container;
 mod create;
+mod disk;
 mod error;
 mod exits;
 mod find;
 mod host;
 mod life;
+mod oom;
 mod pause;
+mod placement;
 mod plan;
+mod process;
+mod reclaim;
 mod record;
 mod resolve;
 mod rootfs;
@@ -53,46 +59,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::OnceCell;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-pub(crate) use self::container::{Container, Outcome};
+pub(crate) use self::config::Config;
+pub(crate) use self::container::{Container, Outcome, WeakContainer};
 use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
 pub(crate) use self::plan::{Plan, label};
+use self::reclaim::Reclaims;
 pub(crate) use self::runtime::Runtime;
-pub(crate) use self::stats::Usage;
+pub(crate) use self::stats::{Usage, standing};
 use crate::cgroup::{self, Ceilings};
+pub use crate::cgroup::{CgroupDriver, UnknownDriver};
+pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 pub(crate) use crate::containerd::ImageRecord;
 use crate::containerd::Session;
 use crate::image::{Image, ImageStore};
 use crate::stdio::Streams;
 use crate::teardown::Failed;
-use crate::{ContainerId, Context, LeaseId, Namespace};
-
-/// Where the engine works and how.
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    /// containerd's socket.
-    pub(crate) address: PathBuf,
-    /// containerd namespace that holds everything of ours.
-    pub(crate) namespace: Namespace,
-    /// Directory for fifos and other things that die with the host.
-    pub(crate) run_dir: PathBuf,
-    /// containerd's name of the snapshotter.
-    pub(crate) snapshotter: String,
-    /// The runtime.
-    pub(crate) runtime: Runtime,
-    /// The host's init that becomes PID 1 of containers that want one.
-    pub(crate) init: PathBuf,
-    /// Parent of the containers' cgroups in every hierarchy.
-    pub(crate) cgroup_parent: String,
-    /// How long an undo may take, whatever the caller's deadline was.
-    pub(crate) close_grace: Duration,
-}
+use crate::{ContainerId, Context, LeaseId};
 
 /// What every operation needs.
 #[derive(Debug)]
@@ -103,8 +93,14 @@ struct Deps {
     cgroups: cgroup::Root,
     ceilings: Ceilings,
     daemon_oom_score_adj: i32,
+    /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,
+    /// and ours.
+    host_networks: Vec<(u64, u64)>,
     host: fnctr_oci::Host,
     exits: Exits,
+    /// Where the snapshotter keeps its files, once somebody had to know; `None` if it does not tell.
+    snapshotter_root: OnceCell<Option<PathBuf>>,
+    reclaims: Option<Reclaims>,
     tracker: TaskTracker,
     /// Ends with the engine.
     life: Context,
@@ -121,14 +117,9 @@ impl Engine {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn connect(ctx: &Context, config: Config) -> Result<Self> {
+    pub(crate) async fn connect(ctx: &Context, mut config: Config) -> Result<Self> {
         let name = format!("{}", config.address.display());
         let session = Session::connect(ctx, &config.address, &config.namespace)
-            .await
-            .at(Step::Connect, &name)?;
-        session
-            .namespaces()
-            .create_if_missing(ctx, &config.namespace)
             .await
             .at(Step::Connect, &name)?;
         let internal = |error: cgroup::Error| Error::new(Step::Connect, &name, Kind::Internal, error);
@@ -137,8 +128,18 @@ impl Engine {
         let daemon = session.server_pid(ctx).await.at(Step::Connect, &name)?;
         // One in another pid namespace cannot be looked at; ours are the best guess then.
         let daemon = daemon.unwrap_or_else(std::process::id);
+        placement::choose_driver(&mut config, daemon).await?;
+        session
+            .namespaces()
+            .create_if_missing(ctx, &config.namespace)
+            .await
+            .at(Step::Connect, &name)?;
         let ceilings = Ceilings::of_pid(daemon).map_err(internal)?;
         let daemon_oom_score_adj = host::oom_score_adj(daemon);
+        let host_networks = [daemon, std::process::id()]
+            .into_iter()
+            .filter_map(host::network_of)
+            .collect();
         let host = fnctr_oci::Host {
             arch: std::env::consts::ARCH.to_owned(),
             kernel: host::kernel_version(),
@@ -150,6 +151,14 @@ impl Engine {
             .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;
         let (tracker, life) = (TaskTracker::new(), Context::new());
         let exits = Exits::start(session.clone(), life.child(), &tracker);
+        if config.reclaim_after.is_some() && !cgroups.controllers().reclaim {
+            tracing::warn!(
+                "memory of frozen containers is not taken back: that takes unified cgroups and Linux 5.19"
+            );
+        }
+        let reclaims = config
+            .reclaim_after
+            .map(|delay| Reclaims::start(delay, life.child(), &tracker));
         let images = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
         Ok(Self(Arc::new(Deps {
             config,
@@ -158,8 +167,11 @@ impl Engine {
             cgroups,
             ceilings,
             daemon_oom_score_adj,
+            host_networks,
             host,
             exits,
+            snapshotter_root: OnceCell::new(),
+            reclaims,
             tracker,
             _end: life.cancel_on_drop(),
             life,
@@ -305,29 +317,6 @@ impl Deps {
             .run_dir
             .join(self.config.namespace.as_str())
             .join(id.as_str())
-    }
-
-    /// The cgroup of a container, from the root of each hierarchy. The namespace is part of it, because a name is unique in
-    /// its namespace only.
-    fn cgroup_of(&self, id: &ContainerId) -> String {
-        format!("{}/{id}", self.cgroup_parent())
-    }
-
-    /// What the path of a container's cgroup ends in, however it is named.
-    fn cgroup_name(&self, id: &ContainerId) -> PathBuf {
-        let namespace = &self.config.namespace;
-        if self.config.runtime.systemd_cgroup {
-            return format!("fnctr-{namespace}-{id}.scope").into();
-        }
-        PathBuf::from(namespace.as_str()).join(id.as_str())
-    }
-
-    fn cgroup_parent(&self) -> String {
-        format!(
-            "{}/{}",
-            self.config.cgroup_parent.trim_end_matches('/'),
-            self.config.namespace
-        )
     }
 
     /// Runs an operation that changes the world on its own task. A caller that goes away cancels it, and it unwinds.

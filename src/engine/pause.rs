@@ -48,6 +48,17 @@ impl Container {
     }
 
     async fn turn(&self, ctx: &Context, toward: Toward) -> Result<()> {
+        if toward == Toward::Thawed {
+            self.idle_ends();
+        }
+        let turned = self.turn_now(ctx, toward).await;
+        if toward == Toward::Frozen && turned.is_ok() {
+            self.idle_begins();
+        }
+        turned
+    }
+
+    async fn turn_now(&self, ctx: &Context, toward: Toward) -> Result<()> {
         // A thaw is always begun: nobody is served by a container that stays frozen because its caller was late.
         if toward == Toward::Frozen {
             ctx.check().at(toward.step(), self.id())?;

@@ -14,6 +14,9 @@ pub(crate) mod label {
     pub(crate) const ENGINE: &str = "io.fnctr.engine";
     /// Distinguishes two attempts to create the same id, so that an undo never removes another attempt's record.
     pub(crate) const ATTEMPT: &str = "io.fnctr.attempt";
+    /// On the record of a container whose writable layer is limited: to how many bytes. Whoever takes it over knows by it
+    /// that there is a limit to take away.
+    pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
     /// The contract's label for "a container of this kind of host"; hosts of old look for it by this name.
     pub(crate) const CLASSIFIER: &str = "fn-agent-classifier";
     /// The contract's label for "made by this instance".

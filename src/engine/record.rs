@@ -54,6 +54,9 @@ pub(super) async fn create(
     let mut labels = plan.labels.clone();
     labels.insert(label::ENGINE.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     labels.insert(label::ATTEMPT.to_owned(), attempt.clone());
+    if let Some(bytes) = plan.fs_size {
+        labels.insert(label::FS_SIZE.to_owned(), bytes.to_string());
+    }
     let record = Record {
         id: plan.id.clone(),
         image: plan.image.to_string(),

@@ -13,7 +13,7 @@ pub(crate) struct Runtime {
     pub(crate) binary: Option<String>,
     /// Where the runtime keeps its records; `None` is the shim's default.
     pub(crate) root: Option<PathBuf>,
-    /// Whether cgroups are made by systemd.
+    /// Whether cgroups are made by systemd; decided at connect, see [`super::Config::cgroup_driver`].
     pub(crate) systemd_cgroup: bool,
 }
 

@@ -50,6 +50,7 @@ impl Container {
 
     /// Kills every process of the container, whatever state it is in. Returns once the kill is on its way.
     pub(super) async fn kill_now(&self, ctx: &Context) -> Result<()> {
+        self.witness().kills();
         if let Some(paths) = self.paths() {
             match cgroup::kill_all(paths) {
                 // One write, no RPC, no runtime binary; the kernel kills frozen processes too (cgroup-v2.rst).

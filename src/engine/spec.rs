@@ -1,6 +1,6 @@
 //! What the pure translation needs besides the plan: where the cgroup goes, the init, and the image's own words.
 
-use fnctr_oci::{Cgroup, ContainerConfig, ImageConfig};
+use fnctr_oci::{ContainerConfig, ImageConfig};
 
 use super::Deps;
 use super::error::{Error, Result, Step};
@@ -17,19 +17,7 @@ pub(super) fn complete(deps: &Deps, plan: &Plan) -> ContainerConfig {
     config.oom_score_adj = config
         .oom_score_adj
         .or_else(|| (deps.daemon_oom_score_adj < 0).then_some(0));
-    let id = plan.id.to_string();
-    config.cgroup = if deps.config.runtime.systemd_cgroup {
-        Cgroup::Systemd {
-            slice: "system.slice".to_owned(),
-            prefix: format!("fnctr-{}", deps.config.namespace),
-            id,
-        }
-    } else {
-        Cgroup::Cgroupfs {
-            parent: deps.cgroup_parent(),
-            id,
-        }
-    };
+    config.cgroup = deps.cgroup(&plan.id);
     config
 }
 

@@ -1,37 +1,130 @@
-//! What a container uses: its cgroup's counters, its network's, and the rate between two readings.
+//! What a container uses: its cgroup's counters, its network's, and the rates between two readings.
+
+use std::path::Path;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::container::Container;
 use super::error::{Error, Kind, Result, Step};
-use crate::cgroup::{self, Sample};
+use super::find::{self, Seen};
+use super::{Deps, Engine, host, process};
+use crate::Context;
+use crate::cgroup::{self, Sample, Turns};
 
 /// One reading.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     /// When, on the clock that rates are taken from.
     pub(crate) at: Instant,
+    /// When all of it had been read.
+    pub(crate) read_by: Instant,
     /// The cgroup's counters.
     pub(crate) cgroup: Sample,
-    /// Bytes received in the container's network namespace, loopback left out.
-    pub(crate) net_rx: u64,
-    /// Bytes sent.
-    pub(crate) net_tx: u64,
+    /// The container's own network; `None` if it is on the host's, whose traffic is not its own.
+    pub(crate) network: Option<Network>,
+    /// How long it was frozen in all: by the kernel's count, else by that of whoever made and froze it.
+    pub(crate) frozen: Option<Duration>,
+}
+
+/// Bytes over all interfaces of a network namespace but loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// Received.
+    pub(crate) rx: u64,
+    /// Sent.
+    pub(crate) tx: u64,
+}
+
+/// How fast things went between two readings. CPU time in hundredths of a percent of one core, pressure in hundredths of
+/// a percent of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rates {
+    /// All CPU time.
+    pub(crate) cpu_total: Option<u64>,
+    /// In the program.
+    pub(crate) cpu_user: Option<u64>,
+    /// In the kernel.
+    pub(crate) cpu_kernel: Option<u64>,
+    /// Waits for CPU time.
+    pub(crate) stalled_on_cpu: Stalled,
+    /// Waits for memory.
+    pub(crate) stalled_on_memory: Stalled,
+    /// Waits for disks.
+    pub(crate) stalled_on_io: Stalled,
+}
+
+/// The part of the time in which processes waited for one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stalled {
+    /// At least one.
+    pub(crate) some: Option<u64>,
+    /// All that were not idle.
+    pub(crate) full: Option<u64>,
+}
+
+impl Usage {
+    /// The same reading as of now, for a container that is frozen and of which nothing has run since.
+    pub(crate) fn still(self, now: Instant) -> Self {
+        // From the end of the reading: the frozen time was told in the course of it, and must not be counted twice.
+        let more = now.saturating_duration_since(self.read_by);
+        Self {
+            at: now,
+            read_by: now,
+            frozen: self.frozen.map(|frozen| frozen.saturating_add(more)),
+            ..self
+        }
+    }
+
+    /// What happened since an earlier reading.
+    pub(crate) fn since(&self, before: &Self) -> Rates {
+        let elapsed = self.at.saturating_duration_since(before.at).as_nanos();
+        // Of nanoseconds, in hundredths of a percent, to the nearest.
+        let rate = |was: u64, now: u64| {
+            let part = u128::from(now.saturating_sub(was)).saturating_mul(10_000);
+            let rounded = part.saturating_add(elapsed / 2).checked_div(elapsed);
+            rounded.and_then(|rate| u64::try_from(rate).ok())
+        };
+        let stalled = |was: Option<cgroup::Stall>, now: Option<cgroup::Stall>| {
+            // Of microseconds. The two clocks differ by more than nothing, and nobody waits more than all the time.
+            let share = |was: u64, now: u64| {
+                let nanoseconds = now.saturating_sub(was).saturating_mul(1000);
+                rate(0, nanoseconds).map(|share| share.min(10_000))
+            };
+            let (Some(was), Some(now)) = (was, now) else {
+                return Stalled::default();
+            };
+            let full = was.full.zip(now.full);
+            Stalled {
+                some: share(was.some, now.some),
+                full: full.and_then(|(was, now)| share(was, now)),
+            }
+        };
+        let cpu = before.cgroup.cpu.zip(self.cgroup.cpu);
+        let (was, now) = (before.cgroup.pressure, self.cgroup.pressure);
+        Rates {
+            cpu_total: cpu.and_then(|(was, now)| rate(was.total, now.total)),
+            cpu_user: cpu.and_then(|(was, now)| rate(was.user, now.user)),
+            cpu_kernel: cpu.and_then(|(was, now)| rate(was.kernel, now.kernel)),
+            stalled_on_cpu: stalled(was.cpu, now.cpu),
+            stalled_on_memory: stalled(was.memory, now.memory),
+            stalled_on_io: stalled(was.io, now.io),
+        }
+    }
 }
 
 impl Container {
     /// Reads the counters now. A container that has ended is [`Kind::NotFound`].
+    ///
+    /// Opens some twenty small files and keeps none open.
     pub(crate) fn usage(&self) -> Result<Usage> {
-        let gone = "its process has ended";
-        let paths = self.paths().ok_or_else(|| {
-            Error::new(
-                Step::Stats,
-                self.id(),
-                Kind::Unsupported,
-                "its cgroups could not be found",
-            )
-        })?;
-        let cgroup = cgroup::sample(paths).map_err(|error| {
+        let fail = |kind, why: &'static str| Error::new(Step::Stats, self.id(), kind, why);
+        let ended = || fail(Kind::NotFound, "its process has ended");
+        let paths = self
+            .paths()
+            .ok_or_else(|| fail(Kind::Unsupported, "its cgroups could not be found"))?;
+        let pid = self.pid().ok_or_else(ended)?;
+        let sample = cgroup::sample(paths).map_err(|error| {
             let kind = if error.is_gone() {
                 Kind::NotFound
             } else {
@@ -39,23 +132,96 @@ impl Container {
             };
             Error::new(Step::Stats, self.id(), kind, error)
         })?;
-        let ended = || Error::new(Step::Stats, self.id(), Kind::NotFound, gone);
-        let pid = self.pid().ok_or_else(ended)?;
-        let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).map_err(|_| ended())?;
-        let (net_rx, net_tx) = net_bytes(&text);
+        let mut network = match self.shares_hosts_network(pid) {
+            Some(false) => network(pid),
+            Some(true) | None => None,
+        };
+        // What was read of a process that is still there now was read of that process, and of its whole cgroup.
+        match self.alive().now() {
+            Some(true) => {}
+            Some(false) => return Err(ended()),
+            None if self.exit_now().is_some() => return Err(ended()),
+            // A kernel without pidfds: the number alone does not prove whose network this is.
+            None => network = None,
+        }
+        self.witness().saw(&sample);
+        let counted = sample.frozen.map(Duration::from_micros);
+        let frozen = counted.or_else(|| self.freezer().frozen_time());
         Ok(Usage {
-            at: Instant::now(),
-            cgroup,
-            net_rx,
-            net_tx,
+            at: sample.at,
+            read_by: Instant::now(),
+            cgroup: sample,
+            network,
+            frozen,
         })
     }
+
+    /// Looked up once: a function cannot leave its network namespace.
+    fn shares_hosts_network(&self, pid: u32) -> Option<bool> {
+        if let Some(known) = self.on_host_network().get() {
+            return Some(*known);
+        }
+        let own = host::network_of(pid)?;
+        let shared = || self.deps().host_networks.contains(&own);
+        Some(*self.on_host_network().get_or_init(shared))
+    }
+}
+
+impl Engine {
+    /// Every container of ours with what it uses; `None` for one that does not run, or cannot be read.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(Seen, Option<Usage>)>> {
+        let seen = find::list(&self.0, ctx).await?;
+        let looked = seen.into_iter().map(|seen| {
+            let usage = look(&self.0, &seen);
+            (seen, usage)
+        });
+        Ok(looked.collect())
+    }
+}
+
+/// Which of these are frozen by their own handle; between two equal answers nothing of a container has run, so a reading
+/// taken after the first still holds at the second. One system call for all of them.
+pub(crate) fn standing(containers: &[&Container]) -> Vec<Option<Turns>> {
+    let freezers: Vec<_> = containers.iter().map(|container| container.freezer()).collect();
+    cgroup::standing(&freezers)
+}
+
+/// Reads the counters of a container that was found in a list, whoever made it. `None` if it runs no more, or is not
+/// there to be read.
+fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
+    let (pid, paths) = (seen.pid?, seen.paths.as_ref()?);
+    let held = process::open_once(pid)?;
+    // Its number was read before it was held: this is still the process that lives in the container's cgroup.
+    let found = deps.cgroups.of_pid(pid).ok()?;
+    found.named(seen.cgroup_name.as_ref()?)?;
+    let sample = cgroup::sample(paths).ok()?;
+    let own = host::network_of(pid)?;
+    let network = if deps.host_networks.contains(&own) {
+        None
+    } else {
+        network(pid)
+    };
+    (!process::has_ended(&held)).then_some(Usage {
+        at: sample.at,
+        read_by: Instant::now(),
+        cgroup: sample,
+        network,
+        frozen: sample.frozen.map(Duration::from_micros),
+    })
+}
+
+fn network(pid: u32) -> Option<Network> {
+    let text = cgroup::read_whole(Path::new(&format!("/proc/{pid}/net/dev"))).ok()?;
+    Some(net_bytes(&text))
 }
 
 /// The sums over all interfaces but loopback of `/proc/PID/net/dev` (proc_pid_net(5)): field 1 is bytes received,
 /// field 9 bytes sent.
-fn net_bytes(text: &str) -> (u64, u64) {
-    let mut sums = (0u64, 0u64);
+fn net_bytes(text: &str) -> Network {
+    let mut sums = Network { rx: 0, tx: 0 };
     for line in text.lines().skip(2) {
         let Some((name, counters)) = line.split_once(':') else {
             continue;
@@ -70,15 +236,44 @@ fn net_bytes(text: &str) -> (u64, u64) {
                 .and_then(|v| v.parse().ok())
                 .unwrap_or(0u64)
         };
-        sums.0 = sums.0.saturating_add(field(0));
-        sums.1 = sums.1.saturating_add(field(8));
+        sums.rx = sums.rx.saturating_add(field(0));
+        sums.tx = sums.tx.saturating_add(field(8));
     }
     sums
 }
 
 #[cfg(test)]
 mod tests {
-    use super::net_bytes;
+    use super::*;
+    use crate::cgroup::{Cpu, Pressure, Stall};
+
+    fn usage(at: Instant, cpu: Option<u64>, memory: Option<(u64, Option<u64>)>) -> Usage {
+        let sample = Sample {
+            at,
+            memory: None,
+            oom_kills: None,
+            cpu: cpu.map(|total| Cpu {
+                total,
+                user: total / 4,
+                kernel: 0,
+            }),
+            throttling: None,
+            pids: None,
+            disk: None,
+            pressure: Pressure {
+                memory: memory.map(|(some, full)| Stall { some, full }),
+                ..Pressure::default()
+            },
+            frozen: None,
+        };
+        Usage {
+            at,
+            read_by: at,
+            cgroup: sample,
+            network: None,
+            frozen: Some(Duration::from_secs(5)),
+        }
+    }
 
     #[test]
     fn loopback_is_not_traffic() {
@@ -87,7 +282,48 @@ mod tests {
                     lo:  100 1 0 0 0 0 0 0 100 1 0 0 0 0 0 0\n  \
                     eth0: 1500 9 0 0 0 0 0 0 700 8 0 0 0 0 0 0\n  \
                     eth1:5 1 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n";
-        assert_eq!(net_bytes(text), (1505, 706));
-        assert_eq!(net_bytes(""), (0, 0));
+        assert_eq!(net_bytes(text), Network { rx: 1505, tx: 706 });
+        assert_eq!(net_bytes(""), Network { rx: 0, tx: 0 });
+    }
+
+    #[test]
+    fn rates_are_of_the_time_between_the_readings() {
+        let began = Instant::now();
+        let before = usage(began, Some(1_000_000), Some((0, Some(7))));
+        // Two seconds with 1.5 of CPU time, and a quarter of a second in want of memory.
+        let later = began + Duration::from_secs(2);
+        let now = usage(later, Some(1_501_000_000), Some((250_000, Some(7))));
+        let rates = now.since(&before);
+        assert_eq!((rates.cpu_total, rates.cpu_user), (Some(7500), Some(1875)));
+        let stalled = Stalled {
+            some: Some(1250),
+            full: Some(0),
+        };
+        assert_eq!(rates.stalled_on_memory, stalled);
+        assert_eq!(rates.stalled_on_io, Stalled::default());
+        // Nothing is made up of one reading, of none, or of counters that went backwards.
+        assert_eq!(now.since(&now).cpu_total, None);
+        assert_eq!(now.since(&usage(began, None, None)).cpu_total, None);
+        assert_eq!(
+            before
+                .since(&usage(began - Duration::from_secs(1), Some(9_000_000), None))
+                .cpu_total,
+            Some(0)
+        );
+        let absurd = usage(later, Some(0), Some((9_000_000, None)));
+        assert_eq!(absurd.since(&before).stalled_on_memory.some, Some(10_000));
+    }
+
+    #[test]
+    fn a_frozen_container_goes_on_being_frozen_and_uses_nothing() {
+        let began = Instant::now();
+        let last = usage(began, Some(1_000_000), Some((9, Some(9))));
+        let still = last.still(began + Duration::from_secs(3));
+        assert_eq!(still.frozen, Some(Duration::from_secs(8)));
+        let rates = still.since(&last);
+        assert_eq!(
+            (rates.cpu_total, rates.stalled_on_memory.some),
+            (Some(0), Some(0))
+        );
     }
 }

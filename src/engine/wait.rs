@@ -4,19 +4,18 @@
 //! itself being gone (a pidfd, see pidfd_open(2), becomes readable). The third knows no exit code, but it works while
 //! containerd is down; the code is asked for afterwards. Never kills anything: see [`super::signal`].
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::Deps;
-use crate::cgroup::{self, OomCount};
-use crate::containerd::{TaskExit, TaskStatus};
+use super::exits::Watching;
+use super::oom::{self, Witness};
+use super::process::{Alive, Pidfd};
+use crate::cgroup::{Above, OomCount, Paths};
+use crate::containerd::TaskStatus;
 use crate::{ContainerId, Context};
 
 /// Before a containerd that does not answer is asked again; doubles up to [`MAX_RETRY`].
@@ -28,56 +27,69 @@ const MAX_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Exit {
     /// Exit code, 128 + N for signal N; `None` if the process vanished and nobody can tell.
     pub(crate) code: Option<u32>,
-    /// Out-of-memory kills in the container's cgroup, read before the cgroup goes; `None` if they cannot be read.
+    /// Out-of-memory kills in the container's cgroup, read before the cgroup goes, else what was seen of them before;
+    /// `None` if nothing is known.
     pub(crate) oom: Option<OomCount>,
     /// When, by containerd's clock.
     pub(crate) at: Option<SystemTime>,
 }
 
+/// What is watched: a process, and what will be asked about its end.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) id: ContainerId,
+    /// `None` if it is not known.
+    pub(super) pid: Option<u32>,
+    pub(super) paths: Option<Paths>,
+    pub(super) witness: Arc<Witness>,
+    /// Nothing of the container has run yet.
+    pub(super) from_birth: bool,
+}
+
 /// Follows the process until it ends. The receiver holds `None` until then, and is never closed before it holds an end
-/// unless `ctx` ends.
+/// unless `ctx` ends. [`Alive`] tells of the process meanwhile.
 pub(super) fn watch(
     deps: &Arc<Deps>,
     ctx: &Context,
-    id: &ContainerId,
-    pid: Option<u32>,
-    paths: Option<cgroup::Paths>,
-) -> watch::Receiver<Option<Exit>> {
+    watched: Watched,
+) -> (watch::Receiver<Option<Exit>>, Alive) {
+    let Watched {
+        id,
+        pid,
+        paths,
+        witness,
+        from_birth,
+    } = watched;
     let (tx, rx) = watch::channel(None);
-    let (deps, ctx, id) = (Arc::clone(deps), ctx.clone(), id.clone());
-    let event = pid.map(|pid| deps.exits.of(&id, pid));
-    let vanished = pid.and_then(pidfd);
+    let (deps, ctx) = (Arc::clone(deps), ctx.clone());
+    let mut event = pid.map(|pid| deps.exits.of(&id, pid, &witness));
+    let vanished = pid.and_then(Pidfd::open);
+    let alive = Alive::of(vanished.as_ref());
+    let above = paths
+        .as_ref()
+        .map(|paths| Above::note(paths, from_birth))
+        .unwrap_or_default();
     let tracker = deps.tracker.clone();
     let work = async move {
-        let learned = ctx.run(learn(&deps, &ctx, &id, pid, event, vanished)).await;
-        deps.exits.forget(&id);
-        if let Ok(ended) = learned {
-            tx.send_replace(Some(exit_of(&id, ended, paths.as_ref())));
+        let learned = learn(&deps, &ctx, &id, pid, event.as_mut(), vanished);
+        if let Ok((code, at)) = ctx.run(learned).await {
+            let oom = witness.verdict(&ctx, &id, paths.as_ref(), &above, code).await;
+            tx.send_replace(Some(Exit { code, oom, at }));
         }
     };
     tracker.spawn(work.in_current_span());
-    rx
+    (rx, alive)
 }
 
 /// The watch of a process that has ended already.
 pub(super) fn known(
     id: &ContainerId,
-    ended: Ended,
-    paths: Option<&cgroup::Paths>,
+    (code, at): Ended,
+    paths: Option<&Paths>,
 ) -> watch::Receiver<Option<Exit>> {
-    watch::channel(Some(exit_of(id, ended, paths))).1
-}
-
-/// An end, with what its cgroup says before it goes.
-fn exit_of(id: &ContainerId, (code, at): Ended, paths: Option<&cgroup::Paths>) -> Exit {
-    let oom = paths.and_then(|paths| match cgroup::oom_kills(paths) {
-        Ok(count) => count,
-        Err(error) => {
-            tracing::warn!(%id, error = %crate::chain(&error), "cannot tell whether memory ran out");
-            None
-        }
-    });
-    Exit { code, oom, at }
+    let above = paths.map(|paths| Above::note(paths, false)).unwrap_or_default();
+    let oom = oom::record(id, paths, &above);
+    watch::channel(Some(Exit { code, oom, at })).1
 }
 
 /// The exit code, if anybody can tell, and the time.
@@ -89,16 +101,17 @@ async fn learn(
     ctx: &Context,
     id: &ContainerId,
     pid: Option<u32>,
-    event: Option<oneshot::Receiver<TaskExit>>,
-    vanished: Option<AsyncFd<OwnedFd>>,
+    event: Option<&mut Watching>,
+    vanished: Option<Arc<Pidfd>>,
 ) -> Ended {
     let by_event = async {
-        match event {
-            Some(event) => match event.await {
-                Ok(exit) => (Some(exit.code), exit.at),
-                // The engine ends.
-                Err(_) => std::future::pending().await,
-            },
+        let told = match event {
+            Some(event) => event.exit().await,
+            None => None,
+        };
+        match told {
+            Some(exit) => (Some(exit.code), exit.at),
+            // Without a pid, or because the engine ends.
             None => std::future::pending().await,
         }
     };
@@ -131,15 +144,15 @@ async fn by_absence(
     ctx: &Context,
     id: &ContainerId,
     pid: Option<u32>,
-    pidfd: Option<AsyncFd<OwnedFd>>,
+    process: Option<Arc<Pidfd>>,
 ) -> Ended {
-    let Some(pidfd) = pidfd else {
+    let Some(process) = process else {
         return std::future::pending().await;
     };
-    if pidfd.readable().await.is_err() {
+    if !process.ended().await {
         return std::future::pending().await;
     }
-    drop(pidfd);
+    drop(process);
     // The reply or the event follow within microseconds when containerd is well; only then is asking a detour.
     let mut pause = RETRY;
     loop {
@@ -156,19 +169,6 @@ async fn by_absence(
     }
     tracing::warn!(%id, "the container's process is gone and containerd cannot tell its exit code");
     (None, None)
-}
-
-/// A file descriptor that becomes readable when the process ends; `None` if the process is gone already or the kernel
-/// is older than 5.3, where the other two ways serve alone.
-fn pidfd(pid: u32) -> Option<AsyncFd<OwnedFd>> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let fd = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
-    // Deprecated for descriptors that something else may close; this one is owned.
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
-    )]
-    AsyncFd::with_interest(fd, Interest::READABLE).ok()
 }
 
 /// Waits for the end that a watch will hold, or for the end of `ctx`.

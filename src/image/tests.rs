@@ -547,5 +547,5 @@ fn the_work_can_run_on_a_task(store: &ImageStore, ctx: &Context, image: &Image, 
     spawnable(store.load(ctx, Path::new("x")));
     spawnable(store.facts(ctx, image));
     spawnable(store.executable(ctx, image, lookup));
-    spawnable(store.session.events().exits(ctx));
+    spawnable(store.session.events().tasks(ctx));
 }

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{MockAction, MockProgram, Name, World};
-use crate::driver::{ContainerTask, ExitFacts, Input, OutOfMemory, Output, RunResult, WaitResult, outcome};
+use crate::driver::{
+    ContainerTask, ExitFacts, Input, OutOfMemory, Output, RunResult, WaitResult, Whose, outcome,
+};
 use crate::{ByteSize, Context, Interrupted};
 
 /// What a process is started with.
@@ -143,7 +145,8 @@ impl Running {
                 MockAction::OutOfMemory => {
                     let limit = Some(ByteSize(self.task.memory())).filter(|limit| limit.0 != 0);
                     facts = ExitFacts::exited(137);
-                    facts.oom = Some(OutOfMemory { limit });
+                    let whose = limit.map_or(Whose::Machine, |_| Whose::Own);
+                    facts.oom = Some(OutOfMemory { limit, whose });
                     break;
                 }
             }

@@ -1,0 +1,137 @@
+//! Whether frozen containers still stand, all of them asked about with one system call.
+//!
+//! Nothing of a frozen container runs, so what it uses need not be read again and again. But somebody else may have
+//! thawed it, and a memory of having frozen it is no proof; this is the proof, at next to no cost.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::freezer::{Freezer, State};
+use super::freezer_clock::{Clock, Turns};
+
+/// Which of these stand frozen by a freeze of their own, each with its [`Turns`]: between two equal answers no process
+/// of the container has run.
+///
+/// Asks the kernel with one system call for all of them, and reads no file: `cgroup.events` of the v2 tree, which a
+/// freeze has left open, raises POLLPRI when it changes (kernfs_fop_poll; cgroup-v2.rst). Only a file that has changed
+/// is read, and the v1 freezer, which tells of no change.
+pub(crate) fn standing(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
+    let mut turns: Vec<_> = freezers
+        .iter()
+        .map(|freezer| freezer.clock().and_then(Clock::stands))
+        .collect();
+    let mut asked = Vec::new();
+    let mut files = Vec::new();
+    for (at, freezer) in freezers.iter().enumerate() {
+        if turns.get(at).is_some_and(Option::is_some)
+            && let Freezer::V2(v2) = freezer
+            && let Some(events) = v2.events()
+        {
+            asked.push(at);
+            files.push(PollFd::new(events, PollFlags::PRI));
+        }
+    }
+    // A poll that fails proves nothing, so every file counts as changed.
+    let polled = files.is_empty() || poll(&mut files, Some(&Timespec::default())).is_ok();
+    let mut unchanged = vec![false; freezers.len()];
+    for (at, file) in asked.into_iter().zip(&files) {
+        if let Some(unchanged) = unchanged.get_mut(at) {
+            *unchanged = polled && file.revents().is_empty();
+        }
+    }
+    for ((freezer, turns), unchanged) in freezers.iter().zip(&mut turns).zip(unchanged) {
+        if turns.is_some() && !unchanged && !matches!(freezer.state(), Ok(State::Frozen)) {
+            // Unless it was us meanwhile.
+            if let Some(clock) = freezer.clock().filter(|clock| clock.stands() == *turns) {
+                clock.lost();
+            }
+            *turns = None;
+        }
+    }
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::testing::Cgroup;
+    use super::*;
+
+    /// Freezes, and lets the kernel's last notification of that pass: it sends them at most 100 times a second.
+    async fn freeze(freezer: &Freezer) {
+        freezer.freeze(None).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        assert!(standing(&[freezer])[0].is_some());
+    }
+
+    async fn only_what_it_froze_itself_stands(
+        cgroup: Option<Cgroup>,
+        file: &str,
+        thawed: &str,
+        frozen: &str,
+    ) {
+        let Some(mut cgroup) = cgroup else { return };
+        cgroup.spawn(1);
+        let freezer = Freezer::of(cgroup.paths()).unwrap();
+        freezer.count_from_birth();
+        assert_eq!(standing(&[&freezer]), [None]);
+        freeze(&freezer).await;
+        let first = standing(&[&freezer, &Freezer::None("/".into())]);
+        assert_eq!((first[0], first[1]), (standing(&[&freezer])[0], None));
+        let time = freezer.frozen_time().unwrap();
+        assert!(time.as_millis() >= 30, "{time:?}");
+        freezer.thaw(None).await.unwrap();
+        assert_eq!(standing(&[&freezer]), [None]);
+        freeze(&freezer).await;
+        assert_ne!(standing(&[&freezer])[0], first[0], "it ran in between");
+        // Somebody else thaws it, and freezes it.
+        let dir = cgroup.paths().dirs().next().unwrap().to_owned();
+        fs::write(dir.join(file), thawed).unwrap();
+        cgroup.assert_runs();
+        assert_eq!(standing(&[&freezer]), [None]);
+        assert_eq!(freezer.frozen_time(), None);
+        fs::write(dir.join(file), frozen).unwrap();
+        assert_eq!(standing(&[&freezer]), [None]);
+    }
+
+    #[tokio::test]
+    async fn in_the_v2_tree_only_what_it_froze_itself_stands() {
+        only_what_it_froze_itself_stands(Cgroup::v2("standing"), "cgroup.freeze", "0", "1").await;
+    }
+
+    #[tokio::test]
+    async fn under_the_v1_freezer_only_what_it_froze_itself_stands() {
+        let cgroup = Cgroup::v1("standing");
+        only_what_it_froze_itself_stands(cgroup, "freezer.state", "THAWED", "FROZEN").await;
+    }
+
+    #[tokio::test]
+    async fn an_untouched_frozen_cgroup_is_not_read() {
+        let Some(mut cgroup) = Cgroup::v2("unread") else {
+            return;
+        };
+        cgroup.spawn(1);
+        let freezer = Freezer::of(cgroup.paths()).unwrap();
+        freeze(&freezer).await;
+        // The kernel takes a mark of "changed" back only when the file is read: so it stays if nobody reads.
+        let Freezer::V2(v2) = &freezer else {
+            panic!("{freezer:?}")
+        };
+        let quiet = || {
+            let mut files = [PollFd::new(v2.events().unwrap(), PollFlags::PRI)];
+            poll(&mut files, Some(&Timespec::default())).unwrap() == 0
+        };
+        assert!(quiet());
+        let reads = || {
+            let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+            let line = io.lines().find_map(|line| line.strip_prefix("syscr: "));
+            line.unwrap().parse::<u64>().unwrap()
+        };
+        // What counting costs itself.
+        let (before, between) = (reads(), reads());
+        for _ in 0..10 {
+            assert!(standing(&[&freezer])[0].is_some());
+        }
+        assert_eq!(reads() - between, between - before, "reads in ten looks");
+    }
+}

@@ -1,0 +1,148 @@
+//! `fnctr stats`: what containers use, live, whoever made them.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::At;
+use super::connect::with;
+use super::containers::state_of;
+use super::failure::Failure;
+use super::output::Print;
+use super::stats_table::{self, Row, Screen};
+use crate::containerd_driver::stat;
+use crate::driver::Stat;
+use crate::engine::{Seen, Usage};
+use crate::{ContainerId, ContainerdDriver, Context};
+
+/// Between the first two readings. Long beside the kernel's tick (1 to 10 ms), which is what a rate is uncertain by.
+const FIRST: Duration = Duration::from_millis(500);
+/// Between all others.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// A container in one round, for programs.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    id: &'a str,
+    state: &'static str,
+    pid: Option<u32>,
+    #[serde(flatten)]
+    stat: Option<Stat>,
+}
+
+/// Shows what the named containers use, or all that run.
+pub(super) async fn stats(
+    at: At<'_>,
+    ids: &[ContainerId],
+    once: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(at, async |driver| {
+        let ctx = Context::new();
+        for id in ids {
+            driver.inspect(&ctx, id).await?;
+        }
+        let mut show = Show {
+            print: *print,
+            rounds: 0,
+        };
+        let mut before = Readings::of(driver, &ctx, ids).await?;
+        let mut pause = FIRST;
+        loop {
+            tokio::time::sleep(pause).await;
+            let now = Readings::of(driver, &ctx, ids).await?;
+            if show.round(&now, &before).is_err() {
+                at.interrupt.nobody_reads();
+            }
+            let over = !ids.is_empty() && now.0.iter().all(|(_, usage)| usage.is_none());
+            if once || over {
+                return Ok(());
+            }
+            (before, pause) = (now, PERIOD);
+        }
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was seen in one round: of the named containers all, else those that can be read.
+struct Readings(Vec<(Seen, Option<Usage>)>);
+
+impl Readings {
+    async fn of(driver: &ContainerdDriver, ctx: &Context, ids: &[ContainerId]) -> Result<Self, Failure> {
+        let mut seen = driver.usages(ctx).await?;
+        seen.retain(|(seen, usage)| {
+            if ids.is_empty() {
+                usage.is_some()
+            } else {
+                ids.contains(&seen.id)
+            }
+        });
+        seen.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
+        Ok(Self(seen))
+    }
+
+    /// The readings of each life: a name may have had an earlier one, of another process.
+    fn by_life(&self) -> BTreeMap<(&str, Option<u32>), &Usage> {
+        let read = self.0.iter().filter_map(|(seen, usage)| {
+            let usage = usage.as_ref()?;
+            Some(((seen.id.as_str(), seen.pid), usage))
+        });
+        read.collect()
+    }
+}
+
+/// Where rounds are shown.
+struct Show {
+    print: Print,
+    rounds: u64,
+}
+
+impl Show {
+    /// An error means that nobody reads any more.
+    fn round(&mut self, now: &Readings, before: &Readings) -> io::Result<()> {
+        let before = before.by_life();
+        let rounds = self.rounds;
+        self.rounds += 1;
+        let mut out = io::stdout().lock();
+        if self.print.is_json() {
+            for (seen, usage) in &now.0 {
+                let was = before.get(&(seen.id.as_str(), seen.pid));
+                let report = Report {
+                    id: seen.id.as_str(),
+                    state: state_of(seen),
+                    pid: seen.pid,
+                    // Without an earlier reading there are no rates, but there is everything else.
+                    stat: usage.as_ref().map(|usage| stat(was.unwrap_or(&usage), usage)),
+                };
+                serde_json::to_writer(&mut out, &report)?;
+                writeln!(out)?;
+            }
+            return out.flush();
+        }
+        let rows: Vec<_> = now
+            .0
+            .iter()
+            .map(|(seen, usage)| Row {
+                id: seen.id.as_str(),
+                state: state_of(seen),
+                now: usage.as_ref(),
+                before: before.get(&(seen.id.as_str(), seen.pid)).copied(),
+            })
+            .collect();
+        let terminal = out.is_terminal().then(Screen::of_stdout).flatten();
+        match terminal {
+            Some(screen) => out.write_all(stats_table::frame(&rows, screen, rounds == 0).as_bytes())?,
+            None => {
+                if rounds > 0 {
+                    writeln!(out)?;
+                }
+                writeln!(out, "{}", stats_table::table(&rows, None))?;
+            }
+        }
+        out.flush()
+    }
+}

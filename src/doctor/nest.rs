@@ -1,0 +1,55 @@
+//! Whether this is a container with cgroups of its own, and whether more containers can be limited in it.
+
+use super::Check;
+use crate::embedded::Nest;
+
+/// The controllers without which a function's limits cannot be enforced.
+const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// `None` on the host itself, of which there is nothing to say. `private`: containerd will be fnctr's own.
+pub(super) fn check(nested: bool, unified: Option<&Nest>, private: bool) -> Option<Check> {
+    const NAME: &str = "nested";
+    if !nested {
+        return None;
+    }
+    let Some(nest) = unified else {
+        return Some(Check::ok(
+            NAME,
+            "a container with v1 cgroups of its own, in which functions can be limited",
+        ));
+    };
+    let closed = nest.closed();
+    let closed: Vec<_> = NEEDED
+        .into_iter()
+        .filter(|name| closed.iter().any(|c| c == name))
+        .collect();
+    Some(if closed.is_empty() {
+        Check::ok(
+            NAME,
+            "a container with cgroups of its own, in which functions can be limited",
+        )
+    } else if private {
+        let found = format!(
+            "a container with cgroups of its own; fnctr moves its processes to {} to limit functions",
+            nest.leaf().display()
+        );
+        Check::ok(NAME, found)
+    } else {
+        let found = format!(
+            "a container whose processes keep {} from functions, so that they cannot be limited",
+            closed.join(", ")
+        );
+        Check::warn(NAME, found, nest.command())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_itself_has_no_line_and_v1_needs_nothing() {
+        assert_eq!(check(false, None, true), None);
+        assert!(check(true, None, false).unwrap().found.contains("v1"));
+    }
+}

@@ -1,0 +1,224 @@
+//! Room for more containers inside of a container: the controllers of its own unified tree, opened for its children.
+//!
+//! In a cgroup namespace the tree's root is a plain cgroup, in which the container's processes are. A cgroup that has
+//! processes cannot give controllers to its children (cgroup-v2.rst, "No Internal Process Constraint"), so nothing that is
+//! made below it could be limited. The standard answer, also that of Docker's image for Docker in Docker, is to put the
+//! processes into a leaf, and then to enable the controllers.
+//!
+//! That is done for a private containerd only, which belongs to fnctr; elsewhere `doctor` says the command. What was done is
+//! left as it is: it ends with the outer container, and doing it again does nothing. Never touches the host's own tree, which
+//! is told by its namespace and by its root's lack of `cgroup.type`.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{Root, is_nested};
+
+/// The leaf for the processes, by the name that Docker in Docker gives it.
+const LEAF: &str = "init";
+
+const PROCS: &str = "cgroup.procs";
+const CONTROL: &str = "cgroup.subtree_control";
+
+/// How often the processes are looked at again: one that forks while it is moved leaves a child behind.
+const ROUNDS: u32 = 20;
+
+/// The unified tree of the container that this process is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Nest {
+    top: PathBuf,
+}
+
+/// Why the controllers could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Closed {
+    /// A file of the tree could not be used.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    /// Processes that cannot be moved from here, or more and more of them.
+    #[error(
+        "there are processes in {} that cannot be moved out of it: {pids}", path.display()
+    )]
+    Busy { path: PathBuf, pids: String },
+}
+
+impl Closed {
+    fn at(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::File { doing, path, cause }
+    }
+}
+
+impl Nest {
+    /// That of this process; `None` on the host itself, and where cgroups are not unified: v1 knows no such rule.
+    pub(crate) fn of_this_process() -> Option<Self> {
+        if !is_nested(Path::new("/proc/self")) {
+            return None;
+        }
+        Self::at(Root::probe().ok()?.unified_top()?)
+    }
+
+    /// The tree at `top`, unless that is the root of the machine's.
+    fn at(top: &Path) -> Option<Self> {
+        let plain = top.join("cgroup.type").exists() && top.join(CONTROL).exists();
+        plain.then(|| Self { top: top.to_owned() })
+    }
+
+    /// The controllers that the container has and its children have not.
+    pub(crate) fn closed(&self) -> Vec<String> {
+        let listed = |file: &str| fs::read_to_string(self.top.join(file)).unwrap_or_default();
+        let open = listed(CONTROL);
+        let open: Vec<_> = open.split_whitespace().collect();
+        listed("cgroup.controllers")
+            .split_whitespace()
+            .filter(|name| !open.contains(name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Where the processes go.
+    pub(crate) fn leaf(&self) -> PathBuf {
+        self.top.join(LEAF)
+    }
+
+    /// What does the same by hand, in one line.
+    pub(crate) fn command(&self) -> String {
+        format!(
+            "cd {} && mkdir -p {LEAF} && for p in $(cat {PROCS}); do echo $p >{LEAF}/{PROCS}; done; for c in $(cat \
+             cgroup.controllers); do echo +$c >{CONTROL}; done",
+            self.top.display()
+        )
+    }
+
+    /// Moves the processes into the leaf and opens every controller, as far as that is still to be done.
+    pub(super) fn open(&self) -> Result<(), Closed> {
+        let closed = self.closed();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        self.move_processes()?;
+        let control = self.top.join(CONTROL);
+        // One by one, and all of them: a single one that cannot be had must not keep out the others.
+        let mut result = Ok(());
+        for name in closed {
+            let enabled = write(&control, &format!("+{name}"))
+                .map_err(Closed::at("enable controllers in", control.clone()));
+            result = result.and(enabled);
+        }
+        result
+    }
+
+    fn move_processes(&self) -> Result<(), Closed> {
+        let (from, leaf) = (self.top.join(PROCS), self.leaf());
+        let to = leaf.join(PROCS);
+        let mut left = String::new();
+        for _ in 0..ROUNDS {
+            left = fs::read_to_string(&from).map_err(Closed::at("read", from.clone()))?;
+            if left.trim().is_empty() {
+                return Ok(());
+            }
+            match fs::create_dir(&leaf) {
+                Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Closed::at("create", leaf)(cause));
+                }
+                _ => {}
+            }
+            // 0 is a process of another pid namespace, and writing it would move this one.
+            for pid in left.lines().filter(|pid| *pid != "0") {
+                match write(&to, pid) {
+                    // It has ended, or is about to.
+                    Err(cause) if cause.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => {}
+                    moved => moved.map_err(Closed::at("move processes to", to.clone()))?,
+                }
+            }
+        }
+        Err(Closed::Busy {
+            path: self.top.clone(),
+            pids: left.split_whitespace().collect::<Vec<_>>().join(" "),
+        })
+    }
+}
+
+/// Writes to a file of the kernel's, which takes each write for itself; never makes one.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).open(file)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that stands for a container's tree.
+    fn tree(controllers: &str, open: &str, procs: &str) -> (tempfile::TempDir, Nest) {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("cgroup.type", "domain\n"),
+            ("cgroup.controllers", controllers),
+            (CONTROL, open),
+            (PROCS, procs),
+        ] {
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        let nest = Nest::at(dir.path()).unwrap();
+        (dir, nest)
+    }
+
+    #[test]
+    fn only_a_plain_cgroup_is_a_containers_tree() {
+        let (dir, _) = tree("cpu", "", "");
+        fs::remove_file(dir.path().join("cgroup.type")).unwrap();
+        assert_eq!(
+            Nest::at(dir.path()),
+            None,
+            "the machine's root has no cgroup.type"
+        );
+    }
+
+    #[test]
+    fn what_is_open_already_is_left_alone() {
+        let (dir, nest) = tree("cpu memory\n", "memory cpu\n", "1\n7\n");
+        assert!(nest.closed().is_empty());
+        nest.open().unwrap();
+        assert!(!dir.path().join(LEAF).exists());
+    }
+
+    #[test]
+    fn without_processes_the_controllers_are_opened_and_nothing_is_moved() {
+        let (dir, nest) = tree("cpu memory pids\n", "cpu\n", "");
+        assert_eq!(nest.closed(), ["memory", "pids"]);
+        nest.open().unwrap();
+        assert!(!dir.path().join(LEAF).exists());
+        assert!(
+            fs::read_to_string(dir.path().join(CONTROL))
+                .unwrap()
+                .starts_with("+pids")
+        );
+    }
+
+    #[test]
+    fn processes_that_stay_are_named_and_no_controller_is_touched() {
+        // Nobody takes a process out of a plain file.
+        let (dir, nest) = tree("cpu\n", "", "0\n7\n");
+        fs::create_dir(dir.path().join(LEAF)).unwrap();
+        fs::write(dir.path().join(LEAF).join(PROCS), "").unwrap();
+        let error = nest.open().unwrap_err();
+        assert!(error.to_string().ends_with("0 7"), "{error}");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(LEAF).join(PROCS)).unwrap(),
+            "7"
+        );
+        assert_eq!(fs::read_to_string(dir.path().join(CONTROL)).unwrap(), "");
+    }
+
+    #[test]
+    fn the_machines_own_tree_is_never_a_nest() {
+        if !is_nested(Path::new("/proc/self")) {
+            assert_eq!(Nest::of_this_process(), None);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Where the cgroup of a container is: what its runtime is told, and where the kernel then has it.
+//!
+//! | driver | the spec's `cgroupsPath` | below the top of each hierarchy |
+//! |---|---|---|
+//! | cgroupfs | `/fnctr/NAMESPACE/ID` | the same |
+//! | systemd | `system.slice:fnctr-NAMESPACE-:ID` | `/system.slice/fnctr-NAMESPACE--ID.scope` |
+//!
+//! A process that finds a container goes by the container's record, which has the notation and the driver that it was
+//! made with; its own configuration may be another.
+//!
+//! The name of a scope is one word, so two pairs of a namespace and an id must never give the same. Both may have `-`
+//! inside, but never two in a row, so a double one tells where the first ends. They are made of what systemd allows in the
+//! name of a unit (unit_name_is_valid() in its source), and with at most 76 characters each they stay below its 255.
+
+use std::path::{Path, PathBuf};
+
+use fnctr_oci::Cgroup;
+
+use super::error::{Error, Kind, Result, Step};
+use super::{Config, Deps};
+use crate::ContainerId;
+use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, Wanted};
+use crate::containerd::Record;
+
+/// The cgroup of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placement {
+    /// From the top of each hierarchy.
+    pub(super) path: String,
+    /// What the path ends in wherever the runtime sees that top, and what no other container's path ends in.
+    pub(super) name: PathBuf,
+}
+
+/// Decides who makes the cgroups, before anything is made.
+pub(super) async fn choose_driver(config: &mut Config, daemon: u32) -> Result<()> {
+    let wanted = Wanted {
+        driver: config.cgroup_driver,
+        runtime: config.runtime.binary.as_deref(),
+        parent: &config.cgroup_parent,
+    };
+    let facts = Facts::of_host(daemon).await;
+    let Choice { systemd, why } = cgroup::choose(wanted, facts)
+        .map_err(|error| Error::new(Step::Connect, config.address.display(), Kind::Unsupported, error))?;
+    tracing::debug!(systemd, why, "the cgroup driver was chosen");
+    config.runtime.systemd_cgroup = systemd;
+    Ok(())
+}
+
+impl Deps {
+    /// Where the cgroup of a container that is made here goes.
+    pub(super) fn cgroup(&self, id: &ContainerId) -> Cgroup {
+        let Config {
+            namespace,
+            cgroup_parent,
+            runtime,
+            ..
+        } = &self.config;
+        if runtime.systemd_cgroup {
+            let named = cgroup::is_slice(cgroup_parent);
+            return Cgroup::Systemd {
+                slice: if named { cgroup_parent } else { DEFAULT_SLICE }.to_owned(),
+                prefix: format!("fnctr-{namespace}-"),
+                id: unit_id(id),
+            };
+        }
+        Cgroup::Cgroupfs {
+            parent: format!("{}/{namespace}", cgroup_parent.trim_end_matches('/')),
+            id: id.to_string(),
+        }
+    }
+
+    /// Where the kernel then has it. `None` only for a parent that the spec would be refused for.
+    pub(super) fn placement(&self, id: &ContainerId) -> Option<Placement> {
+        match self.cgroup(id) {
+            Cgroup::Systemd { slice, prefix, id } => Placement::in_slice(&slice, &prefix, &id),
+            Cgroup::Cgroupfs { parent, id } => Placement::at(&format!("{parent}/{id}")),
+            Cgroup::Unset => None,
+        }
+    }
+}
+
+impl Placement {
+    /// The cgroup of a container by its record and the spec in it; `None` if they do not tell.
+    pub(super) fn of_record(record: &Record, spec: &serde_json::Value) -> Option<Self> {
+        let notation = spec.pointer("/linux/cgroupsPath")?.as_str()?;
+        let systemd = record
+            .runtime_options
+            .as_ref()
+            .is_some_and(|options| options.systemd_cgroup);
+        if !systemd {
+            return Self::at(notation);
+        }
+        let mut parts = notation.splitn(3, ':');
+        Self::in_slice(parts.next()?, parts.next()?, parts.next()?)
+    }
+
+    /// A directory for the namespace, and one in it for the container.
+    fn at(path: &str) -> Option<Self> {
+        let mut tail = Path::new(path).components().rev();
+        let (id, namespace) = (tail.next()?, tail.next()?);
+        let normal = |part: &std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+        (path.starts_with('/') && normal(&id) && normal(&namespace)).then(|| Self {
+            path: path.to_owned(),
+            name: Path::new(&namespace).join(id),
+        })
+    }
+
+    /// A scope; runc and crun put its name together in this way.
+    fn in_slice(slice: &str, prefix: &str, id: &str) -> Option<Self> {
+        let unit = format!("{prefix}-{id}.scope");
+        Some(Self {
+            path: format!("{}/{unit}", expanded(slice)?),
+            name: unit.into(),
+        })
+    }
+}
+
+/// The name of a container in the name of its scope. runc takes a name that ends in `.slice` for that of a slice; no id
+/// ends in `_`, so this one stays its own.
+fn unit_id(id: &ContainerId) -> String {
+    let id = id.as_str();
+    let close = if id.ends_with(".slice") { "_" } else { "" };
+    format!("{id}{close}")
+}
+
+/// The directory of a slice: `a-b.slice` is in `a.slice`, and `-.slice` is the top (systemd.slice(5)).
+fn expanded(slice: &str) -> Option<String> {
+    let name = slice.strip_suffix(".slice")?;
+    let mut path = String::new();
+    if name == "-" {
+        return Some(path);
+    }
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    for end in ends {
+        path.push('/');
+        path.push_str(name.get(..end)?);
+        path.push_str(".slice");
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Namespace;
+    use crate::containerd::RuntimeOptions;
+
+    fn record(systemd: bool) -> Record {
+        Record {
+            id: ContainerId::new("c1").unwrap(),
+            image: String::new(),
+            labels: Default::default(),
+            runtime: String::new(),
+            runtime_options: systemd.then(|| RuntimeOptions {
+                systemd_cgroup: true,
+                ..RuntimeOptions::default()
+            }),
+            spec: Vec::new(),
+            snapshotter: String::new(),
+            snapshot_key: String::new(),
+            created_at: None,
+        }
+    }
+
+    fn placed(notation: &str, systemd: bool) -> Option<(String, String)> {
+        let spec = serde_json::json!({ "linux": { "cgroupsPath": notation } });
+        let placement = Placement::of_record(&record(systemd), &spec)?;
+        Some((placement.path, placement.name.display().to_string()))
+    }
+
+    fn pair(path: &str, name: &str) -> Option<(String, String)> {
+        Some((path.to_owned(), name.to_owned()))
+    }
+
+    #[test]
+    fn a_container_is_where_its_own_record_says() {
+        for (notation, systemd, expected) in [
+            ("/fnctr/ns/c1", false, pair("/fnctr/ns/c1", "ns/c1")),
+            ("/a/b/ns/c1", false, pair("/a/b/ns/c1", "ns/c1")),
+            ("/ns/c1", false, pair("/ns/c1", "ns/c1")),
+            (
+                "system.slice:fnctr-ns-:c1",
+                true,
+                pair("/system.slice/fnctr-ns--c1.scope", "fnctr-ns--c1.scope"),
+            ),
+            (
+                "a-b.slice:fnctr-ns-:c1",
+                true,
+                pair("/a.slice/a-b.slice/fnctr-ns--c1.scope", "fnctr-ns--c1.scope"),
+            ),
+            ("-.slice:p:c1", true, pair("/p-c1.scope", "p-c1.scope")),
+            // What is not in the notation of its driver, or could be anybody's, is nowhere.
+            ("system.slice:fnctr-ns-:c1", false, None),
+            ("/fnctr/ns/c1", true, None),
+            ("/c1", false, None),
+            ("/..", false, None),
+            ("ns/c1", false, None),
+        ] {
+            assert_eq!(
+                placed(notation, systemd),
+                expected,
+                "{notation} systemd: {systemd}"
+            );
+        }
+        assert_eq!(
+            Placement::of_record(&record(false), &serde_json::Value::Null),
+            None
+        );
+    }
+
+    /// What [`Deps::cgroup`] and [`Deps::placement`] say of systemd, without an engine.
+    fn unit(namespace: &str, id: &str) -> String {
+        let (namespace, id) = (Namespace::new(namespace).unwrap(), ContainerId::new(id).unwrap());
+        let prefix = format!("fnctr-{namespace}-");
+        let placement = Placement::in_slice(DEFAULT_SLICE, &prefix, &unit_id(&id)).unwrap();
+        placement.name.display().to_string()
+    }
+
+    #[test]
+    fn no_two_containers_have_the_same_scope() {
+        let names = [
+            "a", "a-b", "a-b-c", "b", "b-c", "c", "a.slice", "a_b", "a-slice", "a.b", "scope",
+        ];
+        let mut units = BTreeSet::new();
+        for namespace in names {
+            for id in names {
+                let unit = unit(namespace, id);
+                assert!(
+                    units.insert(unit.clone()),
+                    "{unit} is also that of {namespace} and {id}"
+                );
+            }
+        }
+        assert_eq!(unit("fnctr", "c1"), "fnctr-fnctr--c1.scope");
+        assert_eq!(unit("n", "a.slice"), "fnctr-n--a.slice_.scope");
+    }
+
+    #[test]
+    fn the_longest_names_fit_into_that_of_a_unit() {
+        let longest = "a".repeat(76);
+        assert!(unit(&longest, &longest).len() < 255);
+    }
+}

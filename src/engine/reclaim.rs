@@ -1,0 +1,461 @@
+//! When memory is taken back: at once if somebody asks for it, or once a container has been frozen for a while.
+//!
+//! ```text
+//!           freeze                    the delay passes                  the kernel has no more
+//! Running ─────────► Frozen, waiting ─────────────────► chunk by chunk ──────────────────────► done, until the next freeze
+//!    ▲                     │                                   │
+//!    └───── thaw, close ───┴───────────────────────────────────┘  seen before each chunk; nobody waits for it
+//! ```
+//!
+//! One task serves all containers that wait, and takes from one at a time, so a host that freezes many at once is not
+//! flooded with writes to swap. A freeze costs a look at the clock and two atomic writes; only the first freeze of a delay
+//! takes the queue's lock, and only the first container in an empty queue wakes the task: the delay is one for all, so no
+//! later one can be due before it. A container that is thawed stays in the queue and is passed over.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::container::Container;
+use super::error::{At as _, Error, Kind, Result, Step};
+use crate::cgroup::{self, Freezer, Paths, Reclaimed, Reclaimer, State};
+use crate::{ContainerId, Context};
+
+/// The memory of one container that is taken back when it idles.
+#[derive(Debug)]
+pub(super) struct Idle {
+    id: ContainerId,
+    paths: Paths,
+    freezer: Freezer,
+    /// Since when it is frozen, in nanoseconds of the engine's clock; 0 while it is not.
+    since: AtomicU64,
+    /// Whether it is in the queue, in which it is at most once.
+    queued: AtomicBool,
+    /// Bytes that came back in its whole life.
+    back: AtomicU64,
+}
+
+impl Idle {
+    pub(super) fn new(id: &ContainerId, paths: &Paths, freezer: &Freezer) -> Arc<Self> {
+        Arc::new(Self {
+            id: id.clone(),
+            paths: paths.clone(),
+            freezer: freezer.clone(),
+            since: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
+            back: AtomicU64::new(0),
+        })
+    }
+
+    /// It is wanted again, or about to go. Whoever takes its memory stops before the next chunk.
+    pub(super) fn ends(&self) {
+        self.since.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether it is still the same idling, for the kernel too: another process may have thawed it.
+    fn goes_on(&self, since: u64) -> bool {
+        self.since.load(Ordering::SeqCst) == since && matches!(self.freezer.state(), Ok(State::Frozen))
+    }
+}
+
+/// The containers that wait for their delay.
+#[derive(Debug, Clone)]
+pub(super) struct Reclaims(Arc<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    delay: Duration,
+    /// What the engine's clock counts from.
+    base: Instant,
+    queue: Mutex<Queue>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// By the moment at which each is due, and a number that makes the key its own.
+    by_due: BTreeMap<(Instant, u64), Weak<Idle>>,
+    /// The number that was given last.
+    last: u64,
+}
+
+impl Reclaims {
+    /// Starts the task that takes memory back; it ends with `ctx`.
+    pub(super) fn start(delay: Duration, ctx: Context, tracker: &TaskTracker) -> Self {
+        let this = Self(Arc::new(Waiting {
+            delay,
+            base: Instant::now(),
+            queue: Mutex::default(),
+            filled: Notify::new(),
+        }));
+        let serving = this.clone();
+        tracker.spawn(async move { serving.serve(&ctx).await }.in_current_span());
+        this
+    }
+
+    /// The kernel has confirmed that the container is frozen. Once it idles, a second freeze changes nothing.
+    pub(super) fn begins(&self, idle: &Arc<Idle>) {
+        let now = Instant::now();
+        // Never 0, which is "not frozen".
+        let since = self.since_base(now).max(1);
+        let idled = idle
+            .since
+            .compare_exchange(0, since, Ordering::SeqCst, Ordering::SeqCst);
+        if idled.is_ok() && !idle.queued.swap(true, Ordering::SeqCst) {
+            self.add(now, idle);
+        }
+    }
+
+    fn since_base(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.0.base).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn add(&self, frozen: Instant, idle: &Arc<Idle>) {
+        // A delay beyond the clock never passes.
+        let Some(due) = frozen.checked_add(self.0.delay) else {
+            return;
+        };
+        let mut queue = self.lock();
+        queue.last += 1;
+        let key = (due, queue.last);
+        let first = queue.by_due.is_empty();
+        queue.by_due.insert(key, Arc::downgrade(idle));
+        drop(queue);
+        if first {
+            self.0.filled.notify_one();
+        }
+    }
+
+    async fn serve(&self, ctx: &Context) {
+        loop {
+            let next = self.lock().by_due.first_key_value().map(|((due, _), _)| *due);
+            let waited = match next {
+                Some(due) => ctx.run(tokio::time::sleep_until(due)).await,
+                None => ctx.run(self.0.filled.notified()).await,
+            };
+            if waited.is_err() {
+                return;
+            }
+            while let Some(idle) = self.due() {
+                self.take(ctx, &idle).await;
+            }
+        }
+    }
+
+    /// The first container whose time has come, out of the queue.
+    fn due(&self) -> Option<Arc<Idle>> {
+        let now = Instant::now();
+        loop {
+            let mut queue = self.lock();
+            let first = queue.by_due.first_entry().filter(|first| first.key().0 <= now)?;
+            // One that nobody holds any more needs nothing.
+            if let Some(idle) = first.remove().upgrade() {
+                return Some(idle);
+            }
+        }
+    }
+
+    /// Takes the memory of one whose time may have come.
+    async fn take(&self, ctx: &Context, idle: &Arc<Idle>) {
+        // In this order: a freeze that comes between the two sees that it must queue the container itself, and one that came
+        // before is seen here.
+        idle.queued.store(false, Ordering::SeqCst);
+        let since = idle.since.load(Ordering::SeqCst);
+        if since == 0 {
+            return;
+        }
+        let frozen = self.0.base + Duration::from_nanos(since);
+        // Frozen anew since it was queued.
+        if frozen + self.0.delay > Instant::now() {
+            if !idle.queued.swap(true, Ordering::SeqCst) {
+                self.add(frozen, idle);
+            }
+            return;
+        }
+        let (work, ctx) = (Arc::clone(idle), ctx.clone());
+        let taken = tokio::task::spawn_blocking(move || {
+            Reclaimer::of(&work.paths)?.run(|| work.goes_on(since) && ctx.check().is_ok())
+        });
+        let id = &idle.id;
+        match taken.await {
+            Ok(Ok(Reclaimed { bytes })) => {
+                let total = idle
+                    .back
+                    .fetch_add(bytes, Ordering::Relaxed)
+                    .saturating_add(bytes);
+                tracing::info!(%id, bytes, total, "took memory back from a frozen container");
+            }
+            // It ended meanwhile, or the host cannot, which was said at connect.
+            Ok(Err(error)) if error.is_gone() || matches!(error, cgroup::Error::Unsupported { .. }) => {
+                tracing::debug!(%id, error = %crate::chain(&error), "no memory was taken back");
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%id, error = %crate::chain(&error), "cannot take memory back from a frozen container");
+            }
+            Err(panic) => tracing::error!(%id, %panic, "taking memory back from a frozen container failed"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Container {
+    /// It was frozen; from now on it idles.
+    pub(super) fn idle_begins(&self) {
+        if let (Some(reclaims), Some(idle)) = (&self.deps().reclaims, self.idle()) {
+            reclaims.begins(idle);
+        }
+    }
+
+    /// It is wanted again, or about to go.
+    pub(super) fn idle_ends(&self) {
+        if let Some(idle) = self.idle() {
+            idle.ends();
+        }
+    }
+
+    /// What came back in its whole life, by the delay; `None` where none is configured.
+    pub(crate) fn reclaimed(&self) -> Option<Reclaimed> {
+        self.idle().map(|idle| Reclaimed {
+            bytes: idle.back.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Whether [`Self::reclaim`] can do anything on this host.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] says what it would take.
+    pub(crate) fn can_reclaim(&self) -> Result<()> {
+        self.reclaimer().map(drop)
+    }
+
+    /// Takes all memory back that the frozen container can do without, now.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the kernel cannot; [`Kind::OutOfOrder`] for a container that is not frozen: what it gave
+    /// up it would fetch again at once.
+    ///
+    /// # Cancellation
+    /// Safe to drop: it stops before the next chunk.
+    pub(crate) async fn reclaim(&self, ctx: &Context) -> Result<Reclaimed> {
+        ctx.check().at(Step::Reclaim, self.id())?;
+        let reclaimer = self.reclaimer()?;
+        let freezer = self.freezer().clone();
+        match freezer.state() {
+            Ok(State::Frozen) => {}
+            Ok(_) => return Err(self.out_of_order(Step::Reclaim, "it is not frozen")),
+            Err(error) => return Err(self.not_reclaimed(error)),
+        }
+        let mine = ctx.child();
+        let guard = mine.cancel_on_drop();
+        let go_on = move || mine.check().is_ok() && matches!(freezer.state(), Ok(State::Frozen));
+        let taken = tokio::task::spawn_blocking(move || reclaimer.run(go_on)).await;
+        guard.disarm();
+        taken
+            .map_err(|panic| Error::new(Step::Reclaim, self.id(), Kind::Internal, panic))?
+            .map_err(|error| self.not_reclaimed(error))
+    }
+
+    fn reclaimer(&self) -> Result<Reclaimer> {
+        let unknown = || {
+            Error::new(
+                Step::Reclaim,
+                self.id(),
+                Kind::Unsupported,
+                "its cgroups could not be found",
+            )
+        };
+        Reclaimer::of(self.paths().ok_or_else(unknown)?).map_err(|error| self.not_reclaimed(error))
+    }
+
+    fn not_reclaimed(&self, error: cgroup::Error) -> Error {
+        let kind = match &error {
+            cgroup::Error::Unsupported { .. } => Kind::Unsupported,
+            error if error.is_gone() => Kind::NotFound,
+            _ => Kind::Internal,
+        };
+        Error::new(Step::Reclaim, self.id(), kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(60);
+
+    /// A directory that stands for the cgroup of a frozen container with a gigabyte.
+    fn frozen(dir: &Path) -> Arc<Idle> {
+        for (file, text) in [
+            ("cgroup.freeze", "1\n"),
+            ("cgroup.events", "populated 1\nfrozen 1\n"),
+            ("memory.current", "1073741824\n"),
+            ("memory.reclaim", ""),
+        ] {
+            fs::write(dir.join(file), text).unwrap();
+        }
+        let paths = Paths {
+            v2: Some(dir.to_owned()),
+            ..Paths::default()
+        };
+        let freezer = Freezer::of(&paths).unwrap();
+        Idle::new(&ContainerId::new("c1").unwrap(), &paths, &freezer)
+    }
+
+    /// How many bytes were written for the kernel to read: one number for each chunk.
+    fn asked(dir: &Path) -> usize {
+        fs::read_to_string(dir.join("memory.reclaim")).unwrap().len()
+    }
+
+    struct Rig {
+        reclaims: Reclaims,
+        ctx: Context,
+        tracker: TaskTracker,
+    }
+
+    impl Rig {
+        fn start(delay: Duration) -> Self {
+            let (ctx, tracker) = (Context::new(), TaskTracker::new());
+            let reclaims = Reclaims::start(delay, ctx.child(), &tracker);
+            Self {
+                reclaims,
+                ctx,
+                tracker,
+            }
+        }
+
+        async fn end(self) {
+            self.ctx.cancel();
+            self.tracker.close();
+            self.tracker.wait().await;
+        }
+    }
+
+    /// Lets the clock run, and the task and its thread come to rest after it.
+    async fn pass(time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_taken_once_the_delay_has_passed_and_only_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
+        rig.reclaims.begins(&idle);
+        pass(DELAY - Duration::from_secs(1)).await;
+        assert_eq!(asked(dir.path()), 0);
+        pass(Duration::from_secs(2)).await;
+        let all = asked(dir.path());
+        // A gigabyte in chunks of 8 MiB, seven digits each.
+        assert_eq!(all, 128 * 7);
+        rig.reclaims.begins(&idle);
+        pass(DELAY * 3).await;
+        assert_eq!(asked(dir.path()), all, "the same idling");
+        fs::write(dir.path().join("memory.reclaim"), "").unwrap();
+        idle.ends();
+        rig.reclaims.begins(&idle);
+        pass(DELAY * 2).await;
+        assert_eq!(asked(dir.path()), all, "a later one");
+        rig.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thaw_before_the_delay_cancels_it_and_a_later_freeze_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
+        rig.reclaims.begins(&idle);
+        pass(DELAY / 2).await;
+        idle.ends();
+        pass(DELAY / 4).await;
+        rig.reclaims.begins(&idle);
+        pass(DELAY / 2).await;
+        assert_eq!(
+            asked(dir.path()),
+            0,
+            "the first freeze's delay is over, the second's is not"
+        );
+        pass(DELAY).await;
+        assert!(asked(dir.path()) > 0);
+        rig.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_another_process_thawed_keeps_its_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
+        rig.reclaims.begins(&idle);
+        fs::write(dir.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        pass(DELAY * 2).await;
+        assert_eq!(asked(dir.path()), 0);
+        rig.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_of_many_has_its_turn_and_one_that_is_gone_needs_none() {
+        let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+        let rig = Rig::start(DELAY);
+        let mut idles: Vec<_> = dirs.iter().map(|dir| frozen(dir.path())).collect();
+        for idle in &idles {
+            rig.reclaims.begins(idle);
+            pass(Duration::from_secs(1)).await;
+        }
+        idles.remove(2);
+        pass(DELAY * 2).await;
+        let taken: Vec<_> = dirs.iter().map(|dir| asked(dir.path()) > 0).collect();
+        assert_eq!(taken, [true, true, false, true, true]);
+        assert!(rig.reclaims.lock().by_due.is_empty());
+        rig.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_freezes_are_one_place_in_the_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
+        for _ in 0..1000 {
+            rig.reclaims.begins(&idle);
+            idle.ends();
+        }
+        assert_eq!(rig.reclaims.lock().by_due.len(), 1);
+        // A delay that never passes queues nothing.
+        let never = Rig::start(Duration::MAX);
+        idle.queued.store(false, Ordering::SeqCst);
+        never.reclaims.begins(&idle);
+        assert!(never.reclaims.lock().by_due.is_empty());
+        rig.end().await;
+        never.end().await;
+    }
+
+    #[test]
+    fn a_freeze_pays_less_than_a_microsecond() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        let dir = tempfile::tempdir().unwrap();
+        let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
+        let rounds = 100_000;
+        // The best of several: what else the machine does is not the freeze's price.
+        let best = (0..10).map(|_| {
+            let began = Instant::now();
+            for _ in 0..rounds {
+                rig.reclaims.begins(&idle);
+                idle.ends();
+            }
+            began.elapsed() / rounds
+        });
+        let best = best.min().unwrap();
+        eprintln!("{best:?} for a freeze and a thaw");
+        assert!(best < Duration::from_micros(1), "{best:?}");
+    }
+}

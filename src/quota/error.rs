@@ -1,0 +1,187 @@
+//! Why a directory cannot be limited: what is missing, where, and what would help.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::choice::{COUNT, FIRST};
+use super::mount::Mount;
+
+/// Why an operation on project quotas failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(clippy::error_impl_error, reason = "it is read as quota::Error")]
+pub(crate) enum Error {
+    /// The file system has no project quotas, or was mounted without them.
+    #[error("{mount} has no project quotas; {}", self.remedy().unwrap_or_default())]
+    Without {
+        /// Where.
+        mount: Mount,
+    },
+    /// Projects are counted, and their limits are not kept.
+    #[error(
+        "{mount} counts project quotas but does not enforce them; {}",
+        self.remedy().unwrap_or_default()
+    )]
+    NotEnforced {
+        /// Where.
+        mount: Mount,
+    },
+    /// The kernel lets only the host's administrator set quotas.
+    #[error(
+        "this process may not set project quotas on {mount}; {}",
+        self.remedy().unwrap_or_default()
+    )]
+    NotPermitted {
+        /// Where.
+        mount: Mount,
+        /// The kernel's word.
+        #[source]
+        cause: io::Error,
+    },
+    /// Somebody else's directory, in a mount namespace that is not ours.
+    #[error(
+        "directory {} cannot be seen from here; {}",
+        path.display(),
+        self.remedy().unwrap_or_default()
+    )]
+    OutOfSight {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Something is in it that its project would not count, or it is mounted already.
+    #[error("directory {} is not new: there is something in it", path.display())]
+    NotNew {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Every number of our range has files.
+    #[error("all {COUNT} projects from {FIRST} on are in use on {mount}")]
+    NoneFree {
+        /// Where.
+        mount: Mount,
+    },
+    /// Old kernels are told the file system by its block device.
+    #[error(
+        "the block device of {mount} cannot be found ({} is not it), and this kernel wants it for quotas; {}",
+        mount.source.display(),
+        self.remedy().unwrap_or_default()
+    )]
+    NoDevice {
+        /// Where.
+        mount: Mount,
+    },
+    /// Anything else.
+    #[error("cannot {op} {}", path.display())]
+    Io {
+        /// A verb.
+        op: &'static str,
+        /// Of what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn io(op: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Io {
+            op,
+            path: path.to_owned(),
+            cause,
+        }
+    }
+
+    /// Whether it is this host that cannot, now or later, rather than something that went wrong.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        self.remedy().is_some()
+    }
+
+    /// What an administrator can do, if there is something.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        let (mount, unmounted) = match self {
+            Self::Without { mount } => (mount, true),
+            Self::NotEnforced { mount } => (mount, false),
+            Self::NotPermitted { .. } => {
+                return Some(
+                    "that takes CAP_SYS_ADMIN on the host: run it as root, outside of containers".into(),
+                );
+            }
+            Self::OutOfSight { .. } => {
+                return Some("run this process in the mount namespace of who made it".into());
+            }
+            Self::NoDevice { .. } => {
+                return Some("mount it by the path of its device, or have udev make /dev/block".into());
+            }
+            Self::NotNew { .. } | Self::NoneFree { .. } | Self::Io { .. } => return None,
+        };
+        let (source, root) = (mount.source.display(), mount.point == Path::new("/"));
+        Some(match mount.kind.as_str() {
+            // Nobody changes these two while they are in use, and nobody unmounts a root file system: xfs(5) turns quotas
+            // on at the first mount only, tune2fs(8) adds the feature to what is not mounted.
+            "xfs" if root => "boot with rootflags=prjquota".to_owned(),
+            "xfs" => format!("unmount {source} and mount it with -o prjquota"),
+            "ext4" if unmounted && !root => format!(
+                "unmount {source}, run tune2fs -O project,quota -Q prjquota {source}, and mount it with -o prjquota"
+            ),
+            "ext4" if !root => format!("unmount {source} and mount it with -o prjquota"),
+            _ => "an XFS or ext4 mounted with -o prjquota would do".to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(kind: &str) -> Mount {
+        Mount {
+            point: "/data".into(),
+            kind: kind.to_owned(),
+            source: "/dev/vdb".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_where_and_with_what_would_help() {
+        let cases = [
+            ("xfs", "unmount /dev/vdb and mount it with -o prjquota"),
+            ("ext4", "tune2fs -O project,quota -Q prjquota /dev/vdb"),
+            ("btrfs", "an XFS or ext4 mounted with -o prjquota"),
+        ];
+        for (kind, help) in cases {
+            let said = Error::Without { mount: on(kind) }.to_string();
+            let start = format!("{kind} at /data has no project quotas; ");
+            assert!(said.starts_with(&start) && said.contains(help), "{said}");
+        }
+        // Advice that would not be followed is none.
+        for kind in ["xfs", "ext4"] {
+            let mount = Mount {
+                point: "/".into(),
+                ..on(kind)
+            };
+            let said = Error::Without { mount }.to_string();
+            assert!(!said.contains("unmount") && said.contains("prjquota"), "{said}");
+        }
+        let said = Error::NotEnforced { mount: on("ext4") }.to_string();
+        assert!(
+            said.contains("does not enforce") && !said.contains("tune2fs"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_host_that_cannot_is_told_apart_from_what_went_wrong() {
+        let cause = || io::Error::from_raw_os_error(1);
+        assert!(Error::Without { mount: on("xfs") }.is_unsupported());
+        assert!(
+            Error::NotPermitted {
+                mount: on("xfs"),
+                cause: cause()
+            }
+            .is_unsupported()
+        );
+        assert!(Error::OutOfSight { path: "/x".into() }.is_unsupported());
+        assert!(!Error::NoneFree { mount: on("xfs") }.is_unsupported());
+        assert!(!Error::io("open", Path::new("/x"), cause()).is_unsupported());
+    }
+}

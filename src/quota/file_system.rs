@@ -1,0 +1,203 @@
+//! The file system under a directory: which one it is, and whether it keeps the limits of projects.
+//!
+//! Mount options say what was wished for; the kernel is asked what it does.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use rustix::fs::{Mode, OFlags};
+
+use super::error::Error;
+use super::mount::{self, Mount};
+use super::sys::{self, State, Target, Usage};
+
+/// The project of whatever was given none. It is always there to be asked for.
+const EVERYBODY_S: u32 = 0;
+
+/// Finds out whether directories on the file system of `dir` can be limited, and by this process. Makes nothing.
+///
+/// # Errors
+/// [`Error::is_unsupported`] where they cannot, with what is missing.
+pub(crate) fn check(dir: &Path) -> Result<(), Error> {
+    let file_system = FileSystem::of(dir)?;
+    file_system.enforces()?;
+    // Asking for a project's usage takes the very privilege that setting its limit does.
+    file_system.usage(EVERYBODY_S).map(drop)
+}
+
+/// A directory that is open, and with it its file system.
+#[derive(Debug)]
+pub(super) struct FileSystem {
+    dir: OwnedFd,
+    path: PathBuf,
+    /// For a kernel that is not told by the open directory.
+    device: Option<CString>,
+}
+
+impl FileSystem {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSight`] if there is none.
+    pub(super) fn of(dir: &Path) -> Result<Self, Error> {
+        let fd = open(dir)?;
+        let device = if sys::knows_quotactl_fd() {
+            None
+        } else {
+            device(&fd, dir)?
+        };
+        Ok(Self {
+            dir: fd,
+            path: dir.to_owned(),
+            device,
+        })
+    }
+
+    /// The same, told by the block device even if the kernel could do without.
+    #[cfg(test)]
+    pub(super) fn by_device(dir: &Path) -> Result<Self, Error> {
+        let this = Self::of(dir)?;
+        let device = device(&this.dir, dir)?;
+        Ok(Self { device, ..this })
+    }
+
+    /// Succeeds if the kernel keeps the limits of projects here.
+    pub(super) fn enforces(&self) -> Result<(), Error> {
+        match sys::state(&self.target()) {
+            Ok(State { enforces: true, .. }) => Ok(()),
+            Ok(State { counts: true, .. }) => Err(Error::NotEnforced { mount: self.mount() }),
+            Ok(_) => Err(Error::Without { mount: self.mount() }),
+            Err(cause) if never_heard_of(&cause) => Err(Error::Without { mount: self.mount() }),
+            Err(cause) => Err(self.failed("read the state of quotas of", cause)),
+        }
+    }
+
+    /// What belongs to a project.
+    pub(super) fn usage(&self, id: u32) -> Result<Usage, Error> {
+        let usage = sys::usage(&self.target(), id);
+        usage.map_err(|cause| self.failed("read the quota of a project of", cause))
+    }
+
+    /// Sets the most bytes of a project; 0 takes its limit away.
+    pub(super) fn set_limit(&self, id: u32, bytes: u64) -> Result<(), Error> {
+        let set = sys::set_limit(&self.target(), id, bytes);
+        set.map_err(|cause| self.failed("set the quota of a project of", cause))
+    }
+
+    /// Takes the limit of a project away. Where quotas were turned off meanwhile there is none.
+    pub(super) fn drop_limit(&self, id: u32) -> Result<(), Error> {
+        match sys::set_limit(&self.target(), id, 0) {
+            Err(cause) if never_heard_of(&cause) => Ok(()),
+            other => other.map_err(|cause| self.failed("take away the quota of a project of", cause)),
+        }
+    }
+
+    /// The project that the directory bears; `None` where there are no projects.
+    pub(super) fn project(&self) -> Result<Option<u32>, Error> {
+        match sys::project(self.dir.as_fd()) {
+            Ok(id) => Ok(Some(id)),
+            Err(cause) if never_heard_of(&cause) => Ok(None),
+            Err(cause) => Err(self.failed("read the project of", cause)),
+        }
+    }
+
+    /// Gives the directory a project, which is inherited by what is made in it.
+    pub(super) fn set_project(&self, id: u32) -> Result<(), Error> {
+        sys::set_project(self.dir.as_fd(), id).map_err(|cause| match cause.raw_os_error() {
+            // Projects are numbers of the host, which no other user namespace may write.
+            Some(libc::EINVAL) => self.not_permitted(cause),
+            Some(libc::ENOTTY | libc::EOPNOTSUPP) => Error::Without { mount: self.mount() },
+            _ => self.failed("set the project of", cause),
+        })
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The mount that the directory was reached through. Looked for only when there is something to say of it: the table
+    /// has a line for each container.
+    pub(super) fn mount(&self) -> Mount {
+        mount_of(&self.dir, &self.path)
+    }
+
+    fn target(&self) -> Target<'_> {
+        match &self.device {
+            Some(path) => Target::Device(path.clone()),
+            None => Target::File(self.dir.as_fd()),
+        }
+    }
+
+    fn failed(&self, op: &'static str, cause: io::Error) -> Error {
+        match cause.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => self.not_permitted(cause),
+            _ => Error::io(op, &self.path, cause),
+        }
+    }
+
+    fn not_permitted(&self, cause: io::Error) -> Error {
+        Error::NotPermitted {
+            mount: self.mount(),
+            cause,
+        }
+    }
+}
+
+/// What the kernel answers where there are no quotas, none of projects, or where they are off; and to a request for
+/// attributes that the file system does not have.
+fn never_heard_of(cause: &io::Error) -> bool {
+    matches!(
+        cause.raw_os_error(),
+        Some(libc::ENOSYS | libc::EINVAL | libc::ESRCH | libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOTBLK)
+    )
+}
+
+fn open(dir: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).map_err(|cause| match cause {
+        rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => Error::OutOfSight { path: dir.to_owned() },
+        _ => Error::io("open", dir, cause.into()),
+    })
+}
+
+fn mount_of(fd: &OwnedFd, dir: &Path) -> Mount {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+    let id = info.ok().and_then(|info| mount::id_in(&info));
+    let found = id.and_then(|id| Mount::find(&fs::read("/proc/self/mountinfo").ok()?, id));
+    found.unwrap_or_else(|| Mount::unknown(dir))
+}
+
+/// A path to the block device that a directory is on: its number's, or what was mounted, if that is it. `None` for a file
+/// system on no device, which has no quotas that such a kernel knows.
+fn device(fd: &OwnedFd, dir: &Path) -> Result<Option<CString>, Error> {
+    let stat = rustix::fs::fstat(fd).map_err(|cause| Error::io("look at", dir, cause.into()))?;
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    if major == 0 {
+        return Ok(None);
+    }
+    let is_it = |path: &Path| {
+        let found = fs::metadata(path);
+        found.is_ok_and(|found| found.file_type().is_block_device() && found.rdev() == stat.st_dev)
+    };
+    let by_number = PathBuf::from(format!("/dev/block/{major}:{minor}"));
+    let path = if is_it(&by_number) {
+        by_number
+    } else {
+        let mount = mount_of(fd, dir);
+        if !is_it(&mount.source) {
+            return Err(Error::NoDevice { mount });
+        }
+        mount.source
+    };
+    Ok(CString::new(path.as_os_str().as_bytes()).ok())
+}

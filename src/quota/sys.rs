@@ -1,0 +1,275 @@
+//! The system calls of project quotas, as typed and safe functions. The only file of this project with unsafe code.
+//!
+//! No well-kept crate has them: nix's `quotactl` knows users and groups only, and neither it nor rustix knows
+//! `FS_IOC_FSSETXATTR`. The generic commands (`Q_GETQUOTA`, `Q_SETQUOTA`, `Q_XGETQSTATV`) serve XFS and ext4 alike: the
+//! kernel translates them for each (fs/quota/quota.c).
+//!
+//! JUSTIFICATION for the unsafe code: each call hands the kernel a pointer to one structure of fixed layout, which lives
+//! for the whole call. The layouts are those of the kernel's uapi headers, and a test holds their sizes and offsets.
+
+#![expect(
+    unsafe_code,
+    reason = "no crate wraps project quotas; every call is one structure of fixed layout, see above"
+)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::libc;
+use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
+
+/// `struct fsxattr` (linux/fs.h).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Attributes {
+    xflags: u32,
+    extsize: u32,
+    nextents: u32,
+    projid: u32,
+    cowextsize: u32,
+    pad: [u8; 8],
+}
+
+const FS_IOC_FSGETXATTR: Opcode = opcode::read::<Attributes>(b'X', 31);
+const FS_IOC_FSSETXATTR: Opcode = opcode::write::<Attributes>(b'X', 32);
+/// What is made in the directory gets its project and this flag (linux/fs.h).
+const FS_XFLAG_PROJINHERIT: u32 = 0x0000_0200;
+
+/// `struct fs_quota_statv` (linux/dqblk_xfs.h), of which only the flags are read.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy)]
+struct StatV {
+    /// Set by the caller: the version that it wants.
+    version: i8,
+    pad: u8,
+    flags: u16,
+    rest: [u8; 156],
+}
+
+const FS_QSTATV_VERSION1: i8 = 1;
+const FS_QUOTA_PDQ_ACCT: u16 = 1 << 4;
+const FS_QUOTA_PDQ_ENFD: u16 = 1 << 5;
+
+/// Projects, as `quotactl` numbers the types of quotas (linux/quota.h).
+const PRJQUOTA: u32 = 2;
+const Q_GETQUOTA: u32 = 0x80_0007;
+const Q_SETQUOTA: u32 = 0x80_0008;
+const Q_XGETQSTATV: u32 = 0x5808;
+/// Limits are counted in blocks of this many bytes (`QIF_DQBLKSIZE`), usage in bytes.
+pub(super) const BLOCK: u64 = 1024;
+
+/// How the kernel is told which file system is meant.
+#[derive(Debug)]
+pub(super) enum Target<'a> {
+    /// Any file on it: `quotactl_fd`, since Linux 5.14.
+    File(BorrowedFd<'a>),
+    /// The path of its block device: `quotactl`.
+    Device(CString),
+}
+
+/// What the kernel does about projects on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    /// It counts what belongs to each.
+    pub(super) counts: bool,
+    /// It keeps their limits.
+    pub(super) enforces: bool,
+}
+
+/// What belongs to one project.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Bytes on disk.
+    pub(super) bytes: u64,
+    /// Files, directories and the like.
+    pub(super) inodes: u64,
+    /// The most bytes it may have; 0 is without limit.
+    pub(super) limit: u64,
+}
+
+/// The project of a directory.
+///
+/// # Errors
+/// `ENOTTY` where the file system has no such attributes.
+pub(super) fn project(dir: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(attributes(dir)?.projid)
+}
+
+/// Gives a directory a project, which is inherited by what is made in it from now on.
+///
+/// # Errors
+/// `EPERM` for one who does not own it, `EINVAL` outside of the first user namespace, `EOPNOTSUPP` on ext4 without the
+/// project feature, `ENOTTY` where the file system has no such attributes.
+pub(super) fn set_project(dir: BorrowedFd<'_>, id: u32) -> io::Result<()> {
+    let old = attributes(dir)?;
+    let new = Attributes {
+        xflags: old.xflags | FS_XFLAG_PROJINHERIT,
+        projid: id,
+        ..old
+    };
+    // SAFETY: the request reads a `struct fsxattr`, whose layout is that of `Attributes`.
+    let request = unsafe { Setter::<FS_IOC_FSSETXATTR, Attributes>::new(new) };
+    // SAFETY: the request fits its structure, as said above, and the kernel only reads it.
+    Ok(unsafe { ioctl(dir, request) }?)
+}
+
+fn attributes(dir: BorrowedFd<'_>) -> io::Result<Attributes> {
+    // SAFETY: the request fills in a `struct fsxattr`, whose layout is that of `Attributes`; any bits are valid in it.
+    let request = unsafe { Getter::<FS_IOC_FSGETXATTR, Attributes>::new() };
+    // SAFETY: the request fits its structure, as said above, which is written whole whenever the call succeeds.
+    Ok(unsafe { ioctl(dir, request) }?)
+}
+
+/// Whether this kernel can be told by an open file which file system is meant. `ENOSYS` alone does not tell: a file
+/// system without quotas answers with it too.
+pub(super) fn knows_quotactl_fd() -> bool {
+    // SAFETY: there is no descriptor -1, so the call returns before it looks at anything else.
+    let answer = unsafe { libc::syscall(libc::SYS_quotactl_fd, -1, 0, 0, 0) };
+    answer != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+}
+
+/// What the kernel does about projects on a file system; needs no privilege.
+///
+/// # Errors
+/// `ENOSYS` or `EINVAL` where it does nothing.
+pub(super) fn state(target: &Target<'_>) -> io::Result<State> {
+    let mut data = StatV {
+        version: FS_QSTATV_VERSION1,
+        pad: 0,
+        flags: 0,
+        rest: [0; 156],
+    };
+    // SAFETY: the command reads the version and fills in a `struct fs_quota_statv`, whose size and alignment are those of
+    // `StatV`; any bits are valid in it, and it outlives the call.
+    unsafe { quotactl(target, Q_XGETQSTATV, 0, (&raw mut data).cast()) }?;
+    Ok(State {
+        counts: data.flags & FS_QUOTA_PDQ_ACCT != 0,
+        enforces: data.flags & FS_QUOTA_PDQ_ENFD != 0,
+    })
+}
+
+/// What belongs to a project. One that the file system has never heard of has nothing.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `ESRCH` where projects are not counted.
+pub(super) fn usage(target: &Target<'_>, id: u32) -> io::Result<Usage> {
+    let mut data = empty();
+    // SAFETY: the command fills in a `struct if_dqblk`, which is libc's `dqblk`; it outlives the call.
+    match unsafe { quotactl(target, Q_GETQUOTA, id, (&raw mut data).cast()) } {
+        Ok(()) => Ok(Usage {
+            bytes: data.dqb_curspace,
+            inodes: data.dqb_curinodes,
+            limit: data.dqb_bhardlimit.saturating_mul(BLOCK),
+        }),
+        // XFS's word for a project that has neither files nor a limit.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Usage::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the most bytes that a project may have, rounded up to whole blocks; 0 takes the limit away.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `ERANGE` for more than the file system can express, `ESRCH` where projects are not
+/// counted.
+pub(super) fn set_limit(target: &Target<'_>, id: u32, bytes: u64) -> io::Result<()> {
+    let mut data = libc::dqblk {
+        dqb_bhardlimit: bytes.div_ceil(BLOCK),
+        dqb_valid: libc::QIF_BLIMITS,
+        ..empty()
+    };
+    // SAFETY: the command reads a `struct if_dqblk`, which is libc's `dqblk`; it outlives the call.
+    unsafe { quotactl(target, Q_SETQUOTA, id, (&raw mut data).cast()) }
+}
+
+const fn empty() -> libc::dqblk {
+    libc::dqblk {
+        dqb_bhardlimit: 0,
+        dqb_bsoftlimit: 0,
+        dqb_curspace: 0,
+        dqb_ihardlimit: 0,
+        dqb_isoftlimit: 0,
+        dqb_curinodes: 0,
+        dqb_btime: 0,
+        dqb_itime: 0,
+        dqb_valid: 0,
+    }
+}
+
+/// One command on projects.
+///
+/// # Safety
+/// `data` must point to the structure that the command reads or writes, valid for both.
+unsafe fn quotactl(target: &Target<'_>, command: u32, id: u32, data: *mut libc::c_void) -> io::Result<()> {
+    // QCMD of sys/quota.h.
+    let command = command << 8 | PRJQUOTA;
+    let answer = match target {
+        // SAFETY: the descriptor is open for as long as it is borrowed; `data` is the caller's promise.
+        Target::File(file) => unsafe {
+            libc::syscall(libc::SYS_quotactl_fd, file.as_fd().as_raw_fd(), command, id, data)
+        },
+        Target::Device(path) => {
+            let path: &CStr = path;
+            // SAFETY: the path ends with a zero byte and outlives the call; `data` is the caller's promise.
+            let answer = unsafe {
+                libc::quotactl(
+                    command.cast_signed(),
+                    path.as_ptr(),
+                    id.cast_signed(),
+                    data.cast(),
+                )
+            };
+            answer.into()
+        }
+    };
+    if answer == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{align_of, offset_of, size_of};
+
+    use super::*;
+
+    #[test]
+    fn the_structures_are_laid_out_as_the_kernel_s() {
+        assert_eq!(
+            (size_of::<Attributes>(), offset_of!(Attributes, projid)),
+            (28, 12)
+        );
+        assert_eq!((size_of::<StatV>(), offset_of!(StatV, flags)), (160, 2));
+        assert_eq!(align_of::<StatV>(), 8);
+        assert_eq!(size_of::<libc::dqblk>(), 72);
+        assert_eq!(offset_of!(libc::dqblk, dqb_valid), 64);
+        // What `cpp` makes of linux/fs.h on x86-64 and arm64.
+        assert_eq!((FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR), (0x801c_581f, 0x401c_5820));
+    }
+
+    #[test]
+    fn a_file_system_that_knows_no_projects_says_so_and_touches_nothing() {
+        // proc has neither quotas nor such attributes on any kernel.
+        let proc = std::fs::File::open("/proc").unwrap();
+        let target = if knows_quotactl_fd() {
+            Target::File(proc.as_fd())
+        } else {
+            Target::Device(CString::from(c"/proc"))
+        };
+        let error = state(&target).unwrap_err();
+        assert!(
+            matches!(
+                error.raw_os_error(),
+                Some(libc::ENOSYS | libc::EINVAL | libc::ENOTBLK)
+            ),
+            "{error}"
+        );
+        let error = project(proc.as_fd()).unwrap_err();
+        assert!(
+            matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP)),
+            "{error}"
+        );
+    }
+}
