@@ -6,6 +6,8 @@
 mod census;
 #[path = "support/image.rs"]
 mod image;
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/real.rs"]
 mod real;
 

@@ -1,6 +1,8 @@
 //! The mock keeps the laws of the contract; and the suite notices when somebody does not.
 
 mod conformance;
+#[path = "support/patience.rs"]
+mod patience;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/real.rs"]
 mod real;
 

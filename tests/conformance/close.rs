@@ -8,6 +8,7 @@ use fnctr::driver::{ErrorKind, Status, Task};
 
 use super::Verdict;
 use super::world::{World, assert_kind, assert_was_closed, close, cookie, created, ctx, started};
+use crate::patience::patient;
 
 /// How far a cookie goes before it is closed.
 const PHASES: [&str; 6] = ["fresh", "validated", "created", "running", "frozen", "exited"];
@@ -145,7 +146,7 @@ pub(super) async fn closing_does_not_wait_for_a_step_that_nobody_polls(world: Ar
     let mut step = Box::pin(held.validate_image(&patience));
     // Begun, kept, and not polled again, as a host does that selects over it and something else.
     drop(tokio::time::timeout(Duration::ZERO, &mut step).await);
-    tokio::time::timeout(Duration::from_secs(20), held.close(&ctx()))
+    tokio::time::timeout(patient(Duration::from_secs(20)), held.close(&ctx()))
         .await
         .expect("close to end")
         .expect("to close");

@@ -58,7 +58,11 @@ pub(super) async fn an_oom_kill_names_its_limit(world: Arc<dyn World>) -> Verdic
     let (cookie, wait) = started(&world, task).await;
     let result = wait.wait(&ctx()).await;
     close(cookie).await;
-    assert_ended(&result, Status::Killed, "out of memory (limit 32m)");
+    assert_ended(
+        &result,
+        Status::Killed,
+        "out of memory: the container's own limit of 32m was hit",
+    );
     assert_eq!(result.oom().and_then(|oom| oom.limit), Some(ByteSize(32 << 20)));
     Ok(())
 }

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::patience::patient;
+
 #[allow(unused_imports, reason = "not every world makes the scripts itself")]
 pub(crate) use world::SCRIPTS;
 pub(crate) use world::{BadTask, Need, World};
@@ -101,10 +103,10 @@ pub(crate) async fn run_all(world: Arc<dyn World>) -> Report {
     for (name, law) in all() {
         let before = world.census().await;
         let mut trial = JoinSet::new();
-        trial.spawn(tokio::time::timeout(LIMIT, law(Arc::clone(&world))));
+        trial.spawn(tokio::time::timeout(patient(LIMIT), law(Arc::clone(&world))));
         let verdict = match trial.join_next().await {
             Some(Ok(Ok(verdict))) => verdict.map_err(|Skip(why)| (false, why)),
-            Some(Ok(Err(_))) => Err((true, format!("not done after {LIMIT:?}"))),
+            Some(Ok(Err(_))) => Err((true, format!("not done after {:?}", patient(LIMIT)))),
             Some(Err(panic)) => Err((true, message(panic))),
             None => Err((true, "it never ran".to_owned())),
         };

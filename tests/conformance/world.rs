@@ -11,6 +11,7 @@ use fnctr::driver::{
 };
 
 use super::{Skip, Verdict};
+use crate::patience::patient;
 
 /// The programs of `fixtures/scripts` that the image holds under `/scripts`, besides busybox under `/bin`.
 pub(crate) const SCRIPTS: [&str; 7] = ["both", "counter", "env", "exit7", "killed", "megabyte", "oom"];
@@ -100,7 +101,7 @@ pub(super) fn script(name: &str) -> String {
 
 /// A context that is long enough for anything but a hang.
 pub(super) fn ctx() -> Context {
-    Context::timeout(Duration::from_secs(30))
+    Context::timeout(patient(Duration::from_secs(30)))
 }
 
 /// A context that somebody cancelled.

@@ -76,7 +76,8 @@ async fn what_cannot_be_is_refused_by_name_and_leaves_nothing() {
     assert_refused(bad(&|t| t.memory = 1).await, InvalidTask, &["memory"]);
     assert_refused(bad(&|t| t.cpus = 1).await, InvalidTask, &["CPU"]);
     assert_refused(bad(&|t| t.tmpfs_size = u64::MAX).await, InvalidTask, &["tmpfs"]);
-    assert_refused(bad(&|t| t.fs_size = 10).await, Unsupported, &["fs_size", "XFS"]);
+    let too_much = bad(&|t| t.fs_size = u64::MAX).await;
+    assert_refused(too_much, InvalidTask, &["fs_size", "bytes"]);
     let closed = stage.real.dir().join("closed");
     std::fs::create_dir(&closed).expect("a directory");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).expect("a mode");

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::world::Stage;
 
-fn fnctr(stage: &Stage, args: &[&str]) -> Command {
+pub(crate) fn fnctr(stage: &Stage, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fnctr"));
     command
         .arg("--address")
         .arg(stage.real.address())
         .args(["--namespace", stage.real.namespace()])
-        .args(["--cgroup-parent", "/"])
+        .args(["--cgroup-parent", crate::world::cgroup_parent()])
         .arg("--root")
         .arg(stage.real.dir().join("cli"))
         .args(args)
@@ -56,7 +56,7 @@ async fn run_exits_with_the_functions_code_and_says_why_otherwise() {
             &["run", "--memory", "16m", "busybox", "tail", "/dev/zero"],
             137,
             "",
-            "out of memory (limit 16m)",
+            "out of memory: the container's own limit of 16m was hit",
         ),
         (&["run", "busybox", "nosuch"], 125, "", "\"nosuch\" was not found"),
         (&["run", "nobody/home", "true"], 125, "", "nobody/home"),

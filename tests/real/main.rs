@@ -12,14 +12,24 @@ mod census;
 mod conformance;
 #[path = "../support/image.rs"]
 mod image;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/real.rs"]
 mod real;
 
 mod bad_input;
 mod cli;
 mod crowd;
+mod drivers;
 mod laws;
 mod limits;
+mod memory;
+mod quota;
+mod races;
+mod reclaim;
 mod recovery;
+mod resources;
+mod stats;
+mod stats_cli;
 mod syslog;
 mod world;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fnctr::driver::{Driver as _, ErrorKind, RunError, Status, Task};
 use fnctr::{Adopted, ContainerId};
 
+use crate::patience::patient;
 use crate::world::{Stage, ctx};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +89,7 @@ async fn containers_of_another_instance_are_removed_and_our_own_survive() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), swept)
+    tokio::time::timeout(patient(Duration::from_secs(20)), swept)
         .await
         .expect("to be removed in the background");
     assert!(!gone("own-1").await, "our own container must survive");

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use fnctr::driver::{Captured, Config, Cookie, Driver as _, Error, Output, RunResult, Task};
+use fnctr::driver::{Captured, Config, Cookie, Driver as _, Error, Output, RunResult, Task, WaitResult};
 use fnctr::{ContainerOptions, ContainerdDriver, Context, Namespace, Settings};
 
 use crate::census::Census;
+use crate::patience::patient;
 use crate::{image, real::Real};
 
 /// What every test here stands on.
@@ -27,7 +28,11 @@ impl Stage {
 
     /// The same, with another configuration.
     pub(crate) async fn with(test: &str, change: impl FnOnce(&mut Config)) -> Option<Self> {
-        let real = Real::start(test)?;
+        Self::on(Real::start(test)?, change).await
+    }
+
+    /// The same, on a containerd that runs already.
+    pub(crate) async fn on(real: Real, change: impl FnOnce(&mut Config)) -> Option<Self> {
         let archive = image::busybox(real.dir());
         let mut config = config(&real);
         change(&mut config);
@@ -106,8 +111,7 @@ impl Stage {
 /// Create, run and wait.
 pub(crate) async fn live(cookie: &dyn Cookie, script: Option<&str>) -> Result<RunResult, Error> {
     if let Some(script) = script {
-        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        cookie.change_options(|options: &mut ContainerOptions| options.config.command = Some(command))?;
+        set_script(cookie, script)?;
     }
     if cookie.validate_image(&ctx()).await? {
         cookie.pull_image(&ctx()).await?;
@@ -116,9 +120,35 @@ pub(crate) async fn live(cookie: &dyn Cookie, script: Option<&str>) -> Result<Ru
     Ok(cookie.run(&ctx()).await?.wait(&ctx()).await)
 }
 
+fn set_script(cookie: &dyn Cookie, script: &str) -> Result<(), Error> {
+    let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    cookie.change_options(|options: &mut ContainerOptions| options.config.command = Some(command))
+}
+
+/// A container that waits to run this script.
+pub(crate) async fn created(driver: &ContainerdDriver, task: Task, script: &str) -> Box<dyn Cookie> {
+    let cookie = driver.create_cookie(&ctx(), Arc::new(task)).await;
+    let cookie = cookie.expect("a cookie");
+    set_script(cookie.as_ref(), script).expect("a command");
+    assert!(!cookie.validate_image(&ctx()).await.expect("an image"));
+    cookie.create_container(&ctx()).await.expect("a container");
+    cookie
+}
+
+/// A container that runs it.
+pub(crate) async fn started(
+    driver: &ContainerdDriver,
+    task: Task,
+    script: &str,
+) -> (Box<dyn Cookie>, Box<dyn WaitResult>) {
+    let cookie = created(driver, task, script).await;
+    let wait = cookie.run(&ctx()).await.expect("a start");
+    (cookie, wait)
+}
+
 /// A context that is long enough for anything but a hang.
 pub(crate) fn ctx() -> Context {
-    Context::timeout(Duration::from_secs(60))
+    Context::timeout(patient(Duration::from_secs(60)))
 }
 
 pub(crate) fn captured() -> (Output, Captured) {
@@ -136,10 +166,24 @@ pub(crate) async fn connect(real: &Real, config: Config) -> Result<ContainerdDri
     let settings = Settings {
         namespace: Some(Namespace::new(real.namespace()).expect("a namespace")),
         run_dir: real.dir().join("run"),
-        cgroup_parent: "/".to_owned(),
+        cgroup_parent: cgroup_parent().to_owned(),
+        runtime_binary: runtime(),
         ..Settings::default()
     };
     ContainerdDriver::connect(&ctx(), config, settings).await
+}
+
+/// Where the containers' cgroups go: in the file system, or, with `FNCTR_TEST_SYSTEMD` set, in a slice of systemd.
+pub(crate) fn cgroup_parent() -> &'static str {
+    match std::env::var_os("FNCTR_TEST_SYSTEMD") {
+        Some(_) => "system.slice",
+        None => "/",
+    }
+}
+
+/// The runtime to test with, `FNCTR_TEST_RUNTIME`; `None` is the default, runc.
+pub(crate) fn runtime() -> Option<String> {
+    std::env::var("FNCTR_TEST_RUNTIME").ok()
 }
 
 pub(crate) async fn take(real: &Real) -> Census {

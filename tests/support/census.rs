@@ -31,6 +31,8 @@ use sha2::Digest as _;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use crate::patience::patient;
+
 /// How long asynchronous cleanup (garbage collection, ending shims) may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -137,7 +139,7 @@ impl Census {
 
     /// What differs from now, after giving asynchronous cleanup its time.
     pub(crate) async fn changes(&self) -> Vec<Change> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patient(PATIENCE);
         loop {
             let changes = self.diff(&Self::of(self.scope.clone()).await);
             if changes.is_empty() || Instant::now() >= until {
@@ -180,7 +182,12 @@ impl Census {
     fn is_ours(&self, path: &str) -> bool {
         let mut parts = path.split('/');
         let found = parts.any(|part| part.strip_suffix(".slice").unwrap_or(part) == self.scope.namespace);
-        found && parts.next().is_some()
+        // Where systemd makes the cgroups: one scope for each container.
+        let scope = format!("fnctr-{}--", self.scope.namespace);
+        let scoped = path
+            .split('/')
+            .any(|part| part.starts_with(&scope) && part.ends_with(".scope"));
+        scoped || found && parts.next().is_some()
     }
 
     fn kernel(&mut self) {

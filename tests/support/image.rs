@@ -6,8 +6,10 @@
     reason = "what a test stands on is there, or the test fails"
 )]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Builds `dir/file` with these options of `tools/make-image.sh`, and returns its path.
 ///
@@ -27,8 +29,13 @@ pub(crate) fn build(dir: &Path, file: &str, options: &[&str]) -> PathBuf {
     out
 }
 
-/// The plain image `busybox:latest` as a docker-archive.
+/// The plain image `busybox:latest` as a docker-archive. Built once by each test binary, since that takes longer than
+/// anything else that a test prepares.
 #[track_caller]
 pub(crate) fn busybox(dir: &Path) -> PathBuf {
-    build(dir, "busybox.tar", &[])
+    static ARCHIVE: OnceLock<Vec<u8>> = OnceLock::new();
+    let file = dir.join("busybox.tar");
+    let bytes = ARCHIVE.get_or_init(|| fs::read(build(dir, "busybox.tar", &[])).unwrap());
+    fs::write(&file, bytes).unwrap();
+    file
 }

@@ -18,6 +18,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::time::Instant;
+
+use crate::patience::patient;
 
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
@@ -27,7 +30,8 @@ fn obstacle() -> Option<String> {
         return Some("it needs root".into());
     }
     let path = search_path();
-    for program in ["containerd", "containerd-shim-runc-v2", "runc"] {
+    let runtime = std::env::var("FNCTR_TEST_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
+    for program in ["containerd", "containerd-shim-runc-v2", &runtime] {
         if !path.split(':').any(|dir| Path::new(dir).join(program).is_file()) {
             return Some(format!("{program} is not installed"));
         }
@@ -42,12 +46,21 @@ pub(crate) fn available(test: &str) -> bool {
         std::env::var_os("FNCTR_REQUIRE_REAL").is_none(),
         "{test} must run on a real containerd, but {why}"
     );
-    // Past the capture of the test's own output, so that nobody takes a skip for a success.
-    let line = format!("\n!!! SKIPPED {test}: {why}\n");
-    if fs::write("/dev/stderr", &line).is_err() {
-        eprintln!("{line}");
-    }
+    skipped(test, &why);
     false
+}
+
+/// Says that a test is skipped, so that nobody takes it for a success.
+pub(crate) fn skipped(test: &str, why: &str) {
+    tell(&format!("!!! SKIPPED {test}: {why}"));
+}
+
+/// Says something past the capture of the test's own output, which holds back what macros print and no more.
+pub(crate) fn tell(what: &str) {
+    use std::io::Write as _;
+
+    let line = format!("\n{what}\n");
+    drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
 /// `PATH` for containerd: `FNCTR_TEST_CONTAINERD_DIR` (another version's programs) comes first.
@@ -68,12 +81,17 @@ pub(crate) struct Real {
 impl Real {
     /// Starts one, or says why the test is skipped (see [`available`]). `test` is what a person calls the test.
     pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::start_in(test, &std::env::temp_dir())
+    }
+
+    /// The same, with everything below another directory than the usual one.
+    pub(crate) fn start_in(test: &str, place: &Path) -> Option<Self> {
         if !available(test) {
             return None;
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let unique = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = std::env::temp_dir().join(format!("fnctr-{unique}"));
+        let dir = place.join(format!("fnctr-{unique}"));
         fs::create_dir_all(&dir).unwrap();
         let child = spawn(&dir);
         let mut real = Self {
@@ -134,7 +152,8 @@ impl Real {
     }
 
     fn wait_until_it_answers(&mut self) {
-        for _ in 0..1500 {
+        let until = Instant::now() + patient(Duration::from_secs(30));
+        while Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("containerd ended with {status}:\n{}", self.log());
             }
@@ -143,7 +162,7 @@ impl Real {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("containerd does not listen after 30 s:\n{}", self.log());
+        panic!("containerd does not listen in time:\n{}", self.log());
     }
 }
 
@@ -189,10 +208,12 @@ impl Drop for Real {
     /// Ends containerd, then whatever a failed test left: shims with their containers, mounts, files.
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
-        let ended = (0..250).any(|_| {
+        let until = Instant::now() + patient(Duration::from_secs(5));
+        let mut ended = false;
+        while !ended && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
-            matches!(self.child.try_wait(), Ok(Some(_)))
-        });
+            ended = matches!(self.child.try_wait(), Ok(Some(_)));
+        }
         if !ended {
             drop(self.child.kill());
             drop(self.child.wait());

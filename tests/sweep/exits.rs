@@ -1,7 +1,9 @@
 //! The three ways in which the end of a function is learned, each when the other two are broken.
 
+use std::time::Duration;
+
 use fnctr::Context;
-use fnctr::driver::{RunResult, Status};
+use fnctr::driver::{Cookie, RunError, RunResult, Status, WaitResult, Whose};
 
 use crate::fake_containerd::{How, Script, Step};
 use crate::rig::{LONG, Rig, eventually};
@@ -115,5 +117,106 @@ async fn a_process_that_is_killed_behind_everybodys_back_has_ended_by_signal_9()
     assert_eq!((result.status(), result.exit_code()), (Status::Killed, Some(137)));
     cookie.close(&Context::new()).await.unwrap();
     rig.assert_clean("a kill from outside").await;
+    rig.end().await;
+}
+
+/// A container that runs on a host where nothing of its cgroup is left at its end, as under systemd: the processes here
+/// are in the test's own cgroup, which is nobody's container.
+async fn running(rig: &Rig, id: &str) -> (Box<dyn Cookie>, Box<dyn WaitResult>) {
+    eventually("the subscription", || rig.fake.subscribers() == 1).await;
+    rig.fake.script(crate::rig::forever());
+    let cookie = rig.created(id).await;
+    let running = cookie.run(&Context::new()).await.unwrap();
+    (cookie, running)
+}
+
+#[track_caller]
+fn assert_out_of_memory(result: &RunResult) {
+    let Some(RunError::OutOfMemory(oom)) = result.error() else {
+        panic!("{result:?}");
+    };
+    assert_eq!((result.status(), &oom.whose), (Status::Killed, &Whose::Unknown));
+    assert_eq!(
+        oom.to_string(),
+        "out of memory: whose limit was hit cannot be told"
+    );
+}
+
+#[tokio::test]
+async fn memory_ran_out_when_containerd_saw_it_and_the_cgroup_is_gone() {
+    let rig = Rig::warm().await;
+    let (cookie, running) = running(&rig, "c1").await;
+    rig.fake.oom("c1");
+    rig.fake.kill_behind("c1");
+    let result = running.wait(&Context::timeout(LONG)).await;
+    assert_out_of_memory(&result);
+    assert_eq!(result.exit_code(), Some(137));
+    cookie.close(&Context::new()).await.unwrap();
+    rig.assert_clean("memory that ran out").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn memory_ran_out_also_when_containerd_tells_it_after_the_exit() {
+    let rig = Rig::warm().await;
+    let (cookie, running) = running(&rig, "c1").await;
+    rig.fake.kill_behind("c1");
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        rig.fake.oom("c1");
+    };
+    let ctx = Context::timeout(LONG);
+    let (result, ()) = tokio::join!(running.wait(&ctx), late);
+    assert_out_of_memory(&result);
+    cookie.close(&Context::new()).await.unwrap();
+    rig.assert_clean("memory that ran out").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_child_that_was_killed_for_memory_is_told_though_its_function_ended_well() {
+    let rig = Rig::warm().await;
+    eventually("the subscription", || rig.fake.subscribers() == 1).await;
+    rig.fake
+        .script(Script::steps([Step::Sleep(Duration::from_millis(100))]));
+    let cookie = rig.created("c1").await;
+    let running = cookie.run(&Context::new()).await.unwrap();
+    rig.fake.oom("c1");
+    let result = running.wait(&Context::timeout(LONG)).await;
+    assert_out_of_memory(&result);
+    assert_eq!(result.exit_code(), Some(0));
+    cookie.close(&Context::new()).await.unwrap();
+    rig.assert_clean("memory that ran out").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn memory_that_ran_out_elsewhere_explains_nothing_here() {
+    let rig = Rig::warm().await;
+    let (cookie, running) = running(&rig, "c1").await;
+    let other = rig.created("c2").await;
+    rig.fake.oom("c2");
+    rig.fake.kill_behind("c1");
+    let result = running.wait(&Context::timeout(LONG)).await;
+    assert!(matches!(result.error(), Some(RunError::Killed)), "{result:?}");
+    cookie.close(&Context::new()).await.unwrap();
+    other.close(&Context::new()).await.unwrap();
+    rig.assert_clean("memory that ran out elsewhere").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_earlier_life_that_ran_out_of_memory_is_not_the_later_ones_reason() {
+    let rig = Rig::warm().await;
+    let (cookie, first) = running(&rig, "c1").await;
+    rig.fake.oom("c1");
+    rig.fake.kill_behind("c1");
+    assert_out_of_memory(&first.wait(&Context::timeout(LONG)).await);
+    cookie.close(&Context::new()).await.unwrap();
+    let (cookie, second) = running(&rig, "c1").await;
+    rig.fake.kill_behind("c1");
+    let result = second.wait(&Context::timeout(LONG)).await;
+    assert!(matches!(result.error(), Some(RunError::Killed)), "{result:?}");
+    cookie.close(&Context::new()).await.unwrap();
     rig.end().await;
 }

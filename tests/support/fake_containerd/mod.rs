@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
+use containerd_client::events::TaskOom;
 use containerd_client::types::Envelope;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -180,6 +181,24 @@ impl FakeContainerd {
         for task in tasks {
             let pid = Pid::from_raw(task.pid.try_into().unwrap());
             kill(pid, Signal::SIGKILL).unwrap();
+        }
+    }
+
+    /// Tells that memory ran out in every container `id`, as its shim does when the kernel has killed in it.
+    pub fn oom(&self, id: &str) {
+        let of: Vec<_> = {
+            let state = self.fake.state();
+            let with_it = state
+                .namespaces
+                .iter()
+                .filter(|(_, namespace)| namespace.containers.contains_key(id));
+            with_it.map(|(name, _)| name.clone()).collect()
+        };
+        let event = TaskOom {
+            container_id: id.into(),
+        };
+        for namespace in of {
+            self.fake.publish(&namespace, "/tasks/oom", &event);
         }
     }
 
