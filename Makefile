@@ -2,6 +2,8 @@
 #
 #   make demo     installs what is missing, builds, and shows a function's life on a private containerd
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
+#   make test-vm  the laws and the resource suite on full cgroup v2, in an emulated machine, with runc and with crun
+#   make test-nested  runs the tests on real containerd inside a privileged container; V2=1 adds the v2 tree to v1 cgroups
 #   make check    format, lints, docs, the tests, and licences and advisories if cargo-deny is there
 #   make bless    rewrites the golden files from what the code now gives; review the difference
 
@@ -15,7 +17,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lint doc deny bless install-deps build release clean about-host
+.PHONY: help demo test test-vm test-nested check fmt lint doc deny bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,6 +41,18 @@ demo: build
 test: install-deps about-host
 	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace
 	@tools/about-host.sh
+
+# Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part.
+VM_RUNTIMES ?= runc crun
+test-vm: install-deps
+	@tools/vm/install.sh
+	@tools/vm/test.sh $(VM_RUNTIMES)
+
+# TESTS names some of them, as in TESTS='laws limits'.
+test-nested: install-deps
+	$(CARGO) build --locked --bin fnctr
+	@real=$$($(CARGO) test --locked --test real --no-run --message-format short 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$$/\1/p') && \
+	RUST_TEST_THREADS=$(TEST_THREADS) tools/nested.sh $(TARGET)/debug/fnctr "$$real" $(TESTS)
 
 bless: install-deps
 	BLESS=1 $(CARGO) test --locked -p fnctr-oci

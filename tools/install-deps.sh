@@ -32,31 +32,13 @@ need gcc cc
 if ! command -v busybox >/dev/null 2>&1 || ! static busybox; then
     missing="$missing busybox-static"
 fi
-missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
-missing=${missing% }
+# Each once, though a package may have several commands.
+missing=$(printf '%s\n' $missing | sort -u)
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "install-deps: cargo is not installed; get Rust 1.88 or newer from https://rustup.rs" >&2
     exit 1
 fi
 [ -n "$missing" ] || exit 0
-if ! command -v apt-get >/dev/null 2>&1; then
-    echo "install-deps: missing: $missing (names of Debian packages); there is no apt-get here, install them by hand" >&2
-    exit 1
-fi
-if [ "$(id -u)" != 0 ]; then
-    echo "install-deps: missing: $missing; run as root: apt-get install -y $missing" >&2
-    exit 1
-fi
-echo "installing $missing"
-export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-# The package lists may already be there; only fetch them if the first try does not find everything.
 # shellcheck disable=SC2086
-if ! apt-get install -y -q --no-install-recommends $missing >"$log" 2>&1 &&
-    ! { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1; then
-    tail -n 20 "$log" >&2
-    echo "install-deps: apt-get could not install $missing" >&2
-    exit 1
-fi
+exec "$(dirname "$0")/apt.sh" $missing

@@ -1,0 +1,48 @@
+#!/bin/bash
+# Boots a kernel and an initrd under software emulation, passes on what the guest writes, and ends as the guest says.
+#
+#   tools/vm/boot.sh KERNEL INITRD SCRATCH
+set -euo pipefail
+
+kernel=$1 initrd=$2 scratch=$3
+patience=${VM_TIMEOUT:-900}
+cpu=${VM_CPU:-max}
+accel=${VM_ACCEL:-tcg,thread=multi,tb-size=1024}
+append="console=ttyS0 panic=-1 loglevel=4 mitigations=off rcupdate.rcu_expedited=1 ${VM_APPEND:-}"
+qemu=''
+mkfifo "$scratch/output"
+: >"$scratch/console" >"$scratch/verdict"
+
+finish() {
+    [ -z "$qemu" ] || kill "$qemu" 2>/dev/null || true
+    wait
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+cat "$scratch/output" &
+setpriv --pdeathsig TERM timeout -k 5 "$patience" qemu-system-x86_64 \
+    -nodefaults -no-user-config -display none -no-reboot \
+    -machine "${VM_MACHINE:-q35}" -accel "$accel" -cpu "$cpu" -smp "${VM_CPUS:-2}" -m "${VM_MEMORY:-4G}" \
+    -kernel "$kernel" -initrd "$initrd" -append "$append" \
+    -chardev file,id=console,path="$scratch/console" -serial chardev:console \
+    -device virtio-serial-pci \
+    -chardev file,id=output,path="$scratch/output" -device virtserialport,chardev=output,name=output \
+    -chardev file,id=verdict,path="$scratch/verdict" -device virtserialport,chardev=verdict,name=verdict \
+    </dev/null &
+qemu=$!
+code=0
+wait "$qemu" || code=$?
+qemu=''
+wait
+verdict=$(cat "$scratch/verdict")
+case $verdict in
+'' | *[!0-9]*)
+    [ "$code" != 124 ] && [ "$code" != 137 ] || echo "vm: not done after $patience s" >&2
+    echo "vm: the guest ended without a verdict (qemu: $code); the last lines of its console:" >&2
+    tail -n 40 "$scratch/console" >&2
+    exit 1
+    ;;
+esac
+exit "$verdict"
