@@ -251,7 +251,7 @@ impl LoopMount {
         let made = Self { image, dir };
         let ready = run("mkfs.ext4", &["-q", "-F", &made.image.display().to_string()]).and_then(|()| {
             let (image, dir) = (made.image.display().to_string(), made.dir.display().to_string());
-            run("mount", &["-o", "loop", &image, &dir])
+            run("mount", &["-t", "ext4", "-o", "loop", &image, &dir])
         });
         if let Err(why) = ready {
             drop(std::fs::remove_file(&made.image));
