@@ -32,8 +32,9 @@ pub enum CgroupDriver {
     /// systemd, if it is this host's init, the cgroups are unified (v2) and not a container's own, and the runtime can
     /// reach systemd; else the file system.
     ///
-    /// Not the default yet: systemd removes a scope with its last process, and the kernel's record of an out-of-memory kill
-    /// with it. That containerd's event of it makes up for that has not been proved on such a host.
+    /// Not the default: systemd removes a scope with its last process, and with it the kernel's record of an out-of-memory
+    /// kill. containerd's event still tells of the kill, but no longer whose limit was hit, and with crun it is at times lost
+    /// as well; and a scope costs a round trip over D-Bus.
     Probe,
     /// The runtime makes directories in the cgroup file system, below the cgroup parent.
     #[default]

@@ -100,18 +100,14 @@ impl Paths {
         all.into_iter().filter_map(Option::as_deref)
     }
 
-    /// What of it is the container's own for certain: directories whose path ends in `name`, or, since some runtimes make
-    /// one more below it, whose parent's does, which then stands for it. A process id may be used again, and a runtime may
-    /// leave a hierarchy out; then this is somebody else's cgroup, which nobody must freeze or kill.
+    /// What of it is the container's own for certain: directories whose path ends in `name`, or whose parent's does. crun
+    /// makes one more in systemd's scope, with all processes and all limits of the container in it. A process id may be used
+    /// again, and a runtime may leave a hierarchy out; then this is somebody else's cgroup, which nobody must freeze or kill.
     pub(crate) fn named(self, name: &Path) -> Option<Self> {
         let own = |dir: Option<PathBuf>| {
             let dir = dir?;
-            if dir.ends_with(name) {
-                return Some(dir);
-            }
-            dir.parent()
-                .filter(|parent| parent.ends_with(name))
-                .map(Path::to_owned)
+            let one_below = || dir.parent().is_some_and(|parent| parent.ends_with(name));
+            (dir.ends_with(name) || one_below()).then_some(dir)
         };
         let named = Self {
             v2: own(self.v2),
@@ -199,8 +195,8 @@ mod tests {
             ..Paths::default()
         };
         let scope = Path::new("fnctr-ns-a.scope");
-        let found = deep("/sys/fs/cgroup/system.slice/fnctr-ns-a.scope/container").named(scope);
-        assert_eq!(found, Some(deep("/sys/fs/cgroup/system.slice/fnctr-ns-a.scope")));
+        let below = deep("/sys/fs/cgroup/system.slice/fnctr-ns-a.scope/container");
+        assert_eq!(below.clone().named(scope), Some(below));
         assert_eq!(
             deep("/sys/fs/cgroup/system.slice/fnctr-ns-b-a.scope").named(scope),
             None

@@ -21,8 +21,10 @@ impl Outside {
         let cgroupfs = format!("/{namespace}/{id}");
         // Whatever stands between the two is the driver's business.
         let systemd = format!("-{id}.scope");
-        let ends =
-            |path: &str| path.ends_with(&cgroupfs) || (path.contains(namespace) && path.ends_with(&systemd));
+        // crun makes one more below the scope, with the limits in it.
+        let below = format!("{systemd}/container");
+        let scope = |path: &str| path.ends_with(&systemd) || path.ends_with(&below);
+        let ends = |path: &str| path.ends_with(&cgroupfs) || (path.contains(namespace) && scope(path));
         let mut pids: Vec<u32> = fs::read_dir("/proc")
             .expect("/proc")
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
