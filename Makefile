@@ -2,7 +2,8 @@
 #
 #   make demo     installs what is missing, builds, and shows a function's life on a private containerd
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
-#   make test-vm  the laws and the resource suite on full cgroup v2, in an emulated machine, with runc and with crun
+#   make test-vm  the laws and the resource suite on full cgroup v2, in an emulated machine, with runc and with crun, and
+#                 what systemd changes on one where it is the init
 #   make test-nested  runs the tests on real containerd inside a privileged container; V2=1 adds the v2 tree to v1 cgroups
 #   make check    format, lints, docs, the tests, and licences and advisories if cargo-deny is there
 #   make bless    rewrites the golden files from what the code now gives; review the difference
@@ -42,11 +43,13 @@ test: install-deps about-host
 	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace
 	@tools/about-host.sh
 
-# Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part.
+# Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part. The second
+# machine has systemd as its init, which then makes the cgroups.
 VM_RUNTIMES ?= runc crun
 test-vm: install-deps
 	@tools/vm/install.sh
 	@tools/vm/test.sh $(VM_RUNTIMES)
+	@VM_INIT=systemd tools/vm/test.sh $(VM_RUNTIMES)
 
 # TESTS names some of them, as in TESTS='laws limits'.
 test-nested: install-deps

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use fnctr::ContainerOptions;
 use fnctr::driver::{Cookie, Driver as _, ErrorKind, RunError, Status, Task, Whose, metric};
+use fnctr::{CgroupDriver, ContainerOptions};
 
 use crate::stats::{Layout, Measured, get, say};
-use crate::world::{Stage, ctx};
+use crate::world::{Stage, cgroup_driver, ctx};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_is_killed_for_memory_is_counted_while_its_function_lives_and_is_the_reason_of_its_end()
@@ -39,13 +39,25 @@ async fn a_child_that_is_killed_for_memory_is_counted_while_its_function_lives_a
         let Some(RunError::OutOfMemory(oom)) = result.error() else {
             panic!("{result:?}")
         };
-        assert_eq!(oom.whose, Whose::Own);
+        assert!(is_own(&oom.whose), "{oom:?}");
+        if oom.whose == Whose::Unknown {
+            continue;
+        }
         assert_eq!(
             oom.to_string(),
             "out of memory: the container's own limit of 24m was hit"
         );
     }
     stage.strike().await;
+}
+
+/// The container's own limit was hit; or nobody can tell, where systemd has removed the record with the scope.
+fn is_own(whose: &Whose) -> bool {
+    match whose {
+        Whose::Own => true,
+        Whose::Unknown => cgroup_driver() == CgroupDriver::Systemd,
+        _ => false,
+    }
 }
 
 /// The cgroup above the stage's containers, with the file that limits its memory and what that says without a limit.
@@ -65,6 +77,13 @@ fn parent(stage: &Stage, layout: Layout) -> (PathBuf, &'static str, &'static str
 async fn the_cgroup_above_whose_limit_was_hit_is_named() {
     const TEST: &str = "the_cgroup_above";
     let layout = Layout::of_host(TEST);
+    if cgroup_driver() == CgroupDriver::Systemd {
+        say(
+            TEST,
+            "SKIPPED: systemd takes the record of a kill along with the scope, so whose limit it was cannot be told",
+        );
+        return;
+    }
     let Some(stage) = Stage::set(TEST).await else {
         return;
     };
@@ -161,10 +180,8 @@ async fn a_container_dies_as_a_whole_where_the_kernel_can_and_is_refused_elsewhe
             (Status::Killed, Some(137)),
             "{result:?}"
         );
-        assert_eq!(
-            (said.text().as_str(), result.oom().map(|oom| &oom.whose)),
-            ("", Some(&Whose::Own))
-        );
+        assert_eq!(said.text(), "");
+        assert!(result.oom().is_some_and(|oom| is_own(&oom.whose)), "{result:?}");
     } else {
         say(
             TEST,

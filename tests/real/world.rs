@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fnctr::driver::{Captured, Config, Cookie, Driver as _, Error, Output, RunResult, Task, WaitResult};
-use fnctr::{ContainerOptions, ContainerdDriver, Context, Namespace, Settings};
+use fnctr::{CgroupDriver, ContainerOptions, ContainerdDriver, Context, Namespace, Settings};
 
 use crate::census::Census;
 use crate::patience::patient;
@@ -166,6 +166,7 @@ pub(crate) async fn connect(real: &Real, config: Config) -> Result<ContainerdDri
     let settings = Settings {
         namespace: Some(Namespace::new(real.namespace()).expect("a namespace")),
         run_dir: real.dir().join("run"),
+        cgroup_driver: cgroup_driver(),
         cgroup_parent: cgroup_parent().to_owned(),
         runtime_binary: runtime(),
         ..Settings::default()
@@ -178,6 +179,14 @@ pub(crate) fn cgroup_parent() -> &'static str {
     match std::env::var_os("FNCTR_TEST_SYSTEMD") {
         Some(_) => "system.slice",
         None => "/",
+    }
+}
+
+/// Who makes them then.
+pub(crate) fn cgroup_driver() -> CgroupDriver {
+    match std::env::var_os("FNCTR_TEST_SYSTEMD") {
+        Some(_) => CgroupDriver::Systemd,
+        None => CgroupDriver::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What runs in the VM: the conformance suite and the resource suite on full cgroup v2, once with each runtime. Ends with a
-# line per runtime, and with 1 if anything failed. /settings has the paths of the test binaries.
+# What runs in the VM: the conformance suite and the resource suite on full cgroup v2, with each runtime. Ends with a
+# line for each, and with 1 if anything failed. /settings has the paths of the test binaries.
 set -u
 
 . /settings
@@ -12,6 +12,9 @@ export FNCTR_REQUIRE_REAL=1
 # An emulated CPU is some thirty times slower, and its clock is the host's.
 export FNCTR_TEST_PATIENCE=10 FNCTR_TEST_CPU_SLACK=0.25 FNCTR_TEST_ROUNDS=${FNCTR_TEST_ROUNDS:-50}
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} RUST_BACKTRACE=0
+
+# On a host of systemd, containers are where systemd puts them.
+[ "$init" != systemd ] || export FNCTR_TEST_SYSTEMD=1
 
 modprobe overlay
 modprobe loop
@@ -42,16 +45,17 @@ tools/about-host.sh
 echo "runtime:    $(crun --version | head -n 1)"
 echo "files:      XFS with project quotas at $FNCTR_TEST_XFS, for the quotas of writable layers"
 
-stage 'the freezer, kill, statistics and quotas by themselves' "$lib" cgroup:: quota::
+[ "$init" = systemd ] || stage 'the freezer, kill, statistics and quotas by themselves' "$lib" cgroup:: quota::
 for runtime in $runtimes; do
     # Modules of tests/real. The others (bad input, command line, crowds, crashes, syslog) know nothing of cgroups and run
     # on the host.
     # shellcheck disable=SC2086
-    FNCTR_TEST_RUNTIME=$runtime stage "$runtime: laws and resources" "$real" $suites
+    FNCTR_TEST_RUNTIME=$runtime stage "$runtime: $suites" "$real" $suites
+    suites=$again
 done
 dir=/tmp/bench
 mkdir -m 700 "$dir"
-tools/make-image.sh /tmp/image.tar >/dev/null && "$fnctr" --embedded --root "$dir" load /tmp/image.tar
+[ -z "$bench" ] || { tools/make-image.sh /tmp/image.tar >/dev/null && "$fnctr" --embedded --root "$dir" load /tmp/image.tar; }
 for processes in $bench; do
     stage "figures of freezing with $processes processes (emulated: only the ratios mean anything)" \
         "$fnctr" --embedded --root "$dir" bench freeze --procs "$processes" --rounds 50

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The VM's first process. A container runtime needs pivot_root, which the kernel refuses on the file system that it
 # unpacks an initrd into (Documentation/filesystems/ramfs-rootfs-initramfs.rst), so everything moves to a tmpfs first.
-# Then it mounts what a host has, and hands over to guest.sh.
+# Then it mounts what a host has, and hands over to handover.sh; or systemd does both, if root.sh put it there.
 export PATH=/usr/bin
 if [ ! -e /moved ]; then
     mount -t tmpfs -o size=80%,mode=755 tmpfs /mnt
@@ -16,6 +16,7 @@ if [ ! -e /moved ]; then
     exec switch_root /mnt /init
 fi
 rm /moved
+[ ! -x /usr/lib/systemd/systemd ] || exec /usr/lib/systemd/systemd
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -31,16 +32,4 @@ mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security
 ip link set lo up
 hostname vm
-
-modprobe virtio_pci
-modprobe virtio_console
-# The names that boot.sh gave to the ports.
-port() {
-    for name in /sys/class/virtio-ports/*/name; do
-        [ "$(cat "$name")" != "$1" ] || { echo "/dev/$(basename "$(dirname "$name")")"; return; }
-    done
-}
-until [ -n "$(port verdict)" ]; do sleep 0.1; done
-/guest >"$(port output)" 2>&1 </dev/null
-echo $? >"$(port verdict)"
-poweroff -f
+exec /handover

@@ -16,6 +16,8 @@ need crun crun
 need xfsprogs mkfs.xfs
 need e2fsprogs mkfs.ext4
 need kmod depmod
+need systemd /lib/systemd/systemd
+need dbus dbus-daemon
 [ -n "$("$(dirname "$0")/kernel.sh" 2>/dev/null)" ] || missing="$missing linux-image-amd64"
 
 [ -n "$missing" ] || exit 0

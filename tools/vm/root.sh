@@ -3,6 +3,8 @@
 # with the libraries that they need, the kernel's modules, and the project's test binaries where Cargo put them.
 #
 #   tools/vm/root.sh KERNEL-VERSION DIRECTORY TEST-BINARY...
+#
+# VM_INIT=systemd: with systemd as its first process, and the D-Bus through which a runtime asks it for cgroups.
 set -eu
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -87,6 +89,33 @@ for file in modules.builtin modules.builtin.modinfo modules.order; do
     put "$from/$file"
 done
 depmod -b "$root" "$kernel"
+
+# Of systemd's units only those that the guest waits for: a real host's would start for minutes under emulation.
+if [ "${VM_INIT:-}" = systemd ]; then
+    put /lib/systemd/systemd
+    put /usr/bin/dbus-daemon
+    libraries /lib/systemd/systemd /usr/bin/dbus-daemon
+    for unit in dbus.service dbus.socket basic.target sysinit.target sockets.target shutdown.target; do
+        put "/lib/systemd/system/$unit"
+    done
+    for file in system.conf system.d/org.freedesktop.systemd1.conf; do
+        put "/usr/share/dbus-1/$file"
+    done
+    grep '^messagebus:' /etc/passwd >>"$root/etc/passwd"
+    grep '^messagebus:' /etc/group >>"$root/etc/group"
+    echo vm >"$root/etc/hostname"
+    tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
+    mkdir -p "$root/etc/systemd/system"
+    cat >"$root/etc/systemd/system/guest.service" <<'UNIT'
+[Unit]
+Requires=dbus.service
+After=dbus.service
+[Service]
+ExecStart=/handover
+TasksMax=infinity
+UNIT
+    printf '%s\n' '[Unit]' Requires=guest.service >"$root/etc/systemd/system/default.target"
+fi
 
 # At the place where they were built: a test knows the project's directory and the command's path from its compilation.
 for binary in "$@"; do
