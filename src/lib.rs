@@ -79,14 +79,15 @@
 //!   it, a successful one hands it to the container, and close runs it, or the end of the last handle if nobody closes.
 //! * **The record is the lock.** A containerd record is made first and removed last. It gives an id to one attempt, and
 //!   keeps the snapshot that it names from containerd's garbage collector, so a container needs no lease; leases with an
-//!   expiry guard what has no record yet (images being loaded).
+//!   expiry guard what has no record yet (images being loaded or pulled).
 //! * **A change is never raced against its caller.** It runs on a tracked task; a caller that goes away cancels it, and it
 //!   unwinds there.
 //! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
 //!   cgroup.
-//! * Only `containerd/` names tonic; only `quota/sys.rs` has unsafe code; only [`cli`] and the search for programs in
-//!   [`embedded`] read the environment; only `main.rs` installs a subscriber or exits; every task that can change the world
-//!   belongs to a tracker that a close waits for; "namespace" always says which kind.
+//! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code; only
+//!   [`cli`], [`Registries::from_env`] and the search for programs in [`embedded`] read the environment; only `main.rs`
+//!   installs a subscriber or exits; every task that can change the world belongs to a tracker that a close waits for;
+//!   "namespace" always says which kind.
 
 mod cgroup;
 #[doc(hidden)]
@@ -107,7 +108,7 @@ mod teardown;
 mod units;
 
 pub use containerd_driver::{
-    Adopted, CgroupDriver, ContainerOptions, ContainerdDriver, Settings, UnknownDriver, register,
+    Adopted, CgroupDriver, ContainerOptions, ContainerdDriver, Registries, Settings, UnknownDriver, register,
 };
 pub use context::{Context, Interrupted};
 pub use fnctr_oci as oci;

@@ -168,6 +168,31 @@ fn only_the_quota_calls_are_unsafe() {
 }
 
 #[test]
+fn only_the_registry_room_names_http() {
+    for (file, text) in production() {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        // The gateway's channel needs hyper's idea of a stream, and nothing of HTTP.
+        let names = code.filter(|line| {
+            [
+                "hyper::",
+                "hyper_rustls",
+                "hyper_util",
+                "http_body_util",
+                "rustls::",
+            ]
+            .iter()
+            .any(|name| line.contains(name))
+                && !line.contains("hyper_util::rt::TokioIo")
+        });
+        let named: Vec<_> = names.collect();
+        assert!(
+            named.is_empty() || file.starts_with("src/image/registry/"),
+            "{file}: {named:?}"
+        );
+    }
+}
+
+#[test]
 fn every_file_says_first_why_it_exists_and_is_short() {
     for (file, text) in production() {
         assert!(

@@ -27,6 +27,8 @@ need protobuf-compiler protoc
     missing="$missing libprotobuf-dev"
 need tini tini-static
 need zstd zstd
+need docker-registry docker-registry
+need openssl openssl
 need gcc cc
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 if ! command -v busybox >/dev/null 2>&1 || ! static busybox; then

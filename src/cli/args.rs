@@ -64,6 +64,17 @@ pub(super) struct Global {
         value_parser = PossibleValuesParser::new(CgroupDriver::NAMES).try_map(|name| name.parse::<CgroupDriver>())
     )]
     pub(super) cgroup_driver: CgroupDriver,
+    /// Directory that describes registries: mirrors, certificates, headers, as containerd's certs.d
+    #[arg(
+        long,
+        global = true,
+        default_value = "/etc/containerd/certs.d",
+        value_name = "DIR"
+    )]
+    pub(super) hosts_dir: PathBuf,
+    /// Ask this registry without TLS; those on this machine are anyway
+    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    pub(super) plain_http: Vec<String>,
     /// Print JSON, one value per line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -140,6 +151,15 @@ pub(super) enum Command {
         #[arg(long, short)]
         force: bool,
     },
+    /// Pull an image from its registry
+    ///
+    /// Credentials come from FN_DOCKER_AUTH (a docker configuration as JSON), else from the docker configuration file and
+    /// its credential helpers. What an interrupted pull has fetched is kept for ten minutes: the next one goes on with it.
+    #[command(
+        after_help = "Examples:\n  fnctr pull busybox\n  fnctr pull --platform linux/arm/v7 r.corp:5000/team/fn:2\n  \
+        fnctr pull --username bob --password-stdin r.corp/team/fn <password-file"
+    )]
+    Pull(PullArgs),
     /// Load the images of an archive: docker-archive (docker save) or OCI layout, also gzip-compressed
     Load {
         /// The archive
@@ -183,6 +203,36 @@ pub(super) enum Bench {
         #[arg(long, default_value = "busybox")]
         image: String,
     },
+}
+
+/// An image to pull.
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// For which machines, as in linux/arm/v7 [default: this one's]
+    #[arg(long, value_parser = super::pull::parse_platform, value_name = "PLATFORM")]
+    pub(super) platform: Option<crate::engine::Platform>,
+    /// Print the image's name and digest alone
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+    /// User name at the registry
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    pub(super) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(super) password_stdin: bool,
+    /// The image
+    pub(super) image: String,
+}
+
+/// When to pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum PullPolicy {
+    /// If the image is not here
+    Missing,
+    /// Before every run: the tag may have moved
+    Always,
+    /// Not at all
+    Never,
 }
 
 /// A container to run.
@@ -257,6 +307,9 @@ pub(super) struct RunArgs {
     /// Run as the image's user, with Docker's 14 default capabilities, instead of 1000:1000 with none
     #[arg(long)]
     pub(super) image_user: bool,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t = PullPolicy::Missing, value_name = "WHEN")]
+    pub(super) pull: PullPolicy,
     /// Accept an image that declares volumes
     #[arg(long)]
     pub(super) allow_volumes: bool,

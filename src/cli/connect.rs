@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::note;
 use crate::driver::{Config, Driver as _};
 use crate::embedded::{self, Embedded, Home};
-use crate::{ContainerdDriver, Context, Settings};
+use crate::{ContainerdDriver, Context, Registries, Settings};
 
 /// How long starting a private containerd and connecting may take.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -65,6 +65,11 @@ impl Connection {
             cgroup_parent: global.cgroup_parent.clone(),
             cgroup_driver: global.cgroup_driver,
             runtime_root: embedded.as_ref().map(|embedded| embedded.home().runc_root()),
+            registries: Registries {
+                hosts_dir: global.hosts_dir.clone(),
+                plain_http: global.plain_http.clone(),
+                ..Registries::from_env()
+            },
             ..Settings::default()
         };
         let connected = ContainerdDriver::connect(&ctx, config, settings).await;

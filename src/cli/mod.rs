@@ -14,6 +14,8 @@ mod failure;
 mod images;
 mod interrupt;
 mod output;
+mod progress;
+mod pull;
 mod run;
 mod standard;
 mod stats;
@@ -90,6 +92,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Thaw { id } => containers::thaw(at, &id, print).await,
         Command::Kill { id, signal } => containers::kill(at, &id, signal, print).await,
         Command::Rm { ids, force } => containers::rm(at, &ids, force, print).await,
+        Command::Pull(args) => pull::pull(at, args, print).await,
         Command::Load { file } => images::load(at, &file, print).await,
         Command::Images => images::list(at, print).await,
         Command::Doctor => doctor::doctor(&global, print).await,

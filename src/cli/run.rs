@@ -10,15 +10,16 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::At;
-use super::args::RunArgs;
+use super::args::{PullPolicy, RunArgs};
 use super::connect::Connection;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::{Print, line, note};
+use super::pull;
 use super::standard::{LineEnd, Standard};
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, Input, Output, RunResult, Stat, Status, Task};
-use crate::{ByteSize, ContainerOptions, Context};
+use crate::{ByteSize, ContainerOptions, ContainerdDriver, Context};
 
 /// What `timeout(1)` exits with.
 const TIMED_OUT: u8 = 124;
@@ -41,6 +42,7 @@ struct Report {
 #[derive(Debug, Default, Serialize)]
 struct Phases {
     validate: f64,
+    pull: f64,
     create: f64,
     run: f64,
     wait: f64,
@@ -60,7 +62,7 @@ pub(super) async fn run(at: At<'_>, args: RunArgs, print: &Print) -> Result<Exit
     })
     .await?;
     let result = match connection.driver.cookie(task) {
-        Ok(cookie) => live(at, &cookie, &args, &line_end, print).await,
+        Ok(cookie) => live(at, &connection.driver, &cookie, &args, &line_end, print).await,
         Err(error) => Err(error.into()),
     };
     connection.close().await;
@@ -70,6 +72,7 @@ pub(super) async fn run(at: At<'_>, args: RunArgs, print: &Print) -> Result<Exit
 /// From validation to close, whatever happens in between.
 async fn live(
     at: At<'_>,
+    driver: &ContainerdDriver,
     cookie: &ContainerdCookie,
     args: &RunArgs,
     line_end: &LineEnd,
@@ -77,7 +80,7 @@ async fn live(
 ) -> Result<ExitCode, Failure> {
     let ctx = at.interrupt.ctx();
     let mut ms = Phases::default();
-    let started = start(ctx, cookie, args, &mut ms).await;
+    let started = start(ctx, driver, cookie, args, &mut ms).await;
     if args.detach && started.is_ok() {
         cookie.detach().await;
         print.result(
@@ -113,6 +116,7 @@ async fn live(
 
 async fn start(
     ctx: &Context,
+    driver: &ContainerdDriver,
     cookie: &ContainerdCookie,
     args: &RunArgs,
     ms: &mut Phases,
@@ -127,8 +131,21 @@ async fn start(
             }
         })?;
     }
+    if args.pull == PullPolicy::Always {
+        timed(&mut ms.pull, pull::watched(ctx, driver, args.image())).await?;
+    }
     if timed(&mut ms.validate, cookie.validate_image(ctx)).await? {
-        cookie.pull_image(ctx).await?;
+        if args.pull == PullPolicy::Never {
+            return Err(Failure::usage(format!(
+                "image {} is not here, and --pull never forbids to pull it",
+                args.image()
+            )));
+        }
+        // Both are one transfer: the first to show it, the second because the cookie must know of it.
+        let both = async { tokio::join!(pull::watched(ctx, driver, args.image()), cookie.pull_image(ctx)) };
+        let (shown, pulled) = timed(&mut ms.pull, both).await;
+        pulled?;
+        shown?;
         cookie.validate_image(ctx).await?;
     }
     timed(&mut ms.create, cookie.create_container(ctx)).await?;

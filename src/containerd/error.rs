@@ -95,7 +95,20 @@ impl Error {
     /// containerd cannot be reached, went away, or does not answer. The call may have had its effect.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self.cause, Cause::Lost(_) | Cause::Silent(_) | Cause::Socket(_))
-            || self.code() == Some(Code::Unavailable)
+            || (self.code() == Some(Code::Unavailable) && !self.is_locked())
+    }
+
+    /// Somebody else is writing the same thing. containerd has no code of its own for that: it is `Unavailable`, and the
+    /// text says that the reference is locked (content/local/locks.go).
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(&self.cause, Cause::Refused(status)
+            if status.code() == Code::Unavailable && status.message().contains("locked"))
+    }
+
+    /// The disk that containerd keeps its data on is full. The kernel's text is all that comes through (errno 28, 122).
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(&self.cause, Cause::Refused(status)
+            if ["no space left on device", "disk quota exceeded"].iter().any(|text| status.message().contains(text)))
     }
 
     /// The reason, if it was the caller's context that ended the call.

@@ -6,6 +6,7 @@ use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::{
     CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, UpdateImageRequest,
 };
+use prost_types::FieldMask;
 use tonic::transport::Channel;
 
 use super::session::MAX_MESSAGE;
@@ -77,7 +78,8 @@ impl Images {
         Ok(images.collect())
     }
 
-    /// Makes the name stand for the target, whether it exists or not.
+    /// Makes the name stand for the target, whether it exists or not. Labels that a name has already stay as they are, save
+    /// those that `image` gives.
     ///
     /// # Errors
     /// As every call.
@@ -132,8 +134,12 @@ impl Images {
 
     async fn update(&self, ctx: &Context, image: &ImageRecord) -> Result<(), Error> {
         let mut client = self.client();
+        let labels = image.labels.keys().map(|name| format!("labels.{name}"));
+        let paths = std::iter::once("target".to_owned()).chain(labels).collect();
         let message = UpdateImageRequest {
             image: Some(to_wire(image)),
+            // Without a mask all of the record is replaced, and with it what others have noted in its labels.
+            update_mask: Some(FieldMask { paths }),
             ..UpdateImageRequest::default()
         };
         self.session

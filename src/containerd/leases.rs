@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::{
-    self as wire, AddResourceRequest, CreateRequest, DeleteRequest, ListRequest,
+    self as wire, AddResourceRequest, CreateRequest, DeleteRequest, ListRequest, ListResourcesRequest,
 };
 use prost_types::Timestamp;
 use tonic::transport::Channel;
@@ -41,6 +41,36 @@ pub(crate) enum Resource {
         /// Its key there.
         key: String,
     },
+    /// An unfinished write, by its reference.
+    Ingest(String),
+}
+
+const CONTENT: &str = "content";
+const INGESTS: &str = "ingests";
+const SNAPSHOTS: &str = "snapshots/";
+
+impl Resource {
+    fn to_wire(&self) -> wire::Resource {
+        let (id, kind) = match self {
+            Self::Content(digest) => (digest.to_string(), CONTENT.to_owned()),
+            Self::Snapshot { snapshotter, key } => (key.clone(), format!("{SNAPSHOTS}{snapshotter}")),
+            Self::Ingest(reference) => (reference.clone(), INGESTS.to_owned()),
+        };
+        wire::Resource { id, r#type: kind }
+    }
+
+    fn from_wire(resource: wire::Resource) -> Option<Self> {
+        let wire::Resource { id, r#type: kind } = resource;
+        match (kind.as_str(), kind.strip_prefix(SNAPSHOTS)) {
+            (CONTENT, _) => Digest::new(id).ok().map(Self::Content),
+            (INGESTS, _) => Some(Self::Ingest(id)),
+            (_, Some(snapshotter)) => Some(Self::Snapshot {
+                snapshotter: snapshotter.to_owned(),
+                key: id,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// The leases service.
@@ -143,25 +173,37 @@ impl Leases {
         resource: &Resource,
     ) -> Result<(), Error> {
         let mut client = self.client();
-        let resource = match resource {
-            Resource::Content(digest) => wire::Resource {
-                id: digest.to_string(),
-                r#type: "content".to_owned(),
-            },
-            Resource::Snapshot { snapshotter, key } => wire::Resource {
-                id: key.clone(),
-                r#type: format!("snapshots/{snapshotter}"),
-            },
-        };
         let message = AddResourceRequest {
             id: id.to_string(),
-            resource: Some(resource),
+            resource: Some(resource.to_wire()),
         };
         self.session
             .call(ctx, "Leases/AddResource", id.as_str())
             .change(message, |r| async move { client.add_resource(r).await })
             .await?;
         Ok(())
+    }
+
+    /// What a lease holds. Kinds of things that are not ours are left out.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such lease.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn resources(&self, ctx: &Context, id: &LeaseId) -> Result<Vec<Resource>, Error> {
+        let mut client = self.client();
+        let message = ListResourcesRequest { id: id.to_string() };
+        let reply = self
+            .session
+            .call(ctx, "Leases/ListResources", id.as_str())
+            .read(message, |r| async move { client.list_resources(r).await })
+            .await?;
+        Ok(reply
+            .resources
+            .into_iter()
+            .filter_map(Resource::from_wire)
+            .collect())
     }
 
     fn client(&self) -> LeasesClient<Channel> {

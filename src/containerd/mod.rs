@@ -42,6 +42,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod version;
+mod writer;
 
 pub(crate) use any::RuntimeOptions;
 pub(crate) use containers::{Containers, Record};
@@ -60,3 +61,4 @@ pub(crate) use snapshots::SnapshotKind;
 pub(crate) use snapshots::{Mount, Snapshots};
 pub(crate) use tasks::{NewTask, TaskInfo, TaskStatus, Tasks};
 pub(crate) use version::Version;
+pub(crate) use writer::Writer;

@@ -247,7 +247,7 @@ impl ContainerdCookie {
         let mut stage = self.0.stage.lock().await;
         Step::PullImage.check(stage.phase, &self.0.id)?;
         let plan = self.plan().clone();
-        pull::pull(&self.0.shared, &ctx, &plan).await?;
+        pull::pull(&self.0.shared, &ctx, &plan, self.0.task.as_ref()).await?;
         stage.phase = Phase::Pulled;
         Ok(())
     }

@@ -6,6 +6,7 @@ mod logs;
 mod options;
 mod plan;
 mod pull;
+mod registries;
 mod sampler;
 mod settings;
 mod stats;
@@ -24,6 +25,9 @@ pub(crate) use self::cookie::ContainerdCookie;
 pub(crate) use self::error::translate;
 use self::logs::Log;
 pub use self::options::ContainerOptions;
+use self::pull::Retries;
+pub(crate) use self::pull::Wanted;
+pub use self::registries::Registries;
 use self::sampler::Sampler;
 pub use self::settings::Settings;
 pub(crate) use self::stats::stat;
@@ -46,6 +50,7 @@ struct Shared {
     config: Config,
     retry: Mutex<Retry>,
     sampler: Sampler,
+    retries: Arc<Retries>,
     /// Ends with the driver.
     life: Context,
 }
@@ -135,6 +140,7 @@ impl ContainerdDriver {
                 policy: BackOffConfig::default(),
                 checker: driver::retry_transient(),
             }),
+            retries: Arc::default(),
             life,
         }));
         for file in driver.0.config.docker_load_file.split_whitespace() {
@@ -165,6 +171,12 @@ impl ContainerdDriver {
                 engine.load(&ctx, &file).await.map_err(translate)
             })
             .await
+    }
+
+    /// How often pulls were begun again, by the reason that the retry policy's checker gave: a counter for metrics.
+    #[must_use]
+    pub fn pull_retries(&self) -> BTreeMap<String, u64> {
+        self.0.retries.counts()
     }
 
     /// Takes over a container that an earlier process made. Its streams were that process's and are not attached again.
@@ -278,16 +290,19 @@ impl Driver for ContainerdDriver {
     }
 }
 
-/// Registers this driver under the name `containerd`, with default [`Settings`]; the socket is the configuration's
-/// `docker` field.
+/// Registers this driver under the name `containerd`, with default [`Settings`] and the credentials of this process's
+/// environment ([`Registries::from_env`]); the socket is the configuration's `docker` field.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] if the name is taken.
 pub fn register() -> Result<(), Error> {
     let make: driver::DriverFunc = Arc::new(|config| {
         Box::pin(async move {
-            let driver =
-                ContainerdDriver::connect(&Context::timeout(CONNECT), config, Settings::default()).await?;
+            let settings = Settings {
+                registries: Registries::from_env(),
+                ..Settings::default()
+            };
+            let driver = ContainerdDriver::connect(&Context::timeout(CONNECT), config, settings).await?;
             Ok(Arc::new(driver) as Arc<dyn Driver>)
         })
     });

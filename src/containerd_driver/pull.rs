@@ -1,51 +1,157 @@
-//! Pulls of one image under the host's retry policy.
+//! Pulls under the host's retry policy, with the task's own credentials before the driver's.
 //!
-//! What a try does is the image room's; this version has images from archives only, so a try finds the image in the
-//! store or fails.
+//! What a pull does is the image room's, which also sees to it that all who want the same at the same time are served by
+//! one. So the policy belongs to that one: it is the one of when it began, and not everybody's own loop.
 
-use super::{Retry, Shared, translate};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{ContainerdDriver, Retry, Shared};
 use crate::Context;
-use crate::driver::{BackOff, Error, ErrorKind, dice};
-use crate::engine::Plan;
+use crate::driver::{BackOff, ContainerTask, Credentials, Error, ErrorKind, dice};
+use crate::engine::{Plan, Platform, Progress, Pulling};
+use crate::image::{self, Again, Credential, Image, Reference, Request};
 
-/// Tries until the image is there, the policy allows no more, or the error is not worth another try.
-pub(super) async fn pull(shared: &Shared, ctx: &Context, plan: &Plan) -> Result<(), Error> {
-    let Retry { policy, checker } = shared.retry();
-    let mut delays = BackOff::new(policy);
-    loop {
-        let Err(error) = once(shared, ctx, plan).await else {
-            return Ok(());
-        };
-        let Some(reason) = checker(&error) else {
-            return Err(error);
-        };
-        let Some(delay) = delays.next_delay(dice()) else {
-            return Err(error);
-        };
-        tracing::warn!(image = %plan.image, reason, ?delay, error = %error.report(), "pulling again");
-        ctx.run(tokio::time::sleep(delay)).await?;
+/// A registry that wants to be left alone for longer than this is not asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// How often pulls were begun again, by the reason that the retry policy's checker gave.
+#[derive(Debug, Default)]
+pub(super) struct Retries(Mutex<BTreeMap<String, u64>>);
+
+impl Retries {
+    fn count(&self, reason: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-async fn once(shared: &Shared, ctx: &Context, plan: &Plan) -> Result<(), Error> {
+/// Pulls the image of a task, until it is there, the policy allows no more tries, or the error is not worth another.
+pub(super) async fn pull(
+    shared: &Arc<Shared>,
+    ctx: &Context,
+    plan: &Plan,
+    task: &dyn ContainerTask,
+) -> Result<(), Error> {
     ctx.check()?;
-    let failed = |error: Error| match error.kind() {
-        // The caller's own doing says nothing about the image.
-        ErrorKind::Cancelled | ErrorKind::Timeout => error,
-        _ => Error::pull(plan.image.familiar(), None, error),
+    let familiar = plan.image.familiar();
+    let credential = match task.auther() {
+        Some(auther) => auther.credentials(ctx, task.image()).await?.map(own),
+        None => None,
     };
-    match shared
-        .engine
-        .resolve(ctx, plan)
-        .await
-        .map_err(translate)
-        .map_err(failed)?
-    {
-        Some(_) => Ok(()),
-        None => {
-            let why =
-                "it is not in the image store, and this version of fnctr loads images from archives only";
-            Err(Error::pull(plan.image.familiar(), Some(404), why))
+    let request = Request {
+        reference: plan.image.clone(),
+        platform: None,
+        credential,
+    };
+    match begin(shared, request).done(ctx).await {
+        Ok(_) => Ok(()),
+        Err(why) => Err(failed(&familiar, why)),
+    }
+}
+
+/// Begins a pull under the policy of now, or joins one.
+fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
+    let Retry { policy, checker } = shared.retry();
+    let (shared_by_all, image) = (Arc::clone(&shared.retries), request.reference.familiar());
+    let mut delays = BackOff::new(policy);
+    let again: Again = Box::new(move |why| {
+        let error = judged(&image, why, crate::chain(why));
+        let reason = checker(&error)?;
+        let after = why.retry_after().unwrap_or_default();
+        if after > LONGEST_WAIT {
+            return None;
         }
+        let delay = delays.next_delay(dice())?.max(after);
+        shared_by_all.count(&reason);
+        tracing::warn!(image, reason, ?delay, error = %error.report(), "pulling again");
+        Some(delay)
+    });
+    shared.engine.pull(request, again)
+}
+
+/// What a failed pull is for a host.
+fn failed(image: &str, why: Arc<image::Error>) -> Error {
+    match why.interrupted() {
+        // The caller's own doing says nothing about the image.
+        Some(interrupted) => Error::from(interrupted),
+        None => judged(image, &Arc::clone(&why), why),
+    }
+}
+
+fn judged(
+    image: &str,
+    why: &image::Error,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    // A registry's word, or something that may pass by itself; else it is this host or the image.
+    if why.status().is_some() || why.is_passing() {
+        Error::pull(image, why.status(), cause)
+    } else if why.is_of_the_host() {
+        Error::failed_pull(image, cause)
+    } else {
+        Error::rejected_pull(image, cause)
+    }
+}
+
+fn own(credentials: Credentials) -> Credential {
+    match credentials {
+        Credentials::Basic { username, password } => Credential::Basic { username, password },
+        Credentials::IdentityToken(token) => Credential::IdentityToken(token),
+        Credentials::RegistryToken(token) => Credential::RegistryToken(token),
+    }
+}
+
+/// What the command line wants pulled.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) image: &'a str,
+    pub(crate) platform: Option<Platform>,
+    /// It comes before what the host knows.
+    pub(crate) login: Option<Credentials>,
+}
+
+/// A pull under way. Dropped, nobody of the command line wants it any more.
+#[derive(Debug)]
+pub(crate) struct Pull {
+    pulling: Pulling,
+    image: String,
+}
+
+impl Pull {
+    /// How far it is.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.pulling.progress()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn done(&self, ctx: &Context) -> Result<Image, Error> {
+        let done = self.pulling.done(ctx).await;
+        done.map_err(|why| failed(&self.image, why))
+    }
+}
+
+impl ContainerdDriver {
+    /// Begins a pull for the command line, or joins one.
+    pub(crate) fn pull(&self, wanted: Wanted<'_>) -> Result<Pull, Error> {
+        let reference =
+            Reference::parse(wanted.image).map_err(|why| Error::new(ErrorKind::InvalidTask, why))?;
+        let familiar = reference.familiar();
+        let request = Request {
+            reference,
+            platform: wanted.platform,
+            credential: wanted.login.map(own),
+        };
+        Ok(Pull {
+            pulling: begin(&self.0, request),
+            image: familiar,
+        })
     }
 }

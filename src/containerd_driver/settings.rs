@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Registries;
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
 use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
@@ -40,6 +41,8 @@ pub struct Settings {
     /// cache, and what can go to swap. It is fetched again when it is needed, so a thaw stays as fast, and what comes after
     /// it may be slower. `None` is never. Takes unified cgroups and Linux 5.19; elsewhere it is a warning at connect.
     pub reclaim_after: Option<Duration>,
+    /// Where images are pulled from.
+    pub registries: Registries,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             cgroup_parent: DEFAULT_PARENT.to_owned(),
             close_grace: Duration::from_secs(30),
             reclaim_after: None,
+            registries: Registries::default(),
         }
     }
 }
@@ -91,6 +95,7 @@ impl Settings {
             cgroup_parent: self.cgroup_parent,
             close_grace: self.close_grace,
             reclaim_after: self.reclaim_after,
+            pulls: self.registries.pulls()?,
         })
     }
 }

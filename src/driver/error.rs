@@ -157,6 +157,24 @@ impl Error {
         }
     }
 
+    /// A pull that would fail again however often it is tried, because the image itself is at fault: it is corrupt, or for
+    /// other machines. The code is that of every pull that no registry has refused, 502.
+    pub fn rejected_pull(image: impl Into<String>, cause: impl Into<Source>) -> Self {
+        Self {
+            kind: ErrorKind::ImageRejected,
+            ..Self::pull(image, None, cause)
+        }
+    }
+
+    /// A pull that failed for a reason of this host: its disk is full, a file that describes a registry is broken. The code
+    /// is that of every pull that no registry has refused, 502.
+    pub fn failed_pull(image: impl Into<String>, cause: impl Into<Source>) -> Self {
+        Self {
+            kind: ErrorKind::Internal,
+            ..Self::pull(image, None, cause)
+        }
+    }
+
     /// The same error with a code of its own.
     #[must_use]
     pub fn with_code(mut self, code: u16) -> Self {
@@ -320,6 +338,14 @@ mod tests {
                 "Failed to pull image 'quay.io/a/b': connection reset"
             );
         }
+    }
+
+    #[test]
+    fn an_image_that_is_at_fault_is_not_pulled_again() {
+        let error = Error::rejected_pull("a", "it is for linux/arm64");
+        assert_eq!((error.code(), error.kind()), (502, ErrorKind::ImageRejected));
+        assert!(error.is_user_error() && !error.is_retryable());
+        assert_eq!(error.report(), "Failed to pull image 'a': it is for linux/arm64");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::runtime::Runtime;
 use crate::Namespace;
 use crate::cgroup::CgroupDriver;
+use crate::image;
 
 /// Where the engine works and how.
 #[derive(Debug, Clone)]
@@ -30,4 +31,6 @@ pub(crate) struct Config {
     pub(crate) close_grace: Duration,
     /// How long a container is frozen before its memory is taken back; `None` is never.
     pub(crate) reclaim_after: Option<Duration>,
+    /// How images are pulled.
+    pub(crate) pulls: image::PullSettings,
 }

@@ -40,6 +40,7 @@ mod pause;
 mod placement;
 mod plan;
 mod process;
+mod pull;
 mod reclaim;
 mod record;
 mod resolve;
@@ -71,6 +72,7 @@ pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
 pub(crate) use self::plan::{Plan, label};
+pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 use self::reclaim::Reclaims;
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::stats::{Usage, standing};
@@ -79,7 +81,7 @@ pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 pub(crate) use crate::containerd::ImageRecord;
 use crate::containerd::Session;
-use crate::image::{Image, ImageStore};
+use crate::image::{Image, ImageStore, Puller};
 use crate::stdio::Streams;
 use crate::teardown::Failed;
 use crate::{ContainerId, Context, LeaseId};
@@ -89,7 +91,8 @@ use crate::{ContainerId, Context, LeaseId};
 struct Deps {
     config: Config,
     session: Session,
-    images: ImageStore,
+    images: Arc<ImageStore>,
+    puller: Puller,
     cgroups: cgroup::Root,
     ceilings: Ceilings,
     daemon_oom_score_adj: i32,
@@ -159,11 +162,22 @@ impl Engine {
         let reclaims = config
             .reclaim_after
             .map(|delay| Reclaims::start(delay, life.child(), &tracker));
-        let images = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
+        let images = Arc::new(ImageStore::new(
+            session.clone(),
+            &config.snapshotter,
+            &config.run_dir,
+        ));
+        let puller = Puller::new(
+            Arc::clone(&images),
+            config.pulls.clone(),
+            tracker.clone(),
+            life.child(),
+        );
         Ok(Self(Arc::new(Deps {
             config,
             session,
             images,
+            puller,
             cgroups,
             ceilings,
             daemon_oom_score_adj,
@@ -227,11 +241,8 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop: what was loaded so far is under a lease that expires.
     pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
-        self.0
-            .images
-            .load(ctx, file)
-            .await
-            .map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
+        let loaded = self.0.images.load(ctx, file).await;
+        loaded.map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
     }
 
     /// The images of this containerd namespace.

@@ -33,7 +33,9 @@ pub(super) fn image_kind(error: &image::Error) -> Kind {
         // Something of it that was there a moment ago is not.
         image::Error::Containerd { source, .. } if source.is_not_found() => Kind::Busy,
         // containerd or the kernel failed, which says nothing about the image.
-        image::Error::Containerd { .. } | image::Error::Rootfs { .. } => Kind::Internal,
+        image::Error::Containerd { .. } | image::Error::DiskFull { .. } | image::Error::Rootfs { .. } => {
+            Kind::Internal
+        }
         _ => Kind::ImageRejected,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::InvalidReference;
 use crate::{Interrupted, containerd};
@@ -103,6 +104,53 @@ pub(crate) enum Error {
         /// The blob or layer.
         entry: String,
     },
+    /// The registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] super::registry::Error),
+    /// A blob is not what its digest says, whoever sends it.
+    #[error("image {image} is corrupt: what registry {registry} sends as {blob} is something else")]
+    WrongBlob {
+        /// Which image.
+        image: String,
+        /// Who sent it.
+        registry: String,
+        /// The digest that it should have.
+        blob: String,
+    },
+    /// Another process is fetching a blob, and gets nowhere.
+    #[error("image {image} waits for {blob}, which another process fetches without getting on")]
+    Blocked {
+        /// Which image.
+        image: String,
+        /// What is being fetched.
+        blob: String,
+    },
+    /// The disk is full.
+    #[error("image {image} does not fit: the disk that containerd keeps its data on is full")]
+    DiskFull {
+        /// Which image.
+        image: String,
+        /// What containerd said.
+        #[source]
+        source: containerd::Error,
+    },
+    /// Nobody wants it any more, or the caller did not wait.
+    #[error("image {image} was not pulled to its end")]
+    NotPulled {
+        /// Which image.
+        image: String,
+        /// Why.
+        #[source]
+        source: Interrupted,
+    },
+    /// The work on it ended in a panic, which is a defect of this program.
+    #[error("pulling image {image} failed inside: {why}")]
+    Broken {
+        /// Which image.
+        image: String,
+        /// What the panic said.
+        why: String,
+    },
     /// The images in the archive have no names, so nobody could ask for them.
     #[error("{} holds an image without a name; save it by name, not by id", path.display())]
     Unnamed {
@@ -114,7 +162,13 @@ pub(crate) enum Error {
 impl Error {
     pub(super) fn containerd(image: &str) -> impl FnOnce(containerd::Error) -> Self {
         let image = image.to_owned();
-        move |source| Self::Containerd { image, source }
+        move |source| {
+            if source.is_disk_full() {
+                Self::DiskFull { image, source }
+            } else {
+                Self::Containerd { image, source }
+            }
+        }
     }
 
     pub(super) fn malformed(image: &str, what: impl Into<String>) -> Self {
@@ -128,9 +182,52 @@ impl Error {
     pub(crate) fn interrupted(&self) -> Option<Interrupted> {
         match self {
             Self::Containerd { source, .. } => source.interrupted(),
-            Self::NotLoaded { source, .. } => Some(*source),
+            Self::NotLoaded { source, .. } | Self::NotPulled { source, .. } => Some(*source),
+            Self::Registry(source) => source.interrupted(),
             _ => None,
         }
+    }
+
+    /// The HTTP status, if a registry gave one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Registry(source) => source.status(),
+            _ => None,
+        }
+    }
+
+    /// The same pull may succeed later without anybody changing anything.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Registry(source) => source.is_passing() || source.status() == Some(429),
+            Self::Blocked { .. } => true,
+            Self::Containerd { source, .. } => {
+                source.is_unavailable() || source.is_locked() || source.is_not_found()
+            }
+            _ => false,
+        }
+    }
+
+    /// How long to wait before another try is of use, as a registry has said.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Registry(source) => source.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// The image is not at fault, but what keeps it, or this program, or how registries are described.
+    pub(crate) fn is_of_the_host(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } | Self::Broken { .. } | Self::Containerd { .. } => true,
+            Self::Registry(source) => source.is_of_the_host(),
+            _ => false,
+        }
+    }
+
+    /// What a pull has fetched so far is good, and another may go on with it.
+    pub(super) fn leaves_good_bytes(&self) -> bool {
+        self.is_passing() || self.interrupted().is_some()
     }
 
     /// containerd cannot be reached or went away.

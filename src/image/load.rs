@@ -61,7 +61,7 @@ impl ImageStore {
         let scratch = Scratch::take(&self.session, ctx, "load", EXPIRY)
             .await
             .map_err(Error::containerd(&shown))?;
-        let loaded = self.load_under(scratch.leased(), ctx, &archive).await;
+        let loaded = self.load_under(&scratch.leased(), ctx, &archive).await;
         scratch.release(ctx, loaded.is_err()).await;
         loaded
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ImageSettings;
+use super::{ImageSettings, Platform};
 use crate::Digest;
 use crate::containerd::Descriptor;
 
@@ -14,8 +14,10 @@ pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+pub(super) const DOCKER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 /// A reference to a blob, with what an index adds to it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,13 +30,6 @@ pub(super) struct Link {
     pub(super) annotations: Option<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) platform: Option<Platform>,
-}
-
-/// What machines a manifest is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Platform {
-    pub(super) os: String,
-    pub(super) architecture: String,
 }
 
 /// An index or a manifest: whichever it is shows in its fields, and older ones have no media type inside.
@@ -57,6 +52,7 @@ pub(super) struct Manifest {
 #[serde(default)]
 struct Config {
     architecture: Option<String>,
+    variant: Option<String>,
     os: Option<String>,
     created: Option<String>,
     rootfs: RootFs,
@@ -82,6 +78,9 @@ struct Process {
     stop_signal: Option<String>,
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
+
+/// The kernel stacks 500 layers at the most (OVL_MAX_STACK in its fs/overlayfs).
+const MAX_LAYERS: usize = 500;
 
 /// A manifest for one platform, checked.
 #[derive(Debug, Clone)]
@@ -118,42 +117,24 @@ impl Link {
     }
 }
 
-impl Platform {
-    /// This machine, in the words of images.
-    pub(super) fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "386",
-            "powerpc64" => "ppc64le",
-            other => other,
-        };
-        Self {
-            os: "linux".to_owned(),
-            architecture: architecture.to_owned(),
-        }
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)
-    }
-}
-
 pub(super) fn parse(json: &[u8]) -> Result<Manifest, String> {
     serde_json::from_slice(json).map_err(|why| format!("its manifest is not one: {why}"))
 }
 
-/// The entry of an index that is for `host`: one that says so, else one that says nothing. The error lists what
+/// The entry of an index that runs best on `wanted`: one that says so, else one that says nothing. The error lists what
 /// there is instead.
-pub(super) fn choose<'a>(links: &'a [Link], host: &Platform) -> Result<&'a Link, String> {
+pub(super) fn choose<'a>(links: &'a [Link], wanted: &Platform) -> Result<&'a Link, String> {
     let usable = || links.iter().filter(|link| link.is_manifest() || link.is_index());
-    let says = usable().find(|link| link.platform.as_ref() == Some(host));
+    let says = usable()
+        .filter_map(|link| Some((wanted.rank(link.platform.as_ref()?)?, link)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, link)| link);
     let silent = || usable().find(|link| link.platform.is_none());
     says.or_else(silent).ok_or_else(|| {
         let found: Vec<_> = usable()
-            .filter_map(|link| Some(link.platform.as_ref()?.to_string()))
+            .filter_map(|link| link.platform.as_ref())
+            .filter(|platform| platform.is_known())
+            .map(ToString::to_string)
             .collect();
         if found.is_empty() {
             "no platform at all".to_owned()
@@ -163,11 +144,68 @@ pub(super) fn choose<'a>(links: &'a [Link], host: &Platform) -> Result<&'a Link,
     })
 }
 
+/// Whether a blob of this media type is a layer that containerd can unpack. The last two are layers that their makers do not
+/// want to see in other registries; what they are is no different.
+pub(super) fn is_layer(media_type: &str) -> bool {
+    let oci = |base: &str| {
+        media_type
+            .strip_prefix(base)
+            .is_some_and(|rest| ["", "+gzip", "+zstd"].contains(&rest))
+    };
+    let docker = |base: &str| {
+        media_type
+            .strip_prefix(base)
+            .is_some_and(|rest| ["", ".gzip", ".zstd"].contains(&rest))
+    };
+    oci(OCI_LAYER)
+        || docker(DOCKER_LAYER)
+        || oci("application/vnd.oci.image.layer.nondistributable.v1.tar")
+        || docker("application/vnd.docker.image.rootfs.foreign.diff.tar")
+}
+
+/// The media type of a document: what its sender calls it, or it itself, which must not be two things. A document that can
+/// be read as either of two is a trap (CVE-2021-41190).
+pub(super) fn kind(sent: &str, document: &Manifest) -> Result<String, String> {
+    if sent.contains("vnd.docker.distribution.manifest.v1") || document.schema_version == 1 {
+        let what = "its manifest is of Docker's schema 1, which nobody has written since 2017 and which cannot be verified: push the image again with a newer docker";
+        return Err(what.to_owned());
+    }
+    let known = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+    let index = document.manifests.is_some();
+    if index && (document.layers.is_some() || document.config.is_some()) {
+        return Err("its manifest claims to be an index too".to_owned());
+    }
+    let said = document.media_type.as_deref().filter(|said| !said.is_empty());
+    let kind = match (known.contains(&sent), said) {
+        (true, Some(said)) if said != sent => {
+            return Err(format!(
+                "its manifest calls itself {said}, and was sent as {sent}"
+            ));
+        }
+        (true, _) => sent,
+        (false, Some(said)) => said,
+        (false, None) if index => OCI_INDEX,
+        (false, None) => OCI_MANIFEST,
+    };
+    match (kind, index) {
+        (OCI_INDEX | DOCKER_LIST, true) | (OCI_MANIFEST | DOCKER_MANIFEST, false) => Ok(kind.to_owned()),
+        _ => Err(format!(
+            "its manifest is of the type {kind}, which it does not look like or which is unknown"
+        )),
+    }
+}
+
 pub(super) fn layers(manifest: Manifest) -> Result<Layers, String> {
     let config = manifest.config.ok_or("its manifest names no configuration")?;
     let layers = manifest.layers.unwrap_or_default();
     if layers.is_empty() {
         return Err("it has no layers".to_owned());
+    }
+    if layers.len() > MAX_LAYERS {
+        return Err(format!(
+            "it has {} layers, and {MAX_LAYERS} are allowed",
+            layers.len()
+        ));
     }
     Ok(Layers {
         config: config.descriptor()?,
@@ -197,6 +235,7 @@ pub(super) fn config(json: &[u8]) -> Result<(ImageSettings, Vec<Digest>), String
         stop_signal: some(process.stop_signal),
         exposed_ports: process.exposed_ports.unwrap_or_default().into_keys().collect(),
         architecture: config.architecture.unwrap_or_default(),
+        variant: some(config.variant),
         os: config.os.unwrap_or_default(),
         created: some(config.created),
     };
@@ -229,11 +268,13 @@ mod tests {
             platform: Some(Platform {
                 os: os.into(),
                 architecture: architecture.into(),
+                variant: None,
             }),
         };
         let host = Platform {
             os: "linux".into(),
             architecture: "arm64".into(),
+            variant: None,
         };
         let all = [
             link("unknown", "unknown", 1),
@@ -241,10 +282,7 @@ mod tests {
             link("linux", "arm64", 3),
         ];
         assert_eq!(choose(&all, &host).unwrap().size, 3);
-        assert_eq!(
-            choose(&all[..2], &host).unwrap_err(),
-            "unknown/unknown, linux/amd64"
-        );
+        assert_eq!(choose(&all[..2], &host).unwrap_err(), "linux/amd64");
         let silent = Link {
             platform: None,
             ..link("", "", 4)

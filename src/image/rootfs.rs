@@ -104,7 +104,7 @@ impl ImageStore {
             }
             Err(why) => Err(fail()(why)),
         };
-        let gone = discard(scratch.leased(), ctx, &self.snapshotter, &key).await;
+        let gone = discard(&scratch.leased(), ctx, &self.snapshotter, &key).await;
         scratch.release(ctx, !gone).await;
         let (facts, found) = looked?;
         let facts = Arc::new(facts);

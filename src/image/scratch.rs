@@ -1,24 +1,49 @@
 //! A lease around a piece of work: what the work creates is safe from the garbage collector until it is done, and is
 //! collected when it fails.
+//!
+//! A lease ends by itself, should we not live to release it, and containerd has no way to prolong one. Work that may take
+//! longer than its lease is given another ([`Scratch::keep_alive`]), which takes over what the ones before it hold:
+//!
+//! ```text
+//! lease 0 ───────────────┐ renew: calls carry lease 1 from here on; what 0 holds, 1 holds too
+//! lease 1          ──────┴─────────┐ renew: what came under 0 meanwhile is taken over once more, and 0 is deleted
+//! lease 2                    ──────┴─── …
+//! ```
+//!
+//! A call that was begun before a renewal still carries the lease of then, and has until the next one to end. A write that
+//! takes longer looks at [`Scratch::generation`] and is opened again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::containerd::{Error, Resource, Session};
 use crate::teardown::insist;
-use crate::{Context, LeaseId};
+use crate::{Context, Digest, LeaseId};
 
 /// How long the release may take after the caller has given up.
 const GRACE: Duration = Duration::from_secs(10);
+/// How many renewals fit into one lease.
+const RENEWALS: u32 = 4;
 
 /// A lease for one piece of work.
 #[derive(Debug)]
 #[must_use = "a lease that is not released holds its things until it expires"]
 pub(super) struct Scratch {
     session: Session,
-    lease: LeaseId,
-    leased: Session,
+    purpose: &'static str,
+    expiry: Duration,
+    leases: Mutex<Leases>,
+}
+
+#[derive(Debug, Default)]
+struct Leases {
+    /// Each one is here before it exists.
+    all: Vec<LeaseId>,
+    /// The one that calls carry; it exists.
+    current: Option<LeaseId>,
+    renewals: usize,
 }
 
 impl Scratch {
@@ -32,21 +57,14 @@ impl Scratch {
         purpose: &'static str,
         expiry: Duration,
     ) -> Result<Self, Error> {
-        let lease = LeaseId::new(unique(purpose))
-            .map_err(|why| Error::unusable("Leases/Create", purpose, why.to_string()))?;
-        let labels = BTreeMap::from([("fnctr/purpose".to_owned(), purpose.to_owned())]);
         let scratch = Self {
             session: session.clone(),
-            leased: session.leased(&lease),
-            lease,
+            purpose,
+            expiry,
+            leases: Mutex::default(),
         };
-        let expires = SystemTime::now() + expiry;
-        let taken = session
-            .leases()
-            .create(ctx, &scratch.lease, expires, &labels)
-            .await;
-        match taken {
-            Ok(()) => Ok(scratch),
+        match scratch.create(ctx, expiry).await {
+            Ok(_) => Ok(scratch),
             Err(why) => {
                 // The reply may have been lost. The name is nobody else's.
                 scratch.release(ctx, false).await;
@@ -55,9 +73,17 @@ impl Scratch {
         }
     }
 
-    /// The session whose calls carry the lease.
-    pub(super) fn leased(&self) -> &Session {
-        &self.leased
+    /// A session whose calls carry the lease.
+    pub(super) fn leased(&self) -> Session {
+        self.leases()
+            .current
+            .as_ref()
+            .map_or_else(|| self.session.clone(), |lease| self.session.leased(lease))
+    }
+
+    /// Changes with each renewal.
+    pub(super) fn generation(&self) -> usize {
+        self.leases().renewals
     }
 
     /// Has the lease hold a snapshot that may exist already.
@@ -69,30 +95,164 @@ impl Scratch {
             snapshotter: snapshotter.to_owned(),
             key: key.to_owned(),
         };
-        let leases = self.session.leases();
-        match leases.add_resource(ctx, &self.lease, &snapshot).await {
-            Err(why) if why.is_already_exists() => Ok(()),
-            held => held,
+        self.hold_resource(ctx, &snapshot).await
+    }
+
+    /// Has the lease hold a blob that may exist already.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the lease expires.
+    pub(super) async fn hold_blob(&self, ctx: &Context, digest: &Digest) -> Result<(), Error> {
+        self.hold_resource(ctx, &Resource::Content(digest.clone())).await
+    }
+
+    /// Has the lease hold an unfinished write that may exist already.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the lease expires.
+    pub(super) async fn hold_ingest(&self, ctx: &Context, reference: &str) -> Result<(), Error> {
+        self.hold_resource(ctx, &Resource::Ingest(reference.to_owned()))
+            .await
+    }
+
+    async fn hold_resource(&self, ctx: &Context, resource: &Resource) -> Result<(), Error> {
+        let lease = self.leases().current.clone();
+        match lease {
+            Some(lease) => self.add(ctx, &lease, resource).await,
+            None => Ok(()),
         }
+    }
+
+    /// Keeps the lease from ending, for as long as this is polled. Never returns.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn keep_alive(&self, ctx: &Context) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(self.expiry / RENEWALS).await;
+            if let Err(why) = self.renew(ctx, self.expiry).await {
+                // There are more tries before it ends.
+                tracing::warn!(purpose = self.purpose, why = %crate::chain(&why), "a lease could not be renewed");
+            }
+        }
+    }
+
+    /// A new lease that ends after `expiry`, with all that the earlier ones hold.
+    async fn renew(&self, ctx: &Context, expiry: Duration) -> Result<(), Error> {
+        let lease = self.create(ctx, expiry).await?;
+        let earlier: Vec<_> = self
+            .leases()
+            .all
+            .iter()
+            .filter(|one| **one != lease)
+            .cloned()
+            .collect();
+        let leases = self.session.leases();
+        let mut done = Vec::new();
+        for one in &earlier {
+            match leases.resources(ctx, one).await {
+                // Deleted by an earlier renewal.
+                Err(why) if why.is_not_found() => {}
+                resources => {
+                    for resource in resources? {
+                        self.add(ctx, &lease, &resource).await?;
+                    }
+                    done.push(one);
+                }
+            }
+        }
+        // Calls that are under way still carry the one before this; those before it are of no use any more.
+        for one in done.iter().rev().skip(1) {
+            self.delete(ctx, one, false).await?;
+        }
+        Ok(())
     }
 
     /// Gives the lease up. With `collect`, what it alone held is gone when this returns.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
-    pub(super) async fn release(self, ctx: &Context, collect: bool) {
+    pub(super) async fn release(&self, ctx: &Context, collect: bool) {
         let ctx = ctx.detached(GRACE);
-        let leases = self.session.leases();
-        let released = insist(&ctx, async |ctx| {
-            match leases.delete(&ctx, &self.lease, collect).await {
-                Err(why) if why.is_not_found() => Ok(()),
-                other => other,
+        let leases = std::mem::take(&mut *self.leases()).all;
+        let last = leases.len().saturating_sub(1);
+        for (at, lease) in leases.iter().enumerate() {
+            if let Err(why) = self.delete(&ctx, lease, collect && at == last).await {
+                tracing::warn!(%lease, %why, "a lease is left to expire by itself");
             }
-        });
-        if let Err(why) = released.await {
-            tracing::warn!(lease = %self.lease, %why, "a lease is left to expire by itself");
         }
     }
+
+    /// Leaves what was made for `keep` longer, for other work to go on with, and then to the collector. Returns the lease
+    /// that holds it, for [`drop_left`].
+    ///
+    /// # Cancellation
+    /// Safe to drop: the leases expire.
+    pub(super) async fn leave(&self, ctx: &Context, keep: Duration) -> Option<LeaseId> {
+        let ctx = ctx.detached(GRACE);
+        if let Err(why) = self.renew(&ctx, keep).await {
+            tracing::debug!(purpose = self.purpose, why = %crate::chain(&why), "unfinished work is not kept");
+            self.release(&ctx, true).await;
+            return None;
+        }
+        let Leases { all, current, .. } = std::mem::take(&mut *self.leases());
+        for lease in all.into_iter().filter(|lease| Some(lease) != current.as_ref()) {
+            if let Err(why) = self.delete(&ctx, &lease, false).await {
+                tracing::warn!(%lease, %why, "a lease is left to expire by itself");
+            }
+        }
+        current
+    }
+
+    async fn create(&self, ctx: &Context, expiry: Duration) -> Result<LeaseId, Error> {
+        let lease = LeaseId::new(unique(self.purpose))
+            .map_err(|why| Error::unusable("Leases/Create", self.purpose, why.to_string()))?;
+        let labels = BTreeMap::from([("fnctr/purpose".to_owned(), self.purpose.to_owned())]);
+        let expires = SystemTime::now() + expiry;
+        self.leases().all.push(lease.clone());
+        self.session
+            .leases()
+            .create(ctx, &lease, expires, &labels)
+            .await?;
+        let mut leases = self.leases();
+        leases.current = Some(lease.clone());
+        leases.renewals += 1;
+        Ok(lease)
+    }
+
+    async fn add(&self, ctx: &Context, lease: &LeaseId, resource: &Resource) -> Result<(), Error> {
+        match self.session.leases().add_resource(ctx, lease, resource).await {
+            Err(why) if why.is_already_exists() => Ok(()),
+            added => added,
+        }
+    }
+
+    async fn delete(&self, ctx: &Context, lease: &LeaseId, collect: bool) -> Result<(), Error> {
+        delete(&self.session, ctx, lease, collect).await
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Deletes a lease that [`Scratch::leave`] left, once nobody needs what it holds.
+///
+/// # Cancellation
+/// Safe to drop: the lease expires.
+pub(super) async fn drop_left(session: &Session, ctx: &Context, lease: &LeaseId) {
+    if let Err(why) = delete(session, &ctx.detached(GRACE), lease, false).await {
+        tracing::debug!(%lease, %why, "a lease is left to expire by itself");
+    }
+}
+
+async fn delete(session: &Session, ctx: &Context, lease: &LeaseId, collect: bool) -> Result<(), Error> {
+    let leases = session.leases();
+    let deleted = insist(ctx, async |ctx| match leases.delete(&ctx, lease, collect).await {
+        Err(why) if why.is_not_found() => Ok(()),
+        other => other,
+    });
+    deleted.await
 }
 
 /// Removes a snapshot that was for this work alone. `false`: it is left to the garbage collector.

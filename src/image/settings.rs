@@ -25,6 +25,8 @@ pub(crate) struct ImageSettings {
     pub(crate) exposed_ports: Vec<String>,
     /// As in `amd64`.
     pub(crate) architecture: String,
+    /// As in `v7`.
+    pub(crate) variant: Option<String>,
     /// As in `linux`.
     pub(crate) os: String,
     /// When it was made, as RFC 3339 text.

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bounded::Bounded;
-use super::manifest::{self, Layers, Platform};
+use super::manifest::{self, Layers};
 use super::rootfs::{Lookup, Program, RootfsFacts};
+use super::turns::Turns;
 use super::unpack::{self, Unpacking};
-use super::{Error, ImageSettings, Reference};
+use super::{Error, ImageSettings, Platform, Reference};
 use crate::containerd::{Descriptor, Session};
 use crate::{Context, Digest};
 
 /// Manifests and configurations are small; a larger one is not one.
 pub(super) const MAX_JSON: u64 = 4 << 20;
 /// An index may point to indexes, but not for long.
-const MAX_DEPTH: usize = 4;
+pub(super) const MAX_DEPTH: usize = 4;
 const REMEMBERED: usize = 256;
 
 /// An image that is present and unpacked. Cheap to clone.
@@ -46,6 +47,8 @@ pub(crate) struct ImageStore {
     pub(super) snapshotter: String,
     pub(super) run_dir: PathBuf,
     known: Bounded<Digest, Image>,
+    /// Whose turn it is to unpack a snapshot, by its name.
+    pub(super) unpacking: Turns<String>,
     pub(super) facts: Bounded<String, Arc<RootfsFacts>>,
     pub(super) executables: Bounded<(String, Lookup), Program>,
 }
@@ -58,6 +61,7 @@ impl ImageStore {
             snapshotter: snapshotter.to_owned(),
             run_dir: run_dir.to_owned(),
             known: Bounded::new(REMEMBERED),
+            unpacking: Turns::new(),
             facts: Bounded::new(REMEMBERED),
             executables: Bounded::new(REMEMBERED),
         }
@@ -85,6 +89,11 @@ impl ImageStore {
         };
         self.known.put(record.target.digest, image.clone());
         Ok(Some(image))
+    }
+
+    /// Remembers an image of this machine's platform that was just pulled.
+    pub(super) fn remember(&self, image: &Image) {
+        self.known.put(image.target.digest.clone(), image.clone());
     }
 
     /// Forgets what is remembered of an image: for when its snapshot turned out to be gone.
@@ -157,7 +166,7 @@ async fn read_manifest(
     Err(malformed("its index points to indexes without end".to_owned()))
 }
 
-async fn read(
+pub(super) async fn read(
     ctx: &Context,
     session: &Session,
     name: &str,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use super::manifest::{DOCKER_ZSTD, OCI_LAYER};
 use super::scratch::{Scratch, discard, unique};
 use crate::containerd::{self, Descriptor, Session};
 use crate::{Context, Digest};
@@ -82,7 +83,7 @@ pub(super) async fn ensure(
 
 /// Has the configuration keep the snapshot alive. Before the snapshot exists, so that it never exists unkept; and for
 /// each image of its own, since images of different configurations share snapshots.
-async fn keep(
+pub(super) async fn keep(
     session: &Session,
     ctx: &Context,
     snapshotter: &str,
@@ -106,15 +107,11 @@ async fn all(
     what: Unpacking<'_>,
     chain: &[String],
 ) -> Result<(), Error> {
-    let fail = || Error::containerd(what.image);
-    let session = scratch.leased();
     let mut below: Option<&str> = None;
     for ((layer, diff_id), name) in what.layers.iter().zip(what.diff_ids).zip(chain) {
-        // Held first and looked at then: a snapshot that is there now stays.
-        scratch.hold(ctx, snapshotter, name).await.map_err(fail())?;
-        if !exists(session, ctx, snapshotter, name).await.map_err(fail())? {
+        if !held(scratch, ctx, snapshotter, what.image, name).await? {
             one(
-                session,
+                scratch,
                 ctx,
                 snapshotter,
                 what.image,
@@ -128,9 +125,30 @@ async fn all(
     Ok(())
 }
 
+/// Whether a snapshot is there. If it is, it stays for as long as the work does.
+pub(super) async fn held(
+    scratch: &Scratch,
+    ctx: &Context,
+    snapshotter: &str,
+    image: &str,
+    name: &str,
+) -> Result<bool, Error> {
+    // Held first and looked at then.
+    scratch
+        .hold(ctx, snapshotter, name)
+        .await
+        .map_err(Error::containerd(image))?;
+    exists(&scratch.leased(), ctx, snapshotter, name)
+        .await
+        .map_err(Error::containerd(image))
+}
+
 /// Unpacks one layer into a snapshot named `name`, on top of `below`.
-async fn one(
-    session: &Session,
+///
+/// # Cancellation
+/// Safe to drop: unfinished work is under a lease that expires.
+pub(super) async fn one(
+    scratch: &Scratch,
     ctx: &Context,
     snapshotter: &str,
     image: &str,
@@ -138,6 +156,7 @@ async fn one(
     (below, name): (Option<&str>, &str),
 ) -> Result<(), Error> {
     let fail = || Error::containerd(image);
+    let session = scratch.leased();
     let snapshots = session.snapshots(snapshotter);
     let key = unique("unpack");
     let labels = BTreeMap::from([("containerd.io/snapshot.ref".to_owned(), name.to_owned())]);
@@ -146,7 +165,11 @@ async fn one(
         Err(why) if why.is_already_exists() => return Ok(()),
         prepared => prepared.map_err(fail())?,
     };
-    let applied = session.diff().apply(ctx, layer, &mounts).await.map_err(fail());
+    let applied = session
+        .diff()
+        .apply(ctx, &applicable(layer), &mounts)
+        .await
+        .map_err(fail());
     let done = match applied {
         Ok(found) if found.digest != *diff_id => Err(Error::WrongLayer {
             image: image.to_owned(),
@@ -154,7 +177,13 @@ async fn one(
             expected: diff_id.to_string(),
             found: found.digest.to_string(),
         }),
-        Ok(_) => match snapshots.commit(ctx, name, &key, &BTreeMap::new()).await {
+        // The lease may have been renewed while it was applied.
+        Ok(_) => match scratch
+            .leased()
+            .snapshots(snapshotter)
+            .commit(ctx, name, &key, &BTreeMap::new())
+            .await
+        {
             Ok(()) => return Ok(()),
             // Somebody else unpacked the same layer meanwhile; ours is not needed.
             Err(why) if why.is_already_exists() => Ok(()),
@@ -162,8 +191,17 @@ async fn one(
         },
         Err(why) => Err(why),
     };
-    discard(session, ctx, snapshotter, &key).await;
+    discard(&session, ctx, snapshotter, &key).await;
     done
+}
+
+/// The layer as containerd's differ knows it: only newer ones have Docker's name for zstd, all have OCI's for the same.
+fn applicable(layer: &Descriptor) -> Descriptor {
+    let mut layer = layer.clone();
+    if layer.media_type == DOCKER_ZSTD {
+        layer.media_type = format!("{OCI_LAYER}+zstd");
+    }
+    layer
 }
 
 async fn exists(

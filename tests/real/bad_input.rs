@@ -50,16 +50,16 @@ async fn what_cannot_be_is_refused_by_name_and_leaves_nothing() {
         change(&mut task);
         stage.life(task, None)
     };
-    use ErrorKind::{ImageNotFound, InvalidTask, Unsupported};
+    use ErrorKind::{InvalidTask, Unavailable, Unsupported};
     assert_refused(
         bad(&|t| t.image = "Bad Name".into()).await,
         InvalidTask,
         &["Bad Name"],
     );
     assert_refused(
-        bad(&|t| t.image = "nobody/home:v1".into()).await,
-        ImageNotFound,
-        &["nobody/home:v1"],
+        bad(&|t| t.image = "127.0.0.1:1/nobody/home:v1".into()).await,
+        Unavailable,
+        &["127.0.0.1:1/nobody/home:v1", "cannot be reached"],
     );
     assert_refused(
         bad(&|t| t.command = "nosuchcommand".into()).await,

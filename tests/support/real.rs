@@ -86,6 +86,21 @@ impl Real {
 
     /// The same, with everything below another directory than the usual one.
     pub(crate) fn start_in(test: &str, place: &Path) -> Option<Self> {
+        Self::start_on(test, place, |_| {})
+    }
+
+    /// One whose data is on a disk of so many megabytes.
+    pub(crate) fn start_small(test: &str, megabytes: u32) -> Option<Self> {
+        Self::start_on(test, &std::env::temp_dir(), |dir| {
+            let root = dir.join("root");
+            fs::create_dir(&root).unwrap();
+            let size = format!("size={megabytes}m");
+            let flags = nix::mount::MsFlags::empty();
+            nix::mount::mount(Some("tmpfs"), &root, Some("tmpfs"), flags, Some(size.as_str())).unwrap();
+        })
+    }
+
+    fn start_on(test: &str, place: &Path, prepare: impl FnOnce(&Path)) -> Option<Self> {
         if !available(test) {
             return None;
         }
@@ -93,6 +108,7 @@ impl Real {
         let unique = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = place.join(format!("fnctr-{unique}"));
         fs::create_dir_all(&dir).unwrap();
+        prepare(&dir);
         let child = spawn(&dir);
         let mut real = Self {
             dir,
@@ -226,7 +242,10 @@ impl Drop for Real {
             let _ = kill(Pid::from_raw(shim.pid), Signal::SIGKILL);
         }
         for mount in mounts_under(&self.dir).into_iter().rev() {
-            eprintln!("left behind: mount {}", mount.display());
+            // The small disk of a test is no mistake.
+            if mount != self.dir.join("root") {
+                eprintln!("left behind: mount {}", mount.display());
+            }
             let _ = nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH);
         }
         // Made by the first container for all that follow in its namespace, which end here.

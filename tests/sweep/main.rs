@@ -12,6 +12,10 @@
 
 #[path = "../support/fake_containerd/mod.rs"]
 mod fake_containerd;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/registry.rs"]
+mod registry;
 
 mod cancellation;
 mod closing;
@@ -21,6 +25,7 @@ mod fault_sweep;
 mod foreign;
 mod images;
 mod order;
+mod pulls;
 mod rig;
 mod undo;
 mod ways;

@@ -1,0 +1,104 @@
+//! `fnctr pull`: an image from its registry, with its progress.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use tokio::io::AsyncReadExt as _;
+
+use super::At;
+use super::args::PullArgs;
+use super::connect::Connection;
+use super::failure::Failure;
+use super::output::Print;
+use super::progress::{self, Show};
+use crate::containerd_driver::Wanted;
+use crate::driver::Credentials;
+use crate::engine::Platform;
+use crate::{ContainerdDriver, Context};
+
+/// The longest password that is read.
+const MAX_PASSWORD: u64 = 64 << 10;
+
+/// Pulls one image.
+pub(super) async fn pull(at: At<'_>, args: PullArgs, print: &Print) -> Result<ExitCode, Failure> {
+    let login = login(at, &args).await?;
+    let connection = Connection::open(at, |_| {}).await?;
+    let wanted = Wanted {
+        image: &args.image,
+        platform: args.platform.clone(),
+        login,
+    };
+    let show = match (args.quiet, print.is_json(), std::io::stderr().is_terminal()) {
+        (true, ..) => Show::Nothing,
+        (_, true, _) => Show::Json,
+        (_, _, true) => Show::Bars,
+        (..) => Show::Lines,
+    };
+    let pulled = shown(at.interrupt.ctx(), &connection.driver, wanted, show).await;
+    connection.close().await;
+    let (name, digest) = pulled?;
+    print.result(&serde_json::json!({ "image": name, "digest": digest }), || {
+        format!("{name} {digest}")
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Pulls what a run needs. Standard output is the function's, so what is shown goes to standard error.
+pub(super) async fn watched(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<(), Failure> {
+    let show = if std::io::stderr().is_terminal() {
+        Show::Bars
+    } else {
+        Show::Lines
+    };
+    let wanted = Wanted {
+        image,
+        platform: None,
+        login: None,
+    };
+    shown(ctx, driver, wanted, show).await.map(drop)
+}
+
+/// Pulls, and shows how far it is. The image's name and digest.
+async fn shown(
+    ctx: &Context,
+    driver: &ContainerdDriver,
+    wanted: Wanted<'_>,
+    show: Show,
+) -> Result<(String, String), Failure> {
+    let pull = driver.pull(wanted)?;
+    let done = pull.done(ctx);
+    let image = progress::until(done, pull.progress(), show).await?;
+    Ok((image.name, image.target.digest.to_string()))
+}
+
+/// A password is never an argument: every user of the host could read it there.
+async fn login(at: At<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failure> {
+    let Some(username) = &args.username else {
+        return Ok(None);
+    };
+    let mut password = String::new();
+    let mut input = tokio::io::stdin().take(MAX_PASSWORD);
+    let reading = input.read_to_string(&mut password);
+    match at.interrupt.ctx().run(reading).await {
+        Err(_) => return Err(Failure::interrupted()),
+        Ok(Err(why)) => {
+            return Err(Failure::usage(format!(
+                "cannot read the password from standard input: {why}"
+            )));
+        }
+        Ok(Ok(_)) => {}
+    }
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::usage("there is no password on standard input"));
+    }
+    Ok(Some(Credentials::Basic {
+        username: username.clone(),
+        password: password.to_owned(),
+    }))
+}
+
+/// For the command line's parser.
+pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text).map_err(|why| why.to_string())
+}

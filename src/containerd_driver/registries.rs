@@ -1,0 +1,128 @@
+//! How this driver reaches registries: the host's choices, which the contract's configuration has no field for.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::driver::{Error, ErrorKind};
+use crate::image::{Logins, PullSettings, RegistrySettings};
+
+/// The variable with a docker configuration in it, as in Fn.
+const AUTH: &str = "FN_DOCKER_AUTH";
+
+/// Where images come from, and with which credentials. The default knows no credentials.
+#[derive(Clone)]
+pub struct Registries {
+    /// The directory of containerd's `hosts.toml` files: mirrors, certificates, headers, per registry.
+    pub hosts_dir: PathBuf,
+    /// Registries, as in `r.corp:5000`, that are asked without TLS. Those on this machine are anyway.
+    pub plain_http: Vec<String>,
+    /// A docker configuration (`{"auths": …}`) with the credentials to use. It comes in place of `docker_config`.
+    pub docker_auth: Option<String>,
+    /// The docker configuration file to read when a registry wants credentials, with its credential helpers. It need not
+    /// exist.
+    pub docker_config: Option<PathBuf>,
+    /// The longest wait for the next byte of a registry; a pull as a whole has no limit but its callers' deadlines.
+    pub stall_timeout: Duration,
+    /// How many layers of one image are fetched at once.
+    pub parallel_layers: usize,
+    /// How long what an interrupted pull has fetched is kept for the next one to go on with. Zero keeps nothing.
+    pub keep_partial: Duration,
+}
+
+impl Default for Registries {
+    fn default() -> Self {
+        let PullSettings {
+            registries: RegistrySettings { hosts_dir, stall, .. },
+            layers,
+            keep,
+            ..
+        } = PullSettings::default();
+        Self {
+            hosts_dir,
+            plain_http: Vec::new(),
+            docker_auth: None,
+            docker_config: None,
+            stall_timeout: stall,
+            parallel_layers: layers,
+            keep_partial: keep,
+        }
+    }
+}
+
+impl Registries {
+    /// The default, with credentials from where the environment of this process says, as Fn has it: `FN_DOCKER_AUTH`, else
+    /// the docker configuration in `DOCKER_CONFIG` or in the home directory.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let directory = set("DOCKER_CONFIG")
+            .map(PathBuf::from)
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".docker")));
+        Self {
+            docker_auth: std::env::var(AUTH).ok().filter(|json| !json.trim().is_empty()),
+            docker_config: directory.map(|directory| directory.join("config.json")),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn pulls(self) -> Result<PullSettings, Error> {
+        let defaults = PullSettings::default();
+        let logins = match (self.docker_auth, self.docker_config) {
+            (Some(json), _) => Logins::text(json).map_err(|why| Error::new(ErrorKind::InvalidConfig, why))?,
+            (None, Some(file)) => Logins::File(file),
+            (None, None) => Logins::None,
+        };
+        if self.parallel_layers == 0 || self.stall_timeout.is_zero() {
+            let text = "fetching no layer at once, or waiting no time for a registry, cannot work";
+            return Err(Error::new(ErrorKind::InvalidConfig, text));
+        }
+        Ok(PullSettings {
+            registries: RegistrySettings {
+                hosts_dir: self.hosts_dir,
+                plain_http: self.plain_http,
+                stall: self.stall_timeout,
+                ..defaults.registries
+            },
+            logins,
+            layers: self.parallel_layers,
+            layers_in_all: defaults.layers_in_all.max(self.parallel_layers),
+            keep: self.keep_partial,
+            ..defaults
+        })
+    }
+}
+
+impl fmt::Debug for Registries {
+    /// Without the credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registries")
+            .field("hosts_dir", &self.hosts_dir)
+            .field("plain_http", &self.plain_http)
+            .field("docker_auth", &self.docker_auth.as_ref().map(|_| "***"))
+            .field("docker_config", &self.docker_config)
+            .field("stall_timeout", &self.stall_timeout)
+            .field("parallel_layers", &self.parallel_layers)
+            .field("keep_partial", &self.keep_partial)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_checked_at_the_start_and_never_shown() {
+        let with = |json: &str| Registries {
+            docker_auth: Some(json.into()),
+            ..Registries::default()
+        };
+        let good = with(r#"{"auths": {"r.io": {"username": "u", "password": "hunter2"}}}"#);
+        assert!(!format!("{good:?}").contains("hunter2"), "{good:?}");
+        assert!(!format!("{:?}", good.pulls().unwrap()).contains("hunter2"));
+        let refused = with("hunter2").pulls().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidConfig);
+        assert!(!refused.report().contains("hunter2"), "{}", refused.report());
+    }
+}

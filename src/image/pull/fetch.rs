@@ -1,0 +1,353 @@
+//! One layer's blob, from a registry into the content store.
+//!
+//! ```text
+//! its turn ─► there already? ─► room ─► open the write ─► GET from its offset ─► chunks ─► commit (containerd verifies)
+//!                                           ▲                                      │
+//!                                           └── broken, stalled: from where it is ─┘
+//! ```
+//!
+//! The unfinished write has the name that containerd's own clients give it, so what they have begun is gone on with, and
+//! two processes do not fetch the same twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::course::{Course, Failed};
+use super::job::Work;
+use super::progress::LayerState;
+use super::resolve::source;
+use crate::Context;
+use crate::containerd::{self, Content, Descriptor, Writer};
+use crate::image::Error;
+use crate::image::registry;
+
+/// The most that one message to containerd carries.
+const CHUNK: usize = 1 << 20;
+/// What has come is written at the latest after this, so that little is lost if we are.
+const LINGER: Duration = Duration::from_millis(250);
+/// How often a transfer may break without a byte in between, however fast.
+const BREAKS: u32 = 4;
+/// Before the second try; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often to look whether another process has finished.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Makes sure that the content store has the blob, and that the lease holds it.
+///
+/// # Cancellation
+/// Not safe to drop in the middle of a write to containerd: it runs on a task of its own. Interrupting `ctx` unwinds.
+pub(super) async fn layer(
+    work: &Work,
+    ctx: &Context,
+    room: &Semaphore,
+    blob: &Descriptor,
+    at: usize,
+) -> Result<(), Error> {
+    let fetch = Fetch {
+        work,
+        ctx,
+        blob,
+        at,
+        reference: format!("layer-{}", blob.digest),
+    };
+    // Also while another pull of this process writes it: should that one end, its bytes are ours.
+    let held = work.scratch.hold_ingest(ctx, &fetch.reference).await;
+    held.map_err(fetch.containerd())?;
+    let shared = &work.job.shared;
+    let _turn = fetch.wait(shared.blobs.take(&blob.digest)).await?;
+    if fetch.is_there().await? {
+        work.job.reporter.layer(at, LayerState::Exists);
+        return Ok(());
+    }
+    // Neither is ever closed.
+    let _room = fetch.wait(room.acquire()).await?;
+    let _room_in_all = fetch.wait(shared.room.acquire()).await?;
+    fetch.all().await?;
+    work.job.reporter.layer(at, LayerState::Fetched);
+    Ok(())
+}
+
+struct Fetch<'a> {
+    work: &'a Work,
+    ctx: &'a Context,
+    blob: &'a Descriptor,
+    /// Which layer it is.
+    at: usize,
+    /// The name of the unfinished write.
+    reference: String,
+}
+
+/// Bytes on their way from a registry.
+struct Stream {
+    from: usize,
+    body: registry::Body,
+    /// Where the next byte to come belongs.
+    position: u64,
+    /// What has come and was not written.
+    gathered: Vec<u8>,
+    written: Instant,
+}
+
+/// Why a passage of bytes ended.
+enum End {
+    /// All of them are written.
+    Complete,
+    /// The lease was renewed: the write must be opened again, with the new one.
+    Renewed,
+}
+
+impl Fetch<'_> {
+    /// Transfers until all is there, again from where it broke, as long as it gets on.
+    async fn all(&self) -> Result<(), Error> {
+        let mut wrong_hosts = Vec::new();
+        let mut course = Course::new();
+        loop {
+            let from = match self.once(&wrong_hosts, &mut course).await {
+                Ok(()) => return Ok(()),
+                Err(Failed::Final(why)) => return Err(why),
+                Err(Failed::Broken { why, from }) => {
+                    if let Some(from) = from.filter(|_| course.breaks > 0) {
+                        self.work.repository.avoid(from);
+                    }
+                    course.breaks += 1;
+                    let limit = self.work.job.shared.settings.registries.stall;
+                    if course.breaks > BREAKS && course.since.elapsed() >= limit {
+                        return Err(why.into());
+                    }
+                    tracing::debug!(why = %crate::chain(&why), reached = course.reached, "a transfer broke and goes on");
+                    let pause = PAUSE * 2_u32.pow((course.breaks - 1).min(BREAKS));
+                    self.wait(tokio::time::sleep(pause)).await?;
+                    continue;
+                }
+                Err(Failed::Wrong { from }) => from,
+            };
+            // Not what it should be. The part that somebody else had begun may be at fault, then the host.
+            let resumed = course.resumed == Some(true);
+            self.forget().await?;
+            course = Course {
+                resumed: Some(false),
+                ..Course::new()
+            };
+            // Nobody sent any of it: an empty blob under a digest that is not that of nothing.
+            let nobodys = !resumed && from.is_none();
+            if !resumed {
+                wrong_hosts.extend(from);
+            }
+            if nobodys || wrong_hosts.len() >= self.work.repository.hosts() {
+                return Err(Error::WrongBlob {
+                    image: self.work.job.name.clone(),
+                    registry: self.work.repository.registry().to_owned(),
+                    blob: self.blob.digest.to_string(),
+                });
+            }
+        }
+    }
+
+    /// One transfer to its end or its break.
+    async fn once(&self, without: &[usize], course: &mut Course) -> Result<(), Failed> {
+        let mut stream: Option<Stream> = None;
+        loop {
+            let generation = self.work.scratch.generation();
+            let content = self.work.scratch.leased().content();
+            let Some(mut writer) = self.open(&content).await? else {
+                return Ok(());
+            };
+            if writer.offset() > self.blob.size {
+                writer.rewind();
+            }
+            let begun = writer.offset() > 0;
+            course.resumed.get_or_insert(begun);
+            let filled = self.fill(&mut writer, &mut stream, without, generation).await;
+            course.at(writer.offset());
+            match filled {
+                Ok(End::Complete) => {
+                    let labels: BTreeMap<_, _> = source(self.work).into_iter().collect();
+                    let committed = writer.commit(&self.blob.digest, &labels).await;
+                    writer.close().await;
+                    return match committed {
+                        // Somebody else was faster; opening it once more gives it to our lease as well.
+                        Err(why) if why.is_already_exists() => match self.open(&content).await? {
+                            None => Ok(()),
+                            Some(writer) => {
+                                writer.close().await;
+                                Err(self.containerd()(why).into())
+                            }
+                        },
+                        Err(why) if why.is_failed_precondition() => Err(Failed::Wrong {
+                            from: stream.map(|stream| stream.from),
+                        }),
+                        committed => committed.map_err(|why| self.containerd()(why).into()),
+                    };
+                }
+                Ok(End::Renewed) => writer.close().await,
+                Err(why) => {
+                    writer.close().await;
+                    return Err(why);
+                }
+            }
+        }
+    }
+
+    /// Moves bytes from the registry to the writer until all are there.
+    async fn fill(
+        &self,
+        writer: &mut Writer<'_>,
+        stream: &mut Option<Stream>,
+        without: &[usize],
+        generation: usize,
+    ) -> Result<End, Failed> {
+        self.report(writer.offset());
+        while writer.offset() < self.blob.size {
+            let fits = |stream: &Stream| stream.begins() <= writer.offset();
+            if !stream.as_ref().is_some_and(fits) {
+                *stream = Some(self.stream(writer.offset(), without).await?);
+            }
+            let Some(stream) = stream.as_mut() else { continue };
+            let read = self.gather(stream).await;
+            let begins = stream.begins();
+            let mut gathered = std::mem::take(&mut stream.gathered);
+            // A host that cannot begin in the middle sends what we have once more.
+            let known = writer.offset().saturating_sub(begins);
+            let known = usize::try_from(known).unwrap_or(usize::MAX).min(gathered.len());
+            gathered.drain(..known);
+            if !gathered.is_empty() {
+                stream.written = Instant::now();
+                let written = writer.write(gathered).await;
+                written.map_err(self.containerd())?;
+                self.report(writer.offset());
+            }
+            if !read? && writer.offset() < self.blob.size {
+                return Err(Failed::Broken {
+                    why: registry::Error::Broken {
+                        host: self.work.repository.registry().to_owned(),
+                        what: format!("blob {}", self.blob.digest),
+                        source: "it ended early".into(),
+                    },
+                    from: Some(stream.from),
+                });
+            }
+            if self.work.scratch.generation() != generation {
+                return Ok(End::Renewed);
+            }
+        }
+        Ok(End::Complete)
+    }
+
+    async fn stream(&self, offset: u64, without: &[usize]) -> Result<Stream, Failed> {
+        let blob = self.work.repository.blob(self.ctx, self.blob, offset, without);
+        let registry::Blob { body, offset, from } = blob.await.map_err(|why| Failed::of_stream(why, None))?;
+        Ok(Stream {
+            from,
+            body,
+            position: offset,
+            gathered: Vec::new(),
+            written: Instant::now(),
+        })
+    }
+
+    /// Reads until there is enough for a message, or it has waited long enough. `false` at the end. What was gathered before
+    /// an error is good.
+    async fn gather(&self, stream: &mut Stream) -> Result<bool, Failed> {
+        loop {
+            let part = stream.body.chunk(self.ctx).await;
+            let Some(part) = part.map_err(|why| Failed::of_stream(why, Some(stream.from)))? else {
+                return Ok(false);
+            };
+            stream.position += part.len() as u64;
+            if stream.position > self.blob.size {
+                return Err(Failed::Wrong {
+                    from: Some(stream.from),
+                });
+            }
+            if stream.gathered.capacity() == 0 {
+                stream.gathered.reserve_exact(CHUNK + part.len());
+            }
+            stream.gathered.extend_from_slice(&part);
+            let enough = stream.gathered.len() >= CHUNK
+                || stream.position == self.blob.size
+                || stream.written.elapsed() >= LINGER;
+            if enough {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Opens the write, when nobody else has it open any more. `None`: the blob is there.
+    async fn open<'c>(&'c self, content: &'c Content) -> Result<Option<Writer<'c>>, Error> {
+        // Whoever has it open may be waiting for a registry that limits it.
+        let registries = &self.work.job.shared.settings.registries;
+        let limit = registries.stall + registries.patience;
+        let (mut reached, mut since) = (0, Instant::now());
+        loop {
+            let opened = content.writer(self.ctx, &self.reference, self.blob).await;
+            match opened {
+                Err(why) if why.is_locked() => {}
+                opened => return opened.map_err(self.containerd()),
+            }
+            let there = match content.ingested(self.ctx, &self.reference).await {
+                Err(why) if why.is_not_found() || why.is_locked() => reached,
+                there => there.map_err(self.containerd())?,
+            };
+            if there != reached {
+                (reached, since) = (there, Instant::now());
+                self.report(reached);
+            } else if since.elapsed() >= limit {
+                return Err(Error::Blocked {
+                    image: self.work.job.name.clone(),
+                    blob: self.blob.digest.to_string(),
+                });
+            }
+            self.wait(tokio::time::sleep(LOOK)).await?;
+        }
+    }
+
+    /// Removes what was written so far.
+    async fn forget(&self) -> Result<(), Error> {
+        let content = self.work.scratch.leased().content();
+        match content.abort(self.ctx, &self.reference).await {
+            Err(why) if why.is_not_found() => Ok(()),
+            aborted => aborted.map_err(self.containerd()),
+        }
+    }
+
+    async fn is_there(&self) -> Result<bool, Error> {
+        let digest = &self.blob.digest;
+        // Held first and looked at then: a blob that is there now stays.
+        let held = self.work.scratch.hold_blob(self.ctx, digest).await;
+        held.map_err(self.containerd())?;
+        let content = self.work.scratch.leased().content();
+        match content.info(self.ctx, digest).await {
+            Err(why) if why.is_not_found() => Ok(false),
+            Err(why) => Err(self.containerd()(why)),
+            Ok(_) => Ok(true),
+        }
+    }
+
+    fn report(&self, reached: u64) {
+        self.work
+            .job
+            .reporter
+            .layer(self.at, LayerState::Downloading(reached));
+    }
+
+    async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        self.ctx.run(work).await.map_err(|source| Error::NotPulled {
+            image: self.work.job.name.clone(),
+            source,
+        })
+    }
+
+    fn containerd(&self) -> impl FnOnce(containerd::Error) -> Error {
+        Error::containerd(&self.work.job.name)
+    }
+}
+
+impl Stream {
+    /// Where what it has to give begins.
+    fn begins(&self) -> u64 {
+        self.position - self.gathered.len() as u64
+    }
+}

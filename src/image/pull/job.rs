@@ -1,0 +1,180 @@
+//! The order of a pull: resolve, fetch and unpack, name it. Under one lease, tried again as the caller's policy says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::progress::Reporter;
+use super::resolve::Resolved;
+use super::{Again, Request, Shared, layers, resolve};
+use crate::containerd::ImageRecord;
+use crate::image::registry::Repository;
+use crate::image::scratch::{self, Scratch};
+use crate::image::{Error, Image, Platform};
+use crate::{Context, Interrupted};
+
+/// How long the calls of a pull that nobody wants any more may take to come back.
+const UNWINDING: Duration = Duration::from_secs(5);
+/// Less than this is fetched again sooner than it is worth keeping.
+const WORTH_KEEPING: u64 = 4 << 20;
+
+/// One pull.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) request: Request,
+    pub(super) reporter: Reporter,
+    /// The image's full name.
+    pub(super) name: String,
+}
+
+impl Job {
+    pub(super) fn new(shared: Arc<Shared>, request: Request, reporter: Reporter) -> Self {
+        Self {
+            name: request.reference.to_string(),
+            shared,
+            request,
+            reporter,
+        }
+    }
+
+    /// Pulls, and leaves nothing behind that did not become the image, but good bytes for a while.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: it runs on a task of its own. Interrupting `ctx` unwinds.
+    pub(super) async fn run(self, ctx: &Context, again: Again) -> Result<Image, Error> {
+        let shared = Arc::clone(&self.shared);
+        let (images, settings) = (&shared.images, &shared.settings);
+        let repository = self
+            .shared
+            .registries
+            .repository(&self.request.reference, self.request.credential.as_ref())?;
+        let not_pulled = |source| Error::NotPulled {
+            image: self.name.clone(),
+            source,
+        };
+        let scratch = tokio::select! {
+            biased;
+            taken = Scratch::take(&images.session, ctx, "pull", settings.lease) => {
+                taken.map_err(Error::containerd(&self.name))?
+            }
+            source = abandoned(ctx) => return Err(not_pulled(source)),
+        };
+        let job = Arc::new(self);
+        let work = Arc::new(Work {
+            job: Arc::clone(&job),
+            repository,
+            scratch,
+        });
+        let pulled = tokio::select! {
+            biased;
+            pulled = work.tries(ctx, again) => pulled,
+            never = work.scratch.keep_alive(ctx) => match never {},
+            source = abandoned(ctx) => Err(Error::NotPulled {
+                image: job.name.clone(),
+                source,
+            }),
+        };
+        let worth_keeping = !settings.keep.is_zero() && layers::fetched(&job.reporter) >= WORTH_KEEPING;
+        let keeps = match &pulled {
+            Err(why) if why.leaves_good_bytes() && worth_keeping => {
+                work.scratch.leave(ctx, settings.keep).await
+            }
+            pulled => {
+                work.scratch.release(ctx, pulled.is_err()).await;
+                None
+            }
+        };
+        if pulled.is_ok() || keeps.is_some() {
+            // What earlier attempts have left is the image's now, or this one's.
+            for lease in shared.left.take(&job.name) {
+                scratch::drop_left(&images.session, ctx, &lease).await;
+            }
+        }
+        if let Some(lease) = keeps {
+            shared.left.note(&job.name, lease, settings.keep);
+        }
+        pulled
+    }
+}
+
+/// Nobody wants the pull any more, and a call that it has made of containerd does not come back. What that call still does is
+/// under a lease that is about to be deleted.
+pub(super) async fn abandoned(ctx: &Context) -> Interrupted {
+    let why = ctx.done().await;
+    tokio::time::sleep(UNWINDING).await;
+    why
+}
+
+/// A pull with what it works with.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) job: Arc<Job>,
+    pub(super) repository: Repository,
+    pub(super) scratch: Scratch,
+}
+
+impl Work {
+    async fn tries(self: &Arc<Self>, ctx: &Context, mut again: Again) -> Result<Image, Error> {
+        loop {
+            let why = match self.once(ctx).await {
+                Ok(image) => return Ok(image),
+                Err(why) => why,
+            };
+            if why.interrupted().is_some() {
+                return Err(why);
+            }
+            let Some(delay) = again(&why) else {
+                return Err(why);
+            };
+            ctx.run(tokio::time::sleep(delay))
+                .await
+                .map_err(|source| Error::NotPulled {
+                    image: self.job.name.clone(),
+                    source,
+                })?;
+            self.job.reporter.retry();
+        }
+    }
+
+    async fn once(self: &Arc<Self>, ctx: &Context) -> Result<Image, Error> {
+        let resolved = resolve::resolve(self, ctx).await?;
+        let chain_id = layers::all(self, ctx, &resolved).await?;
+        let Resolved {
+            target,
+            config,
+            layers,
+            settings,
+            ..
+        } = resolved;
+        let name = self.job.name.clone();
+        let record = ImageRecord {
+            name: name.clone(),
+            target: target.clone(),
+            labels: BTreeMap::new(),
+        };
+        self.scratch
+            .leased()
+            .images()
+            .put(ctx, &record)
+            .await
+            .map_err(Error::containerd(&name))?;
+        let image = Image {
+            name,
+            target,
+            config_digest: config.digest,
+            chain_id,
+            layers: layers.into(),
+            config: Arc::new(settings),
+        };
+        if self.job.request.platform.is_none() {
+            self.job.shared.images.remember(&image);
+        }
+        Ok(image)
+    }
+
+    /// The machines that the image is for.
+    pub(super) fn platform(&self) -> Platform {
+        self.job.request.platform.clone().unwrap_or_else(Platform::host)
+    }
+}

@@ -1,0 +1,245 @@
+//! The layers: fetched a few at a time, and unpacked in order, each as soon as it and those below it are here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::fetch;
+use super::job::{Work, abandoned};
+use super::progress::{LayerProgress, LayerState, Reporter};
+use super::resolve::Resolved;
+use crate::Context;
+use crate::image::Error;
+use crate::image::unpack::{self, chain_ids};
+
+/// How long a layer has the line for itself before the one above it joins. Unpacking waits for the lowest, so on a fast line
+/// they come one after the other, and on a slow one together.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// A layer on its way, on a task of its own.
+type Fetching = JoinHandle<Result<(), Error>>;
+
+/// Makes sure that the snapshot of all layers exists and that the image keeps it. Returns its name.
+///
+/// # Cancellation
+/// Not safe to drop: the tasks that fetch would outlive it. Interrupting `ctx` unwinds.
+pub(super) async fn all(work: &Arc<Work>, ctx: &Context, resolved: &Resolved) -> Result<String, Error> {
+    let images = &work.job.shared.images;
+    let (name, snapshotter) = (&work.job.name, &images.snapshotter);
+    let chain = chain_ids(&resolved.diff_ids);
+    let Some(top) = chain.last() else {
+        return Err(Error::malformed(name, "it has no layers"));
+    };
+    let session = work.scratch.leased();
+    unpack::keep(&session, ctx, snapshotter, &resolved.config, top)
+        .await
+        .map_err(Error::containerd(name))?;
+    let unpacked = unpacked(work, ctx, &chain).await?;
+    work.job.reporter.layers(begin(resolved, unpacked));
+    let fetching = Fetches::begin(work, ctx, resolved, unpacked);
+    let done = in_order(work, &fetching, resolved, &chain, unpacked).await;
+    fetching.end(done).await.map(|()| top.clone())
+}
+
+/// How many layers, from the lowest, have their snapshot already. They are held.
+async fn unpacked(work: &Work, ctx: &Context, chain: &[String]) -> Result<usize, Error> {
+    // Mostly it is all or nothing, and the last one stands on all others.
+    if let Some(top) = chain.last()
+        && held(work, ctx, top).await?
+    {
+        return Ok(chain.len());
+    }
+    let mut count = 0;
+    for name in chain {
+        if !held(work, ctx, name).await? {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+async fn held(work: &Work, ctx: &Context, name: &str) -> Result<bool, Error> {
+    let snapshotter = &work.job.shared.images.snapshotter;
+    unpack::held(&work.scratch, ctx, snapshotter, &work.job.name, name).await
+}
+
+fn begin(resolved: &Resolved, unpacked: usize) -> Vec<LayerProgress> {
+    let state = |at| {
+        if at < unpacked {
+            LayerState::Exists
+        } else {
+            LayerState::Waiting
+        }
+    };
+    resolved
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(at, layer)| LayerProgress {
+            digest: layer.digest.clone(),
+            total: layer.size,
+            state: state(at),
+        })
+        .collect()
+}
+
+/// How many bytes have come that another pull could go on with.
+pub(super) fn fetched(reporter: &Reporter) -> u64 {
+    let progress = reporter.watch();
+    let progress = progress.borrow();
+    // The sizes are the manifest's, which may say anything.
+    let bytes = progress.layers.iter().map(|layer| match layer.state {
+        LayerState::Waiting | LayerState::Exists => 0,
+        LayerState::Downloading(bytes) => bytes,
+        LayerState::Fetched | LayerState::Extracting | LayerState::Done => layer.total,
+    });
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// The tasks that fetch, lowest layer first.
+struct Fetches {
+    /// Ends all of them.
+    ctx: Context,
+    tasks: Vec<(usize, tokio::sync::Mutex<Option<Fetching>>)>,
+}
+
+impl Fetches {
+    fn begin(work: &Arc<Work>, ctx: &Context, resolved: &Resolved, unpacked: usize) -> Self {
+        let ctx = ctx.child();
+        let room = Arc::new(Semaphore::new(work.job.shared.settings.layers.max(1)));
+        let missing = resolved.layers.iter().enumerate().skip(unpacked);
+        let mut before = CancellationToken::new();
+        before.cancel();
+        let tasks = missing.map(|(at, layer)| {
+            let next = CancellationToken::new();
+            let mine = std::mem::replace(&mut before, next.clone());
+            let (work, ctx, room, layer) = (Arc::clone(work), ctx.clone(), Arc::clone(&room), layer.clone());
+            let tracker = work.job.shared.tracker.clone();
+            let fetching = async move {
+                // Interrupted, the fetch says so itself.
+                let _ = ctx.run(mine.cancelled()).await;
+                let fetching = fetch::layer(&work, &ctx, &room, &layer, at);
+                tokio::pin!(fetching);
+                let fetched = tokio::select! {
+                    biased;
+                    fetched = &mut fetching => Some(fetched),
+                    () = tokio::time::sleep(HEAD_START) => None,
+                };
+                next.cancel();
+                let fetched = match fetched {
+                    Some(fetched) => fetched,
+                    None => tokio::select! {
+                        biased;
+                        fetched = fetching => fetched,
+                        source = abandoned(&ctx) => Err(Error::NotPulled {
+                            image: work.job.name.clone(),
+                            source,
+                        }),
+                    },
+                };
+                if fetched.is_err() {
+                    // The others are of no use without it.
+                    ctx.cancel();
+                }
+                fetched
+            };
+            (
+                at,
+                tokio::sync::Mutex::new(Some(tracker.spawn(fetching.in_current_span()))),
+            )
+        });
+        Self {
+            tasks: tasks.collect(),
+            ctx,
+        }
+    }
+
+    /// Waits for the layer at this place.
+    async fn wait(&self, at: usize) -> Result<(), Error> {
+        let Some((_, task)) = self.tasks.iter().find(|(place, _)| *place == at) else {
+            return Ok(());
+        };
+        match task.lock().await.take() {
+            Some(task) => joined(task).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for all that still run; those of a failure are told to end. The error is the one that was first, not one of those
+    /// that it caused.
+    async fn end(self, done: Result<(), Error>) -> Result<(), Error> {
+        if done.is_err() {
+            self.ctx.cancel();
+        }
+        let mut first = done;
+        for (_, task) in self.tasks {
+            let Some(task) = task.into_inner() else { continue };
+            let ended = joined(task).await;
+            let caused = |outcome: &Result<(), Error>| match outcome {
+                Ok(()) => true,
+                Err(why) => why.interrupted().is_some(),
+            };
+            if caused(&first) && ended.is_err() && (first.is_ok() || !caused(&ended)) {
+                first = ended;
+            }
+        }
+        first
+    }
+}
+
+async fn joined(task: Fetching) -> Result<(), Error> {
+    task.await.unwrap_or_else(|panic| {
+        Err(Error::Broken {
+            image: "of this pull".to_owned(),
+            why: panic.to_string(),
+        })
+    })
+}
+
+async fn in_order(
+    work: &Work,
+    fetching: &Fetches,
+    resolved: &Resolved,
+    chain: &[String],
+    unpacked: usize,
+) -> Result<(), Error> {
+    let snapshotter = &work.job.shared.images.snapshotter;
+    let reporter = &work.job.reporter;
+    let layers = resolved.layers.iter().zip(&resolved.diff_ids).zip(chain);
+    let mut below: Option<&str> = None;
+    for (at, ((layer, diff_id), name)) in layers.enumerate() {
+        if at >= unpacked {
+            fetching.wait(at).await?;
+            fetching.ctx.check().map_err(|source| Error::NotPulled {
+                image: work.job.name.clone(),
+                source,
+            })?;
+            // Two images that share a layer unpack it once.
+            let turn = work.job.shared.images.unpacking.take(name);
+            let _turn = fetching.ctx.run(turn).await.map_err(|source| Error::NotPulled {
+                image: work.job.name.clone(),
+                source,
+            })?;
+            reporter.layer(at, LayerState::Extracting);
+            if !held(work, &fetching.ctx, name).await? {
+                unpack::one(
+                    &work.scratch,
+                    &fetching.ctx,
+                    snapshotter,
+                    &work.job.name,
+                    (layer, diff_id),
+                    (below, name),
+                )
+                .await?;
+            }
+            reporter.layer(at, LayerState::Done);
+        }
+        below = Some(name);
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! From a name to what it stands for: the manifest for one kind of machine, and the image's configuration.
+//!
+//! A document that the content store has is read from there; a tag costs one HEAD then, which no registry counts. A document
+//! that comes from the registry is verified, and keeps alive what it refers to.
+
+use std::collections::BTreeMap;
+
+use super::job::Work;
+use crate::containerd::Descriptor;
+use crate::image::manifest::{self, Layers, Manifest};
+use crate::image::scratch::unique;
+use crate::image::store::MAX_DEPTH;
+use crate::image::{Error, ImageSettings, MAX_JSON, Platform};
+use crate::{Context, Digest};
+
+/// containerd's label for the repository that a blob came from.
+const SOURCE: &str = "containerd.io/distribution.source.";
+/// containerd's label for what a blob keeps alive.
+const KEEPS: &str = "containerd.io/gc.ref.content.";
+/// The longest label that containerd takes, name and value together.
+const MAX_LABEL: usize = 4096;
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// The index or the manifest that the name is for.
+    pub(super) target: Descriptor,
+    pub(super) config: Descriptor,
+    pub(super) layers: Vec<Descriptor>,
+    pub(super) diff_ids: Vec<Digest>,
+    pub(super) settings: ImageSettings,
+}
+
+/// A document, understood.
+struct Document {
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+/// Finds out what is to be fetched. Every document of it is in the content store then, and held.
+///
+/// # Cancellation
+/// Safe to drop: what was written is under the lease.
+pub(super) async fn resolve(work: &Work, ctx: &Context) -> Result<Resolved, Error> {
+    let malformed = |what: String| Error::malformed(&work.job.name, what);
+    let mut document = top(work, ctx).await?;
+    let target = document.descriptor.clone();
+    work.job.reporter.target(&target.digest);
+    let wanted = work.platform();
+    // What an index says of an image counts, and not what the image says of itself: older ones leave the variant out.
+    let mut told = false;
+    for _ in 0..MAX_DEPTH {
+        let Some(links) = document.manifest.manifests.take() else {
+            return complete(work, ctx, target, document, !told).await;
+        };
+        let link = manifest::choose(&links, &wanted).map_err(|found| other(work, &wanted, found))?;
+        told |= link.platform.is_some();
+        let child = link.descriptor().map_err(malformed)?;
+        let at = links.iter().position(|one| one.digest == link.digest);
+        let keeps = BTreeMap::from([(
+            format!("{KEEPS}m.{}", at.unwrap_or_default()),
+            child.digest.to_string(),
+        )]);
+        write(work, ctx, &document.descriptor, &document.bytes, keeps).await?;
+        document = by_digest(work, ctx, &child).await?;
+    }
+    Err(malformed("its index points to indexes without end".to_owned()))
+}
+
+/// The document that the name itself stands for.
+async fn top(work: &Work, ctx: &Context) -> Result<Document, Error> {
+    let reference = &work.job.request.reference;
+    if let Some(digest) = reference.digest() {
+        let unknown = Descriptor {
+            media_type: String::new(),
+            digest: digest.clone(),
+            size: 0,
+        };
+        return by_digest(work, ctx, &unknown).await;
+    }
+    let tag = reference.tag().unwrap_or_default();
+    if let Some(described) = work.repository.resolve(ctx, tag).await? {
+        return by_digest(work, ctx, &described).await;
+    }
+    let sent = work.repository.manifest(ctx, tag, None).await?;
+    read(work, sent.descriptor, sent.bytes)
+}
+
+/// A document from the store, else from the registry. The descriptor's media type and size need not be known.
+async fn by_digest(work: &Work, ctx: &Context, wanted: &Descriptor) -> Result<Document, Error> {
+    if let Some((size, bytes)) = stored(work, ctx, &wanted.digest).await? {
+        let descriptor = Descriptor {
+            size,
+            ..wanted.clone()
+        };
+        return read(work, descriptor, bytes);
+    }
+    if wanted.size > MAX_JSON {
+        let what = format!(
+            "its manifest of {} bytes is larger than the {MAX_JSON} that are allowed",
+            wanted.size
+        );
+        return Err(Error::malformed(&work.job.name, what));
+    }
+    let digest = &wanted.digest;
+    let sent = work
+        .repository
+        .manifest(ctx, digest.as_str(), Some(digest))
+        .await?;
+    read(work, sent.descriptor, sent.bytes)
+}
+
+fn read(work: &Work, mut descriptor: Descriptor, bytes: Vec<u8>) -> Result<Document, Error> {
+    let malformed = |what| Error::malformed(&work.job.name, what);
+    let manifest = manifest::parse(&bytes).map_err(malformed)?;
+    descriptor.media_type = manifest::kind(&descriptor.media_type, &manifest).map_err(malformed)?;
+    Ok(Document {
+        descriptor,
+        bytes,
+        manifest,
+    })
+}
+
+/// The configuration, with which everything is known.
+async fn complete(
+    work: &Work,
+    ctx: &Context,
+    target: Descriptor,
+    document: Document,
+    by_itself: bool,
+) -> Result<Resolved, Error> {
+    let malformed = |what| Error::malformed(&work.job.name, what);
+    let Document {
+        descriptor,
+        bytes,
+        manifest,
+    } = document;
+    let Layers { config, layers } = manifest::layers(manifest).map_err(malformed)?;
+    if let Some(layer) = layers.iter().find(|layer| !manifest::is_layer(&layer.media_type)) {
+        let what = format!(
+            "its layer {} has the media type {}, which cannot be unpacked",
+            layer.digest, layer.media_type
+        );
+        return Err(malformed(what));
+    }
+    let mut keeps = BTreeMap::from([(format!("{KEEPS}config"), config.digest.to_string())]);
+    keeps.extend(
+        layers
+            .iter()
+            .enumerate()
+            .map(|(at, layer)| (format!("{KEEPS}l.{at}"), layer.digest.to_string())),
+    );
+    // What keeps things alive is written before the things are.
+    write(work, ctx, &descriptor, &bytes, keeps).await?;
+    let json = match stored(work, ctx, &config.digest).await? {
+        Some((_, json)) => json,
+        None => {
+            if config.size > MAX_JSON {
+                let what = format!(
+                    "its configuration of {} bytes is larger than the {MAX_JSON} that are allowed",
+                    config.size
+                );
+                return Err(malformed(what));
+            }
+            let json = work.repository.small(ctx, &config).await?;
+            write(work, ctx, &config, &json, BTreeMap::new()).await?;
+            json
+        }
+    };
+    let (settings, diff_ids) = manifest::config(&json).map_err(malformed)?;
+    if by_itself {
+        check_platform(work, &settings)?;
+    }
+    if diff_ids.len() != layers.len() {
+        let what = format!("{} layers, but {} diff ids", layers.len(), diff_ids.len());
+        return Err(malformed(what));
+    }
+    Ok(Resolved {
+        target,
+        config,
+        layers,
+        diff_ids,
+        settings,
+    })
+}
+
+/// An image without an index says in its configuration what it is for.
+fn check_platform(work: &Work, settings: &ImageSettings) -> Result<(), Error> {
+    if settings.architecture.is_empty() || settings.os.is_empty() {
+        return Ok(());
+    }
+    let made = Platform {
+        os: settings.os.clone(),
+        architecture: settings.architecture.clone(),
+        variant: settings.variant.clone(),
+    };
+    let wanted = work.platform();
+    match wanted.rank(&made) {
+        Some(_) => Ok(()),
+        None => Err(other(work, &wanted, made.to_string())),
+    }
+}
+
+fn other(work: &Work, wanted: &Platform, found: String) -> Error {
+    Error::OtherPlatform {
+        image: work.job.name.clone(),
+        wanted: wanted.to_string(),
+        found,
+    }
+}
+
+/// A small blob of the content store with its size, if it has it.
+async fn stored(work: &Work, ctx: &Context, digest: &Digest) -> Result<Option<(u64, Vec<u8>)>, Error> {
+    let fail = || Error::containerd(&work.job.name);
+    // Held first and looked at then: a blob that is there now stays.
+    work.scratch.hold_blob(ctx, digest).await.map_err(fail())?;
+    let content = work.scratch.leased().content();
+    let size = match content.info(ctx, digest).await {
+        Err(why) if why.is_not_found() => return Ok(None),
+        info => info.map_err(fail())?.size,
+    };
+    let blob = Descriptor {
+        media_type: String::new(),
+        digest: digest.clone(),
+        size,
+    };
+    match content.read(ctx, &blob, MAX_JSON).await {
+        // The store says that it has it, and does not: its file was removed behind its back.
+        Err(why) if why.is_not_found() => Ok(None),
+        bytes => Ok(Some((size, bytes.map_err(fail())?))),
+    }
+}
+
+/// Writes a document with what it keeps alive, or only that if it exists.
+async fn write(
+    work: &Work,
+    ctx: &Context,
+    blob: &Descriptor,
+    bytes: &[u8],
+    keeps: BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let fail = || Error::containerd(&work.job.name);
+    let mut labels = keeps.clone();
+    labels.extend(source(work));
+    let content = work.scratch.leased().content();
+    content
+        .write(ctx, &unique("pull"), blob, &labels, bytes)
+        .await
+        .map_err(fail())?;
+    // One that existed already may have come without its children.
+    content
+        .set_labels(ctx, &blob.digest, &keeps)
+        .await
+        .map_err(fail())
+}
+
+/// Where a blob came from, as containerd's own clients note it.
+pub(super) fn source(work: &Work) -> Option<(String, String)> {
+    let label = format!("{SOURCE}{}", work.repository.registry());
+    let value = work.repository.path().to_owned();
+    (label.len() + value.len() < MAX_LABEL).then_some((label, value))
+}

@@ -1,0 +1,205 @@
+//! What an answer says about itself, and what a registry says when it says no. Pure.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use crate::Digest;
+use crate::containerd::Descriptor;
+
+/// The most of an error's body that is read.
+pub(super) const MAX_ERROR: u64 = 64 << 10;
+/// The most of it that is told.
+const MAX_TOLD: usize = 300;
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The distribution specification's error body.
+#[derive(Debug, Deserialize)]
+struct Errors {
+    #[serde(default)]
+    errors: Vec<One>,
+    /// Token servers and some registries say it here.
+    #[serde(default)]
+    details: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct One {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What the body of an error says, in one line; empty if it says nothing that a person would read.
+pub(super) fn message(body: &[u8]) -> String {
+    let said = match serde_json::from_slice::<Errors>(body) {
+        Ok(said) => {
+            let errors: Vec<_> = said.errors.into_iter().map(one).collect();
+            let other = [said.details, said.message, said.error_description, said.error];
+            if errors.is_empty() {
+                other.into_iter().flatten().next().unwrap_or_default()
+            } else {
+                errors.join("; ")
+            }
+        }
+        // A page of HTML is from a proxy, and no sentence.
+        Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    let line: String = said
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_TOLD)
+        .collect();
+    line.trim().trim_end_matches('.').to_owned()
+}
+
+fn one(error: One) -> String {
+    match (error.message.trim(), error.code.trim()) {
+        ("", code) => code.to_lowercase().replace('_', " "),
+        (message, _) => message.to_owned(),
+    }
+}
+
+/// How long to wait, as the registry says: seconds, or until a date (RFC 9110, 10.2.3).
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = value.parse().ok().map(Duration::from_secs);
+    let until = || httpdate::parse_http_date(value).ok();
+    seconds.or_else(|| Some(until()?.duration_since(SystemTime::now()).unwrap_or_default()))
+}
+
+/// What the headers of an answer say about the document that they stand for.
+pub(super) fn described(headers: &HeaderMap) -> Option<Descriptor> {
+    let size = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    let media_type = Some(media_type(headers)).filter(|kind| !kind.is_empty())?;
+    Some(Descriptor {
+        media_type,
+        digest: content_digest(headers)?,
+        size,
+    })
+}
+
+pub(super) fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    let text = headers.get(CONTENT_DIGEST)?.to_str().ok()?;
+    Digest::new(text).ok()
+}
+
+/// The media type, without its parameters.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let text = text.unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_owned()
+}
+
+/// The digest of these bytes, which must be the expected one.
+pub(super) fn verified(
+    host: &str,
+    what: &str,
+    bytes: &[u8],
+    expected: Option<&Digest>,
+) -> Result<Digest, Error> {
+    let wrong = |found: String| Error::WrongDigest {
+        host: host.to_owned(),
+        what: what.to_owned(),
+        found,
+    };
+    let found = format!("sha256:{:x}", Sha256::digest(bytes));
+    if expected.is_some_and(|expected| expected.as_str() != found) {
+        return Err(wrong(found));
+    }
+    Digest::new(found.clone()).map_err(|_| wrong(found))
+}
+
+/// Where the bytes of an answer begin. A host that ignores the range sends all of it.
+pub(super) fn begins<B>(answer: &Response<B>, asked: u64) -> Result<u64, String> {
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        return Ok(0);
+    }
+    let range = answer.headers().get(CONTENT_RANGE);
+    let range = range.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let first = range
+        .strip_prefix("bytes ")
+        .and_then(|rest| rest.split('-').next()?.trim().parse().ok());
+    match first {
+        Some(first) if first == asked => Ok(first),
+        _ => Err(format!("asked for bytes from {asked} on, it sent {range:?}")),
+    }
+}
+
+/// A length that cannot be right is known before anything is read.
+pub(super) fn check_length(headers: &HeaderMap, expected: u64) -> Result<(), String> {
+    let length = headers.get(CONTENT_LENGTH);
+    match length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok()) {
+        Some(length) if length != expected => Err(format!(
+            "it has {length} bytes to send, where the manifest says {expected}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registrys_words_come_through_in_one_line() {
+        for (body, expected) in [
+            (
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
+                "manifest unknown",
+            ),
+            (r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, "name unknown"),
+            (r#"{"errors":[{"message":"a"},{"message":"b\n"}]}"#, "a; b"),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                "incorrect username or password",
+            ),
+            (
+                r#"{"error":"invalid_grant","error_description":"expired"}"#,
+                "expired",
+            ),
+            ("<html><body>Bad Gateway</body></html>", ""),
+            (
+                "Client sent an HTTP request to an HTTPS server.\n",
+                "Client sent an HTTP request to an HTTPS server",
+            ),
+            ("", ""),
+            ("{}", ""),
+        ] {
+            assert_eq!(message(body.as_bytes()), expected, "{body}");
+        }
+        assert_eq!(message(&[b'x'; 10_000]).len(), MAX_TOLD);
+    }
+
+    #[test]
+    fn seconds_and_dates_are_understood() {
+        let headers = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            headers
+        };
+        assert_eq!(retry_after(&headers(" 7 ")), Some(Duration::from_secs(7)));
+        let in_an_hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+        let until = retry_after(&headers(&in_an_hour)).unwrap();
+        assert!((3590..=3600).contains(&until.as_secs()), "{until:?}");
+        assert_eq!(
+            retry_after(&headers("Wed, 21 Oct 2015 07:28:00 GMT")),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(retry_after(&headers("soon")), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! One host of a registry: requests to it are logged in where they must be, and made again where that helps.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, StatusCode};
+
+use super::auth::{Answered, Auth, Refused};
+use super::hosts::Host;
+use super::http::{Answer, Ask, Client, Doors, Wire};
+use super::origin::Origin;
+use super::{Error, answer, challenge, origin, tls};
+use crate::Context;
+use crate::image::credentials::{Credential, Logins};
+
+/// How often one request is made again when the host or the network has failed.
+const AGAIN: u32 = 2;
+/// Before the first of those; four times as long before the second.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often a host may say "later".
+const LATER: u32 = 5;
+/// What it means where it does not say how much later; twice as long each time.
+const SOON: Duration = Duration::from_secs(1);
+/// How often one request may be challenged: without a token, and with one that has ended.
+const CHALLENGES: u32 = 2;
+
+/// A host, and the way into it.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) host: Host,
+    doors: Doors,
+    headers: HeaderMap,
+    auth: Auth,
+    pub(super) unreachable: AtomicBool,
+}
+
+/// What is asked of it.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// Below the base of its URLs.
+    pub(super) path: &'a str,
+    pub(super) headers: HeaderMap,
+    /// In words.
+    pub(super) what: &'a str,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn get(path: &'a str, headers: HeaderMap, what: &'a str) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            headers,
+            what,
+        }
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        wire: &Wire,
+        host: Host,
+        own: Option<&Credential>,
+        logins: &Logins,
+    ) -> Result<Self, Error> {
+        let shown = host.place.authority.clone();
+        let described = &host.described;
+        let special = described.skip_verify
+            || !described.ca.is_empty()
+            || !described.client.is_empty()
+            || described.dial_timeout.is_some();
+        let base = origin::uri(host.place.tls, &host.place.authority, "/");
+        let origin = base.and_then(|base| Origin::of(&base).ok_or_else(|| "it is no URL".to_owned()));
+        let origin = origin.map_err(|why| Error::Nonsense {
+            host: shown.clone(),
+            what: "its place".to_owned(),
+            why,
+        })?;
+        let doors = if special {
+            let connect = described.dial_timeout.unwrap_or(wire.settings.connect);
+            let away = described.without_client();
+            Doors {
+                origin,
+                own: Client::new(tls::described(&shown, described)?, connect),
+                away: Some(Client::new(tls::described(&shown, &away)?, connect)),
+            }
+        } else {
+            Doors {
+                origin,
+                own: wire.clients.of(host.place.tls, wire.settings.connect)?,
+                away: None,
+            }
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &described.headers {
+            let parsed = HeaderName::try_from(name.as_str())
+                .ok()
+                .zip(HeaderValue::try_from(value.as_str()).ok());
+            let Some((name, mut value)) = parsed else {
+                return Err(Error::Nonsense {
+                    host: shown,
+                    what: "its hosts.toml".to_owned(),
+                    why: format!("{name:?} with its value cannot be a header"),
+                });
+            };
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let own = own.filter(|_| host.is_registry).cloned();
+        // Docker Hub's credentials go by the name that images have.
+        let known_as = if host.is_registry && host.of.is_none() && shown == "registry-1.docker.io" {
+            "docker.io".to_owned()
+        } else {
+            shown
+        };
+        Ok(Self {
+            auth: Auth::new(known_as, own, logins.clone()),
+            doors,
+            headers,
+            host,
+            unreachable: AtomicBool::new(false),
+        })
+    }
+
+    fn uri(&self, path: &str) -> Result<hyper::Uri, String> {
+        let place = &self.host.place;
+        let query = self
+            .host
+            .of
+            .as_ref()
+            .map_or_else(String::new, |of| format!("?ns={of}"));
+        origin::uri(
+            place.tls,
+            &place.authority,
+            &format!("{}/{path}{query}", place.path),
+        )
+    }
+
+    fn private(&self, grant: Option<&HeaderValue>) -> HeaderMap {
+        let mut private = self.headers.clone();
+        if let Some(grant) = grant {
+            private.insert(AUTHORIZATION, grant.clone());
+        }
+        private
+    }
+
+    fn nonsense(&self, what: &str, why: String) -> Error {
+        Error::Nonsense {
+            host: self.host.place.authority.clone(),
+            what: what.to_owned(),
+            why,
+        }
+    }
+
+    /// One request to one host: logged in where it must be, and patient where that helps. `last`: there is no other host to
+    /// ask.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn ask(
+        &self,
+        ctx: &Context,
+        wire: &Wire,
+        repository: &str,
+        request: Request<'_>,
+        last: bool,
+    ) -> Result<Answer, Error> {
+        let what = request.what;
+        let (mut again, mut later, mut challenged) = (0, 0, 0);
+        loop {
+            let grant = self.auth.grant();
+            let ask = Ask {
+                method: request.method.clone(),
+                uri: self.uri(request.path).map_err(|why| self.nonsense(what, why))?,
+                private: self.private(grant.as_ref()),
+                public: request.headers.clone(),
+                body: Bytes::new(),
+                what,
+            };
+            let mut after = None;
+            let why = match wire.send(ctx, &self.doors, ask).await {
+                Ok(answer) if answer.response.status().is_success() => {
+                    self.auth.proven();
+                    return Ok(answer);
+                }
+                Ok(answer) => {
+                    after = answer::retry_after(answer.response.headers());
+                    let unauthorized = answer.response.status() == StatusCode::UNAUTHORIZED;
+                    let mut logged_in = Ok(Answered::No);
+                    if unauthorized && !answer.redirected && challenged < CHALLENGES {
+                        let refused = Refused {
+                            sent: grant.as_ref(),
+                            first: challenged == 0,
+                            scope: &format!("repository:{repository}:pull"),
+                        };
+                        challenged += 1;
+                        logged_in = self.challenged(ctx, wire, &answer, refused).await;
+                    }
+                    match logged_in {
+                        Ok(Answered::Yes) => continue,
+                        Ok(Answered::No) => self.refused(ctx, wire, answer, what).await?,
+                        Err(why) => why,
+                    }
+                }
+                Err(why) => why,
+            };
+            let limited = match &why {
+                Error::RateLimited { after, .. } => Some(*after),
+                _ => None,
+            };
+            let pause = if let Some(after) = limited {
+                let wait = after.unwrap_or_else(|| SOON * 2_u32.pow(later));
+                later += 1;
+                // Another host is asked sooner than this one is waited for.
+                if !last || later > LATER || wait > wire.settings.patience {
+                    return Err(why);
+                }
+                tracing::info!(
+                    host = self.host.place.authority,
+                    ?wait,
+                    "a registry limits how often it is asked"
+                );
+                wait
+            } else {
+                if again == AGAIN || !why.is_passing() {
+                    return Err(why);
+                }
+                let wait = (PAUSE * 4_u32.pow(again)).max(after.unwrap_or_default());
+                again += 1;
+                wait.min(wire.settings.patience)
+            };
+            ctx.run(tokio::time::sleep(pause))
+                .await
+                .map_err(|source| Error::Interrupted {
+                    what: what.to_owned(),
+                    source,
+                })?;
+        }
+    }
+
+    async fn challenged(
+        &self,
+        ctx: &Context,
+        wire: &Wire,
+        answer: &Answer,
+        refused: Refused<'_>,
+    ) -> Result<Answered, Error> {
+        let values = answer.response.headers().get_all(WWW_AUTHENTICATE);
+        let values: Vec<_> = values.iter().filter_map(|value| value.to_str().ok()).collect();
+        let challenges = challenge::parse(values);
+        self.auth
+            .answer(ctx, wire, &self.doors, &challenges, refused)
+            .await
+    }
+
+    /// What an answer that is not a success means.
+    async fn refused(&self, ctx: &Context, wire: &Wire, answer: Answer, what: &str) -> Result<Error, Error> {
+        let Answer { host, redirected, .. } = &answer;
+        let (host, redirected) = (host.clone(), *redirected);
+        let status = answer.response.status().as_u16();
+        let after = answer::retry_after(answer.response.headers());
+        let body = match wire.whole(ctx, answer, what, answer::MAX_ERROR).await {
+            Err(why) if why.interrupted().is_some() => return Err(why),
+            body => body.unwrap_or_default(),
+        };
+        let message = answer::message(&body);
+        let what = what.to_owned();
+        Ok(match status {
+            401 | 403 if !redirected => {
+                let anonymous = self.auth.is_anonymous();
+                match self.auth.missed().filter(|_| anonymous) {
+                    Some(missed) => self.auth.login(missed),
+                    None => Error::Denied {
+                        host,
+                        what,
+                        status,
+                        message,
+                        anonymous,
+                    },
+                }
+            }
+            429 => Error::RateLimited { host, what, after },
+            _ => Error::Refused {
+                host,
+                what,
+                status,
+                message,
+                redirected,
+            },
+        })
+    }
+}

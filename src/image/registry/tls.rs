@@ -1,0 +1,160 @@
+//! Whom to trust and what to show: rustls configurations from certificate files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::Error;
+use super::hosts_toml::Described;
+
+/// The configuration for a host that is described; `host` is for messages.
+pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfig, Error> {
+    let mut roots = system();
+    for file in &described.ca {
+        let mut any = false;
+        for certificate in certificates(host, file)? {
+            roots.add(certificate).map_err(|why| {
+                unusable(
+                    host,
+                    file,
+                    &format!("has a certificate that cannot be trusted: {why}"),
+                )
+            })?;
+            any = true;
+        }
+        if !any {
+            return Err(unusable(host, file, "has no certificate"));
+        }
+    }
+    let building = builder(host)?;
+    let verified = if described.skip_verify {
+        building
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(ring::default_provider())))
+    } else {
+        building.with_root_certificates(roots)
+    };
+    // A server that knows several certificates of ours cannot be told in rustls; the first is shown, as the file puts it
+    // first for a reason.
+    let Some((certificate, key)) = described.client.first() else {
+        return Ok(verified.with_no_client_auth());
+    };
+    let shown = certificates(host, certificate)?;
+    let key_file = key.as_ref().unwrap_or(certificate);
+    let key = PrivateKeyDer::from_pem_slice(&read(host, key_file)?)
+        .map_err(|_| unusable(host, key_file, "has no private key"))?;
+    verified
+        .with_client_auth_cert(shown, key)
+        .map_err(|why| unusable(host, certificate, &format!("and its key do not fit: {why}")))
+}
+
+/// The configuration for hosts of which nothing is said: this machine's own roots.
+pub(super) fn ordinary() -> Result<ClientConfig, Error> {
+    Ok(builder("")?
+        .with_root_certificates(system())
+        .with_no_client_auth())
+}
+
+/// The configuration for hosts that are asked without TLS: it trusts nobody.
+pub(super) fn none() -> Result<ClientConfig, Error> {
+    Ok(builder("")?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+fn builder(host: &str) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|why| Error::Unreachable {
+            host: host.to_owned(),
+            source: why.into(),
+        })
+}
+
+fn system() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for why in &found.errors {
+        tracing::debug!(%why, "some of this machine's root certificates cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    tracing::debug!(added, ignored, "this machine's root certificates");
+    roots
+}
+
+fn certificates(host: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    CertificateDer::pem_slice_iter(&read(host, file)?)
+        .collect::<Result<_, _>>()
+        .map_err(|why| unusable(host, file, &format!("is not PEM: {why}")))
+}
+
+fn read(host: &str, file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|source: io::Error| Error::Unreadable {
+        host: host.to_owned(),
+        path: file.to_owned(),
+        source,
+    })
+}
+
+fn unusable(host: &str, file: &Path, why: &str) -> Error {
+    Error::Described {
+        host: host.to_owned(),
+        path: PathBuf::from(file),
+        why: why.to_owned(),
+    }
+}
+
+/// Believes every certificate, for hosts whose description says `skip_verify`. Signatures are verified all the same.
+#[derive(Debug)]
+struct Anybody(CryptoProvider);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,102 @@
+//! Leases that are renewed, on a real containerd.
+
+use std::time::Duration;
+
+use super::scratch::Scratch;
+use crate::containerd::testing::{Private, patience};
+use crate::containerd::{Descriptor, Session};
+use crate::{Context, Digest};
+
+use sha2::{Digest as _, Sha256};
+
+fn blob(bytes: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: "text/plain".into(),
+        digest: Digest::new(format!("sha256:{:x}", Sha256::digest(bytes))).unwrap(),
+        size: bytes.len() as u64,
+    }
+}
+
+async fn write(session: &Session, bytes: &[u8]) -> Digest {
+    let blob = blob(bytes);
+    let reference = blob.digest.to_string();
+    session
+        .content()
+        .write(&patience(), &reference, &blob, &Default::default(), bytes)
+        .await
+        .unwrap();
+    blob.digest
+}
+
+async fn collect(session: &Session) {
+    let scratch = Scratch::take(session, &patience(), "collect", Duration::from_secs(60))
+        .await
+        .unwrap();
+    scratch.release(&patience(), true).await;
+}
+
+async fn is_there(session: &Session, digest: &Digest) -> bool {
+    session.content().info(&patience(), digest).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_renewed_lease_holds_what_came_under_the_ones_before_it() {
+    let Some(private) = Private::start().await else {
+        return;
+    };
+    let session = private.session().await;
+    let ctx = Context::new();
+    let scratch = Scratch::take(&session, &ctx, "test", Duration::from_secs(4))
+        .await
+        .unwrap();
+    let early = scratch.leased();
+    let first = write(&early, b"first").await;
+    let begun = scratch.generation();
+    // Four renewals fit into one lease, and the fourth is past its end.
+    let second = tokio::select! {
+        never = scratch.keep_alive(&ctx) => match never {},
+        second = async {
+            while scratch.generation() == begun {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // A call that was begun before the renewal.
+            let second = write(&early, b"second").await;
+            tokio::time::sleep(Duration::from_millis(5500)).await;
+            second
+        } => second,
+    };
+    assert!(scratch.generation() >= begun + 4, "{}", scratch.generation());
+    let leases = session.leases().list(&patience(), &[]).await.unwrap();
+    assert_eq!(leases.len(), 2, "{leases:?}");
+    let third = write(&scratch.leased(), b"third").await;
+    collect(&session).await;
+    for held in [&first, &second, &third] {
+        assert!(is_there(&session, held).await, "{held}");
+    }
+    scratch.release(&ctx, true).await;
+    assert!(session.leases().list(&patience(), &[]).await.unwrap().is_empty());
+    for gone in [&first, &second, &third] {
+        assert!(!is_there(&session, gone).await, "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_for_others_ends_by_itself() {
+    let Some(private) = Private::start().await else {
+        return;
+    };
+    let session = private.session().await;
+    let ctx = Context::new();
+    let scratch = Scratch::take(&session, &ctx, "test", Duration::from_secs(60))
+        .await
+        .unwrap();
+    let left = write(&scratch.leased(), b"left").await;
+    scratch.leave(&ctx, Duration::from_secs(2)).await;
+    let leases = session.leases().list(&patience(), &[]).await.unwrap();
+    assert_eq!(leases.len(), 1, "{leases:?}");
+    collect(&session).await;
+    assert!(is_there(&session, &left).await);
+    tokio::time::sleep(Duration::from_millis(3200)).await;
+    collect(&session).await;
+    assert!(!is_there(&session, &left).await, "its lease has ended");
+}
