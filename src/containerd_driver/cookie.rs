@@ -21,7 +21,7 @@ use crate::driver::{
     ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Input, Output, Phase, Step, WaitResult,
 };
 use crate::engine::{self, Container, Kind, Plan};
-use crate::image::{Image, refuses_volume};
+use crate::image::{Image, Pin, refuses_volume};
 use crate::stdio::{Sink, Source, Streams};
 
 /// A cookie of the containerd driver.
@@ -59,6 +59,8 @@ struct Spent {
 struct Stage {
     phase: Phase,
     image: Option<Image>,
+    /// The image stays, from here to the close.
+    pin: Option<Pin>,
 }
 
 impl ContainerdCookie {
@@ -77,6 +79,7 @@ impl ContainerdCookie {
             stage: Arc::new(StageLock::new(Stage {
                 phase: Phase::Fresh,
                 image: None,
+                pin: None,
             })),
             life: Context::new(),
             container: OnceLock::new(),
@@ -224,7 +227,7 @@ impl ContainerdCookie {
             .resolve(&ctx, &plan)
             .await
             .map_err(translate)?;
-        let Some(image) = found else {
+        let Some((image, pin)) = found else {
             stage.phase = Phase::Missing;
             return Ok(true);
         };
@@ -240,6 +243,7 @@ impl ContainerdCookie {
         }
         stage.phase = Phase::Valid;
         stage.image = Some(image);
+        stage.pin = Some(pin);
         Ok(false)
     }
 
@@ -247,7 +251,7 @@ impl ContainerdCookie {
         let mut stage = self.0.stage.lock().await;
         Step::PullImage.check(stage.phase, &self.0.id)?;
         let plan = self.plan().clone();
-        pull::pull(&self.0.shared, &ctx, &plan, self.0.task.as_ref()).await?;
+        stage.pin = pull::pull(&self.0.shared, &ctx, &plan, self.0.task.as_ref()).await?;
         stage.phase = Phase::Pulled;
         Ok(())
     }
@@ -260,6 +264,7 @@ impl ContainerdCookie {
             Some(container) => container.close_here().await.map_err(translate),
             None => Ok(()),
         };
+        stage.pin = None;
         self.0.task.close();
         closed
     }

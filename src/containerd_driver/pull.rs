@@ -13,7 +13,7 @@ use super::{ContainerdDriver, Retry, Shared};
 use crate::Context;
 use crate::driver::{BackOff, ContainerTask, Credentials, Error, ErrorKind, dice};
 use crate::engine::{Plan, Platform, Progress, Pulling};
-use crate::image::{self, Again, Credential, Image, Reference, Request};
+use crate::image::{self, Again, Credential, Image, Pin, Reference, Request};
 
 /// A registry that wants to be left alone for longer than this is not asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -33,13 +33,13 @@ impl Retries {
     }
 }
 
-/// Pulls the image of a task, until it is there, the policy allows no more tries, or the error is not worth another.
+/// Pulls the image of a task, which stays while the [`Pin`] is held, until it is there, the policy allows no more tries, or the error is not worth another.
 pub(super) async fn pull(
     shared: &Arc<Shared>,
     ctx: &Context,
     plan: &Plan,
     task: &dyn ContainerTask,
-) -> Result<(), Error> {
+) -> Result<Option<Pin>, Error> {
     ctx.check()?;
     let familiar = plan.image.familiar();
     let credential = match task.auther() {
@@ -52,7 +52,7 @@ pub(super) async fn pull(
         credential,
     };
     match begin(shared, request).done(ctx).await {
-        Ok(_) => Ok(()),
+        Ok(image) => Ok(shared.engine.keep(ctx, &image).await),
         Err(why) => Err(failed(&familiar, why)),
     }
 }

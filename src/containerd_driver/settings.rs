@@ -7,6 +7,7 @@ use super::Registries;
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
 use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
+use crate::image::{CacheSettings, Reference};
 use crate::init;
 
 /// containerd's socket where nothing else is configured.
@@ -96,8 +97,24 @@ impl Settings {
             close_grace: self.close_grace,
             reclaim_after: self.reclaim_after,
             pulls: self.registries.pulls()?,
+            cache: cache(config)?,
         })
     }
+}
+
+/// How much room images may take; what never goes is named by a reference, as images are everywhere.
+fn cache(config: &Config) -> Result<CacheSettings, Error> {
+    let names = config.image_clean_exempt_tags.split_whitespace();
+    let exempt = names.map(|name| {
+        Reference::parse(name).map_err(|why| {
+            let text = format!("image_clean_exempt_tags: {why}");
+            Error::new(ErrorKind::InvalidConfig, text)
+        })
+    });
+    Ok(CacheSettings {
+        max_size: config.image_clean_max_size,
+        exempt: exempt.collect::<Result<_, _>>()?,
+    })
 }
 
 /// A path from the root of each hierarchy that means what it says, or a slice that systemd would accept.
@@ -125,10 +142,7 @@ fn check_cgroup(parent: &str) -> Result<(), Error> {
 
 /// Refuses what this driver would otherwise have to ignore in silence.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
-    let unsupported = [
-        (config.pre_fork_pool_size != 0, "pre_fork_pool_size"),
-        (config.image_clean_max_size != 0, "image_clean_max_size"),
-    ];
+    let unsupported = [(config.pre_fork_pool_size != 0, "pre_fork_pool_size")];
     match unsupported.into_iter().find(|(set, _)| *set) {
         Some((_, field)) => {
             let text = format!("this version of fnctr does not implement {field}; leave it unset");

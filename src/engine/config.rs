@@ -33,4 +33,6 @@ pub(crate) struct Config {
     pub(crate) reclaim_after: Option<Duration>,
     /// How images are pulled.
     pub(crate) pulls: image::PullSettings,
+    /// How much room images may take.
+    pub(crate) cache: image::CacheSettings,
 }

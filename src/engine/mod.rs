@@ -81,7 +81,7 @@ pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 pub(crate) use crate::containerd::ImageRecord;
 use crate::containerd::Session;
-use crate::image::{Image, ImageStore, Puller};
+use crate::image::{Cache, Image, ImageStore, Pin, Puller};
 use crate::stdio::Streams;
 use crate::teardown::Failed;
 use crate::{ContainerId, Context, LeaseId};
@@ -93,6 +93,7 @@ struct Deps {
     session: Session,
     images: Arc<ImageStore>,
     puller: Puller,
+    cache: Cache,
     cgroups: cgroup::Root,
     ceilings: Ceilings,
     daemon_oom_score_adj: i32,
@@ -173,11 +174,13 @@ impl Engine {
             tracker.clone(),
             life.child(),
         );
+        let cache = Cache::start(config.cache.clone(), Arc::clone(&images), &tracker, life.child());
         Ok(Self(Arc::new(Deps {
             config,
             session,
             images,
             puller,
+            cache,
             cgroups,
             ceilings,
             daemon_oom_score_adj,
@@ -197,11 +200,11 @@ impl Engine {
         &self.0.session
     }
 
-    /// The image that the plan names, or `None` if it must be pulled first.
+    /// The image that the plan names, or `None` if it must be pulled first. It stays for as long as the [`Pin`] is held.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn resolve(&self, ctx: &Context, plan: &Plan) -> Result<Option<Image>> {
+    pub(crate) async fn resolve(&self, ctx: &Context, plan: &Plan) -> Result<Option<(Image, Pin)>> {
         resolve::resolve(&self.0, ctx, plan).await
     }
 
@@ -242,6 +245,7 @@ impl Engine {
     /// Safe to drop: what was loaded so far is under a lease that expires.
     pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
         let loaded = self.0.images.load(ctx, file).await;
+        self.0.cache.changed();
         loaded.map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
     }
 

@@ -4,18 +4,27 @@ use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::plan::Plan;
 use crate::Context;
-use crate::image::{self, Image};
+use crate::image::{self, Image, Pin};
 
 /// The image that the plan names; `None` if it must be pulled first, which is a value and not an error.
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(super) async fn resolve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<Image>> {
+pub(super) async fn resolve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<(Image, Pin)>> {
     ctx.check().at(Step::Image, &plan.id)?;
-    deps.images
-        .find(ctx, &plan.image)
-        .await
-        .map_err(|error| refused(plan, error))
+    let find = async || {
+        let found = deps.images.find(ctx, &plan.image).await;
+        found.map_err(|error| refused(plan, error))
+    };
+    let Some(image) = find().await? else {
+        return Ok(None);
+    };
+    let pinned = deps.cache.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
+    let Some(pin) = pinned else { return Ok(None) };
+    if pin.is_first && find().await?.is_none_or(|again| again.target != image.target) {
+        return Ok(None);
+    }
+    Ok(Some((image, pin)))
 }
 
 /// What an image error means for the container.

@@ -12,11 +12,13 @@
 
 mod archive;
 mod bounded;
+mod cache;
 mod credentials;
 mod docker_archive;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod footprint;
 mod load;
 mod lookup;
 mod manifest;
@@ -37,6 +39,7 @@ mod turns;
 mod unpack;
 
 use self::store::MAX_JSON;
+pub(crate) use cache::{Cache, CacheSettings, Pin};
 pub(crate) use credentials::{Credential, Logins};
 pub(crate) use error::Error;
 pub(crate) use platform::Platform;

@@ -16,6 +16,7 @@ mod real;
 mod registry;
 
 mod bad;
+mod cache;
 mod cli;
 mod faults;
 mod formats;

@@ -1,0 +1,133 @@
+//! The hand of the policy: sees which images there are, measures the new ones, and removes those whose turn it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use crate::containerd::{self, ImageRecord};
+use crate::{Context, Digest};
+
+/// Several things that happen at once are looked at once.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How often to look without being told: others bring images, too.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long one look with its removals may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Images by what their names stand for.
+type ByTarget = BTreeMap<Digest, Vec<ImageRecord>>;
+
+/// Keeps the images within their limit until `life` ends.
+pub(super) async fn run(shared: Arc<Shared>, life: Context) {
+    loop {
+        let round = life.with_timeout(PATIENCE);
+        if let Err(why) = clean(&shared, &round).await {
+            tracing::warn!(why = %crate::chain(&why), "images could not be looked at; they are again in a while");
+        }
+        let told = async {
+            drop(tokio::time::timeout(LOOK, shared.wake.notified()).await);
+            tokio::time::sleep(SETTLE).await;
+        };
+        if life.run(told).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> {
+    let session = &shared.images.session;
+    let mut images = ByTarget::new();
+    for record in session.images().list(ctx, &[]).await? {
+        images
+            .entry(record.target.digest.clone())
+            .or_default()
+            .push(record);
+    }
+    look(shared, ctx, &images).await;
+    if shared.policy().total() <= shared.limit {
+        return Ok(());
+    }
+    let containers = session.containers().list(ctx, &[]).await?;
+    let used: BTreeSet<String> = containers.into_iter().map(|container| container.image).collect();
+    let in_use = |digest: &Digest| {
+        let names = images.get(digest).into_iter().flatten();
+        names.into_iter().any(|record| used.contains(&record.name))
+    };
+    let mut tried = BTreeSet::new();
+    loop {
+        let next = shared
+            .policy()
+            .next(|digest| tried.contains(digest) || in_use(digest));
+        let Some(digest) = next else { break };
+        let before = shared.policy().total();
+        let names = images.get(&digest).map_or(&[][..], Vec::as_slice);
+        match remove(shared, ctx, names).await {
+            Ok(()) => {
+                let mut policy = shared.policy();
+                policy.gone(&digest);
+                let freed = before.saturating_sub(policy.total());
+                drop(policy);
+                let names: Vec<_> = names.iter().map(|record| record.name.as_str()).collect();
+                tracing::info!(?names, freed, "an idle image was removed to make room");
+            }
+            Err(why) => {
+                shared.policy().stays(&digest);
+                tracing::warn!(%digest, why = %crate::chain(&why), "an idle image could not be removed");
+                tried.insert(digest);
+            }
+        }
+        shared.settled.notify_waiters();
+    }
+    let total = shared.policy().total();
+    if total > shared.limit {
+        tracing::debug!(
+            total,
+            limit = shared.limit,
+            "all images that are left are in use or exempt"
+        );
+    }
+    Ok(())
+}
+
+/// Takes in what is new, and forgets what is gone.
+async fn look(shared: &Shared, ctx: &Context, images: &ByTarget) {
+    let gone: Vec<Digest> = {
+        let policy = shared.policy();
+        let known = policy.images().filter(|digest| !images.contains_key(digest));
+        known.cloned().collect()
+    };
+    for digest in &gone {
+        shared.policy().gone(digest);
+    }
+    for (digest, records) in images {
+        let exempt = records.iter().any(|record| shared.exempt.contains(&record.name));
+        let measured = {
+            let mut policy = shared.policy();
+            policy.exempt(digest, exempt);
+            policy.is_measured(digest)
+        };
+        let Some(record) = records.first().filter(|_| !measured) else {
+            continue;
+        };
+        match shared.images.footprint(ctx, record).await {
+            Ok(footprint) => shared.policy().measured(digest, footprint.parts),
+            Err(why) => {
+                tracing::debug!(image = record.name, why = %crate::chain(&why), "an image could not be measured");
+            }
+        }
+    }
+}
+
+/// Removes all names; with the last, the collector takes what nobody else has.
+async fn remove(shared: &Shared, ctx: &Context, names: &[ImageRecord]) -> Result<(), containerd::Error> {
+    let images = shared.images.session.images();
+    let last = names.len().saturating_sub(1);
+    for (at, record) in names.iter().enumerate() {
+        match images.delete(ctx, &record.name, at == last).await {
+            Err(why) if why.is_not_found() => {}
+            deleted => deleted?,
+        }
+    }
+    Ok(())
+}
