@@ -162,11 +162,49 @@ pub(super) enum Command {
     Pull(PullArgs),
     /// Load the images of an archive: docker-archive (docker save) or OCI layout, also gzip-compressed
     Load {
-        /// The archive
+        /// The archive; - is standard input
+        #[arg(default_value = "-")]
         file: PathBuf,
     },
+    /// Save images as an archive, which `docker load`, containerd, skopeo and `fnctr load` read
+    Save {
+        /// The archive; - is standard output
+        #[arg(long, short, default_value = "-", value_name = "FILE")]
+        output: PathBuf,
+        /// What reads it; docker is an OCI layout too
+        #[arg(long, value_enum, default_value = "docker")]
+        format: SaveFormat,
+        /// Names or ids of images
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Give an image another name
+    Tag {
+        /// Its name or id
+        source: String,
+        /// The name to give
+        name: String,
+    },
+    /// Remove names of images, and an image with its last name
+    Rmi {
+        /// Also what a container uses, which goes on, and all names of an id
+        #[arg(long, short)]
+        force: bool,
+        /// Names or ids of images
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
     /// List images
-    Images,
+    Images {
+        /// Print ids alone
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Look closer at images, or remove those that no container uses
+    Image {
+        #[command(subcommand)]
+        what: ImageCommand,
+    },
     /// Check this host: each line is ok, or says what is wrong and the command that mends it
     Doctor,
     /// Measure this host
@@ -174,6 +212,28 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+}
+
+/// What reads a saved archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum SaveFormat {
+    /// docker load, and what reads OCI layouts
+    Docker,
+    /// What reads OCI layouts
+    Oci,
+}
+
+/// What to do with images.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum ImageCommand {
+    /// Print all that is known of images, as JSON
+    Inspect {
+        /// Names or ids of images
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Remove every image that no container uses
+    Prune,
 }
 
 /// What to measure.

@@ -19,6 +19,14 @@ impl Failure {
         }
     }
 
+    /// Something that was named is not there, or is not one thing.
+    pub(super) fn missing(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            sentence: crate::chain(error),
+            kind: "not_found",
+        }
+    }
+
     /// A signal came first.
     pub(super) fn interrupted() -> Self {
         Self {

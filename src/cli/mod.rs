@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod pull;
 mod run;
+mod save;
 mod standard;
 mod stats;
 mod stats_table;
@@ -94,7 +95,20 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Rm { ids, force } => containers::rm(at, &ids, force, print).await,
         Command::Pull(args) => pull::pull(at, args, print).await,
         Command::Load { file } => images::load(at, &file, print).await,
-        Command::Images => images::list(at, print).await,
+        Command::Save {
+            output,
+            format,
+            images,
+        } => save::save(at, &output, format, &images, print).await,
+        Command::Tag { source, name } => images::tag(at, &source, &name, print).await,
+        Command::Rmi { force, images } => images::remove(at, &images, force, print).await,
+        Command::Images { quiet } => images::list(at, quiet, print).await,
+        Command::Image {
+            what: args::ImageCommand::Inspect { images },
+        } => images::inspect(at, &images).await,
+        Command::Image {
+            what: args::ImageCommand::Prune,
+        } => images::prune(at, print).await,
         Command::Doctor => doctor::doctor(&global, print).await,
         Command::Bench { what } => bench::bench(at, what, print).await,
     }

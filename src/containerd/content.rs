@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::{
-    DeleteContentRequest, Info, InfoRequest, ReadContentRequest, UpdateRequest,
+    DeleteContentRequest, Info, InfoRequest, ReadContentRequest, ReadContentResponse, UpdateRequest,
 };
 use containerd_client::types;
 use prost_types::FieldMask;
+use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::Session;
+use super::call::Call;
 use super::error::{Cause, Error};
 use super::session::MAX_MESSAGE;
 use crate::{Context, Digest};
@@ -60,6 +62,27 @@ pub(crate) struct Content {
     pub(super) session: Session,
 }
 
+/// A blob as it comes.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    call: Call<'a>,
+    stream: Streaming<ReadContentResponse>,
+}
+
+impl Parts<'_> {
+    /// The next part; `None` at the end.
+    ///
+    /// # Errors
+    /// As every call.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let part = self.call.step(self.stream.message()).await?;
+        Ok(part.map(|part| part.data))
+    }
+}
+
 impl Content {
     pub(super) fn new(session: Session) -> Self {
         Self { session }
@@ -96,27 +119,44 @@ impl Content {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn read(&self, ctx: &Context, blob: &Descriptor, max: u64) -> Result<Vec<u8>, Error> {
-        let mut client = self.client();
         let call = self.session.call(ctx, "Content/Read", blob.digest.as_str());
         let too_large = || call.error(Cause::Unusable(format!("it is larger than {max} bytes")));
         if blob.size > max {
             return Err(too_large());
         }
-        let message = ReadContentRequest {
-            digest: blob.digest.to_string(),
-            ..ReadContentRequest::default()
-        };
-        let mut stream = call
-            .read(message, |r| async move { client.read(r).await })
-            .await?;
+        let mut parts = self.stream(ctx, &blob.digest).await?;
         let mut bytes = Vec::new();
-        while let Some(part) = call.step(stream.message()).await? {
-            bytes.extend_from_slice(&part.data);
+        while let Some(part) = parts.next().await? {
+            bytes.extend_from_slice(&part);
             if bytes.len() as u64 > max {
                 return Err(too_large());
             }
         }
         Ok(bytes)
+    }
+
+    /// A whole blob, part by part.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none, with the first part at the latest.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn stream<'a>(
+        &'a self,
+        ctx: &'a Context,
+        digest: &'a Digest,
+    ) -> Result<Parts<'a>, Error> {
+        let mut client = self.client();
+        let call = self.session.call(ctx, "Content/Read", digest.as_str());
+        let message = ReadContentRequest {
+            digest: digest.to_string(),
+            ..ReadContentRequest::default()
+        };
+        let stream = call
+            .read(message, |r| async move { client.read(r).await })
+            .await?;
+        Ok(Parts { call, stream })
     }
 
     /// Deletes a blob.

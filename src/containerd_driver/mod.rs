@@ -2,6 +2,7 @@
 
 mod cookie;
 mod error;
+mod images;
 mod logs;
 mod options;
 mod plan;
@@ -37,7 +38,7 @@ use crate::driver::{
     Task, WaitResult,
 };
 pub use crate::engine::{CgroupDriver, UnknownDriver};
-use crate::engine::{Container, Engine, ImageRecord, Seen, Usage};
+use crate::engine::{Container, Engine, Seen, Usage};
 use crate::{ContainerId, Context};
 
 /// How long connecting may take when a driver is made by name, where nobody gives a deadline.
@@ -222,11 +223,6 @@ impl ContainerdDriver {
     /// A container that an earlier process made, without the contract's order around it.
     pub(crate) async fn take_over(&self, ctx: &Context, id: &ContainerId) -> Result<Container, Error> {
         self.0.engine.adopt(ctx, id).await.map_err(translate)
-    }
-
-    /// The images of this containerd namespace.
-    pub(crate) async fn images(&self, ctx: &Context) -> Result<Vec<ImageRecord>, Error> {
-        self.0.engine.list_images(ctx).await.map_err(translate)
     }
 
     /// The engine below, for the command line.

@@ -71,6 +71,12 @@ pub(crate) enum Step {
     Close,
     /// Loading images from an archive.
     Load,
+    /// Writing images to one.
+    Save,
+    /// Giving an image a name.
+    Tag,
+    /// Taking one from it.
+    Untag,
 }
 
 impl fmt::Display for Step {
@@ -93,6 +99,9 @@ impl fmt::Display for Step {
             Self::Find => "find",
             Self::Close => "remove",
             Self::Load => "load the images of",
+            Self::Save => "save",
+            Self::Tag => "name",
+            Self::Untag => "remove",
         })
     }
 }

@@ -34,6 +34,7 @@ mod error;
 mod exits;
 mod find;
 mod host;
+mod images;
 mod life;
 mod oom;
 mod pause;
@@ -71,6 +72,7 @@ use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
+pub(crate) use self::images::{Format, Removed, Shelf, Shelved};
 pub(crate) use self::plan::{Plan, label};
 pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 use self::reclaim::Reclaims;
@@ -79,7 +81,6 @@ pub(crate) use self::stats::{Usage, standing};
 use crate::cgroup::{self, Ceilings};
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
-pub(crate) use crate::containerd::ImageRecord;
 use crate::containerd::Session;
 use crate::image::{Cache, Image, ImageStore, Pin, Puller};
 use crate::stdio::Streams;
@@ -247,19 +248,6 @@ impl Engine {
         let loaded = self.0.images.load(ctx, file).await;
         self.0.cache.changed();
         loaded.map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
-    }
-
-    /// The images of this containerd namespace.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn list_images(&self, ctx: &Context) -> Result<Vec<ImageRecord>> {
-        self.0
-            .session
-            .images()
-            .list(ctx, &[])
-            .await
-            .at(Step::Find, "the list of images")
     }
 
     /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until

@@ -45,6 +45,11 @@ pub(super) fn image_kind(error: &image::Error) -> Kind {
         image::Error::Containerd { .. } | image::Error::DiskFull { .. } | image::Error::Rootfs { .. } => {
             Kind::Internal
         }
+        image::Error::NoSuchImage { .. } => Kind::NotFound,
+        image::Error::InUse { .. }
+        | image::Error::SeveralNames { .. }
+        | image::Error::SeveralImages { .. } => Kind::Conflict,
+        image::Error::NotSaved { .. } => Kind::Internal,
         _ => Kind::ImageRejected,
     }
 }

@@ -151,6 +151,53 @@ pub(crate) enum Error {
         /// What the panic said.
         why: String,
     },
+    /// No image has this name or id.
+    #[error("there is no image {image}; `fnctr images` lists those that are here")]
+    NoSuchImage {
+        /// The name or the id, as it was given.
+        image: String,
+    },
+    /// Several images have ids that begin so.
+    #[error("{id} is the beginning of several images' ids; give more of it")]
+    SeveralImages {
+        /// What was given.
+        id: String,
+    },
+    /// It has several names, and was not named by one of them.
+    #[error("image {image} has several names ({}); remove it by name, or with --force all of them", names.join(", "))]
+    SeveralNames {
+        /// The id, as it was given.
+        image: String,
+        /// All of them.
+        names: Vec<String>,
+    },
+    /// A container uses it.
+    #[error(
+        "image {image} is used by container {container}; remove that first, or use --force: the container goes on"
+    )]
+    InUse {
+        /// The image, as it was given.
+        image: String,
+        /// One of those that use it.
+        container: String,
+    },
+    /// Not all of it is here.
+    #[error(
+        "image {image} cannot be saved: its {part} is not here, because it was not needed to run it; pull the image where nothing of it is yet"
+    )]
+    NotWhole {
+        /// The image, as it was given.
+        image: String,
+        /// What is missing.
+        part: String,
+    },
+    /// The archive could not be written.
+    #[error("the archive could not be written to its end")]
+    NotSaved {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The images in the archive have no names, so nobody could ask for them.
     #[error("{} holds an image without a name; save it by name, not by id", path.display())]
     Unnamed {

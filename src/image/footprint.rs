@@ -1,11 +1,8 @@
 //! What an image occupies: blobs in the content store, and snapshots. Each of them may be shared with other images.
 
-use super::manifest::{self, Layers};
-use super::store::{MAX_DEPTH, read};
-use super::unpack::chain_ids;
-use super::{Error, ImageStore, Platform};
-use crate::containerd::ImageRecord;
-use crate::{Context, Digest};
+use std::collections::BTreeMap;
+
+use crate::Digest;
 
 /// Something on disk that images can share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,66 +20,61 @@ pub(crate) struct Footprint {
     pub(crate) parts: Vec<(Part, u64)>,
 }
 
-impl ImageStore {
-    /// What the image of a record occupies now. An index counts with the manifest of this machine.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn footprint(&self, ctx: &Context, record: &ImageRecord) -> Result<Footprint, Error> {
-        let name = &record.name;
-        let malformed = |what: String| Error::malformed(name, what);
-        let mut parts = Vec::new();
-        let mut at = record.target.clone();
-        for _ in 0..MAX_DEPTH {
-            let Some(json) = read(ctx, &self.session, name, &at).await? else {
-                break;
-            };
-            parts.push((Part::Blob(at.digest.clone()), json.len() as u64));
-            let mut document = manifest::parse(&json).map_err(malformed)?;
-            if let Some(links) = document.manifests.take() {
-                let Ok(link) = manifest::choose(&links, &Platform::host()) else {
-                    break;
-                };
-                at = link.descriptor().map_err(malformed)?;
-                continue;
-            }
-            let Layers { config, layers } = manifest::layers(document).map_err(malformed)?;
-            for layer in &layers {
-                match self.session.content().info(ctx, &layer.digest).await {
-                    Err(why) if why.is_not_found() => {}
-                    info => {
-                        let info = info.map_err(Error::containerd(name))?;
-                        parts.push((Part::Blob(layer.digest.clone()), info.size));
-                    }
-                }
-            }
-            if let Some(json) = read(ctx, &self.session, name, &config).await? {
-                parts.push((Part::Blob(config.digest.clone()), json.len() as u64));
-                let (_, diff_ids) = manifest::config(&json).map_err(malformed)?;
-                parts.extend(self.snapshots(ctx, name, &diff_ids).await?);
-            }
-            break;
-        }
-        Ok(Footprint { parts })
+impl Footprint {
+    /// In bytes: what its blobs have in the content store, compressed as they came.
+    pub(crate) fn content(&self) -> u64 {
+        self.sum(|part| matches!(part, Part::Blob(_)))
     }
 
-    async fn snapshots(
-        &self,
-        ctx: &Context,
-        name: &str,
-        diff_ids: &[Digest],
-    ) -> Result<Vec<(Part, u64)>, Error> {
-        let snapshots = self.session.snapshots(&self.snapshotter);
-        let mut parts = Vec::new();
-        for key in chain_ids(diff_ids) {
-            match snapshots.usage(ctx, &key).await {
-                Err(why) if why.is_not_found() => {}
-                usage => {
-                    let (bytes, _) = usage.map_err(Error::containerd(name))?;
-                    parts.push((Part::Snapshot(key), bytes));
-                }
-            }
+    /// In bytes: what its snapshots have, unpacked.
+    pub(crate) fn unpacked(&self) -> u64 {
+        self.sum(|part| matches!(part, Part::Snapshot(_)))
+    }
+
+    fn sum(&self, of: impl Fn(&Part) -> bool) -> u64 {
+        let parts = self.parts.iter().filter(|(part, _)| of(part));
+        parts
+            .map(|(_, size)| size)
+            .fold(0, |sum, size| sum.saturating_add(*size))
+    }
+}
+
+/// What several images occupy together, in bytes: a part that they share counts once.
+pub(crate) fn together<'a>(images: impl IntoIterator<Item = &'a Footprint>) -> u64 {
+    let parts: BTreeMap<&Part, u64> = images
+        .into_iter()
+        .flat_map(|image| image.parts.iter().map(|(part, size)| (part, *size)))
+        .collect();
+    parts.into_values().fold(0, u64::saturating_add)
+}
+
+/// What the removal of an image frees, in bytes, where `others` stay: the parts that none of them has.
+pub(crate) fn freed<'a>(
+    image: &'a Footprint,
+    others: impl IntoIterator<Item = &'a Footprint> + Clone,
+) -> u64 {
+    let all = others.clone().into_iter().chain([image]);
+    together(all).saturating_sub(together(others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(parts: &[(&str, u64)]) -> Footprint {
+        let snapshot = |(key, size): &(&str, u64)| (Part::Snapshot((*key).to_owned()), *size);
+        Footprint {
+            parts: parts.iter().map(snapshot).collect(),
         }
-        Ok(parts)
+    }
+
+    #[test]
+    fn what_is_shared_counts_once_and_is_freed_with_the_last_that_has_it() {
+        let (one, two) = (of(&[("base", 100), ("one", 5)]), of(&[("base", 100), ("two", 7)]));
+        assert_eq!(together([&one, &two]), 112);
+        assert_eq!(freed(&one, [&two]), 5);
+        assert_eq!(freed(&one, []), 105);
+        assert_eq!(freed(&one, [&one]), 0);
+        assert_eq!((one.unpacked(), one.content()), (105, 0));
     }
 }

@@ -7,8 +7,8 @@
 //! a name ─► reference ─► store: find ─► manifest ─► unpack ─► an Image ─► rootfs: users, programs
 //! ```
 //!
-//! Everything that is created is under a lease until it is complete. Nothing is ever deleted but what a failed attempt has
-//! left.
+//! Everything that is created is under a lease until it is complete. What lies here is handled by `shelf` (listed, named,
+//! removed) and `save`; `cache` removes by itself what nobody uses, where there is a limit.
 
 mod archive;
 mod bounded;
@@ -20,6 +20,7 @@ mod error;
 mod fixtures;
 mod footprint;
 mod load;
+mod look;
 mod lookup;
 mod manifest;
 mod oci_layout;
@@ -28,10 +29,12 @@ mod pull;
 mod reference;
 mod registry;
 mod rootfs;
+mod save;
 mod scratch;
 #[cfg(test)]
 mod scratch_tests;
 mod settings;
+mod shelf;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -47,5 +50,7 @@ pub(crate) use pull::{Again, LayerProgress, LayerState, Progress, PullSettings, 
 pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;
 pub(crate) use rootfs::{Lookup, Program};
+pub(crate) use save::Format;
 pub(crate) use settings::{ImageSettings, refuses_volume};
+pub(crate) use shelf::{Removed, Shelf, Shelved};
 pub(crate) use store::{Image, ImageStore};

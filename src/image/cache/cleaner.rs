@@ -62,7 +62,8 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
         let Some(digest) = next else { break };
         let before = shared.policy().total();
         let names = images.get(&digest).map_or(&[][..], Vec::as_slice);
-        match remove(shared, ctx, names).await {
+        let names: Vec<_> = names.iter().collect();
+        match shared.images.remove_names(ctx, &names).await {
             Ok(()) => {
                 let mut policy = shared.policy();
                 policy.gone(&digest);
@@ -110,24 +111,11 @@ async fn look(shared: &Shared, ctx: &Context, images: &ByTarget) {
         let Some(record) = records.first().filter(|_| !measured) else {
             continue;
         };
-        match shared.images.footprint(ctx, record).await {
-            Ok(footprint) => shared.policy().measured(digest, footprint.parts),
+        match shared.images.look(ctx, record).await {
+            Ok(look) => shared.policy().measured(digest, look.footprint.parts),
             Err(why) => {
                 tracing::debug!(image = record.name, why = %crate::chain(&why), "an image could not be measured");
             }
         }
     }
-}
-
-/// Removes all names; with the last, the collector takes what nobody else has.
-async fn remove(shared: &Shared, ctx: &Context, names: &[ImageRecord]) -> Result<(), containerd::Error> {
-    let images = shared.images.session.images();
-    let last = names.len().saturating_sub(1);
-    for (at, record) in names.iter().enumerate() {
-        match images.delete(ctx, &record.name, at == last).await {
-            Err(why) if why.is_not_found() => {}
-            deleted => deleted?,
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,68 @@
+//! The images that are here, for the command line: what each call does is the image room's.
+
+use tokio::io::AsyncWrite;
+
+use super::error::{Error, Result, Step};
+use super::{Engine, resolve};
+use crate::Context;
+use crate::image::{self, Reference};
+pub(crate) use crate::image::{Format, Removed, Shelf, Shelved};
+
+impl Engine {
+    /// All of them.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf> {
+        let shelf = self.0.images.shelf(ctx).await;
+        shelf.map_err(|error| failed(Step::Find, "the images", error))
+    }
+
+    /// Gives an image another name.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<()> {
+        let tagged = self.0.images.tag(ctx, source, name).await;
+        tagged.map_err(|error| failed(Step::Tag, source, error))
+    }
+
+    /// Removes a name, or an image by its id.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn remove_image(&self, ctx: &Context, image: &str, force: bool) -> Result<Removed> {
+        let removed = self.0.images.remove(ctx, image, force).await;
+        self.0.cache.changed();
+        removed.map_err(|error| failed(Step::Untag, image, error))
+    }
+
+    /// Removes every image that no container uses.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn prune_images(&self, ctx: &Context) -> Result<Removed> {
+        let removed = self.0.images.prune(ctx).await;
+        self.0.cache.changed();
+        removed.map_err(|error| failed(Step::Untag, "what nobody uses", error))
+    }
+
+    /// Writes images as an archive; returns its size in bytes.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the archive is then not complete.
+    pub(crate) async fn save(
+        &self,
+        ctx: &Context,
+        images: &[String],
+        format: Format,
+        out: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64> {
+        let saved = self.0.images.save(ctx, images, format, out).await;
+        saved.map_err(|error| failed(Step::Save, images.join(" "), error))
+    }
+}
+
+fn failed(step: Step, what: impl std::fmt::Display, error: image::Error) -> Error {
+    Error::new(step, what, resolve::image_kind(&error), error)
+}

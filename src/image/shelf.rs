@@ -1,0 +1,308 @@
+//! The images that are here, as people handle them: listed, named, removed.
+//!
+//! An image may have several names. Its id is the digest of its configuration, as in Docker. A name is removed, and with the
+//! last one the image, as far as nothing else has its parts: containerd's collector takes what nobody refers to, and a
+//! container that runs keeps its snapshots.
+
+use std::collections::BTreeMap;
+
+use super::footprint::{Footprint, freed, together};
+use super::look::Look;
+use super::{Error, ImageStore, Reference};
+use crate::containerd::ImageRecord;
+use crate::{Context, Digest};
+
+/// The shortest part of an id that names an image.
+const SHORTEST: usize = 4;
+
+/// An image that is here.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelved {
+    /// Its names, of which there is at least one.
+    pub(crate) names: Vec<ImageRecord>,
+    /// What they stand for.
+    pub(crate) look: Look,
+}
+
+impl Shelved {
+    /// Its id, if its configuration is known.
+    pub(crate) fn id(&self) -> Option<&Digest> {
+        self.look.manifest.as_ref().map(|found| &found.config.digest)
+    }
+}
+
+/// All images that are here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf {
+    /// By name.
+    pub(crate) images: Vec<Shelved>,
+}
+
+/// What a removal has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// The names that are gone.
+    pub(crate) names: Vec<String>,
+    /// The images whose last name it was, by their ids.
+    pub(crate) ids: Vec<Digest>,
+    /// The bytes that this has freed.
+    pub(crate) freed: u64,
+}
+
+impl Shelf {
+    /// What all of them occupy, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        together(self.images.iter().map(|image| &image.look.footprint))
+    }
+
+    /// What the removal of an image would free, in bytes.
+    pub(crate) fn frees(&self, image: &Shelved) -> u64 {
+        let others = self.images.iter().filter(|other| other.names != image.names);
+        let others: Vec<&Footprint> = others.map(|other| &other.look.footprint).collect();
+        freed(&image.look.footprint, others)
+    }
+
+    /// The image of a name or an id, and the name if it was one.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], and [`Error::SeveralImages`] for the beginning of several ids.
+    pub(crate) fn find(&self, text: &str) -> Result<(&Shelved, Option<String>), Error> {
+        let named = |name: &str| {
+            let has = |image: &&Shelved| image.names.iter().any(|record| record.name == name);
+            self.images.iter().find(has)
+        };
+        if let Ok(reference) = Reference::parse(text) {
+            let name = reference.to_string();
+            if let Some(image) = named(&name) {
+                return Ok((image, Some(name)));
+            }
+        }
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_id = hex.len() >= SHORTEST && hex.bytes().all(|b| b.is_ascii_hexdigit());
+        let begins = |image: &&Shelved| image.id().is_some_and(|id| id.hex().starts_with(hex));
+        let mut found = self.images.iter().filter(|image| is_id && begins(image));
+        let image = found.next().ok_or_else(|| Error::NoSuchImage {
+            image: text.to_owned(),
+        })?;
+        // The same image under an index and by itself is one image with two targets.
+        if found.any(|other| other.id() != image.id()) {
+            return Err(Error::SeveralImages { id: text.to_owned() });
+        }
+        Ok((image, None))
+    }
+}
+
+impl ImageStore {
+    /// The images that are here. One that cannot be understood is there with nothing known about it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf, Error> {
+        let records = self.session.images().list(ctx, &[]).await;
+        let mut by_target: BTreeMap<Digest, Vec<ImageRecord>> = BTreeMap::new();
+        for record in records.map_err(Error::containerd("the list of images"))? {
+            by_target
+                .entry(record.target.digest.clone())
+                .or_default()
+                .push(record);
+        }
+        let mut images = Vec::new();
+        for mut names in by_target.into_values() {
+            names.sort_by(|one, other| one.name.cmp(&other.name));
+            let Some(first) = names.first() else { continue };
+            let look = match self.look(ctx, first).await {
+                Err(why @ Error::Malformed { .. }) => {
+                    tracing::debug!(why = %crate::chain(&why), "an image that cannot be understood");
+                    Look::nothing()
+                }
+                look => look?,
+            };
+            images.push(Shelved { names, look });
+        }
+        images.sort_by(|one, other| {
+            one.names
+                .first()
+                .map(|r| &r.name)
+                .cmp(&other.names.first().map(|r| &r.name))
+        });
+        Ok(Shelf { images })
+    }
+
+    /// Gives an image another name, which no longer stands for what it stood for.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<(), Error> {
+        let shelf = self.shelf(ctx).await?;
+        let (image, _) = shelf.find(source)?;
+        let Some(record) = image.names.first() else {
+            return Ok(());
+        };
+        let record = ImageRecord {
+            name: name.to_string(),
+            ..record.clone()
+        };
+        let put = self.session.images().put(ctx, &record).await;
+        put.map_err(Error::containerd(&record.name))
+    }
+
+    /// Removes a name, or by its id an image with all its names. Without `force`, not the last name of an image that a
+    /// container uses, and not several names by one id.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`Shelf::find`]; nothing is removed then.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn remove(&self, ctx: &Context, text: &str, force: bool) -> Result<Removed, Error> {
+        let shelf = self.shelf(ctx).await?;
+        let (image, name) = shelf.find(text)?;
+        let going: Vec<&ImageRecord> = match &name {
+            Some(name) => image.names.iter().filter(|record| record.name == *name).collect(),
+            None if image.names.len() > 1 && !force => {
+                return Err(Error::SeveralNames {
+                    image: text.to_owned(),
+                    names: image.names.iter().map(|record| record.name.clone()).collect(),
+                });
+            }
+            None => image.names.iter().collect(),
+        };
+        let is_last = going.len() == image.names.len();
+        if is_last && !force {
+            let used = self.in_use(ctx).await?;
+            let container = image.names.iter().find_map(|record| used.get(&record.name));
+            if let Some(container) = container {
+                return Err(Error::InUse {
+                    image: text.to_owned(),
+                    container: container.clone(),
+                });
+            }
+        }
+        self.remove_names(ctx, &going).await?;
+        Ok(Removed {
+            names: going.iter().map(|record| record.name.clone()).collect(),
+            ids: image.id().filter(|_| is_last).cloned().into_iter().collect(),
+            freed: if is_last { shelf.frees(image) } else { 0 },
+        })
+    }
+
+    /// Removes every image that no container uses.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn prune(&self, ctx: &Context) -> Result<Removed, Error> {
+        let mut shelf = self.shelf(ctx).await?;
+        let used = self.in_use(ctx).await?;
+        let before = shelf.total();
+        let is_used = |image: &Shelved| image.names.iter().any(|record| used.contains_key(&record.name));
+        let (stay, go): (Vec<_>, Vec<_>) = shelf.images.into_iter().partition(is_used);
+        let mut removed = Removed::default();
+        for image in &go {
+            let names: Vec<_> = image.names.iter().collect();
+            self.remove_names(ctx, &names).await?;
+            removed
+                .names
+                .extend(names.iter().map(|record| record.name.clone()));
+            removed.ids.extend(image.id().cloned());
+        }
+        shelf = Shelf { images: stay };
+        removed.freed = before.saturating_sub(shelf.total());
+        Ok(removed)
+    }
+
+    /// The names of images that containers were made of, each with one of them.
+    async fn in_use(&self, ctx: &Context) -> Result<BTreeMap<String, String>, Error> {
+        let containers = self.session.containers().list(ctx, &[]).await;
+        let containers = containers.map_err(Error::containerd("the list of containers"))?;
+        Ok(containers
+            .into_iter()
+            .map(|one| (one.image, one.id.to_string()))
+            .collect())
+    }
+
+    /// Removes these names; with the last, the collector takes what nobody else has.
+    pub(super) async fn remove_names(&self, ctx: &Context, names: &[&ImageRecord]) -> Result<(), Error> {
+        let images = self.session.images();
+        let last = names.len().saturating_sub(1);
+        for (at, record) in names.iter().enumerate() {
+            match images.delete(ctx, &record.name, at == last).await {
+                Err(why) if why.is_not_found() => {}
+                deleted => deleted.map_err(Error::containerd(&record.name))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::look::Found;
+    use super::*;
+    use crate::containerd::Descriptor;
+
+    fn blob(digit: char) -> Descriptor {
+        Descriptor {
+            media_type: "x".into(),
+            digest: Digest::new(format!("sha256:{}", digit.to_string().repeat(64))).unwrap(),
+            size: 1,
+        }
+    }
+
+    fn image(names: &[&str], target: char, config: char) -> Shelved {
+        let record = |name: &&str| ImageRecord {
+            name: (*name).to_owned(),
+            target: blob(target),
+            labels: BTreeMap::new(),
+        };
+        let found = Found {
+            manifest: blob(target),
+            config: blob(config),
+            layers: Vec::new(),
+            settings: None,
+        };
+        Shelved {
+            names: names.iter().map(record).collect(),
+            look: Look {
+                manifest: Some(found),
+                ..Look::nothing()
+            },
+        }
+    }
+
+    #[test]
+    fn an_image_is_found_by_its_familiar_name_and_by_the_beginning_of_its_id() {
+        let shelf = Shelf {
+            images: vec![
+                image(&["docker.io/library/a:latest", "r.io/a:1"], '1', 'a'),
+                image(&["r.io/abcd:1"], '2', 'b'),
+                image(&["r.io/index:1"], '3', 'b'),
+            ],
+        };
+        let found = |text: &str| {
+            shelf
+                .find(text)
+                .map(|(image, name)| (image.names[0].name.clone(), name))
+        };
+        assert_eq!(
+            found("a").unwrap(),
+            (
+                "docker.io/library/a:latest".into(),
+                Some("docker.io/library/a:latest".into())
+            )
+        );
+        assert_eq!(found("r.io/a:1").unwrap().1, Some("r.io/a:1".into()));
+        assert_eq!(
+            found("aaaa").unwrap(),
+            ("docker.io/library/a:latest".into(), None)
+        );
+        assert_eq!(found(&format!("sha256:{}", "a".repeat(64))).unwrap().1, None);
+        assert_eq!(found("bbbbb").unwrap().0, "r.io/abcd:1", "two targets, one image");
+        for missing in ["aaa", "cccc", "r.io/a:2", "UPPER", ""] {
+            assert!(
+                matches!(found(missing), Err(Error::NoSuchImage { .. })),
+                "{missing}: {:?}",
+                found(missing)
+            );
+        }
+    }
+}
