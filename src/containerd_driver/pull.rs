@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::error::translate;
 use super::{ContainerdDriver, Retry, Shared};
 use crate::Context;
 use crate::driver::{BackOff, ContainerTask, Credentials, Error, ErrorKind, dice};
@@ -17,6 +18,8 @@ use crate::image::{self, Again, Credential, Image, Pin, Reference, Request};
 
 /// A registry that wants to be left alone for longer than this is not asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How often an image is pulled that is gone as soon as it is there. The second time it is pinned while it comes.
+const PULLS: u32 = 4;
 
 /// How often pulls were begun again, by the reason that the retry policy's checker gave.
 #[derive(Debug, Default)]
@@ -51,10 +54,17 @@ pub(super) async fn pull(
         platform: None,
         credential,
     };
-    match begin(shared, request).done(ctx).await {
-        Ok(image) => Ok(shared.engine.keep(ctx, &image).await),
-        Err(why) => Err(failed(&familiar, why)),
+    let mut held = None;
+    for _ in 0..PULLS {
+        let image = begin(shared, request.clone()).done(ctx).await;
+        let image = image.map_err(|why| failed(&familiar, why))?;
+        let (pin, is_there) = shared.engine.keep(ctx, plan, &image).await.map_err(translate)?;
+        held = pin.or(held);
+        if is_there {
+            break;
+        }
     }
+    Ok(held)
 }
 
 /// Begins a pull under the policy of now, or joins one.

@@ -21,7 +21,7 @@ pub(super) async fn resolve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<O
     };
     let pinned = deps.cache.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
     let Some(pin) = pinned else { return Ok(None) };
-    if pin.is_first && find().await?.is_none_or(|again| again.target != image.target) {
+    if pin.is_unseen && find().await?.is_none_or(|again| again.target != image.target) {
         return Ok(None);
     }
     Ok(Some((image, pin)))

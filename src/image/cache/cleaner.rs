@@ -105,7 +105,7 @@ async fn look(shared: &Shared, ctx: &Context, images: &ByTarget) {
         let exempt = records.iter().any(|record| shared.exempt.contains(&record.name));
         let measured = {
             let mut policy = shared.policy();
-            policy.exempt(digest, exempt);
+            policy.saw(digest, exempt);
             policy.is_measured(digest)
         };
         let Some(record) = records.first().filter(|_| !measured) else {

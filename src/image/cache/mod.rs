@@ -54,9 +54,9 @@ struct Shared {
 #[must_use = "an image that is not pinned may go at any moment"]
 pub(crate) struct Pin {
     used: Option<(Arc<Shared>, Digest)>,
-    /// Nothing was known of the image before, so it may have gone between the moment it was found and this one: it must be
-    /// looked for once more.
-    pub(crate) is_first: bool,
+    /// The image was not seen since anybody asked for it, so it may have gone between the moment it was found and this one: it
+    /// must be looked for once more.
+    pub(crate) is_unseen: bool,
 }
 
 impl Cache {
@@ -90,7 +90,7 @@ impl Cache {
         let Some(shared) = &self.0 else {
             return Ok(Some(Pin {
                 used: None,
-                is_first: false,
+                is_unseen: false,
             }));
         };
         let digest = &image.target.digest;
@@ -101,13 +101,13 @@ impl Cache {
             settled.as_mut().enable();
             {
                 let mut policy = shared.policy();
-                let is_first = !policy.knows(digest);
-                if waited && is_first {
+                if waited && !policy.knows(digest) {
                     return Ok(None);
                 }
+                let is_unseen = !policy.was_seen(digest);
                 if policy.pin(digest) {
                     let used = Some((Arc::clone(shared), digest.clone()));
-                    return Ok(Some(Pin { used, is_first }));
+                    return Ok(Some(Pin { used, is_unseen }));
                 }
             }
             waited = true;

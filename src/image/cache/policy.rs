@@ -29,6 +29,8 @@ struct Entry<P> {
     pins: usize,
     exempt: bool,
     leaving: bool,
+    /// It was seen among the images since it was last gone, and not just asked for.
+    seen: bool,
     /// When it was last used, by the policy's clock.
     used: u64,
 }
@@ -52,6 +54,11 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     /// Whether an image is known.
     pub(super) fn knows(&self, image: &K) -> bool {
         self.images.contains_key(image)
+    }
+
+    /// Whether it was seen among the images, and is not gone since.
+    pub(super) fn was_seen(&self, image: &K) -> bool {
+        self.images.get(image).is_some_and(|entry| entry.seen)
     }
 
     /// Whether what it occupies is known.
@@ -87,9 +94,10 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         }
     }
 
-    /// Whether an image stays whatever happens.
-    pub(super) fn exempt(&mut self, image: &K, exempt: bool) {
-        self.known(image).exempt = exempt;
+    /// It is among the images; whether it stays whatever happens.
+    pub(super) fn saw(&mut self, image: &K, exempt: bool) {
+        let entry = self.known(image);
+        (entry.seen, entry.exempt) = (true, exempt);
     }
 
     /// One more uses it. `false`: it is leaving, and cannot be used.
@@ -113,9 +121,13 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
 
     /// It is gone, by whoever's hand. While somebody uses it, it counts on.
     pub(super) fn gone(&mut self, image: &K) {
-        if self.images.get(image).is_some_and(|entry| entry.pins == 0) {
-            self.release(image);
-            self.images.remove(image);
+        match self.images.get_mut(image) {
+            Some(entry) if entry.pins == 0 => {
+                self.release(image);
+                self.images.remove(image);
+            }
+            Some(entry) => entry.seen = false,
+            None => {}
         }
     }
 
@@ -153,6 +165,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
             pins: 0,
             exempt: false,
             leaving: false,
+            seen: false,
             used: now,
         })
     }
@@ -240,10 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_went_while_it_was_used_must_be_seen_again() {
+        let mut policy = Small::new(1);
+        assert!(policy.pin(&1) && !policy.was_seen(&1), "asked for only");
+        policy.saw(&1, false);
+        assert!(policy.was_seen(&1));
+        // By another hand.
+        policy.gone(&1);
+        assert!(policy.knows(&1) && !policy.was_seen(&1));
+    }
+
+    #[test]
     fn what_is_in_use_exempt_or_leaving_stays_and_counts() {
         let mut policy = of(0, &[(1, &[(1, 10)]), (2, &[(2, 10)]), (3, &[(3, 10)])]);
         assert!(policy.pin(&1));
-        policy.exempt(&2, true);
+        policy.saw(&2, true);
         assert_eq!(policy.next(|_| false), Some(3));
         assert_eq!(policy.next(|_| false), None, "3 is leaving already");
         assert!(!policy.pin(&3), "and cannot be used any more");
@@ -347,7 +371,7 @@ mod tests {
                     }
                     Move::Exempt(image, exempt) => {
                         model.known(image).2 = exempt;
-                        policy.exempt(&image, exempt);
+                        policy.saw(&image, exempt);
                     }
                     Move::Pin(image) => {
                         model.known(image).1 += 1;
