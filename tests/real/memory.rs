@@ -88,7 +88,7 @@ async fn the_cgroup_above_whose_limit_was_hit_is_named() {
         return;
     };
     let (dir, file, none) = parent(&stage, layout);
-    std::fs::write(dir.join(file), "25165824").expect("to limit the parent");
+    std::fs::write(dir.join(file), "50331648").expect("to limit the parent");
     for (memory, name) in [
         (0, "without a limit of its own"),
         (512 << 20, "with a larger one"),
@@ -107,7 +107,7 @@ async fn the_cgroup_above_whose_limit_was_hit_is_named() {
         };
         assert_eq!(
             (cgroup, limit.map(|limit| limit.0)),
-            (&dir, Some(24 << 20)),
+            (&dir, Some(48 << 20)),
             "{name}"
         );
         assert_eq!(
@@ -117,7 +117,7 @@ async fn the_cgroup_above_whose_limit_was_hit_is_named() {
         // What happened to the parent once is not the reason for ever.
         std::fs::write(dir.join(file), none).expect("to lift the limit");
         let own = Task {
-            memory: 16 << 20,
+            memory: 32 << 20,
             ..stage.task("")
         };
         let (_, result) = stage.says(own, "exec tail /dev/zero").await;
@@ -125,7 +125,7 @@ async fn the_cgroup_above_whose_limit_was_hit_is_named() {
             panic!("{name}: {result:?}")
         };
         assert_eq!(oom.whose, Whose::Own, "{name}");
-        std::fs::write(dir.join(file), "25165824").expect("to limit the parent");
+        std::fs::write(dir.join(file), "50331648").expect("to limit the parent");
     }
     std::fs::write(dir.join(file), none).expect("to lift the limit");
     stage.strike().await;

@@ -10,6 +10,7 @@ use fnctr::driver::{Cookie, Driver as _, Error, ErrorKind, Status, Task};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::patience::patient;
 use crate::resources::{Outside, seen, skipped};
 use crate::world::{Stage, ctx, started};
 
@@ -132,14 +133,14 @@ async fn race(stage: Arc<Stage>, seed: u64, tally: Arc<Tally>) {
     let mut pause = dice.clone();
     all.spawn(async move {
         if let Some(pid) = pid {
-            pause.moment(Duration::from_millis(12)).await;
+            pause.moment(patient(Duration::from_millis(12))).await;
             // From outside, as the kernel's own killer or an operator would.
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
     });
     let closer = Arc::clone(&cookie);
     all.spawn(async move {
-        dice.moment(Duration::from_millis(16)).await;
+        dice.moment(patient(Duration::from_millis(16))).await;
         closer.close(&ctx()).await.expect("to close");
     });
     let result = wait.wait(&ctx()).await;
