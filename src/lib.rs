@@ -50,7 +50,7 @@
 //!        containerd)  host fit?)  of all)      ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
 //!                  ┌──────────┬──────────┬─────┴────┬──────────┐
-//!               image/     stdio/     cgroup/     quota/   containerd/    mechanisms: each hides one external world
+//!               image/    stdio/ sandbox/ cgroup/   quota/  containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
 //!                       context · teardown · ids · units            foundation: imports nothing of ours
@@ -67,10 +67,10 @@
 //! | [`Context`], teardown, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
-//! | `image`, `stdio`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
+//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | know the contract's traits, HTTP, a command-line flag |
-//! | `containerd_driver` | the engine, the contract, and the values of `image` and `stdio` that it hands over | call containerd itself |
-//! | [`embedded`], [`init`], [`doctor`] | the host; the first also `cgroup`, the last also both and `quota` | call containerd's services, import the engine |
+//! | `containerd_driver` | the engine, the contract, and the values of `image`, `stdio` and `sandbox` that it hands over | call containerd itself |
+//! | [`embedded`], [`init`], [`doctor`] | the host; the first also `cgroup`, the last also both, `quota` and `sandbox` | call containerd's services, import the engine |
 //! | [`cli`] | everything | contain what deserves a unit test of its own elsewhere |
 //!
 //! # Invariants
@@ -80,6 +80,8 @@
 //! * **The record is the lock.** A containerd record is made first and removed last. It gives an id to one attempt, and
 //!   keeps the snapshot that it names from containerd's garbage collector, so a container needs no lease; leases with an
 //!   expiry guard what has no record yet (images being loaded or pulled).
+//! * **What outlives the host is written down first.** A network's addresses are files of its plugins, so a sandbox has an entry
+//!   on disk before the first plugin runs and until the last has undone its work; a container's record names its sandbox.
 //! * **A change is never raced against its caller.** It runs on a tracked task; a caller that goes away cancels it, and it
 //!   unwinds there.
 //! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
@@ -103,12 +105,14 @@ mod ids;
 mod image;
 pub mod init;
 mod quota;
+mod sandbox;
 mod stdio;
 mod teardown;
 mod units;
 
 pub use containerd_driver::{
-    Adopted, CgroupDriver, ContainerOptions, ContainerdDriver, Registries, Settings, UnknownDriver, register,
+    Adopted, CgroupDriver, ContainerOptions, ContainerdDriver, InvalidPortMapping, Network, NetworkSettings,
+    PoolState, PortMapping, Protocol, Registries, Settings, UnknownDriver, register,
 };
 pub use context::{Context, Interrupted};
 pub use fnctr_oci as oci;

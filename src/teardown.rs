@@ -134,6 +134,12 @@ impl Teardown {
         failed
     }
 
+    /// Gives everything up but the steps of this name, which alone remain to be run.
+    pub(crate) fn only(mut self, name: &str) -> Self {
+        self.steps.retain(|step| step.name == name);
+        self
+    }
+
     /// Gives the list up without running it: its effects now belong to somebody else (a detached container).
     pub(crate) fn forget(mut self) {
         self.steps.clear();
@@ -254,6 +260,14 @@ mod tests {
         let left = rx.recv().await.unwrap().unwrap();
         assert!(left > Duration::ZERO, "{left:?}");
         undo.forget();
+    }
+
+    #[tokio::test]
+    async fn of_a_list_that_is_given_up_in_part_the_rest_runs() {
+        let (undo, seen) = list("nothing", 0);
+        let mut rest = undo.only("snapshot");
+        assert!(rest.run(&Context::new()).await.is_empty());
+        assert_eq!(*seen.lock().unwrap(), ["snapshot"]);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("context", &[]),
     ("teardown", &[]),
     ("ids", &[]),
@@ -23,15 +23,19 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("cgroup", &[]),
     ("stdio", &[]),
     ("quota", &[]),
+    ("sandbox", &[]),
     ("image", &["containerd"]),
-    ("engine", &["containerd", "cgroup", "stdio", "image", "quota"]),
+    (
+        "engine",
+        &["containerd", "cgroup", "stdio", "image", "quota", "sandbox"],
+    ),
     (
         "containerd_driver",
-        &["driver", "engine", "image", "stdio", "init"],
+        &["driver", "engine", "image", "stdio", "init", "sandbox"],
     ),
     ("embedded", &["cgroup"]),
     ("init", &[]),
-    ("doctor", &["cgroup", "quota", "embedded", "init"]),
+    ("doctor", &["cgroup", "quota", "embedded", "init", "sandbox"]),
     (
         "cli",
         &[
@@ -43,6 +47,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "doctor",
             "embedded",
             "init",
+            "sandbox",
         ],
     ),
 ];

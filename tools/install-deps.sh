@@ -29,6 +29,9 @@ need tini tini-static
 need zstd zstd
 need docker-registry docker-registry
 need openssl openssl
+need iptables iptables
+need iproute2 ip
+[ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing="$missing containernetworking-plugins"
 need gcc cc
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 if ! command -v busybox >/dev/null 2>&1 || ! static busybox; then

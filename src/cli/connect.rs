@@ -70,6 +70,7 @@ impl Connection {
                 plain_http: global.plain_http.clone(),
                 ..Registries::from_env()
             },
+            networks: super::network::settings(global),
             ..Settings::default()
         };
         let connected = ContainerdDriver::connect(&ctx, config, settings).await;
@@ -144,7 +145,16 @@ pub(super) async fn with<T>(
     at: At<'_>,
     command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let connection = Connection::open(at, |_| {}).await?;
+    with_config(at, |_| {}, command).await
+}
+
+/// The same on a driver of another configuration.
+pub(super) async fn with_config<T>(
+    at: At<'_>,
+    change: impl FnOnce(&mut Config),
+    command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let connection = Connection::open(at, change).await?;
     let ran = at.interrupt.ctx().run(command(&connection.driver)).await;
     connection.close().await;
     ran.unwrap_or_else(|_| Err(Failure::interrupted()))

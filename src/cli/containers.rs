@@ -1,5 +1,6 @@
 //! `ps`, `inspect`, `freeze`, `thaw`, `kill`, `rm`: containers that an earlier process may have made.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ use super::failure::Failure;
 use super::output::{Print, plain, table};
 use crate::driver::{Error, ErrorKind, Timestamp};
 use crate::engine::{Seen, State};
+use crate::sandbox::Listed;
 use crate::{ByteSize, ContainerId, Context};
 
 /// A container in `ps` and `inspect`.
@@ -24,10 +26,16 @@ struct Row {
     exit_code: Option<u32>,
     pid: Option<u32>,
     created: Option<Timestamp>,
+    network: Option<String>,
+    addresses: Vec<String>,
 }
 
 impl Row {
-    fn of(seen: &Seen) -> Self {
+    fn of(seen: &Seen, sandboxes: &[Listed]) -> Self {
+        let sandbox = seen
+            .sandbox()
+            .and_then(|id| sandboxes.iter().find(|listed| listed.id == id));
+        let addresses = sandbox.map_or(&[][..], |listed| &listed.addresses).iter();
         let exit_code = match seen.state {
             State::Exited(code) => Some(code),
             _ => None,
@@ -40,6 +48,8 @@ impl Row {
             exit_code,
             pid: seen.pid,
             created: seen.created_at.map(Into::into),
+            network: sandbox.and_then(|listed| listed.network.clone()),
+            addresses: addresses.map(|address| address.ip.to_string()).collect(),
         }
     }
 }
@@ -57,16 +67,21 @@ pub(super) fn state_of(seen: &Seen) -> &'static str {
 
 /// Lists containers.
 pub(super) async fn ps(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
-    let mut seen = with(at, async |driver| Ok(driver.list(&Context::new()).await?)).await?;
+    let listed = with(at, async |driver| {
+        let seen = driver.list(&Context::new()).await?;
+        Ok((seen, driver.engine().sandboxes().await))
+    });
+    let (mut seen, sandboxes) = listed.await?;
     seen.sort_by_key(|container| std::cmp::Reverse(container.created_at));
     if print.is_json() {
-        seen.iter().for_each(|container| print.json(&Row::of(container)));
+        seen.iter()
+            .for_each(|container| print.json(&Row::of(container, &sandboxes)));
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<_> = seen
         .iter()
         .map(|container| {
-            let row = Row::of(container);
+            let row = Row::of(container, &sandboxes);
             let state = row
                 .exit_code
                 .map_or_else(|| row.state.to_owned(), |code| format!("exited ({code})"));
@@ -77,21 +92,44 @@ pub(super) async fn ps(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
                 plain(&row.command).chars().take(40).collect(),
                 state,
                 pid,
+                row.addresses.join(" "),
                 age(container.created_at),
             ]
         })
         .collect();
     super::output::line(&table(
-        &["ID", "IMAGE", "COMMAND", "STATE", "PID", "CREATED"],
+        &["ID", "IMAGE", "COMMAND", "STATE", "PID", "ADDRESS", "CREATED"],
         &rows,
     ));
+    for pool in pools(&seen, &sandboxes) {
+        super::output::line(&pool);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each network on which network namespaces are prepared.
+fn pools(seen: &[Seen], sandboxes: &[Listed]) -> Vec<String> {
+    let pooled = sandboxes.iter().filter(|listed| listed.container.is_none());
+    let mut networks = BTreeMap::<&str, (usize, usize)>::new();
+    for listed in pooled {
+        let (all, used) = networks
+            .entry(listed.network.as_deref().unwrap_or_default())
+            .or_default();
+        *all += 1;
+        *used += usize::from(seen.iter().any(|seen| seen.sandbox() == Some(&listed.id)));
+    }
+    let line = |(network, (all, used))| format!("pool on {network}: {all} network namespaces, {used} in use");
+    networks.into_iter().map(line).collect()
 }
 
 /// Shows one container: its record, its state, its cgroups and the spec it runs by. The environment's values are left
 /// out, because that is where secrets travel.
 pub(super) async fn inspect(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
-    let seen = with(at, async |driver| Ok(driver.inspect(&Context::new(), id).await?)).await?;
+    let looked = with(at, async |driver| {
+        let seen = driver.inspect(&Context::new(), id).await?;
+        Ok((seen, driver.engine().sandboxes().await))
+    });
+    let (seen, sandboxes) = looked.await?;
     let mut spec: serde_json::Value = serde_json::from_slice(&seen.spec).unwrap_or_default();
     if let Some(env) = spec
         .pointer_mut("/process/env")
@@ -105,7 +143,7 @@ pub(super) async fn inspect(at: At<'_>, id: &ContainerId, print: &Print) -> Resu
             *variable = name.unwrap_or_default().into();
         }
     }
-    let mut value = serde_json::to_value(Row::of(&seen)).unwrap_or_default();
+    let mut value = serde_json::to_value(Row::of(&seen, &sandboxes)).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
         object.insert(
             "labels".to_owned(),

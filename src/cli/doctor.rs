@@ -36,6 +36,7 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
         runtime: global.runtime.clone(),
         cgroup_driver: global.cgroup_driver,
         cgroup_parent: global.cgroup_parent.clone(),
+        networks: super::network::settings(global),
     })
     .await;
     for check in &checks {

@@ -13,10 +13,12 @@ mod doctor;
 mod failure;
 mod images;
 mod interrupt;
+mod network;
 mod output;
 mod progress;
 mod pull;
 mod run;
+mod run_args;
 mod save;
 mod standard;
 mod stats;
@@ -109,6 +111,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Image {
             what: args::ImageCommand::Prune,
         } => images::prune(at, print).await,
+        Command::Network { what } => network::network(&global, what, print).await,
         Command::Doctor => doctor::doctor(&global, print).await,
         Command::Bench { what } => bench::bench(at, what, print).await,
     }

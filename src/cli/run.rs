@@ -10,13 +10,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::At;
-use super::args::{PullPolicy, RunArgs};
 use super::connect::Connection;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::{Print, line, note};
-use super::pull;
+use super::run_args::{PullPolicy, RunArgs};
 use super::standard::{LineEnd, Standard};
+use super::{network, pull};
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, Input, Output, RunResult, Stat, Status, Task};
 use crate::{ByteSize, ContainerOptions, ContainerdDriver, Context};
@@ -58,7 +58,6 @@ pub(super) async fn run(at: At<'_>, args: RunArgs, print: &Print) -> Result<Exit
         config.max_tmpfs_inodes = args.tmpfs_inodes.unwrap_or_default();
         config.disable_unprivileged_containers = args.image_user;
         config.image_enable_volume = args.allow_volumes;
-        config.docker_networks.clone_from(&args.network);
     })
     .await?;
     let result = match connection.driver.cookie(task) {
@@ -123,13 +122,16 @@ async fn start(
 ) -> Result<Box<dyn crate::driver::WaitResult>, Failure> {
     {
         let cookie: &dyn crate::driver::Cookie = cookie;
+        let mut chosen = Ok(());
         cookie.change_options(|options: &mut ContainerOptions| {
+            chosen = network::choose(options, args);
             options.config.resources.oom_group = args.oom_group;
             if !args.command().is_empty() {
                 // Word by word, as typed: the contract's command is one text, split on white space.
                 options.config.command = Some(args.command().to_vec());
             }
         })?;
+        chosen?;
     }
     if args.pull == PullPolicy::Always {
         timed(&mut ms.pull, pull::watched(ctx, driver, args.image())).await?;
@@ -251,7 +253,7 @@ fn task(args: &RunArgs, line_end: &LineEnd, interrupt: &Interrupt, print: &Print
         work_dir: args.workdir.clone(),
         uds_docker_path,
         uds_docker_dest,
-        disable_net: args.network == "none",
+        disable_net: args.network.is_none(),
         ..Task::default()
     })
 }

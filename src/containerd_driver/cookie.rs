@@ -20,7 +20,7 @@ use crate::Context;
 use crate::driver::{
     ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Input, Output, Phase, Step, WaitResult,
 };
-use crate::engine::{self, Container, Kind, Plan};
+use crate::engine::{self, Container, Kind, Plan, label};
 use crate::image::{Image, Pin, refuses_volume};
 use crate::stdio::{Sink, Source, Streams};
 
@@ -341,6 +341,7 @@ impl Cookie for ContainerdCookie {
         let plan = self.plan();
         Box::new(ContainerOptions {
             config: plan.config.clone(),
+            network: plan.network.clone(),
             labels: plan.labels.clone(),
             init: plan.init,
         })
@@ -354,12 +355,20 @@ impl Cookie for ContainerdCookie {
         let mut plan = self.plan();
         let mut options = ContainerOptions {
             config: plan.config.clone(),
+            network: plan.network.clone(),
             labels: plan.labels.clone(),
             init: plan.init,
         };
         change(&mut options);
-        let ContainerOptions { config, labels, init } = options;
-        (plan.config, plan.labels, plan.init) = (config, labels, init);
+        let ContainerOptions {
+            config,
+            network,
+            labels,
+            init,
+        } = options;
+        (plan.config, plan.network, plan.labels, plan.init) = (config, network, labels, init);
+        // These say what is whose; only the engine knows that.
+        plan.labels.retain(|name, _| !name.starts_with(label::OWN));
         Ok(())
     }
 }

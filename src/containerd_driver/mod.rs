@@ -6,6 +6,7 @@ mod images;
 mod logs;
 mod options;
 mod plan;
+mod pool;
 mod pull;
 mod registries;
 mod sampler;
@@ -26,6 +27,7 @@ pub(crate) use self::cookie::ContainerdCookie;
 pub(crate) use self::error::translate;
 use self::logs::Log;
 pub use self::options::ContainerOptions;
+pub use self::pool::PoolState;
 use self::pull::Retries;
 pub(crate) use self::pull::Wanted;
 pub use self::registries::Registries;
@@ -37,8 +39,9 @@ use crate::driver::{
     self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, Phase, RetryErrorChecker,
     Task, WaitResult,
 };
-pub use crate::engine::{CgroupDriver, UnknownDriver};
+pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
 use crate::engine::{Container, Engine, Seen, Usage};
+pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
 use crate::{ContainerId, Context};
 
 /// How long connecting may take when a driver is made by name, where nobody gives a deadline.
@@ -124,7 +127,6 @@ impl ContainerdDriver {
     /// # Cancellation
     /// Safe to drop.
     pub async fn connect(ctx: &Context, config: Config, settings: Settings) -> Result<Self, Error> {
-        settings::check(&config)?;
         let engine = Engine::connect(ctx, settings.engine(&config)?)
             .await
             .map_err(translate)?;

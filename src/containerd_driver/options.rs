@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use fnctr_oci::ContainerConfig;
 
+use crate::engine::Network;
+
 /// The options of a containerd container, as the task and the configuration have made them so far. Open for changes
 /// until the container is created:
 ///
@@ -19,6 +21,9 @@ use fnctr_oci::ContainerConfig;
 pub struct ContainerOptions {
     /// What the process gets. Where its cgroup goes and which init runs are the engine's to fill in.
     pub config: ContainerConfig,
+    /// The network that it joins. `None` is what `config.network` says: none, the host's, or a namespace that somebody else
+    /// looks after.
+    pub network: Option<Network>,
     /// Labels of the containerd record.
     pub labels: BTreeMap<String, String>,
     /// Whether an init is PID 1, which reaps and forwards signals.

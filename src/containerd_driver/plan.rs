@@ -12,7 +12,7 @@ use fnctr_oci::{
 
 use crate::ContainerId;
 use crate::driver::{Config, ContainerTask, Error, ErrorKind};
-use crate::engine::{Plan, label};
+use crate::engine::{Network, Plan, label};
 use crate::image::Reference;
 
 /// Who functions are when they are not trusted with the image's user.
@@ -25,16 +25,7 @@ enum Refused {
     Volume { destination: String },
     #[error("the directory of the function's socket is set, but not where to mount it in the container")]
     NoUdsDestination,
-    #[error(
-        "the task wants a network, and this version of fnctr has none to give: set disable_net, or name one of {known} in docker_networks"
-    )]
-    NoNetwork { known: &'static str },
-    #[error("network {name:?} is not known; known are {known}")]
-    UnknownNetwork { name: String, known: &'static str },
 }
-
-/// The networks that exist without any set-up.
-const KNOWN_NETWORKS: &str = "host and none";
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::InvalidTask, error)
@@ -45,14 +36,14 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
     let id = ContainerId::new(task.id())?;
     let image = Reference::parse(task.image()).map_err(invalid)?;
     let command: Vec<String> = task.command().split_whitespace().map(str::to_owned).collect();
-    let network = network(task, config)?;
+    let (mode, network) = network(task, config);
     let uds = task.uds_docker_path();
     let container = ContainerConfig {
         command: (!command.is_empty()).then_some(command),
         env: task.env_vars().into_iter().collect(),
         cwd: task.work_dir().filter(|dir| !dir.is_empty()).map(str::to_owned),
         user: (!config.disable_unprivileged_containers).then(|| UNPRIVILEGED.to_owned()),
-        hostname: (network != NetworkMode::Host).then(|| hostname(&id)),
+        hostname: (mode != NetworkMode::Host).then(|| hostname(&id)),
         readonly_rootfs: config.enable_readonly_rootfs,
         mounts: mounts(task, config)?,
         resources: Resources {
@@ -64,13 +55,14 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         },
         rlimits: rlimits(task),
         security: security(config),
-        network,
+        network: mode,
         ..ContainerConfig::default()
     };
     Ok(Plan {
         id,
         image,
         config: container,
+        network,
         init: true,
         labels: labels(config),
         fs_size: limited(task.fs_size()).map(|mb| mb.saturating_mul(1 << 20)),
@@ -185,21 +177,28 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
     Ok(mounts)
 }
 
-fn network(task: &dyn ContainerTask, config: &Config) -> Result<NetworkMode, Error> {
+/// None at all, else one of the pool's if there is a pool, else one of those that the configuration lists, else the default one.
+fn network(task: &dyn ContainerTask, config: &Config) -> (NetworkMode, Option<Network>) {
     if task.disable_net() {
-        return Ok(NetworkMode::None);
+        return (NetworkMode::None, None);
     }
-    // The first of the list is the least used one, as long as using one costs nothing and none fills up.
-    match config.docker_networks.split_whitespace().next() {
-        None => Err(invalid(Refused::NoNetwork {
-            known: KNOWN_NETWORKS,
-        })),
-        Some("none") => Ok(NetworkMode::None),
-        Some("host") => Ok(NetworkMode::Host),
-        Some(name) => Err(invalid(Refused::UnknownNetwork {
-            name: name.to_owned(),
-            known: KNOWN_NETWORKS,
-        })),
+    let networks: Vec<String> = config
+        .docker_networks
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    // These cost nothing and never fill up, so there is nothing to choose.
+    match networks.first().map(String::as_str) {
+        Some("none") => (NetworkMode::None, None),
+        Some("host") => (NetworkMode::Host, None),
+        _ => {
+            let network = Network::Attached {
+                networks,
+                ports: Vec::new(),
+                pooled: config.pre_fork_pool_size != 0,
+            };
+            (NetworkMode::None, Some(network))
+        }
     }
 }
 
@@ -362,31 +361,41 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_nobody_can_give_is_refused_and_not_left_out() {
+    fn a_task_that_wants_a_network_gets_the_pool_s_a_listed_one_or_the_default() {
         let wants = || Task {
             disable_net: false,
             ..task()
         };
-        let error = plan(&wants(), &Config::default()).unwrap_err();
-        assert!(error.report().contains("disable_net"), "{error:?}");
-        let networks = |list: &str| Config {
+        let config = |list: &str, pool| Config {
             docker_networks: list.into(),
+            pre_fork_pool_size: pool,
             ..Config::default()
         };
+        let planned = |task, config: Config| {
+            let plan = planned(task, &config);
+            (plan.config.network, plan.network)
+        };
+        let attached = |networks: &[&str], pooled| {
+            let networks = networks.iter().map(ToString::to_string).collect();
+            let ports = Vec::new();
+            (
+                NetworkMode::None,
+                Some(Network::Attached {
+                    networks,
+                    ports,
+                    pooled,
+                }),
+            )
+        };
+        assert_eq!(planned(wants(), config("", 0)), attached(&[], false));
+        assert_eq!(planned(wants(), config(" a  b", 0)), attached(&["a", "b"], false));
+        assert_eq!(planned(wants(), config("a", 3)), attached(&["a"], true));
         assert_eq!(
-            planned(wants(), &networks(" host none")).config.network,
-            NetworkMode::Host
+            planned(wants(), config(" host none", 3)),
+            (NetworkMode::Host, None)
         );
-        assert_eq!(
-            planned(wants(), &networks("none")).config.network,
-            NetworkMode::None
-        );
-        assert!(
-            plan(&wants(), &networks("br0"))
-                .unwrap_err()
-                .report()
-                .contains("br0")
-        );
+        assert_eq!(planned(wants(), config("none", 0)), (NetworkMode::None, None));
+        assert_eq!(planned(task(), config("a", 3)), (NetworkMode::None, None));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Registries;
+use super::{Registries, pool};
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
 use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
 use crate::image::{CacheSettings, Reference};
 use crate::init;
+use crate::sandbox::NetworkSettings;
 
 /// containerd's socket where nothing else is configured.
 const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -44,6 +45,11 @@ pub struct Settings {
     pub reclaim_after: Option<Duration>,
     /// Where images are pulled from.
     pub registries: Registries,
+    /// Where networks are configured, and where their plugins are.
+    pub networks: NetworkSettings,
+    /// The most prepared network namespaces. The pool of `pre_fork_pool_size` grows up to it when it was found empty, and
+    /// shrinks again. 0 is a pool of constant size.
+    pub pool_ceiling: u64,
 }
 
 impl Default for Settings {
@@ -60,6 +66,8 @@ impl Default for Settings {
             close_grace: Duration::from_secs(30),
             reclaim_after: None,
             registries: Registries::default(),
+            networks: NetworkSettings::default(),
+            pool_ceiling: 0,
         }
     }
 }
@@ -96,6 +104,8 @@ impl Settings {
             cgroup_parent: self.cgroup_parent,
             close_grace: self.close_grace,
             reclaim_after: self.reclaim_after,
+            pool: pool::pool(config, self.pool_ceiling)?,
+            networks: self.networks,
             pulls: self.registries.pulls()?,
             cache: cache(config)?,
         })
@@ -105,6 +115,8 @@ impl Settings {
 /// How much room images may take; what never goes is named by a reference, as images are everywhere.
 fn cache(config: &Config) -> Result<CacheSettings, Error> {
     let names = config.image_clean_exempt_tags.split_whitespace();
+    // A slot of the pool must not wait for a pull.
+    let names = names.chain(Some(config.pre_fork_image.as_str()).filter(|image| !image.is_empty()));
     let exempt = names.map(|name| {
         Reference::parse(name).map_err(|why| {
             let text = format!("image_clean_exempt_tags: {why}");
@@ -138,18 +150,6 @@ fn check_cgroup(parent: &str) -> Result<(), Error> {
          functions.slice"
     );
     Err(Error::new(ErrorKind::InvalidConfig, text))
-}
-
-/// Refuses what this driver would otherwise have to ignore in silence.
-pub(super) fn check(config: &Config) -> Result<(), Error> {
-    let unsupported = [(config.pre_fork_pool_size != 0, "pre_fork_pool_size")];
-    match unsupported.into_iter().find(|(set, _)| *set) {
-        Some((_, field)) => {
-            let text = format!("this version of fnctr does not implement {field}; leave it unset");
-            Err(Error::new(ErrorKind::InvalidConfig, text))
-        }
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -117,6 +117,17 @@ pub(super) fn socket(address: &Path, answers: bool) -> Socket {
     }
 }
 
+/// Whether it can be executed.
+pub(super) fn is_program(path: &Path) -> bool {
+    executable(path)
+}
+
+/// A program in one of the usual places.
+pub(super) fn anywhere(program: &str) -> Option<PathBuf> {
+    let mut places = ELSEWHERE.iter().map(|dir| Path::new(dir).join(program));
+    places.find(|file| executable(file))
+}
+
 /// Looks for a program by name, or at an absolute path, as one who has this search path does.
 pub(super) fn look_for(program: &str, path: Option<&SearchPath>) -> Place {
     let Some(path) = path else {
@@ -127,12 +138,7 @@ pub(super) fn look_for(program: &str, path: Option<&SearchPath>) -> Place {
     } else {
         path.find(program)
     };
-    let elsewhere = || {
-        ELSEWHERE
-            .iter()
-            .map(|dir| Path::new(dir).join(program))
-            .find(|file| executable(file))
-    };
+    let elsewhere = || anywhere(program);
     match found {
         Some(at) => Place::OnPath(at),
         None => elsewhere().map_or(Place::Missing, Place::OffPath),

@@ -8,6 +8,7 @@ mod driver;
 mod host;
 mod kernel;
 mod nest;
+mod network;
 mod privileges;
 mod programs;
 mod runtime;
@@ -24,9 +25,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::CgroupDriver;
 use crate::cgroup::{Facts, Wanted, choose, is_nested};
 use crate::embedded::{Home, Nest};
+use crate::{CgroupDriver, NetworkSettings};
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -73,6 +74,8 @@ pub struct Options {
     pub cgroup_driver: CgroupDriver,
     /// Where: a path, or a slice of systemd.
     pub cgroup_parent: String,
+    /// Where networks are configured.
+    pub networks: NetworkSettings,
 }
 
 impl Check {
@@ -191,6 +194,9 @@ pub async fn checks(options: &Options) -> Vec<Check> {
         storage::disk_limit(host::disk_limit(&options.data)),
         privileges::rlimits(&daemon.status, &daemon.limits, daemon.is_server),
         privileges::open_files(&status, &limits),
+        network::plugins(&options.networks.plugin_dirs, host::is_program),
+        network::iptables(host::anywhere("iptables").as_deref()),
+        network::pools(crate::sandbox::standing(&options.networks.state_dir)),
         kernel::swap(&host::read("/proc/swaps"), host::swap_is_counted(&layout)),
         kernel::apparmor(&host::read("/sys/module/apparmor/parameters/enabled")),
     ]);
@@ -232,6 +238,7 @@ mod tests {
             runtime: Some(wrong.clone()),
             cgroup_driver: CgroupDriver::Probe,
             cgroup_parent: "/fnctr".to_owned(),
+            networks: NetworkSettings::default(),
         })
         .await;
         let runtime = checks.iter().find(|check| check.name == "runtime").unwrap();
@@ -251,6 +258,7 @@ mod tests {
             runtime: None,
             cgroup_driver: CgroupDriver::Probe,
             cgroup_parent: "/fnctr".to_owned(),
+            networks: NetworkSettings::default(),
         })
         .await;
         for check in &checks {

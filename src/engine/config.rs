@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::pool::PoolConfig;
 use super::runtime::Runtime;
 use crate::Namespace;
 use crate::cgroup::CgroupDriver;
 use crate::image;
+use crate::sandbox::NetworkSettings;
 
 /// Where the engine works and how.
 #[derive(Debug, Clone)]
@@ -31,6 +33,10 @@ pub(crate) struct Config {
     pub(crate) close_grace: Duration,
     /// How long a container is frozen before its memory is taken back; `None` is never.
     pub(crate) reclaim_after: Option<Duration>,
+    /// Where networks are configured.
+    pub(crate) networks: NetworkSettings,
+    /// The pool of prepared network namespaces, if there is one.
+    pub(crate) pool: Option<PoolConfig>,
     /// How images are pulled.
     pub(crate) pulls: image::PullSettings,
     /// How much room images may take.

@@ -8,14 +8,16 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::life::Mark;
+use super::network::Past;
 use super::oom::Witness;
 use super::process::Alive;
 use super::reclaim::Idle;
 use super::record::Owner;
+use super::stats::Network;
 use super::wait::{self, Ended, Exit, Watched};
+use super::{Deps, network};
 use crate::cgroup::{Freezer, Paths, State};
 use crate::stdio::{Fifos, Pumps, StreamError};
 use crate::teardown::Teardown;
@@ -65,6 +67,7 @@ pub(super) struct Inner {
     pub(super) witness: Arc<Witness>,
     /// Whether its network is the host's, once that was looked up.
     pub(super) on_host_network: OnceLock<bool>,
+    network: Past,
     pub(super) pumps: Arc<Pumps>,
     /// Stands for the container's own background work (the watch); cancelled at close.
     pub(super) life: Context,
@@ -106,6 +109,7 @@ pub(super) struct Process {
     pub(super) pumps: Arc<Pumps>,
     pub(super) phase: Phase,
     pub(super) origin: Origin,
+    pub(super) network: Past,
 }
 
 impl Container {
@@ -119,6 +123,7 @@ impl Container {
             pumps,
             phase,
             origin,
+            network,
         } = process;
         let life = deps.life.child();
         let from_birth = matches!(origin, Origin::Made { .. });
@@ -160,6 +165,7 @@ impl Container {
             alive,
             witness,
             on_host_network: OnceLock::new(),
+            network,
             pumps,
             life,
             outcome: OnceCell::new(),
@@ -201,6 +207,10 @@ impl Container {
 
     pub(super) fn on_host_network(&self) -> &OnceLock<bool> {
         &self.0.on_host_network
+    }
+
+    pub(super) fn network_before(&self) -> Option<Network> {
+        self.0.network.counted
     }
 
     pub(super) fn freezer(&self) -> &Freezer {
@@ -251,6 +261,9 @@ impl Container {
             Phase::Closed => return Err(self.out_of_order(Step::Start, "it is closed")),
         }
         ctx.check().at(Step::Start, self.id())?;
+        if let Some(target) = &self.0.network.of {
+            network::still_there(self.deps(), ctx, self.id(), target).await?;
+        }
         self.deps()
             .session
             .tasks()
@@ -325,10 +338,13 @@ impl Container {
         match self.0.owner(&ctx).await {
             Ok(Owner::This) => {}
             Ok(other) => {
-                undo.forget();
+                let mut own = undo.only(network::STEP);
                 *phase = Phase::Closed;
                 self.0.pumps.abort();
                 self.0.life.cancel();
+                let failed = own.run(&ctx).await;
+                own.forget();
+                super::report(Step::Close, self.id(), failed)?;
                 return self.leave_to(&other);
             }
             Err(error) => {

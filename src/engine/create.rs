@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::container::{Container, Origin, Phase, Process};
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::network::Past;
 use super::placement::Placement;
 use super::plan::Plan;
-use super::{Deps, checks, disk, record, rootfs, spec, task};
+use super::{Deps, checks, disk, etc, network, record, rootfs, spec, stats, task};
 use crate::cgroup::Paths;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
@@ -47,18 +48,22 @@ async fn attempt(
     streams: impl FnOnce() -> Streams,
     undo: &mut Teardown,
 ) -> Result<Process> {
-    let config = spec::complete(deps, plan);
+    let joining = network::reserve(deps, ctx, plan).await?;
+    let config = spec::complete(deps, plan, &joining);
     let image_config = spec::image_config(deps, ctx, plan, image, &config).await?;
     let oci = fnctr_oci::spec(&config, &image_config, &deps.host)
         .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;
     checks::all(deps, ctx, plan, image, &oci).await?;
 
     ctx.check().at(Step::Record, &plan.id)?;
-    let attempt = record::create(deps, ctx, plan, &oci, undo).await?;
+    let attempt = record::create(deps, ctx, plan, &oci, joining.sandbox(), undo).await?;
+    ctx.check().at(Step::Network, &plan.id)?;
+    let joined = network::join(deps, ctx, plan, joining, undo).await?;
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
     let fifos = open_fifos(deps, &plan.id, streams(), undo)?;
+    etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, &plan.id, &mounts, fifos.paths(), undo).await?;
 
@@ -75,6 +80,10 @@ async fn attempt(
         pumps,
         phase: Phase::Created,
         origin: Origin::Made { attempt },
+        network: Past {
+            of: joined.target.map(|target| target.id),
+            counted: joined.is_used.then(|| stats::network(pid)).flatten(),
+        },
     })
 }
 

@@ -43,6 +43,8 @@ pub(crate) enum Step {
     Image,
     /// Comparing the plan with the image and the host.
     Check,
+    /// The network namespace and its network.
+    Network,
     /// The containerd record.
     Record,
     /// The writable snapshot.
@@ -85,6 +87,7 @@ impl fmt::Display for Step {
             Self::Connect => "use containerd for",
             Self::Image => "find the image of",
             Self::Check => "accept",
+            Self::Network => "give a network to",
             Self::Record => "create",
             Self::Rootfs => "prepare the root file system of",
             Self::Stdio => "open the streams of",

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use super::container::{Container, Origin, Phase, Process};
 use super::create::container_paths;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::network::Past;
 use super::placement::Placement;
 use super::plan::label;
-use super::{Deps, disk, record, rootfs, task};
+use super::{Deps, disk, network, record, rootfs, task};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::{Fifos, Pumps};
@@ -43,6 +44,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// The sandbox that it has of its own.
+    pub(crate) fn sandbox(&self) -> Option<&str> {
+        self.labels.get(label::SANDBOX).map(String::as_str)
+    }
+
     /// Where its cgroups are.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let dirs = self.paths.iter().flat_map(cgroup::Paths::dirs);
@@ -148,6 +154,11 @@ fn spec_of(record: &Record) -> serde_json::Value {
     serde_json::from_slice(&record.spec).unwrap_or_default()
 }
 
+/// The hostname inside.
+pub(super) fn hostname_of(record: &Record) -> Option<String> {
+    spec_of(record).pointer("/hostname")?.as_str().map(str::to_owned)
+}
+
 /// The memory limit that a spec sets.
 fn memory_of(spec: &serde_json::Value) -> Option<u64> {
     spec.pointer("/linux/resources/memory/limit")?.as_u64()
@@ -206,12 +217,13 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         origin: Origin::Adopted {
             attempt: record::attempt_of(record).to_owned(),
         },
+        network: Past::default(),
     };
     Ok(Container::new(deps, id, process, undo_of(deps, record)))
 }
 
 /// The list that `create` would have left: it follows from the record alone.
-fn undo_of(deps: &Deps, record: &Record) -> Teardown {
+fn undo_of(deps: &Arc<Deps>, record: &Record) -> Teardown {
     let id = &record.id;
     let mut undo = Teardown::new(id.as_str());
     let (session, snapshotter, dir) = (
@@ -219,6 +231,7 @@ fn undo_of(deps: &Deps, record: &Record) -> Teardown {
         deps.config.snapshotter.clone(),
         deps.fifo_dir(id),
     );
+    network::defer_removal_of(&mut undo, deps, record);
     record::defer_removal(&mut undo, &session, id);
     rootfs::defer_removal(&mut undo, &session, &snapshotter, id);
     if record.labels.contains_key(label::FS_SIZE) {

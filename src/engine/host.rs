@@ -36,6 +36,42 @@ pub(super) fn network_of(pid: u32) -> Option<(u64, u64)> {
     Some((namespace.dev(), namespace.ino()))
 }
 
+/// The same of a namespace that is open.
+pub(super) fn namespace_of(open: &std::fs::File) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let namespace = open.metadata().ok()?;
+    Some((namespace.dev(), namespace.ino()))
+}
+
+/// A process, by the namespaces that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Occupant {
+    pub(super) network: (u64, u64),
+    pub(super) pids: Option<(u64, u64)>,
+}
+
+/// All processes that can be seen.
+pub(super) fn occupants() -> Vec<Occupant> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let occupant = |pid| {
+        Some(Occupant {
+            network: network_of(pid)?,
+            pids: pids_of(pid),
+        })
+    };
+    pids.filter_map(occupant).collect()
+}
+
+/// Which pid namespace a process is in; `None` if it has ended.
+pub(super) fn pids_of(pid: u32) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let namespace = std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
+    Some((namespace.dev(), namespace.ino()))
+}
+
 /// How much the host spares a process when memory runs out (proc_pid_oom_score_adj(5)); 0 if it cannot be read.
 pub(super) fn oom_score_adj(pid: u32) -> i32 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();

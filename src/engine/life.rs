@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::container::{Inner, Origin};
+use super::network;
 use super::record::{self, Owner};
 use crate::Context;
 use crate::cgroup::{self, Paths};
@@ -86,7 +87,7 @@ impl Drop for Inner {
             if !intact {
                 match record::owner(&deps.session, &ctx, &id, &attempt).await {
                     Ok(Owner::This) => {}
-                    Ok(Owner::Another | Owner::Nobody) => return undo.forget(),
+                    Ok(Owner::Another | Owner::Nobody) => undo = undo.only(network::STEP),
                     Err(error) => {
                         tracing::error!(%id, error = %crate::chain(&error), "cannot tell whose the name is; left behind");
                         return undo.forget();

@@ -31,18 +31,22 @@ mod container;
 mod create;
 mod disk;
 mod error;
+mod etc;
 mod exits;
 mod find;
 mod host;
 mod images;
 mod life;
+mod network;
 mod oom;
 mod pause;
 mod placement;
 mod plan;
+mod pool;
 mod process;
 mod pull;
 mod reclaim;
+mod reconcile;
 mod record;
 mod resolve;
 mod rootfs;
@@ -73,7 +77,9 @@ pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
 pub(crate) use self::images::{Format, Removed, Shelf, Shelved};
+pub use self::plan::Network;
 pub(crate) use self::plan::{Plan, label};
+pub(crate) use self::pool::PoolConfig;
 pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 use self::reclaim::Reclaims;
 pub(crate) use self::runtime::Runtime;
@@ -83,6 +89,9 @@ pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 use crate::containerd::Session;
 use crate::image::{Cache, Image, ImageStore, Pin, Puller};
+use crate::sandbox::Sandboxes;
+pub(crate) use crate::sandbox::pool::Bounds;
+use crate::sandbox::pool::Pool;
 use crate::stdio::Streams;
 use crate::teardown::Failed;
 use crate::{ContainerId, Context, LeaseId};
@@ -95,6 +104,9 @@ struct Deps {
     images: Arc<ImageStore>,
     puller: Puller,
     cache: Cache,
+    /// Opened when it is first needed.
+    sandboxes: OnceCell<Sandboxes>,
+    pool: Option<Pool<pool::Slot>>,
     cgroups: cgroup::Root,
     ceilings: Ceilings,
     daemon_oom_score_adj: i32,
@@ -176,12 +188,16 @@ impl Engine {
             life.child(),
         );
         let cache = Cache::start(config.cache.clone(), Arc::clone(&images), &tracker, life.child());
-        Ok(Self(Arc::new(Deps {
+        let pool = config.pool.as_ref().map(|pool| Pool::new(pool.bounds, pool.once));
+        let pool_config = config.pool.clone();
+        let deps = Arc::new(Deps {
             config,
             session,
             images,
             puller,
             cache,
+            sandboxes: OnceCell::new(),
+            pool,
             cgroups,
             ceilings,
             daemon_oom_score_adj,
@@ -193,7 +209,12 @@ impl Engine {
             tracker,
             _end: life.cancel_on_drop(),
             life,
-        })))
+        });
+        reconcile::reconcile(&deps);
+        if let Some(config) = pool_config {
+            pool::start(&deps, config);
+        }
+        Ok(Self(deps))
     }
 
     /// The session with containerd, for measuring what its calls cost alone.
@@ -357,7 +378,7 @@ fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Result<()> {
 }
 
 /// A name that no other call on this host returns.
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

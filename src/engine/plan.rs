@@ -7,13 +7,21 @@ use fnctr_oci::ContainerConfig;
 
 use crate::ContainerId;
 use crate::image::Reference;
+use crate::sandbox::PortMapping;
 
 /// Labels that this project puts on every container record, beside those of the plan.
 pub(crate) mod label {
+    /// What the names of all labels begin with that only the engine may give.
+    pub(crate) const OWN: &str = "io.fnctr.";
     /// Present on every record that the engine made; the value is this crate's version.
     pub(crate) const ENGINE: &str = "io.fnctr.engine";
     /// Distinguishes two attempts to create the same id, so that an undo never removes another attempt's record.
     pub(crate) const ATTEMPT: &str = "io.fnctr.attempt";
+    /// On the record of a container with a network namespace that goes when it goes: its name. Whoever takes the container over
+    /// knows by it what to give back.
+    pub(crate) const SANDBOX: &str = "io.fnctr.sandbox";
+    /// On the record of a container that lives in a prepared network namespace, for whoever expects a process there: which one.
+    pub(crate) const HOLDER: &str = "io.fnctr.holder-of";
     /// On the record of a container whose writable layer is limited: to how many bytes. Whoever takes it over knows by it
     /// that there is a limit to take away.
     pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
@@ -21,6 +29,22 @@ pub(crate) mod label {
     pub(crate) const CLASSIFIER: &str = "fn-agent-classifier";
     /// The contract's label for "made by this instance".
     pub(crate) const INSTANCE: &str = "fn-agent-instance";
+}
+
+/// A network that is more than "none" and "host".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// Attached to a network of this host.
+    Attached {
+        /// The one of these that is used least; the default one, `fnctr`, if there are none.
+        networks: Vec<String>,
+        /// Ports of the host that lead into the container.
+        ports: Vec<PortMapping>,
+        /// Whether a prepared one will do, on whichever network of the pool it is. Not with ports.
+        pooled: bool,
+    },
+    /// Another container's, which must run.
+    Of(ContainerId),
 }
 
 /// A container, decided.
@@ -33,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) image: Reference,
     /// What the process gets. The engine fills in where the cgroup goes and which init runs.
     pub(crate) config: ContainerConfig,
+    /// The network that it joins, if that takes more than a word of `config`.
+    pub(crate) network: Option<Network>,
     /// Whether an init is PID 1.
     pub(crate) init: bool,
     /// Labels of the containerd record.

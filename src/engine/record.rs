@@ -44,6 +44,7 @@ pub(super) async fn create(
     ctx: &Context,
     plan: &Plan,
     spec: &Spec,
+    sandbox: Option<&str>,
     undo: &mut Teardown,
 ) -> Result<String> {
     // The order of its sets differs from run to run, which no reader of a record minds; sorting them costs more than all
@@ -54,6 +55,9 @@ pub(super) async fn create(
     let mut labels = plan.labels.clone();
     labels.insert(label::ENGINE.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     labels.insert(label::ATTEMPT.to_owned(), attempt.clone());
+    if let Some(sandbox) = sandbox {
+        labels.insert(label::SANDBOX.to_owned(), sandbox.to_owned());
+    }
     if let Some(bytes) = plan.fs_size {
         labels.insert(label::FS_SIZE.to_owned(), bytes.to_string());
     }

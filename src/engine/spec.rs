@@ -2,16 +2,24 @@
 
 use fnctr_oci::{ContainerConfig, ImageConfig};
 
-use super::Deps;
 use super::error::{Error, Result, Step};
+use super::network::Joining;
 use super::plan::Plan;
 use super::resolve::image_kind;
+use super::{Deps, etc};
 use crate::Context;
 use crate::image::Image;
 
 /// The plan's configuration with what only the engine knows.
-pub(super) fn complete(deps: &Deps, plan: &Plan) -> ContainerConfig {
+pub(super) fn complete(deps: &Deps, plan: &Plan, joining: &Joining) -> ContainerConfig {
     let mut config = plan.config.clone();
+    config.network = joining.mode().clone();
+    if let Some(target) = joining.target() {
+        config.hostname = target.hostname.clone();
+    }
+    config
+        .mounts
+        .extend(etc::mounts(&deps.fifo_dir(&plan.id), &plan.config));
     config.init = plan.init.then(|| deps.config.init.clone());
     // A daemon that the host spares when memory runs out must not pass that on to what it starts.
     config.oom_score_adj = config

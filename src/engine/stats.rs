@@ -36,6 +36,17 @@ pub(crate) struct Network {
     pub(crate) tx: u64,
 }
 
+impl Network {
+    /// A namespace may have served others before, which its counters do not forget.
+    fn since(self, before: Option<Self>) -> Self {
+        let before = before.unwrap_or(Self { rx: 0, tx: 0 });
+        Self {
+            rx: self.rx.saturating_sub(before.rx),
+            tx: self.tx.saturating_sub(before.tx),
+        }
+    }
+}
+
 /// How fast things went between two readings. CPU time in hundredths of a percent of one core, pressure in hundredths of
 /// a percent of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,7 +144,7 @@ impl Container {
             Error::new(Step::Stats, self.id(), kind, error)
         })?;
         let mut network = match self.shares_hosts_network(pid) {
-            Some(false) => network(pid),
+            Some(false) => network(pid).map(|now| now.since(self.network_before())),
             Some(true) | None => None,
         };
         // What was read of a process that is still there now was read of that process, and of its whole cgroup.
@@ -213,7 +224,7 @@ fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
     })
 }
 
-fn network(pid: u32) -> Option<Network> {
+pub(super) fn network(pid: u32) -> Option<Network> {
     let text = cgroup::read_whole(Path::new(&format!("/proc/{pid}/net/dev"))).ok()?;
     Some(net_bytes(&text))
 }

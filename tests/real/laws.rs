@@ -101,15 +101,6 @@ impl World for Containerd {
                 ErrorKind::Unsupported,
                 "fs_size",
             ),
-            bad(
-                "no network to give",
-                Task {
-                    disable_net: false,
-                    ..good()
-                },
-                ErrorKind::InvalidTask,
-                "disable_net",
-            ),
         ]
     }
 

@@ -24,6 +24,7 @@ mod drivers;
 mod laws;
 mod limits;
 mod memory;
+mod network;
 mod quota;
 mod races;
 mod reclaim;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fnctr::driver::{Captured, Config, Cookie, Driver as _, Error, Output, RunResult, Task, WaitResult};
-use fnctr::{CgroupDriver, ContainerOptions, ContainerdDriver, Context, Namespace, Settings};
+use fnctr::{
+    CgroupDriver, ContainerOptions, ContainerdDriver, Context, Namespace, NetworkSettings, Settings,
+};
 
 use crate::census::Census;
 use crate::patience::patient;
@@ -163,15 +165,31 @@ pub(crate) fn config(real: &Real) -> Config {
 }
 
 pub(crate) async fn connect(real: &Real, config: Config) -> Result<ContainerdDriver, Error> {
-    let settings = Settings {
+    connect_with(real, |_| {}, || config).await
+}
+
+/// The same with other settings; the configuration is asked for once they are made.
+pub(crate) async fn connect_with(
+    real: &Real,
+    change: impl FnOnce(&mut Settings),
+    config: impl FnOnce() -> Config,
+) -> Result<ContainerdDriver, Error> {
+    let mut settings = Settings {
         namespace: Some(Namespace::new(real.namespace()).expect("a namespace")),
         run_dir: real.dir().join("run"),
         cgroup_driver: cgroup_driver(),
         cgroup_parent: cgroup_parent().to_owned(),
         runtime_binary: runtime(),
+        networks: NetworkSettings {
+            config_dirs: vec![real.dir().join("net.d")],
+            state_dir: real.dir().join("sandboxes"),
+            address_dir: real.dir().join("addresses"),
+            ..NetworkSettings::default()
+        },
         ..Settings::default()
     };
-    ContainerdDriver::connect(&ctx(), config, settings).await
+    change(&mut settings);
+    ContainerdDriver::connect(&ctx(), config(), settings).await
 }
 
 /// Where the containers' cgroups go: in the file system, or, with `FNCTR_TEST_SYSTEMD` set, in a slice of systemd.

@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::figures::Figures;
 use crate::cli::At;
-use crate::cli::connect::with;
+use crate::cli::connect::with_config;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
 use crate::containerd::Timing;
-use crate::driver::{Cookie as _, Status, Task};
+use crate::driver::{Config, Cookie as _, Status, Task};
 use crate::{ContainerdDriver, Context};
 
 /// The phases of a life, in order.
@@ -26,6 +26,19 @@ const PHASES: [&str; 5] = ["validate", "create", "run", "wait", "close"];
 
 /// Lives that are lived before any is measured.
 const WARM_UP: u32 = 2;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) rounds: u32,
+    /// Containers at once, in a round that is not timed.
+    pub(super) parallel: u32,
+    /// The network of every second life, if any.
+    pub(super) network: Option<String>,
+    /// How many prepared network namespaces those have.
+    pub(super) pool: u64,
+    pub(super) image: String,
+}
 
 #[derive(Debug, Default)]
 struct Measured {
@@ -37,55 +50,63 @@ struct Measured {
     /// What passed before each call, with no call under way.
     before: BTreeMap<&'static str, Figures>,
     rpcs_per_life: usize,
+    /// Lives on the network: all of each, and its phases.
+    networked: (Figures, [Figures; 5]),
 }
 
 /// Measures and prints.
-pub(super) async fn bench(
-    at: At<'_>,
-    rounds: u32,
-    parallel: u32,
-    image: &str,
-    print: &Print,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+    let (rounds, parallel) = (plan.rounds, plan.parallel);
     if rounds == 0 {
         return Err(Failure::usage("--rounds must be at least 1"));
     }
-    let (measured, crowd) = with(at, async |driver| {
+    let configure = |config: &mut Config| {
+        let network = plan.network.clone().unwrap_or_default();
+        (config.docker_networks, config.pre_fork_networks) = (network.clone(), network);
+        config.pre_fork_pool_size = plan.pool;
+    };
+    let (measured, crowd) = with_config(at, configure, async |driver| {
         // On a worker of the runtime, as a host's handler of a request is.
-        let (worker, image_name, ctx) = (driver.clone(), image.to_owned(), at.interrupt.ctx().clone());
-        let measuring =
-            TaskTracker::new().spawn(async move { measure(&ctx, &worker, &image_name, rounds).await });
+        let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
+        let measuring = TaskTracker::new().spawn(async move { measure(&ctx, &worker, &planned).await });
         let measured = measuring
             .await
             .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))?;
         let crowd = if parallel == 0 {
             None
         } else {
-            Some(crowd(driver, image, parallel).await?)
+            Some(crowd(driver, &plan.image, parallel).await?)
         };
         Ok((measured, crowd))
     })
     .await?;
-    let value = report(&measured, rounds, parallel, crowd);
-    print.result(&value, || describe(&measured, rounds, parallel, crowd));
+    let value = report(&measured, plan, crowd);
+    print.result(&value, || describe(&measured, plan, crowd));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(
-    ctx: &Context,
-    driver: &ContainerdDriver,
-    image: &str,
-    rounds: u32,
-) -> Result<Measured, Failure> {
+async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Result<Measured, Failure> {
+    let (image, networked) = (plan.image.as_str(), plan.network.is_some());
     for _ in 0..WARM_UP {
-        live(ctx, driver, image).await?;
+        live(ctx, driver, image, false).await?;
+    }
+    while driver.pool().is_some_and(|pool| pool.ready < pool.target) {
+        ctx.check().map_err(|_| Failure::interrupted())?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let meter = driver.engine().session().meter();
     meter.start();
     let mut measured = Measured::default();
-    for _ in 0..rounds {
+    for _ in 0..plan.rounds {
+        if networked {
+            let phases = live(ctx, driver, image, true).await?;
+            measured.networked.0.push(phases.iter().sum());
+            for (figures, phase) in measured.networked.1.iter_mut().zip(phases) {
+                figures.push(phase);
+            }
+        }
         drop(meter.take());
-        let phases = live(ctx, driver, image).await?;
+        let phases = live(ctx, driver, image, false).await?;
         let timings = meter.take();
         let total = phases.iter().sum::<Duration>();
         let calls = union(&timings);
@@ -109,13 +130,18 @@ async fn measure(
 }
 
 /// One life of `/bin/true`, phase by phase.
-async fn live(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<[Duration; 5], Failure> {
+async fn live(
+    ctx: &Context,
+    driver: &ContainerdDriver,
+    image: &str,
+    networked: bool,
+) -> Result<[Duration; 5], Failure> {
     let id = format!("bench-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff);
     let task = Task {
         id,
         image: image.to_owned(),
         command: "/bin/true".to_owned(),
-        disable_net: true,
+        disable_net: !networked,
         ..Task::default()
     };
     let cookie = driver.cookie(Arc::new(task))?;
@@ -260,7 +286,7 @@ async fn one_of_many(
     Ok(started?)
 }
 
-fn report(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Duration>) -> Value {
+fn report(measured: &Measured, plan: &Plan, crowd: Option<Duration>) -> Value {
     let pair = |figures: &Figures| json!({ "p50_ms": figures.ms(50), "p90_ms": figures.ms(90) });
     let phases: BTreeMap<_, _> = PHASES
         .iter()
@@ -278,7 +304,7 @@ fn report(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Duratio
         .map(|(name, figures)| (*name, pair(figures)))
         .collect();
     let mut value = json!({
-        "rounds": rounds,
+        "rounds": plan.rounds,
         "total": pair(&measured.total),
         "rpc_sum": pair(&measured.rpc_sum),
         "overhead": pair(&measured.overhead),
@@ -290,13 +316,24 @@ fn report(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Duratio
     if let (Some(took), Some(object)) = (crowd, value.as_object_mut()) {
         object.insert(
             "parallel".to_owned(),
-            json!({ "containers": parallel, "seconds": took.as_secs_f64() }),
+            json!({ "containers": plan.parallel, "seconds": took.as_secs_f64() }),
         );
+    }
+    if let (Some(network), Some(object)) = (&plan.network, value.as_object_mut()) {
+        let (total, phases) = &measured.networked;
+        let phases: BTreeMap<_, _> = PHASES
+            .iter()
+            .zip(phases)
+            .map(|(name, phase)| (*name, pair(phase)))
+            .collect();
+        let value = json!({ "network": network, "pool": plan.pool, "total": pair(total), "phases": phases });
+        object.insert("networked".to_owned(), value);
     }
     value
 }
 
-fn describe(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Duration>) -> String {
+fn describe(measured: &Measured, plan: &Plan, crowd: Option<Duration>) -> String {
+    let (rounds, parallel) = (plan.rounds, plan.parallel);
     let row = |name: &str, figures: &Figures| {
         vec![
             name.to_owned(),
@@ -325,6 +362,20 @@ fn describe(measured: &Measured, rounds: u32, parallel: u32, crowd: Option<Durat
             .iter()
             .map(|(name, figures)| row(&format!("  before {name}"), figures)),
     );
+    if let Some(network) = &plan.network {
+        let (total, phases) = &measured.networked;
+        let ratio = total.ms(50) / measured.total.ms(50).max(f64::MIN_POSITIVE);
+        rows.push(row(
+            &format!("on {network}, pool of {} ({ratio:.2}x)", plan.pool),
+            total,
+        ));
+        rows.extend(
+            PHASES
+                .iter()
+                .zip(phases)
+                .map(|(name, phase)| row(&format!("  {name}"), phase)),
+        );
+    }
     line(&format!(
         "{rounds} lives of /bin/true, {} calls each, milliseconds",
         measured.rpcs_per_life

@@ -3,6 +3,7 @@
 mod figures;
 mod freeze;
 mod lifecycle;
+mod network;
 
 use std::process::ExitCode;
 
@@ -18,7 +19,23 @@ pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<Exit
         Bench::Lifecycle {
             rounds,
             parallel,
+            network,
+            pool,
             image,
-        } => lifecycle::bench(at, rounds, parallel, &image, print).await,
+        } => {
+            let plan = lifecycle::Plan {
+                rounds,
+                parallel,
+                network,
+                pool,
+                image,
+            };
+            lifecycle::bench(at, &plan, print).await
+        }
+        Bench::Network {
+            network,
+            rounds,
+            takers,
+        } => network::bench(at, &network, rounds, takers, print).await,
     }
 }

@@ -1,0 +1,145 @@
+//! The pool of prepared network namespaces, as the contract configures it and as a host watches it.
+
+use std::collections::BTreeMap;
+
+use super::ContainerdDriver;
+use super::plan::plan;
+use crate::driver::{Config, Error, ErrorKind, Task};
+use crate::engine::{Bounds, PoolConfig};
+
+/// More slots than this are a mistake: a bridge of the kernel's has 1024 ports.
+const MOST_SLOTS: u64 = 1000;
+
+/// The pool of prepared network namespaces at one moment; the counters are since the driver's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolState {
+    /// How many there shall be, taken ones included.
+    pub target: usize,
+    /// How many can be taken now.
+    pub ready: usize,
+    /// How many containers have.
+    pub leased: usize,
+    /// How often one was taken.
+    pub hits: u64,
+    /// How often there was none, and a new one was made for the container.
+    pub misses: u64,
+    /// How many were found dead, and replaced.
+    pub dead: u64,
+    /// How many can be taken on each network.
+    pub networks: BTreeMap<String, usize>,
+}
+
+impl ContainerdDriver {
+    /// The state of the pool of prepared network namespaces, for metrics; `None` if there is no pool.
+    #[must_use]
+    pub fn pool(&self) -> Option<PoolState> {
+        let state = self.engine().pool()?;
+        let counts = state.counts;
+        Some(PoolState {
+            target: counts.target,
+            ready: counts.ready,
+            leased: counts.leased,
+            hits: counts.hits,
+            misses: counts.misses,
+            dead: counts.dead,
+            networks: state.networks.into_iter().collect(),
+        })
+    }
+}
+
+/// The pool of prepared network namespaces, if one is wanted.
+pub(super) fn pool(config: &Config, ceiling: u64) -> Result<Option<PoolConfig>, Error> {
+    let size = |n| usize::try_from(n).unwrap_or(usize::MAX);
+    if config.pre_fork_pool_size == 0 {
+        return Ok(None);
+    }
+    if config.pre_fork_pool_size > MOST_SLOTS || ceiling > MOST_SLOTS {
+        let text = format!("pre_fork_pool_size: the most is {MOST_SLOTS}");
+        return Err(Error::new(ErrorKind::InvalidConfig, text));
+    }
+    let holder = if config.pre_fork_image.is_empty() {
+        None
+    } else {
+        // Its name and its network are the slot's.
+        let task = Task {
+            id: "pool".to_owned(),
+            image: config.pre_fork_image.clone(),
+            command: config.pre_fork_cmd.clone(),
+            disable_net: true,
+            ..Task::default()
+        };
+        Some(plan(&task, config).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!("pre_fork_image: {}", error.report()),
+            )
+        })?)
+    };
+    Ok(Some(PoolConfig {
+        bounds: Bounds {
+            floor: size(config.pre_fork_pool_size),
+            ceiling: size(ceiling),
+        },
+        networks: config
+            .pre_fork_networks
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        once: config.pre_fork_use_once != 0,
+        holder,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(size: u64, image: &str) -> Config {
+        Config {
+            pre_fork_pool_size: size,
+            pre_fork_image: image.to_owned(),
+            pre_fork_cmd: "sleep 1000".to_owned(),
+            pre_fork_networks: " a b ".to_owned(),
+            pre_fork_use_once: 1,
+            container_label_tag: "tag".to_owned(),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_pool_of_nothing_is_none_and_one_without_an_image_needs_no_process() {
+        assert!(pool(&config(0, "busybox"), 5).unwrap().is_none());
+        let bare = pool(&config(3, ""), 5).unwrap().unwrap();
+        assert_eq!(bare.bounds, Bounds { floor: 3, ceiling: 5 });
+        assert_eq!(
+            (bare.networks, bare.once),
+            (vec!["a".to_owned(), "b".to_owned()], true)
+        );
+        assert!(bare.holder.is_none());
+    }
+
+    #[test]
+    fn the_holder_is_a_container_like_any_other() {
+        let holder = pool(&config(3, "busybox"), 0).unwrap().unwrap().holder.unwrap();
+        assert_eq!(
+            holder.config.command,
+            Some(vec!["sleep".to_owned(), "1000".to_owned()])
+        );
+        assert_eq!(
+            holder.labels.get("fn-agent-classifier").map(String::as_str),
+            Some("tag")
+        );
+        let refused = pool(&config(3, "Bad Name"), 0).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidConfig);
+        assert!(
+            refused.report().contains("pre_fork_image"),
+            "{}",
+            refused.report()
+        );
+        assert_eq!(
+            pool(&config(1001, ""), 0).unwrap_err().kind(),
+            ErrorKind::InvalidConfig
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether containers can have networks: plugins, the program that they need, and what processes that are gone have left.
+
+use std::path::{Path, PathBuf};
+
+use super::Check;
+use crate::sandbox::Standing;
+
+/// What the networks that fnctr configures consist of.
+const PLUGINS: [&str; 4] = ["bridge", "host-local", "firewall", "portmap"];
+
+/// Which of the plugins are there. Functions run without; those that want a network do not.
+pub(super) fn plugins(dirs: &[PathBuf], is_there: impl Fn(&Path) -> bool) -> Check {
+    let missing = |name: &&str| !dirs.iter().any(|dir| is_there(&dir.join(name)));
+    let missing: Vec<_> = PLUGINS.into_iter().filter(missing).collect();
+    let places: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let places = places.join(" or ");
+    if missing.is_empty() {
+        return Check::ok(
+            "networks",
+            format!("the CNI plugins of bridge networks are in {places}"),
+        );
+    }
+    let all = missing.len() == PLUGINS.len();
+    let which = if all {
+        "none".to_owned()
+    } else {
+        format!("no {}", missing.join(", no "))
+    };
+    Check::warn(
+        "networks",
+        format!(
+            "{which} of the CNI plugins of bridge networks in {places}: containers have none or the host's network"
+        ),
+        "apt-get install -y containernetworking-plugins",
+    )
+}
+
+/// The program behind masquerading and published ports.
+pub(super) fn iptables(program: Option<&Path>) -> Check {
+    match program {
+        Some(path) => Check::ok("iptables", format!("{}", path.display())),
+        None => Check::warn(
+            "iptables",
+            "it is not installed, and the plugins of bridge networks need it",
+            "apt-get install -y iptables",
+        ),
+    }
+}
+
+/// The pools of prepared network namespaces, and what is left of such.
+pub(super) fn pools(found: Standing) -> Check {
+    let Standing { own, pooled, left } = found;
+    let counts = format!("{own} network namespaces made for containers, {pooled} in pools");
+    if left == 0 {
+        return Check::ok("pools", counts);
+    }
+    Check::warn(
+        "pools",
+        format!("{counts}, {left} left by processes that are gone"),
+        "fnctr ps, or the next start of their host, with the containerd and namespace that they were made for",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_host_without_plugins_can_run_functions_but_not_on_networks() {
+        let dirs = [PathBuf::from("/a"), PathBuf::from("/b")];
+        assert_eq!(plugins(&dirs, |path| path.starts_with("/b")).status, Status::Ok);
+        let none = plugins(&dirs, |_| false);
+        assert_eq!(none.status, Status::Warn);
+        assert!(
+            none.found
+                .starts_with("none of the CNI plugins of bridge networks in /a or /b"),
+            "{none}"
+        );
+        let some = plugins(&dirs, |path| !path.ends_with("portmap"));
+        assert!(some.found.starts_with("no portmap of"), "{some}");
+        assert_eq!(iptables(None).status, Status::Warn);
+        assert_eq!(iptables(Some(Path::new("/sbin/iptables"))).status, Status::Ok);
+    }
+
+    #[test]
+    fn what_is_left_of_a_pool_is_told() {
+        let found = |left| {
+            pools(Standing {
+                own: 1,
+                pooled: 2,
+                left,
+            })
+        };
+        assert_eq!(found(0).status, Status::Ok);
+        let left = found(3);
+        assert_eq!(left.status, Status::Warn);
+        assert!(left.found.contains("3 left by processes that are gone"), "{left}");
+    }
+}

@@ -1,0 +1,160 @@
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container: files beside its fifos, mounted read-only.
+//!
+//! Read-only, because they are in the memory of the host, which a function must not fill. Whoever mounts something of their own
+//! over one of them, or over `/etc`, keeps it.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use fnctr_oci::{ContainerConfig, Mount, NetworkMode};
+
+use super::Deps;
+use super::error::{Error, Kind, Result, Step};
+use super::network::Joined;
+use super::plan::Plan;
+use crate::ContainerId;
+use crate::sandbox::{Dns, files};
+
+const HOSTS: &str = "hosts";
+const HOSTNAME: &str = "hostname";
+const RESOLV_CONF: &str = "resolv.conf";
+
+/// The mounts for them. The files need not be there yet.
+pub(super) fn mounts(dir: &Path, config: &ContainerConfig) -> Vec<Mount> {
+    let covered = |place: &Path| {
+        config.mounts.iter().any(|mount| {
+            let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;
+            place.starts_with(destination)
+        })
+    };
+    let files = [HOSTS, HOSTNAME, RESOLV_CONF].into_iter();
+    let mounts = files.map(|name| (dir.join(name), Path::new("/etc").join(name)));
+    mounts
+        .filter(|(_, place)| !covered(place))
+        .map(|(source, destination)| Mount::Bind {
+            source,
+            destination,
+            readonly: true,
+        })
+        .collect()
+}
+
+/// Writes them. Their directory is the fifos', and goes with them; a container without streams has none yet.
+pub(super) fn write(deps: &Deps, plan: &Plan, config: &ContainerConfig, joined: &Joined) -> Result<()> {
+    let dir = deps.fifo_dir(&plan.id);
+    let theirs = joined.target.as_ref().map(|target| deps.fifo_dir(&target.id));
+    let hostname = config.hostname.as_deref();
+    let text = |name: &str| {
+        // Whoever shares a network shares its names.
+        let shared = theirs
+            .as_ref()
+            .and_then(|theirs| fs::read(theirs.join(name)).ok());
+        shared.unwrap_or_else(|| own(name, &config.network, hostname, joined).into_bytes())
+    };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    made.map_err(|error| failed(&plan.id, HOSTS, error))?;
+    for name in [HOSTS, HOSTNAME, RESOLV_CONF] {
+        let written = file(&dir.join(name), &text(name));
+        written.map_err(|error| failed(&plan.id, name, error))?;
+    }
+    Ok(())
+}
+
+fn failed(id: &ContainerId, name: &str, error: io::Error) -> Error {
+    let error = io::Error::new(
+        error.kind(),
+        format!("its /etc/{name} cannot be written: {error}"),
+    );
+    Error::new(Step::Network, id, Kind::Internal, error)
+}
+
+fn file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::options()
+        .write(true)
+        // A life of the same name that crashed may have left one.
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(text)
+}
+
+/// What a file says in a container that shares it with no other.
+fn own(name: &str, network: &NetworkMode, hostname: Option<&str>, joined: &Joined) -> String {
+    let hosts_own = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let on_host = *network == NetworkMode::Host;
+    match name {
+        HOSTS if on_host => hosts_own("/etc/hosts"),
+        HOSTS => {
+            let addresses = joined
+                .attached
+                .as_ref()
+                .map_or(&[][..], |(addresses, _)| addresses);
+            files::hosts(hostname, addresses)
+        }
+        HOSTNAME => {
+            let name = match hostname {
+                Some(hostname) => hostname.to_owned(),
+                None => hosts_own("/proc/sys/kernel/hostname").trim().to_owned(),
+            };
+            format!("{name}\n")
+        }
+        // The stub of the host is on its loopback, which is this container's.
+        _ if on_host => hosts_own("/etc/resolv.conf"),
+        _ if *network == NetworkMode::None => files::no_resolver(),
+        _ => {
+            let upstream = fs::read_to_string(files::UPSTREAM).ok();
+            let nothing = Dns::default();
+            let dns = joined.attached.as_ref().map_or(&nothing, |(_, dns)| dns);
+            files::resolv_conf(&hosts_own("/etc/resolv.conf"), upstream.as_deref(), dns)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_caller_mounts_is_kept() {
+        let bind = |destination: &str| Mount::Bind {
+            source: "/x".into(),
+            destination: destination.into(),
+            readonly: false,
+        };
+        let places = |mounts: Vec<Mount>| {
+            let config = ContainerConfig {
+                mounts,
+                ..ContainerConfig::default()
+            };
+            let mounts = super::mounts(Path::new("/run/c"), &config);
+            let names = mounts.into_iter().map(|mount| match mount {
+                Mount::Bind { source, readonly, .. } => {
+                    assert!(readonly);
+                    source.file_name().unwrap().to_str().unwrap().to_owned()
+                }
+                Mount::Tmpfs { .. } => unreachable!("they are files"),
+            });
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(places(vec![bind("/data")]), ["hosts", "hostname", "resolv.conf"]);
+        assert_eq!(places(vec![bind("/etc/hosts")]), ["hostname", "resolv.conf"]);
+        assert!(places(vec![bind("/etc")]).is_empty());
+        assert_eq!(places(vec![bind("/etc/hosts.d")]).len(), 3);
+    }
+
+    #[test]
+    fn each_network_has_its_own_words() {
+        let joined = Joined::default();
+        let own = |name: &str, network: &NetworkMode| super::own(name, network, Some("c1"), &joined);
+        assert_eq!(own(HOSTNAME, &NetworkMode::None), "c1\n");
+        assert!(own(HOSTS, &NetworkMode::None).ends_with("127.0.1.1\tc1\n"));
+        assert!(!own(RESOLV_CONF, &NetworkMode::None).contains("nameserver"));
+        let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        assert_eq!(own(HOSTS, &NetworkMode::Host), hosts);
+        let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        assert_eq!(own(RESOLV_CONF, &NetworkMode::Host), host);
+    }
+}

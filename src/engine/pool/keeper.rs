@@ -1,0 +1,248 @@
+//! What keeps the pool filled, washed and sound: one task that decides, and tasks of its own for all that takes time.
+//!
+//! After a use a slot is looked at before it is used again: a process that is still in it (a container that shared it, say)
+//! makes it nobody's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::PoolConfig;
+use super::slot::{self, PATIENCE, Slot};
+use crate::Context;
+use crate::engine::{Deps, host};
+use crate::sandbox::Sandboxes;
+use crate::sandbox::pool::{Chores, Pool, Rate};
+
+/// How often the pool is looked after when nobody wakes it.
+const TICK: Duration = Duration::from_secs(1);
+/// One idle slot is asked of its plugins this often; what could not be removed is tried again.
+const CHECK: Duration = Duration::from_secs(10);
+/// How many slots are begun at the same time.
+const AT_ONCE: usize = 4;
+
+/// Starts what keeps the pool. Ends with the engine, and removes every slot that no container has.
+pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
+    let Some(pool) = deps.pool.clone() else { return };
+    let keeper = Keeper {
+        deps: Arc::downgrade(deps),
+        life: deps.life.clone(),
+        tasks: TaskTracker::new(),
+        shared: Arc::new(Shared {
+            pool,
+            config,
+            rate: Mutex::new(Rate::new(Instant::now())),
+            checking: AtomicBool::new(false),
+            stuck: Mutex::new(Vec::new()),
+        }),
+    };
+    deps.tracker.spawn(keeper.keep().in_current_span());
+}
+
+struct Keeper {
+    /// Weak: the pool must not keep the engine that ends it.
+    deps: Weak<Deps>,
+    life: Context,
+    tasks: TaskTracker,
+    shared: Arc<Shared>,
+}
+
+/// What the keeper's tasks share.
+struct Shared {
+    pool: Pool<Slot>,
+    config: PoolConfig,
+    rate: Mutex<Rate>,
+    checking: AtomicBool,
+    /// Slots that could not be removed.
+    stuck: Mutex<Vec<Slot>>,
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let mut checked = Instant::now();
+        let mut ticks = tokio::time::interval(TICK);
+        let mut sandboxes = None;
+        loop {
+            let tick = tokio::select! {
+                biased;
+                _ = self.life.done() => break,
+                _ = ticks.tick() => true,
+                () = self.shared.pool.woken() => false,
+            };
+            let Some(deps) = self.deps.upgrade() else { break };
+            if tick && checked.elapsed() >= CHECK {
+                checked = Instant::now();
+                self.look_around(&deps);
+            }
+            let most = self.shared.rate().allows(Instant::now());
+            let Chores { wash, remove, make } = self.shared.pool.chores(most.min(AT_ONCE), tick);
+            self.wash(wash);
+            for slot in remove {
+                self.remove(&deps, slot);
+            }
+            if make > 0 {
+                sandboxes = deps.sandboxes().await.ok();
+                self.shared.rate().spend(make);
+                for _ in 0..make {
+                    self.make(&deps);
+                }
+            }
+        }
+        self.end(sandboxes).await;
+    }
+
+    /// Removes what no container has, once nothing is under way any more.
+    async fn end(self, sandboxes: Option<Sandboxes>) {
+        self.shared.pool.close();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let Chores { wash, remove, .. } = self.shared.pool.chores(0, false);
+        let stuck = std::mem::take(&mut *self.shared.stuck());
+        let (deps, removing) = (self.deps.upgrade(), TaskTracker::new());
+        for slot in wash.into_iter().chain(remove).chain(stuck) {
+            match (&deps, &sandboxes) {
+                (Some(deps), _) => {
+                    let deps = Arc::clone(deps);
+                    removing.spawn(async move { drop(slot::discard(&deps, slot).await) }.in_current_span());
+                }
+                // Nobody closed the engine. A holder is left to the next start.
+                (None, Some(sandboxes)) if slot.holder.is_none() => {
+                    slot::remove(sandboxes, &slot.sandbox.id).await;
+                }
+                _ => {}
+            }
+        }
+        drop(deps);
+        removing.close();
+        removing.wait().await;
+    }
+
+    fn make(&self, deps: &Arc<Deps>) {
+        let (deps, shared) = (Arc::clone(deps), Arc::clone(&self.shared));
+        let making = async move {
+            let unmade = Unmade(Some(Arc::clone(&shared)));
+            match slot::make(&deps, &shared.config).await {
+                Ok(slot) => {
+                    unmade.made();
+                    shared.rate().succeeded();
+                    shared.pool.put(slot);
+                }
+                Err(error) => {
+                    shared.rate().failed(Instant::now());
+                    if deps.life.check().is_ok() {
+                        let error = crate::chain(&error);
+                        tracing::warn!(error, "cannot prepare a network namespace for the pool");
+                    }
+                }
+            }
+        };
+        self.tasks.spawn(making.in_current_span());
+    }
+
+    /// Looks at slots that came back. One in which somebody still is, or that is broken, is given up.
+    fn wash(&self, slots: Vec<Slot>) {
+        if slots.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn_blocking(move || {
+            let occupants = host::occupants();
+            for mut slot in slots {
+                slot.uses += 1;
+                if slot.is_fit() && !slot.is_occupied(&occupants) {
+                    shared.pool.put(slot);
+                } else {
+                    shared.pool.retire(slot);
+                }
+            }
+        });
+    }
+
+    fn remove(&self, deps: &Arc<Deps>, slot: Slot) {
+        let (deps, shared) = (Arc::clone(deps), Arc::clone(&self.shared));
+        let removing = async move {
+            if let Err(slot) = slot::discard(&deps, slot).await {
+                shared.stuck().push(slot);
+            }
+        };
+        self.tasks.spawn(removing.in_current_span());
+    }
+
+    /// What need not be done often: the plugins of one idle slot are asked, what could not be removed is tried again, and what
+    /// was given up in use is removed once nobody is in it.
+    fn look_around(&self, deps: &Arc<Deps>) {
+        for slot in std::mem::take(&mut *self.shared.stuck()) {
+            self.shared.pool.stuck(slot);
+        }
+        if self.shared.pool.has_abandoned() {
+            let shared = Arc::clone(&self.shared);
+            self.tasks.spawn_blocking(move || {
+                let occupants = host::occupants();
+                shared.pool.retire_abandoned(|slot| !slot.is_occupied(&occupants));
+            });
+        }
+        if self.shared.checking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (deps, shared, life) = (Arc::clone(deps), Arc::clone(&self.shared), self.life.clone());
+        let checking = async move {
+            shared.check_one(&deps, &life).await;
+            shared.checking.store(false, Ordering::Release);
+        };
+        self.tasks.spawn(checking.in_current_span());
+    }
+}
+
+impl Shared {
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the plugins of the slot that has been idle longest.
+    async fn check_one(&self, deps: &Arc<Deps>, life: &Context) {
+        let Some(slot) = self.pool.borrow() else { return };
+        let ctx = life.with_timeout(PATIENCE);
+        let sound = match deps.sandboxes().await {
+            Ok(sandboxes) => sandboxes.check(&ctx, &slot.sandbox.id).await,
+            Err(error) => Err(error),
+        };
+        match sound {
+            Ok(()) if slot.is_fit() => self.pool.put(slot),
+            Err(error) if error.interrupted().is_some() => self.pool.put(slot),
+            checked => {
+                let why = checked.err().map(|error| crate::chain(&error));
+                tracing::warn!(
+                    slot = slot.sandbox.id,
+                    why,
+                    "a prepared network namespace is dead; it is replaced"
+                );
+                self.pool.retire(slot);
+            }
+        }
+    }
+}
+
+/// Tells the pool that a slot is not coming, even if whoever makes it panics.
+struct Unmade(Option<Arc<Shared>>);
+
+impl Unmade {
+    fn made(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unmade {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.pool.failed();
+        }
+    }
+}

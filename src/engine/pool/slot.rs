@@ -1,0 +1,191 @@
+//! One slot: made, looked at, removed.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::PoolConfig;
+use crate::engine::error::{Error, Kind, Result, Step};
+use crate::engine::plan::{Plan, label};
+use crate::engine::{Deps, create, find, host, network, process, resolve};
+use crate::image::{Again, Image, Pin, Request};
+use crate::sandbox::{Sandbox, Sandboxes, Wanted};
+use crate::stdio::{Sink, Source, Streams};
+use crate::{ContainerId, Context};
+
+/// How long one slot may take to make, or to remove.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A prepared network namespace.
+#[derive(Debug)]
+pub(in crate::engine) struct Slot {
+    pub(in crate::engine) sandbox: Sandbox,
+    pub(super) holder: Option<Holder>,
+    /// How many containers had it.
+    pub(in crate::engine) uses: u64,
+}
+
+/// The container that lives in a slot. Not a handle of it: that would keep the engine, which keeps the pool.
+#[derive(Debug)]
+pub(super) struct Holder {
+    id: ContainerId,
+    process: OwnedFd,
+    /// Its pid namespace, by which its processes are told from others in the slot.
+    pids: Option<(u64, u64)>,
+}
+
+impl Slot {
+    /// Whether it can be given to a container. A few system calls.
+    pub(in crate::engine) fn is_fit(&self) -> bool {
+        let lives = |holder: &Holder| !process::has_ended(&holder.process);
+        self.sandbox.is_there() && self.holder.as_ref().is_none_or(lives)
+    }
+
+    /// Whether anybody but its holder is in it.
+    pub(super) fn is_occupied(&self, occupants: &[host::Occupant]) -> bool {
+        let own = self.holder.as_ref().and_then(|holder| holder.pids);
+        let network = self.sandbox.numbers();
+        occupants
+            .iter()
+            .any(|occupant| occupant.network == network && (own.is_none() || occupant.pids != own))
+    }
+}
+
+pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> {
+    let name = "the pool";
+    let ctx = deps.life.with_timeout(PATIENCE);
+    let refused = |error| network::refused(name, error);
+    let sandboxes = deps.sandboxes().await.map_err(refused)?;
+    let wanted = Wanted {
+        networks: config.networks.clone(),
+        ports: Vec::new(),
+    };
+    let reserved = sandboxes.reserve(&wanted).map_err(refused)?;
+    let id = reserved.id().to_owned();
+    let made = async {
+        let sandbox = sandboxes.attach(&ctx, reserved, None).await.map_err(refused)?;
+        let holder = match &config.holder {
+            Some(plan) => Some(hold(deps, &ctx, plan, &sandbox).await?),
+            None => None,
+        };
+        Ok(Slot {
+            sandbox,
+            holder,
+            uses: 0,
+        })
+    };
+    let made = made.await;
+    if made.is_err() {
+        let clean_up = Context::timeout(deps.config.close_grace);
+        if let Err(error) = sandboxes.remove(&clean_up, &id).await {
+            tracing::warn!(sandbox = id, error = %crate::chain(&error), "left behind by the pool");
+        }
+    }
+    made
+}
+
+/// The container that lives in a slot: its image is pulled if it must be, and stays.
+async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -> Result<Holder> {
+    let mut plan = plan.clone();
+    plan.id = ContainerId::new(format!("pool-{}", sandbox.id))
+        .map_err(|error| Error::new(Step::Network, &sandbox.id, Kind::Internal, error))?;
+    plan.config.network = fnctr_oci::NetworkMode::Join(sandbox.path.clone());
+    plan.network = None;
+    plan.labels.insert(label::HOLDER.to_owned(), sandbox.id.clone());
+    let (image, _pin) = image(deps, ctx, &plan).await?;
+    let streams = || Streams {
+        stdin: Source::Null,
+        stdout: Sink::Null,
+        stderr: Sink::Null,
+    };
+    let container = create::create(deps, ctx, &plan, &image, streams).await?;
+    let held = async {
+        container.start(ctx).await?;
+        let process = container.pid().and_then(process::open_once);
+        process.ok_or_else(|| {
+            Error::new(
+                Step::Start,
+                &plan.id,
+                Kind::Internal,
+                "it ended at once, or the kernel has no pidfds",
+            )
+        })
+    };
+    match held.await {
+        Ok(process) => {
+            let pids = container.pid().and_then(host::pids_of);
+            container.detach().await;
+            Ok(Holder {
+                id: plan.id,
+                process,
+                pids,
+            })
+        }
+        Err(error) => {
+            if let Err(left) = container.close().await {
+                tracing::warn!(error = %crate::chain(&left), "left behind by the pool");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, Pin)> {
+    if let Some(found) = resolve::resolve(deps, ctx, plan).await? {
+        return Ok(found);
+    }
+    let request = Request {
+        reference: plan.image.clone(),
+        platform: None,
+        credential: None,
+    };
+    // The pool tries again by itself.
+    let never: Again = Box::new(|_| None);
+    let pulled = deps.puller.pull(request, never).done(ctx).await;
+    pulled.map_err(|why| Error::new(Step::Image, &plan.id, resolve::image_kind(&why), why))?;
+    deps.cache.changed();
+    let found = resolve::resolve(deps, ctx, plan).await?;
+    found.ok_or_else(|| {
+        Error::new(
+            Step::Image,
+            &plan.id,
+            Kind::Busy,
+            "it was removed as soon as it was pulled",
+        )
+    })
+}
+
+/// Removes a slot, its holder first. One that cannot be removed comes back.
+pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
+    let ctx = Context::timeout(PATIENCE);
+    if let Some(Holder { id, .. }) = &slot.holder {
+        let removed = async { find::adopt(deps, &ctx, id).await?.close().await };
+        match removed.await {
+            // Without the slot nobody would know of its holder.
+            Err(error) if error.kind() != Kind::NotFound => {
+                tracing::warn!(error = %crate::chain(&error), "a slot's container cannot be removed");
+                return Err(slot);
+            }
+            _ => {}
+        }
+    }
+    let removed = match deps.sandboxes().await {
+        Ok(sandboxes) => sandboxes.remove(&ctx, &slot.sandbox.id).await,
+        Err(error) => Err(error),
+    };
+    match removed {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(sandbox = slot.sandbox.id, error = %crate::chain(&error), "a slot cannot be removed");
+            Err(slot)
+        }
+    }
+}
+
+/// Removes a sandbox that nobody is in.
+pub(super) async fn remove(sandboxes: &Sandboxes, id: &str) {
+    let ctx = Context::timeout(PATIENCE);
+    if let Err(error) = sandboxes.remove(&ctx, id).await {
+        tracing::warn!(sandbox = id, error = %crate::chain(&error), "left behind by the pool");
+    }
+}

@@ -1,0 +1,71 @@
+//! What a process that is gone left of networks is undone at the start, in the background: namespaces, addresses, rules. What
+//! a container lives in is kept.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
+use super::Deps;
+use super::error::{At as _, Result, Step};
+use super::find::adopt_record;
+use super::network::{refused, sandbox_of};
+use super::plan::label;
+use crate::Context;
+
+/// Begins, if there is anything to look at.
+pub(super) fn reconcile(deps: &Arc<Deps>) {
+    if !deps.sandbox_journal().is_dir() {
+        return;
+    }
+    let deps = Arc::clone(deps);
+    let tracker = deps.tracker.clone();
+    let work = async move {
+        match once(&deps).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed network namespaces that no container has"),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "cannot undo what is left of networks; the next start tries again")
+            }
+        }
+    };
+    tracker.spawn(work.in_current_span());
+}
+
+/// Undoes what no container has, and returns how many that were. What fails is told, and does not hold up the rest.
+async fn once(deps: &Arc<Deps>) -> Result<usize> {
+    let name = "networks";
+    let sandboxes = deps.sandboxes().await.map_err(|error| refused(name, error))?;
+    let orphans = sandboxes.orphans().await.map_err(|error| refused(name, error))?;
+    let strays = sandboxes.strays().await.map_err(|error| refused(name, error))?;
+    let ctx = deps.life.with_timeout(deps.config.close_grace);
+    // After the orphans: a process that is gone makes no more containers.
+    let filters = [label::SANDBOX, label::HOLDER].map(|label| format!("labels.{label:?}"));
+    let records = deps.session.containers().list(&ctx, &filters).await;
+    let records = records.at(Step::Find, name)?;
+    let tasks = deps.session.tasks().list(&ctx).await.at(Step::Find, name)?;
+    let tasks: BTreeSet<String> = tasks.into_iter().map(|(id, _)| id).collect();
+    let live = records.iter().filter(|record| tasks.contains(record.id.as_str()));
+    let used: BTreeSet<&str> = live.filter_map(sandbox_of).collect();
+    let free = orphans.into_iter().filter(|id| !used.contains(id.as_str()));
+    // A holder of a slot that is gone, or goes now, holds nothing.
+    let known = sandboxes.known().await.map_err(|error| refused(name, error))?;
+    let (mut removed, mut failed) = (0, None);
+    let free: Vec<String> = free.chain(strays).collect();
+    for record in &records {
+        let holds = record.labels.get(label::HOLDER);
+        if holds.is_some_and(|sandbox| free.contains(sandbox) || !known.contains(sandbox)) {
+            let ctx = Context::timeout(deps.config.close_grace);
+            let closed = async { adopt_record(deps, &ctx, record).await?.close().await };
+            failed = closed.await.err().or(failed);
+        }
+    }
+    for id in free {
+        let ctx = Context::timeout(deps.config.close_grace);
+        match sandboxes.remove(&ctx, &id).await {
+            Ok(_) => removed += 1,
+            Err(error) => failed = Some(refused(id, error)),
+        }
+    }
+    failed.map_or(Ok(removed), Err)
+}

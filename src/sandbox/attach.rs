@@ -1,0 +1,261 @@
+//! Making a sandbox and undoing it: the journal first and last, the namespace, the plugins.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cni::{Added, Attachment, Chain, List, Outcome, Taken};
+use super::journal::{Attached, Entry, Refused};
+use super::{Error, INTERFACE, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, rules};
+use crate::Context;
+
+impl Sandboxes {
+    /// Makes what was reserved, for a container or, without one, for whichever will take it. Of several networks the next is
+    /// tried if one is full. Whatever fails, [`Self::remove`] undoes it: put that on a list first.
+    ///
+    /// # Cancellation
+    /// Not safe to drop. Interrupting `ctx` ends the plugin at work.
+    pub(crate) async fn attach(
+        &self,
+        ctx: &Context,
+        reserved: Reserved,
+        container: Option<&str>,
+    ) -> Result<Sandbox, Error> {
+        let mut lists = reserved.lists.iter().peekable();
+        while let Some(list) = lists.next() {
+            match self.attach_to(ctx, &reserved, list, container).await {
+                Err(error) if error.is_busy() && lists.peek().is_some() => {
+                    tracing::info!(network = list.name, %error, "a network is full; the next one is tried");
+                    self.remove(ctx, &reserved.id).await?;
+                }
+                attached => return attached,
+            }
+        }
+        Err(Error::NoSuchNetwork {
+            name: String::new(),
+            known: Vec::new(),
+        })
+    }
+
+    async fn attach_to(
+        &self,
+        ctx: &Context,
+        reserved: &Reserved,
+        list: &List,
+        container: Option<&str>,
+    ) -> Result<Sandbox, Error> {
+        let Reserved {
+            id, path, arguments, ..
+        } = reserved;
+        ctx.check()?;
+        let mut entry = self.entry(id, path, container);
+        entry.attached = Some(Attached {
+            network: list.name.clone(),
+            interface: INTERFACE.to_owned(),
+            config: list.json.clone(),
+            arguments: arguments.clone(),
+            result: None,
+            refused: None,
+        });
+        let this = Arc::clone(&self.0);
+        let (mark, mut entry) = blocking(move || {
+            if entry.ports().next().is_some() {
+                this.journal.write_alone(&entry, |others| clash(&entry, others))?;
+            } else {
+                this.journal.write(&entry)?;
+            }
+            Ok((netns::create(&entry.netns)?, entry))
+        })
+        .await?;
+        self.0.networks.took(&list.name);
+        let chain = Chain {
+            plugins: &self.0.plugins,
+            list,
+            arguments,
+        };
+        let netns = path.to_string_lossy();
+        let at = Attachment {
+            id,
+            netns: &netns,
+            interface: INTERFACE,
+        };
+        let turn = ctx.run(self.0.turns.acquire()).await?;
+        let mut added = Added::default();
+        loop {
+            let next = chain.add_next(ctx, at, &mut added).await;
+            if matches!(next, Ok(false)) {
+                break;
+            }
+            if let Some(attached) = &mut entry.attached {
+                attached.result.clone_from(&added.result);
+                if let Err(Error::Plugin { plugin, what, .. }) = &next {
+                    let (plugin, what) = (plugin.clone(), what.clone());
+                    attached.refused = Some(Refused { plugin, what });
+                }
+            }
+            let (this, remembered) = (Arc::clone(&self.0), entry.clone());
+            blocking(move || this.journal.write(&remembered)).await?;
+            next?;
+        }
+        drop(turn);
+        let Added { result, taken } = added;
+        let outcome = match &result {
+            Some(result) => Outcome::parse(result),
+            None => Err("it has no result".to_owned()),
+        };
+        let Outcome { addresses, dns, .. } = outcome.map_err(|why| Error::Answer {
+            network: list.name.clone(),
+            plugin: list.plugins.last().map_or("", List::kind).to_owned(),
+            why,
+        })?;
+        Ok(Sandbox {
+            id: id.clone(),
+            path: path.clone(),
+            mark,
+            network: list.name.clone(),
+            addresses,
+            dns,
+            taken,
+        })
+    }
+
+    fn entry(&self, id: &str, path: &Path, container: Option<&str>) -> Entry {
+        Entry {
+            id: id.to_owned(),
+            scope: self.0.scope.clone(),
+            owner: self.0.journal.token().to_owned(),
+            netns: path.to_owned(),
+            container: container.map(str::to_owned),
+            attached: None,
+        }
+    }
+
+    /// Pins a namespace that is open, under a reserved name. [`Self::remove`] undoes it.
+    pub(crate) async fn pin_open(&self, id: &str, namespace: File, container: &str) -> Result<(), Error> {
+        let entry = self.entry(id, &self.pin(id), Some(container));
+        let this = Arc::clone(&self.0);
+        blocking(move || {
+            this.journal.write(&entry)?;
+            netns::pin_open(&entry.netns, &namespace).map(drop)
+        })
+        .await
+    }
+
+    /// Asks the plugins whether all is as they made it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn check(&self, ctx: &Context, id: &str) -> Result<(), Error> {
+        let Some(entry) = self.read(id).await? else {
+            return Ok(());
+        };
+        let Some((list, attached)) = attached(&entry)? else {
+            return Ok(());
+        };
+        let Some(result) = &attached.result else {
+            return Ok(());
+        };
+        let netns = entry.netns.to_string_lossy();
+        let at = Attachment {
+            id,
+            netns: &netns,
+            interface: &attached.interface,
+        };
+        let _turn = ctx.run(self.0.turns.acquire()).await?;
+        self.chain(&list, attached).check(ctx, at, result).await
+    }
+
+    fn chain<'a>(&'a self, list: &'a List, attached: &'a Attached) -> Chain<'a> {
+        Chain {
+            plugins: &self.0.plugins,
+            list,
+            arguments: &attached.arguments,
+        }
+    }
+
+    async fn read(&self, id: &str) -> Result<Option<Entry>, Error> {
+        let (this, id) = (Arc::clone(&self.0), id.to_owned());
+        blocking(move || this.journal.read(&id)).await
+    }
+
+    /// Undoes a sandbox, whoever made it and however far it was. One that is gone is success. If a plugin fails, the namespace
+    /// goes all the same, and the entry stays for another try. Returns how long each plugin took.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(crate) async fn remove(&self, ctx: &Context, id: &str) -> Result<Vec<(String, Duration)>, Error> {
+        if !is_name(id) {
+            tracing::warn!(id, "what is called so is no sandbox");
+            return Ok(Taken::new());
+        }
+        let entry = self.read(id).await?;
+        let (mut detached, mut network) = (Ok(Taken::new()), None);
+        if let Some(entry) = &entry
+            && let Some((list, attached)) = attached(entry)?
+        {
+            network = Some(list.name.clone());
+            let (netns, is_pinned) = (entry.netns.to_string_lossy(), netns::is_pinned(&entry.netns));
+            let at = Attachment {
+                id,
+                // The specification's word for one that is gone.
+                netns: if is_pinned { &netns } else { "" },
+                interface: &attached.interface,
+            };
+            let whole = is_pinned && is_whole(attached);
+            let _turn = ctx.run(self.0.turns.acquire()).await?;
+            let chain = self.chain(&list, attached);
+            let refused = attached.refused.as_ref();
+            detached = chain.del(ctx, at, attached.result.as_ref(), refused).await;
+            if !whole {
+                let removed = rules::remove(ctx, id).await;
+                detached = detached.and_then(|taken| removed.map(|()| taken));
+            }
+        }
+        let path = entry.map_or_else(|| self.pin(id), |entry| entry.netns);
+        let (this, id, gone) = (Arc::clone(&self.0), id.to_owned(), detached.is_ok());
+        blocking(move || {
+            netns::remove(&path)?;
+            if gone { this.journal.remove(&id) } else { Ok(()) }
+        })
+        .await?;
+        if let (Ok(_), Some(network)) = (&detached, network) {
+            self.0.networks.gave_back(&network);
+        }
+        detached
+    }
+}
+
+/// Which port of the host two entries want, if any.
+fn clash(entry: &Entry, others: &[Entry]) -> Result<(), Error> {
+    for other in others.iter().filter(|other| other.id != entry.id) {
+        for theirs in other.ports() {
+            if let Some(port) = entry.ports().find(|port| port.clashes(theirs)) {
+                let by = format!("another container (sandbox {})", other.id);
+                let port = port.to_string();
+                return Err(Error::PortTaken { port, by });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether what was made on the host is there: the kernel takes both ends of a pair when one is taken.
+fn is_whole(attached: &Attached) -> bool {
+    let outcome = attached.result.as_ref().map(Outcome::parse);
+    let Some(Ok(outcome)) = outcome else { return false };
+    let is_there = |name: &String| Path::new("/sys/class/net").join(name).exists();
+    outcome.on_host.iter().all(is_there)
+}
+
+/// What an entry is attached to, with the configuration of then.
+fn attached(entry: &Entry) -> Result<Option<(List, &Attached)>, Error> {
+    let Some(attached) = &entry.attached else {
+        return Ok(None);
+    };
+    let list = List::parse(attached.config.clone()).map_err(|why| Error::Config {
+        file: PathBuf::from(format!("of sandbox {}", entry.id)),
+        why,
+    })?;
+    Ok(Some((list, attached)))
+}

@@ -1,0 +1,310 @@
+//! The networks that fnctr configures itself: a bridge, addresses of a subnet of its own, masquerading, published ports.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+use super::cni::List;
+use super::netlink;
+use super::networks::{DEFAULT, Known};
+use super::{Error, NetworkSettings};
+
+/// Where subnets of new networks come from, one /16 after the other: parts of 10.0.0.0/8 that neither Docker (172.17 to 172.31,
+/// 192.168), podman (10.88), k3s (10.42, 10.43) nor nerdctl (10.4) takes.
+const FIRST: u8 = 143;
+const LAST: u8 = 174;
+/// The longest name of an interface (`IFNAMSIZ` less the 0).
+const LONGEST: usize = 15;
+
+/// What tells the configurations that fnctr wrote from those of others.
+const MARK: &str = "fnctr";
+
+/// A network that does not exist yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewNetwork {
+    pub(crate) name: String,
+    /// `None` finds one that is free.
+    pub(crate) subnet: Option<String>,
+    /// The bridge's name; `None` follows from the network's.
+    pub(crate) bridge: Option<String>,
+}
+
+/// An IPv4 network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Subnet {
+    at: u32,
+    prefix: u32,
+}
+
+impl Subnet {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let refuse = |why| Error::Subnet {
+            subnet: text.chars().take(60).collect(),
+            why,
+        };
+        let form = "it must be an IPv4 address and a prefix, as in 10.20.0.0/16";
+        let (ip, prefix) = text.split_once('/').ok_or_else(|| refuse(form))?;
+        let ip: Ipv4Addr = ip.parse().map_err(|_| refuse(form))?;
+        let prefix: u32 = prefix.parse().map_err(|_| refuse(form))?;
+        if !(8..=30).contains(&prefix) {
+            return Err(refuse("its prefix must be from 8 to 30"));
+        }
+        let subnet = Self {
+            at: ip.to_bits(),
+            prefix,
+        };
+        if subnet.at & !subnet.mask() != 0 {
+            return Err(refuse("it has bits beyond its prefix"));
+        }
+        Ok(subnet)
+    }
+
+    fn mask(self) -> u32 {
+        u32::MAX.checked_shl(32 - self.prefix).unwrap_or(0)
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        let mask = self.mask() & other.mask();
+        self.at & mask == other.at & mask
+    }
+}
+
+impl std::fmt::Display for Subnet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from_bits(self.at), self.prefix)
+    }
+}
+
+/// Writes the configuration of a new network. `known` are the others.
+pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Known]) -> Result<(), Error> {
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let mut taken = routed(&routes);
+    let configured = known.iter().flat_map(|known| &known.subnets);
+    taken.extend(configured.filter_map(|subnet| Subnet::parse(subnet).ok()));
+    let subnet = match &new.subnet {
+        Some(text) => {
+            let subnet = Subnet::parse(text)?;
+            if taken.iter().any(|other| subnet.overlaps(*other)) {
+                return Err(Error::Subnet {
+                    subnet: text.clone(),
+                    why: "this host uses it, or a part of it, already",
+                });
+            }
+            subnet
+        }
+        None => free(&taken)?,
+    };
+    let bridge = match &new.bridge {
+        Some(name) => name.clone(),
+        None => bridge_name(&new.name),
+    };
+    let dir = settings.config_dirs.first().ok_or_else(|| Error::Config {
+        file: new.name.clone().into(),
+        why: "no directory for network configurations is set".to_owned(),
+    })?;
+    let file = dir.join(format!("{}.conflist", new.name));
+    let text = serde_json::to_string_pretty(&config(&new.name, &bridge, subnet, &settings.address_dir));
+    let written = text
+        .map_err(io::Error::from)
+        .and_then(|text| write_new(dir, &file, &text));
+    written.map_err(|why| match why.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists {
+            name: new.name.clone(),
+            file: file.clone(),
+        },
+        _ => Error::Config {
+            file: file.clone(),
+            why: format!("it cannot be written: {why}"),
+        },
+    })
+}
+
+/// Whole, or not at all, and never over another.
+fn write_new(dir: &Path, file: &Path, text: &str) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let unique = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = dir.join(format!(".{}-{unique}.new", std::process::id()));
+    // A process of this number that was killed may have left one.
+    drop(fs::remove_file(&new));
+    let mut written = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&new)?;
+    written.write_all(text.as_bytes())?;
+    written.write_all(b"\n")?;
+    written.sync_all()?;
+    let linked = fs::hard_link(&new, file);
+    fs::remove_file(&new)?;
+    linked
+}
+
+fn config(name: &str, bridge: &str, subnet: Subnet, addresses: &Path) -> Value {
+    json!({
+        "cniVersion": "1.0.0",
+        "name": name,
+        // What has this is ours to remove.
+        MARK: env!("CARGO_PKG_VERSION"),
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": bridge,
+                "isGateway": true,
+                "ipMasq": true,
+                "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": addresses,
+                    "ranges": [[{ "subnet": subnet.to_string() }]],
+                    "routes": [{ "dst": "0.0.0.0/0" }],
+                },
+            },
+            // Where a firewall forwards nothing that is not allowed, as beside dockerd.
+            { "type": "firewall" },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ],
+    })
+}
+
+/// `fnctr0` for the default network. For others the name, if it fits an interface, else a part that stands for it.
+fn bridge_name(network: &str) -> String {
+    if network == DEFAULT {
+        return "fnctr0".to_owned();
+    }
+    let plain: String = network
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let name = format!("fn-{plain}");
+    if name.len() <= LONGEST && plain == network {
+        return name;
+    }
+    let hash = network.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("fn-{:012x}", hash >> 16)
+}
+
+/// The networks that the kernel has routes to, apart from everything (proc_net_route: hexadecimal, in the host's byte order).
+fn routed(text: &str) -> Vec<Subnet> {
+    let mut found = Vec::new();
+    for line in text.lines().skip(1) {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let field = |at: usize| {
+            let bits = u32::from_str_radix(fields.get(at)?, 16).ok()?;
+            Some(u32::from_be_bytes(bits.to_ne_bytes()))
+        };
+        if let (Some(at), Some(mask)) = (field(1), field(7)) {
+            let prefix = mask.leading_ones();
+            if prefix > 0 {
+                found.push(Subnet { at, prefix });
+            }
+        }
+    }
+    found
+}
+
+fn free(taken: &[Subnet]) -> Result<Subnet, Error> {
+    let candidates = (FIRST..=LAST).map(|second| Subnet {
+        at: Ipv4Addr::new(10, second, 0, 0).to_bits(),
+        prefix: 16,
+    });
+    let is_free = |subnet: &Subnet| !taken.iter().any(|other| subnet.overlaps(*other));
+    let mut candidates = candidates.filter(is_free);
+    candidates.next().ok_or_else(|| Error::NoSubnet {
+        tried: format!("10.{FIRST}.0.0/16 to 10.{LAST}.0.0/16"),
+    })
+}
+
+/// Whether fnctr wrote this configuration.
+pub(super) fn is_ours(list: &List) -> bool {
+    list.json.get(MARK).is_some()
+}
+
+/// Removes what its plugins leave when the last sandbox is gone, the bridge and the files of addresses, and then the
+/// configuration. A bridge that anything is still attached to stays, with all of it.
+pub(super) fn remove(settings: &NetworkSettings, file: &Path, list: &List) -> Result<(), Error> {
+    let failed = |why: io::Error| Error::Config {
+        file: file.to_owned(),
+        why: format!("it cannot be removed: {why}"),
+    };
+    for plugin in &list.plugins {
+        if let ("bridge", Some(Value::String(bridge))) = (List::kind(plugin), plugin.get("bridge")) {
+            let ports = fs::read_dir(Path::new("/sys/class/net").join(bridge).join("brif"));
+            let users = ports.into_iter().flatten().count();
+            if users > 0 {
+                let name = list.name.clone();
+                return Err(Error::InUse { name, users });
+            }
+            netlink::remove_link(bridge).map_err(failed)?;
+        }
+    }
+    match fs::remove_dir_all(settings.address_dir.join(&list.name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::remove_file(file).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_is_a_network_and_nothing_else() {
+        assert_eq!(Subnet::parse("10.20.0.0/16").unwrap().to_string(), "10.20.0.0/16");
+        for bad in [
+            "",
+            "10.20.0.0",
+            "10.20.0.1/16",
+            "fd00::/64",
+            "10.0.0.0/31",
+            "10.0.0.0/0",
+            "10.20.0.0/x",
+        ] {
+            assert!(matches!(Subnet::parse(bad), Err(Error::Subnet { .. })), "{bad}");
+        }
+        let subnet = |text: &str| Subnet::parse(text).unwrap();
+        assert!(subnet("10.20.0.0/16").overlaps(subnet("10.20.3.0/24")));
+        assert!(subnet("10.20.3.0/24").overlaps(subnet("10.0.0.0/8")));
+        assert!(!subnet("10.20.0.0/16").overlaps(subnet("10.21.0.0/16")));
+    }
+
+    #[test]
+    fn what_the_host_routes_is_not_given_away() {
+        // As a little-endian machine shows it: a default route, 10.143.0.0/16, 192.0.2.0/24.
+        let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+            eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+            a0\t00008F0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+            eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        if cfg!(target_endian = "big") {
+            return;
+        }
+        let taken = routed(text);
+        let shown: Vec<_> = taken.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.143.0.0/16", "192.0.2.0/24"]);
+        assert_eq!(free(&taken).unwrap().to_string(), "10.144.0.0/16");
+        let all = Subnet::parse("10.0.0.0/8").unwrap();
+        let none = free(&[all]).unwrap_err();
+        assert!(
+            none.to_string().contains("10.143.0.0/16 to 10.174.0.0/16"),
+            "{none}"
+        );
+    }
+
+    #[test]
+    fn a_bridge_has_a_name_that_the_kernel_takes_and_no_two_share() {
+        assert_eq!(bridge_name("fnctr"), "fnctr0");
+        assert_eq!(bridge_name("blue"), "fn-blue");
+        let long = ["a.b", "a-b", "a-very-long-name-1", "a-very-long-name-2", "a_b"].map(bridge_name);
+        let different: std::collections::BTreeSet<_> = long.iter().collect();
+        assert_eq!(different.len(), long.len(), "{long:?}");
+        assert!(long.iter().all(|name| name.len() <= LONGEST));
+    }
+}

@@ -1,0 +1,232 @@
+//! What can go wrong with networks and network namespaces, in words for the person who configured them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Interrupted;
+
+/// Why there is no network.
+#[derive(Debug, thiserror::Error)]
+#[expect(clippy::error_impl_error, reason = "it is read as sandbox::Error")]
+pub(crate) enum Error {
+    /// No configuration of that name.
+    #[error("there is no network {name:?}; {}", known_names(.known))]
+    NoSuchNetwork { name: String, known: Vec<String> },
+    /// A name that cannot be one.
+    #[error(
+        "network name {name:?} is not usable: it must be letters, digits, '-', '_' and '.', and begin with a letter or digit"
+    )]
+    Name { name: String },
+    /// A configuration file that says nothing usable.
+    #[error("network configuration {} is broken: {why}", file.display())]
+    Config { file: PathBuf, why: String },
+    /// The program is not there.
+    #[error(
+        "network {network} needs the CNI plugin {plugin:?}, which is not in {}; install it (Debian: containernetworking-plugins)",
+        places(.dirs)
+    )]
+    NoPlugin {
+        network: String,
+        plugin: String,
+        dirs: Vec<PathBuf>,
+    },
+    /// The program cannot be run.
+    #[error("CNI plugin {plugin:?} of network {network} cannot be run")]
+    Spawn {
+        network: String,
+        plugin: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program refused, in its own words.
+    #[error("CNI plugin {plugin:?} of network {network} failed to {command}: {what}")]
+    Plugin {
+        network: String,
+        plugin: String,
+        command: &'static str,
+        code: u64,
+        what: String,
+    },
+    /// The program did not end.
+    #[error("CNI plugin {plugin:?} of network {network} did not {command} in {}, and was ended", in_seconds(*.after))]
+    Hangs {
+        network: String,
+        plugin: String,
+        command: &'static str,
+        after: Duration,
+    },
+    /// The program's answer is none.
+    #[error("CNI plugin {plugin:?} of network {network} answered nothing that can be read: {why}")]
+    Answer {
+        network: String,
+        plugin: String,
+        why: String,
+    },
+    /// The kernel refused.
+    #[error("network namespace {} cannot be {what}", path.display())]
+    Netns {
+        path: PathBuf,
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is remembered of attachments cannot be read or written.
+    #[error("{} cannot be {what}", path.display())]
+    Journal {
+        path: PathBuf,
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A network of that name exists.
+    #[error("network {name} exists already, in {}", file.display())]
+    Exists { name: String, file: PathBuf },
+    /// A network whose configuration is not ours to remove.
+    #[error("network {name} is configured in {}, which fnctr does not change; remove that file yourself", file.display())]
+    NotOurs { name: String, file: PathBuf },
+    /// A network that is attached to.
+    #[error("network {name} is in use by {users} containers or prepared network namespaces")]
+    InUse { name: String, users: usize },
+    /// No room for another network.
+    #[error(
+        "no subnet is free for a new network: each of {tried} is in use on this host; name one with --subnet"
+    )]
+    NoSubnet { tried: String },
+    /// A subnet that cannot be one.
+    #[error("subnet {subnet:?} is not usable: {why}")]
+    Subnet { subnet: String, why: &'static str },
+    /// No plugin of the network does it.
+    #[error("network {network} cannot publish ports: none of its plugins has the capability portMappings")]
+    CannotPublish { network: String },
+    /// Two want the same.
+    #[error("port {port} cannot be published: {by} has it")]
+    PortTaken { port: String, by: String },
+    /// The firewall keeps rules of a sandbox that is gone.
+    #[error("the firewall's rules of sandbox {sandbox} cannot be removed")]
+    Rules {
+        sandbox: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The caller gave up; what was begun has been undone.
+    #[error("the network was not waited for")]
+    Interrupted(#[from] Interrupted),
+}
+
+impl Error {
+    /// Whether the caller's own doing is the reason.
+    pub(crate) fn interrupted(&self) -> Option<Interrupted> {
+        match self {
+            Self::Interrupted(why) => Some(*why),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody else's leaving may mend it: all addresses are taken, or a plugin says "try again later" (CNI code 11).
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Plugin { code: 11, .. } => true,
+            // host-local has no code of its own for it.
+            Self::Plugin { what, .. } => what.contains("no IP addresses available"),
+            _ => false,
+        }
+    }
+
+    /// Whether the caller named something that is not there.
+    pub(crate) fn is_callers(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchNetwork { .. } | Self::Name { .. } | Self::CannotPublish { .. }
+        )
+    }
+
+    /// Whether somebody else has what the caller wants.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(
+            self,
+            Self::PortTaken { .. } | Self::Exists { .. } | Self::InUse { .. }
+        )
+    }
+
+    /// Whether the host's configuration is the reason.
+    pub(crate) fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. } | Self::NoPlugin { .. } | Self::NoSubnet { .. } | Self::Subnet { .. }
+        )
+    }
+}
+
+fn known_names(names: &[String]) -> String {
+    if names.is_empty() {
+        "no network is configured".to_owned()
+    } else {
+        format!("there are {}", names.join(", "))
+    }
+}
+
+fn places(dirs: &[PathBuf]) -> String {
+    let dirs: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    if dirs.is_empty() {
+        "any directory, because none is configured".to_owned()
+    } else {
+        dirs.join(" or ")
+    }
+}
+
+fn in_seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_is_a_sentence_that_names_what_and_what_to_do() {
+        let missing = Error::NoPlugin {
+            network: "a".into(),
+            plugin: "bridge".into(),
+            dirs: vec!["/x".into(), "/y".into()],
+        };
+        assert_eq!(
+            missing.to_string(),
+            "network a needs the CNI plugin \"bridge\", which is not in /x or /y; install it (Debian: containernetworking-plugins)"
+        );
+        let none = Error::NoSuchNetwork {
+            name: "b".into(),
+            known: vec![],
+        };
+        assert_eq!(
+            none.to_string(),
+            "there is no network \"b\"; no network is configured"
+        );
+        let hangs = Error::Hangs {
+            network: "a".into(),
+            plugin: "p".into(),
+            command: "ADD",
+            after: Duration::from_millis(1500),
+        };
+        assert!(hangs.to_string().contains("did not ADD in 1.5 s"), "{hangs}");
+    }
+
+    #[test]
+    fn a_full_range_is_busy_and_another_failure_is_not() {
+        let failed = |code, what: &str| Error::Plugin {
+            network: "a".into(),
+            plugin: "bridge".into(),
+            command: "ADD",
+            code,
+            what: what.into(),
+        };
+        assert!(
+            failed(
+                999,
+                "failed to allocate for range 0: no IP addresses available in range set: 10.0.0.1-10.0.0.2"
+            )
+            .is_busy()
+        );
+        assert!(failed(11, "later").is_busy());
+        assert!(!failed(7, "invalid configuration").is_busy());
+    }
+}

@@ -1,0 +1,320 @@
+//! What is attached to what, on disk: written before the first plugin runs, and removed after the last one undid its work.
+//!
+//! ```text
+//! STATE/ID.json            one sandbox: its namespace, its network's configuration as it was, the plugins' result
+//! STATE/owners/TOKEN       one process that makes sandboxes; locked for as long as it lives
+//! ```
+//!
+//! Plugins keep addresses in files that outlive the host, so this does too: after a power cut it says which are to be given
+//! back. It serves as the specification's cache of results, and holds what a DEL needs.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Error, PREFIX, PortMapping};
+
+/// One sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Its name, on this host and for the plugins.
+    pub(crate) id: String,
+    /// Which containerd and which namespace of it have the container that uses it.
+    pub(crate) scope: String,
+    /// Who made it, and looks after it while there is no container.
+    pub(crate) owner: String,
+    /// Where its network namespace is pinned.
+    pub(crate) netns: PathBuf,
+    /// The container that it was made for; `None`: it was made ahead, for any.
+    pub(crate) container: Option<String>,
+    /// What it is attached to; without, it has its loopback, or is another container's.
+    pub(crate) attached: Option<Attached>,
+}
+
+/// A network that a sandbox is attached to, or was about to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    /// The network's name.
+    pub(crate) network: String,
+    /// Its interface inside.
+    pub(crate) interface: String,
+    /// Its configuration, as it was then: whoever changes the file changes nothing for those that are attached.
+    pub(crate) config: Value,
+    /// What plugins were told by the runtime.
+    pub(crate) arguments: Map<String, Value>,
+    /// What the last plugin said; `None` until it has.
+    pub(crate) result: Option<Value>,
+    /// Which plugin refused to attach, and with which words. If it says the same to detach, it refuses the configuration as a
+    /// whole, and has done nothing.
+    #[serde(default)]
+    pub(crate) refused: Option<Refused>,
+}
+
+/// A plugin that refused to attach.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) plugin: String,
+    pub(crate) what: String,
+}
+
+impl Entry {
+    /// The ports that it publishes.
+    pub(super) fn ports(&self) -> impl Iterator<Item = PortMapping> {
+        let arguments = self.attached.as_ref().map(|attached| &attached.arguments);
+        let ports = arguments.and_then(|all| all.get("portMappings")?.as_array());
+        ports.into_iter().flatten().filter_map(PortMapping::of_argument)
+    }
+}
+
+/// The directory, and this process's place in it.
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    token: String,
+    /// Held until this is dropped; the kernel takes it from a process that is killed.
+    _lock: Flock<File>,
+}
+
+impl Journal {
+    /// Opens the journal for a process that goes by `token` there.
+    pub(super) fn open(dir: &Path, token: &str) -> Result<Self, Error> {
+        let owners = dir.join("owners");
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(&owners).map_err(failed("made", &owners))?;
+        // Locked before it has the name by which others look whether it is.
+        let (path, named) = (owners.join(format!(".{token}")), owners.join(token));
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("made", &path))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, why)| failed("locked", &path)(why.into()))?;
+        fs::rename(&path, &named).map_err(failed("named", &path))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            token: token.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.json"))
+    }
+
+    /// Writes an entry so that it is there whole after a power cut, or not at all.
+    pub(super) fn write(&self, entry: &Entry) -> Result<(), Error> {
+        let path = self.path(&entry.id);
+        let failed = failed("written", &path);
+        let json = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;
+        write_whole(&path, &json).map_err(failed)
+    }
+
+    /// The same, if nothing in the others is against it. No two processes do this at the same time.
+    pub(super) fn write_alone(
+        &self,
+        entry: &Entry,
+        allowed: impl FnOnce(&[Entry]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let path = self.dir.join("owners").join(".ports");
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let file = file.map_err(failed("made", &path))?;
+        let _held = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, why)| failed("locked", &path)(why.into()))?;
+        allowed(&self.all()?)?;
+        self.write(entry)
+    }
+
+    /// Removes an entry; none is success.
+    pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
+        let path = self.path(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removed", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// One entry.
+    pub(super) fn read(&self, id: &str) -> Result<Option<Entry>, Error> {
+        read(&self.path(id))
+    }
+
+    /// All entries. One that cannot be read is left out, and told.
+    pub(super) fn all(&self) -> Result<Vec<Entry>, Error> {
+        all(&self.dir)
+    }
+
+    /// Whether the process that goes by this token lives.
+    pub(super) fn lives(&self, token: &str) -> bool {
+        token == self.token || lives(&self.dir, token)
+    }
+
+    /// Forgets processes that are gone, and what they had begun to write.
+    pub(super) fn forget_the_dead(&self) {
+        let names = |dir: &Path| {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok())
+        };
+        let owners = self.dir.join("owners");
+        let named = names(&owners).filter(|token| !token.starts_with('.'));
+        for token in named.filter(|token| !self.lives(token)) {
+            drop(fs::remove_file(owners.join(token)));
+        }
+        for name in names(&self.dir).filter(|name| name.ends_with(".new")) {
+            let token = name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('-'));
+            if token.is_some_and(|(token, _)| !self.lives(token)) {
+                drop(fs::remove_file(self.dir.join(name)));
+            }
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        drop(fs::remove_file(self.dir.join("owners").join(&self.token)));
+    }
+}
+
+/// All entries of a journal, without a place in it.
+pub(super) fn all(dir: &Path) -> Result<Vec<Entry>, Error> {
+    let mut all = Vec::new();
+    for file in fs::read_dir(dir).map_err(failed("read", dir))? {
+        let path = file.map_err(failed("read", dir))?.path();
+        if path.extension().is_none_or(|ending| ending != "json") {
+            continue;
+        }
+        match read(&path) {
+            Ok(entry) => all.extend(entry),
+            Err(error) => tracing::warn!(error = %crate::chain(&error), "a sandbox's entry is passed over"),
+        }
+    }
+    all.sort_by(|a: &Entry, b| a.id.cmp(&b.id));
+    Ok(all)
+}
+
+/// Whether the process lives that goes by this token there.
+pub(super) fn lives(dir: &Path, token: &str) -> bool {
+    let Ok(file) = File::open(dir.join("owners").join(token)) else {
+        return false;
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => false,
+        Err((_, why)) => why == Errno::EWOULDBLOCK,
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Entry>, Error> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(failed("read", path))?,
+    };
+    let entry = serde_json::from_slice(&bytes).map_err(|error| failed("read", path)(error.into()))?;
+    Ok(Some(entry))
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Journal {
+        path: path.clone(),
+        what,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str) -> Entry {
+        Entry {
+            id: id.into(),
+            scope: "s".into(),
+            owner: "o".into(),
+            netns: "/n".into(),
+            container: None,
+            attached: None,
+        }
+    }
+
+    #[test]
+    fn entries_are_there_until_they_are_removed_and_a_broken_one_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), "t1").unwrap();
+        let mut one = entry("s1");
+        journal.write(&one).unwrap();
+        one.attached = Some(Attached {
+            network: "a".into(),
+            interface: "eth0".into(),
+            config: serde_json::json!({ "name": "a" }),
+            arguments: Map::new(),
+            result: None,
+            refused: None,
+        });
+        journal.write(&one).unwrap();
+        journal.write(&entry("s2")).unwrap();
+        fs::write(dir.path().join("s3.json"), "{").unwrap();
+        assert_eq!(journal.all().unwrap(), [one.clone(), entry("s2")]);
+        assert_eq!(journal.read("s1").unwrap(), Some(one));
+        assert_eq!(journal.read("s9").unwrap(), None);
+        journal.read("s3").unwrap_err();
+        journal.remove("s1").unwrap();
+        journal.remove("s1").unwrap();
+        assert_eq!(journal.all().unwrap(), [entry("s2")]);
+    }
+
+    #[test]
+    fn an_owner_lives_for_as_long_as_it_holds_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (
+            Journal::open(dir.path(), "t1").unwrap(),
+            Journal::open(dir.path(), "t2").unwrap(),
+        );
+        assert!(one.lives("t1") && one.lives("t2") && two.lives("t1"));
+        assert!(!one.lives("t3"));
+        // As a killed process leaves it.
+        fs::write(dir.path().join("owners/t3"), "").unwrap();
+        fs::write(dir.path().join("fnctr-t3-0.new"), "{").unwrap();
+        fs::write(dir.path().join("fnctr-t2-0.new"), "{").unwrap();
+        assert!(!one.lives("t3"));
+        one.forget_the_dead();
+        assert!(!dir.path().join("fnctr-t3-0.new").exists() && dir.path().join("fnctr-t2-0.new").exists());
+        assert!(!dir.path().join("owners/t3").exists() && dir.path().join("owners/t2").exists());
+        drop(two);
+        assert!(!one.lives("t2") && !dir.path().join("owners/t2").exists());
+    }
+}

@@ -1,0 +1,299 @@
+//! Which networks there are, how often each is used, and which of several is next.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::bridge::{self, NewNetwork};
+use super::cni::{List, find, read_dirs};
+use super::journal::Entry;
+use super::{Error, NetworkSettings, PortMapping};
+
+/// The network of whoever names none.
+pub(crate) const DEFAULT: &str = "fnctr";
+
+/// The networks of this host.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    settings: NetworkSettings,
+    /// How many sandboxes are attached to each.
+    uses: Mutex<BTreeMap<String, usize>>,
+}
+
+/// A network as a person sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    /// Where it is configured.
+    pub(crate) file: PathBuf,
+    /// Its plugins, in the order of ADD.
+    pub(crate) plugins: Vec<String>,
+    pub(crate) subnets: Vec<String>,
+    /// The whole configuration.
+    pub(crate) config: serde_json::Value,
+}
+
+impl Networks {
+    pub(super) fn new<'a>(settings: &NetworkSettings, entries: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut uses = BTreeMap::new();
+        for attached in entries.filter_map(|entry| entry.attached.as_ref()) {
+            *uses.entry(attached.network.clone()).or_default() += 1;
+        }
+        Self {
+            settings: settings.clone(),
+            uses: Mutex::new(uses),
+        }
+    }
+
+    fn uses(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn took(&self, network: &str) {
+        *self.uses().entry(network.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn gave_back(&self, network: &str) {
+        if let Some(uses) = self.uses().get_mut(network) {
+            *uses = uses.saturating_sub(1);
+        }
+    }
+
+    /// These networks, the one that is used least first, for which one more is counted; the default one if there are none. Of
+    /// the others, those that cannot be read are left out.
+    pub(super) fn choose(&self, names: &[String]) -> Result<Vec<List>, Error> {
+        let default = [DEFAULT.to_owned()];
+        let mut names: Vec<&String> = if names.is_empty() {
+            default.iter().collect()
+        } else {
+            names.iter().collect()
+        };
+        {
+            let mut uses = self.uses();
+            names.sort_by_key(|name| uses.get(name.as_str()).copied().unwrap_or_default());
+            names.dedup();
+            if let Some(first) = names.first() {
+                *uses.entry((*first).clone()).or_default() += 1;
+            }
+        }
+        let mut lists = Vec::new();
+        for name in names {
+            match self.get(name) {
+                Ok(list) => lists.push(list),
+                Err(error) if lists.is_empty() => {
+                    self.gave_back(name);
+                    return Err(error);
+                }
+                Err(error) => tracing::warn!(network = name.as_str(), %error, "a network cannot be used"),
+            }
+        }
+        Ok(lists)
+    }
+
+    /// One network. The default one is configured if it is not yet.
+    pub(super) fn get(&self, name: &str) -> Result<List, Error> {
+        match find(&self.settings.config_dirs, name) {
+            Err(Error::NoSuchNetwork { .. }) if name == DEFAULT => {
+                let created = self.create(&NewNetwork {
+                    name: DEFAULT.to_owned(),
+                    subnet: None,
+                    bridge: None,
+                });
+                match created {
+                    // Another process was first.
+                    Ok(_) | Err(Error::Exists { .. }) => Ok(find(&self.settings.config_dirs, name)?.1),
+                    Err(error) => Err(error),
+                }
+            }
+            found => Ok(found?.1),
+        }
+    }
+
+    /// Every network, and every file that is none, with the reason.
+    pub(crate) fn list(&self) -> Result<(Vec<Known>, Vec<Error>), Error> {
+        let (mut known, mut broken) = (Vec::<Known>::new(), Vec::new());
+        for (file, list) in read_dirs(&self.settings.config_dirs)? {
+            match list {
+                Ok(list) if known.iter().any(|before| before.name == list.name) => {
+                    broken.push(Error::Config {
+                        file,
+                        why: format!("network {} is configured by an earlier file already", list.name),
+                    })
+                }
+                Ok(list) => known.push(Known {
+                    plugins: list
+                        .plugins
+                        .iter()
+                        .map(|plugin| List::kind(plugin).to_owned())
+                        .collect(),
+                    subnets: list.subnets(),
+                    name: list.name,
+                    config: list.json,
+                    file,
+                }),
+                Err(error) => broken.push(error),
+            }
+        }
+        Ok((known, broken))
+    }
+
+    /// One network, with where it is configured.
+    pub(crate) fn known(&self, name: &str) -> Result<Known, Error> {
+        self.get(name)?;
+        let (known, _) = self.list()?;
+        let found = known.into_iter().find(|known| known.name == name);
+        found.ok_or_else(|| Error::NoSuchNetwork {
+            name: name.to_owned(),
+            known: vec![],
+        })
+    }
+
+    /// Configures a bridge network, for good.
+    pub(crate) fn create(&self, new: &NewNetwork) -> Result<Known, Error> {
+        match find(&self.settings.config_dirs, &new.name) {
+            Ok((file, list)) => {
+                return Err(Error::Exists {
+                    name: list.name,
+                    file,
+                });
+            }
+            Err(Error::NoSuchNetwork { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let (known, _) = self.list()?;
+        bridge::create(&self.settings, new, &known)?;
+        self.known(&new.name)
+    }
+
+    /// Removes a network that [`Self::create`] made, with its bridge.
+    pub(super) fn remove(&self, name: &str, entries: &[Entry]) -> Result<(), Error> {
+        let (file, list) = find(&self.settings.config_dirs, name)?;
+        if !bridge::is_ours(&list) {
+            return Err(Error::NotOurs {
+                name: name.to_owned(),
+                file,
+            });
+        }
+        let attached = entries.iter().filter_map(|entry| entry.attached.as_ref());
+        let users = attached.filter(|attached| attached.network == name).count();
+        if users > 0 {
+            return Err(Error::InUse {
+                name: name.to_owned(),
+                users,
+            });
+        }
+        bridge::remove(&self.settings, &file, &list)
+    }
+
+    /// Whether these ports can be published on that network now.
+    pub(super) fn may_publish(
+        &self,
+        list: &List,
+        ports: &[PortMapping],
+        entries: &[Entry],
+    ) -> Result<(), Error> {
+        if !list.publishes() {
+            return Err(Error::CannotPublish {
+                network: list.name.clone(),
+            });
+        }
+        for (at, port) in ports.iter().enumerate() {
+            let taken = |by: String| Error::PortTaken {
+                port: port.to_string(),
+                by,
+            };
+            if ports.iter().take(at).any(|before| port.clashes(*before)) {
+                return Err(taken("the same container".to_owned()));
+            }
+            for entry in entries {
+                if entry.ports().any(|theirs| port.clashes(theirs)) {
+                    return Err(taken(format!("another container (sandbox {})", entry.id)));
+                }
+            }
+            port.is_free()
+                .map_err(|why| taken(format!("another program ({why})")))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn settings(dir: &std::path::Path) -> NetworkSettings {
+        NetworkSettings {
+            config_dirs: vec![dir.join("own"), dir.join("others")],
+            address_dir: dir.join("addresses"),
+            ..NetworkSettings::default()
+        }
+    }
+
+    fn configure(dir: &std::path::Path, name: &str) {
+        fs::create_dir_all(dir.join("others")).unwrap();
+        let text = format!(r#"{{"cniVersion":"1.0.0","name":"{name}","type":"ptp"}}"#);
+        fs::write(dir.join(format!("others/{name}.conf")), text).unwrap();
+    }
+
+    #[test]
+    fn the_network_that_is_used_least_is_next_and_returned_ones_count_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "c"].map(str::to_owned);
+        for name in &names {
+            configure(dir.path(), name);
+        }
+        let networks = Networks::new(&settings(dir.path()), std::iter::empty());
+        let next = || {
+            let lists = networks.choose(&names).unwrap();
+            assert_eq!(lists.len(), 3, "the others are there if it is full");
+            lists[0].name.clone()
+        };
+        assert_eq!([next(), next(), next(), next()], ["a", "b", "c", "a"]);
+        networks.gave_back("b");
+        assert_eq!([next(), next()], ["b", "b"]);
+    }
+
+    #[test]
+    fn the_default_network_is_configured_on_first_use_and_stays_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let networks = Networks::new(&settings(dir.path()), std::iter::empty());
+        let first = networks.choose(&[]).unwrap().remove(0);
+        assert_eq!(first.name, DEFAULT);
+        assert!(first.publishes());
+        let again = Networks::new(&settings(dir.path()), std::iter::empty());
+        assert_eq!(again.choose(&[]).unwrap(), [first]);
+        let (known, broken) = networks.list().unwrap();
+        assert_eq!((known.len(), broken.len()), (1, 0));
+        assert!(known[0].file.starts_with(dir.path().join("own")));
+    }
+
+    #[test]
+    fn a_network_is_created_once_in_a_subnet_of_its_own_and_only_our_own_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        configure(dir.path(), "theirs");
+        let networks = Networks::new(&settings(dir.path()), std::iter::empty());
+        let new = |name: &str| NewNetwork {
+            name: name.to_owned(),
+            subnet: None,
+            bridge: None,
+        };
+        let (one, two) = (
+            networks.create(&new("one")).unwrap(),
+            networks.create(&new("two")).unwrap(),
+        );
+        assert_ne!(one.subnets, two.subnets);
+        assert!(matches!(networks.create(&new("one")), Err(Error::Exists { .. })));
+        assert!(matches!(networks.create(&new("../x")), Err(Error::Name { .. })));
+        assert!(matches!(
+            networks.remove("theirs", &[]),
+            Err(Error::NotOurs { .. })
+        ));
+        networks.remove("one", &[]).unwrap();
+        assert!(matches!(
+            networks.remove("one", &[]),
+            Err(Error::NoSuchNetwork { .. })
+        ));
+    }
+}

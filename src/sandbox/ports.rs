@@ -1,0 +1,193 @@
+//! Ports of the host that lead to ports of a container.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+
+/// What is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port of the host that leads to a port of the container. As text: `[HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortMapping {
+    /// The host's address; `None` is all of them.
+    pub host_ip: Option<IpAddr>,
+    /// The host's port.
+    pub host_port: u16,
+    /// The container's port.
+    pub container_port: u16,
+    /// What is carried.
+    pub protocol: Protocol,
+}
+
+/// Text that is no [`PortMapping`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} must be [HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp], with ports from 1 to 65535")]
+pub struct InvalidPortMapping {
+    text: String,
+}
+
+impl FromStr for PortMapping {
+    type Err = InvalidPortMapping;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).ok_or_else(|| InvalidPortMapping {
+            text: text.chars().take(100).collect(),
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<PortMapping> {
+    let (ports, protocol) = match text.rsplit_once('/') {
+        None | Some((_, "tcp")) => (text.strip_suffix("/tcp").unwrap_or(text), Protocol::Tcp),
+        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some(_) => return None,
+    };
+    let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
+    let (host, container) = ports.rsplit_once(':')?;
+    let (ip, host) = match host.rsplit_once(':') {
+        None => (None, host),
+        Some((ip, host)) => {
+            let ip = ip
+                .strip_prefix('[')
+                .and_then(|ip| ip.strip_suffix(']'))
+                .unwrap_or(ip);
+            (Some(ip.parse().ok()?), host)
+        }
+    };
+    Some(PortMapping {
+        host_ip: ip,
+        host_port: port(host)?,
+        container_port: port(container)?,
+        protocol,
+    })
+}
+
+impl fmt::Display for PortMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(ip) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        let protocol = self.protocol.name();
+        write!(f, "{}:{}/{protocol}", self.host_port, self.container_port)
+    }
+}
+
+impl PortMapping {
+    /// As plugins with the capability `portMappings` want it.
+    pub(super) fn argument(&self) -> Value {
+        let mut argument = json!({
+            "hostPort": self.host_port,
+            "containerPort": self.container_port,
+            "protocol": self.protocol.name(),
+        });
+        if let (Some(ip), Some(fields)) = (self.host_ip, argument.as_object_mut()) {
+            fields.insert("hostIP".to_owned(), ip.to_string().into());
+        }
+        argument
+    }
+
+    /// What [`Self::argument`] says.
+    pub(super) fn of_argument(argument: &Value) -> Option<Self> {
+        let port = |field: &str| u16::try_from(argument.get(field)?.as_u64()?).ok();
+        let host_ip = argument.get("hostIP").and_then(Value::as_str);
+        Some(Self {
+            host_ip: host_ip.and_then(|ip| ip.parse().ok()),
+            host_port: port("hostPort")?,
+            container_port: port("containerPort")?,
+            protocol: match argument.get("protocol")?.as_str()? {
+                "udp" => Protocol::Udp,
+                _ => Protocol::Tcp,
+            },
+        })
+    }
+
+    /// Whether both want the same port of the host.
+    pub(super) fn clashes(&self, other: Self) -> bool {
+        let same_ip = match (self.host_ip, other.host_ip) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => true,
+        };
+        same_ip && self.host_port == other.host_port && self.protocol == other.protocol
+    }
+
+    /// Whether no program of the host listens there now. A rule of the firewall would take the port from it.
+    pub(super) fn is_free(&self) -> std::io::Result<()> {
+        let ip = self.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let address = SocketAddr::new(ip, self.host_port);
+        match self.protocol {
+            Protocol::Tcp => TcpListener::bind(address).map(drop),
+            Protocol::Udp => UdpSocket::bind(address).map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_a_mapping_and_back() {
+        for text in ["80:8080/tcp", "127.0.0.1:80:8080/udp", "[::1]:1:65535/tcp"] {
+            let mapping: PortMapping = text.parse().unwrap();
+            assert_eq!(mapping.to_string(), text);
+            assert_eq!(PortMapping::of_argument(&mapping.argument()), Some(mapping));
+        }
+        let short: PortMapping = "80:81".parse().unwrap();
+        assert_eq!(short.to_string(), "80:81/tcp");
+        for bad in [
+            "",
+            "80",
+            "0:80",
+            "80:0",
+            "80:65536",
+            "x:80:80",
+            "80:80/sctp",
+            "80:80/",
+            ":80",
+            "a.b:1:2",
+        ] {
+            assert!(bad.parse::<PortMapping>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_same_port_of_the_same_address_clashes() {
+        let mapping = |text: &str| text.parse::<PortMapping>().unwrap();
+        let all = mapping("80:1");
+        assert!(all.clashes(mapping("80:2")));
+        assert!(all.clashes(mapping("127.0.0.1:80:2")));
+        assert!(!all.clashes(mapping("80:2/udp")));
+        assert!(!all.clashes(mapping("81:1")));
+        assert!(!mapping("127.0.0.2:80:1").clashes(mapping("127.0.0.1:80:2")));
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mapping: PortMapping = format!("127.0.0.1:{port}:80").parse().unwrap();
+        mapping.is_free().unwrap_err();
+        drop(listener);
+        mapping.is_free().unwrap();
+    }
+}

@@ -1,0 +1,135 @@
+//! Rules of the firewall that plugins leave when they find nothing to detach: the bridge plugin removes its masquerading only
+//! together with the interface's addresses, so a namespace or an interface that somebody took away keeps them for ever.
+//!
+//! They bear the sandbox's name in a comment, which no other sandbox has ever had; so what is found by it is ours to remove.
+
+use std::process::{Output, Stdio};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::Error;
+use crate::Context;
+
+const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+/// Where plugins put rules with comments.
+const TABLES: [&str; 2] = ["nat", "filter"];
+
+/// Removes every rule that bears this name, and the chains that only those lead to. A host without iptables has none.
+///
+/// # Cancellation
+/// Safe to drop: each table is changed at once.
+pub(super) async fn remove(ctx: &Context, id: &str) -> Result<(), Error> {
+    for table in TABLES {
+        match ctx.run(remove_from(table, id)).await? {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            removed => removed.map_err(|source| Error::Rules {
+                sandbox: id.to_owned(),
+                source,
+            })?,
+        }
+    }
+    Ok(())
+}
+
+async fn remove_from(table: &str, id: &str) -> std::io::Result<()> {
+    let saved = run("iptables-save", &["-t", table], "").await?;
+    let Some(undo) = undo(table, &String::from_utf8_lossy(&saved.stdout), id) else {
+        return Ok(());
+    };
+    run("iptables-restore", &["--noflush", "-w", "10"], &undo)
+        .await
+        .map(drop)
+}
+
+async fn run(program: &str, args: &[&str], input: &str) -> std::io::Result<Output> {
+    let mut child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("PATH", PATH)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await?;
+    }
+    let output = child.wait_with_output().await?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(std::io::Error::other(format!("{program}: {}", said.trim())))
+}
+
+/// What iptables-restore is to do about what iptables-save says; `None` if there is nothing.
+fn undo(table: &str, saved: &str, id: &str) -> Option<String> {
+    // As the plugins write it: name: "NETWORK" id: "ID", with the quotes escaped.
+    let marks = [format!("id: \\\"{id}\\\""), format!("id: \"{id}\"")];
+    let is_marked =
+        |rule: &&str| rule.starts_with("-A ") && marks.iter().any(|mark| rule.contains(mark.as_str()));
+    let rules: Vec<_> = saved.lines().filter(is_marked).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let mut text = format!("*{table}\n");
+    let chain = |rule: &str| rule.split(' ').nth(1).unwrap_or_default().to_owned();
+    let target = |rule: &str| {
+        let words: Vec<_> = rule.split(' ').collect();
+        let at = words.iter().rposition(|word| *word == "-j")?;
+        words.get(at + 1).map(|target| (*target).to_owned())
+    };
+    // Chains that are one sandbox's own: a marked rule leads there.
+    let mut own: Vec<_> = rules
+        .iter()
+        .filter_map(|rule| target(rule))
+        .filter(|target| saved.contains(&format!("\n:{target} ")))
+        .collect();
+    own.sort();
+    own.dedup();
+    for rule in rules.iter().filter(|rule| !own.contains(&chain(rule))) {
+        text.push_str(&rule.replacen("-A ", "-D ", 1));
+        text.push('\n');
+    }
+    for command in ["-F", "-X"] {
+        for chain in &own {
+            text.push_str(&format!("{command} {chain}\n"));
+        }
+    }
+    text.push_str("COMMIT\n");
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAVED: &str = r#"# Generated
+*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:CNI-aa - [0:0]
+:CNI-bb - [0:0]
+-A POSTROUTING -s 10.0.0.2/32 -m comment --comment "name: \"net\" id: \"s-1\"" -j CNI-aa
+-A POSTROUTING -s 10.0.0.3/32 -m comment --comment "name: \"net\" id: \"s-10\"" -j CNI-bb
+-A CNI-aa -d 10.0.0.0/24 -m comment --comment "name: \"net\" id: \"s-1\"" -j ACCEPT
+-A CNI-aa ! -d 224.0.0.0/4 -m comment --comment "name: \"net\" id: \"s-1\"" -j MASQUERADE
+-A CNI-bb -d 10.0.0.0/24 -m comment --comment "name: \"net\" id: \"s-10\"" -j ACCEPT
+COMMIT
+"#;
+
+    #[test]
+    fn only_the_rules_and_chains_of_one_sandbox_go() {
+        let expected = r#"*nat
+-D POSTROUTING -s 10.0.0.2/32 -m comment --comment "name: \"net\" id: \"s-1\"" -j CNI-aa
+-F CNI-aa
+-X CNI-aa
+COMMIT
+"#;
+        assert_eq!(undo("nat", SAVED, "s-1").as_deref(), Some(expected));
+        assert!(undo("nat", SAVED, "s-10").unwrap().contains("-X CNI-bb"));
+        assert_eq!(undo("nat", SAVED, "s"), None);
+        assert_eq!(undo("nat", "", "s-1"), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! Networks with the real plugins and real packets: a server in one container, a client in another, the host as the third.
+//! Every test has a bridge and a subnet of its own, and ends with a census of links, rules, addresses and namespaces.
+
+mod cli;
+mod crowd;
+mod faults;
+mod files;
+mod modes;
+mod pool;
+mod ports;
+mod reach;
+mod recovery;
+mod rig;
