@@ -1,8 +1,9 @@
 # The commands people type; nothing happens in CI that cannot be typed here.
 #
 #   make demo     installs what is missing, builds, and shows a function's life on a private containerd
+#   make demo-network  two containers on the default bridge network reach each other and the host
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
-#   make test-vm  the laws and the resource suite on full cgroup v2, in an emulated machine, with runc and with crun, and
+#   make test-vm  the laws, networks and the resource suite on full cgroup v2, in an emulated machine, with runc and crun, and
 #                 what systemd changes on one where it is the init
 #   make test-nested  runs the tests on real containerd inside a privileged container; V2=1 adds the v2 tree to v1 cgroups
 #   make check    format, lints, docs, the tests, and licences and advisories if cargo-deny is there
@@ -18,7 +19,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm test-nested check fmt lint doc deny bless install-deps build release clean about-host
+.PHONY: help demo demo-network test test-vm test-nested check fmt lint doc deny bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,6 +38,9 @@ release: install-deps
 
 demo: build
 	@FNCTR=$(abspath $(FNCTR)) tools/demo.sh
+
+demo-network: build
+	@FNCTR=$(abspath $(FNCTR)) tools/demo-network.sh
 
 # A test that needs real containerd fails, rather than being skipped, when it cannot have it.
 test: install-deps about-host
