@@ -286,6 +286,9 @@ pub(super) enum Bench {
         /// For those, prepare so many network namespaces
         #[arg(long, default_value_t = 0, requires = "network", value_name = "N")]
         pool: u64,
+        /// Hold each of them with a container of the image, not with a pin
+        #[arg(long, requires = "pool")]
+        holder: bool,
         /// The image; needs /bin/true
         #[arg(long, default_value = "busybox")]
         image: String,

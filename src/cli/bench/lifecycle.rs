@@ -24,6 +24,9 @@ use crate::{ContainerdDriver, Context};
 /// The phases of a life, in order.
 const PHASES: [&str; 5] = ["validate", "create", "run", "wait", "close"];
 
+/// What a container does that holds a network namespace.
+const HOLDER: &str = "tail -f /dev/null";
+
 /// Lives that are lived before any is measured.
 const WARM_UP: u32 = 2;
 
@@ -37,6 +40,8 @@ pub(super) struct Plan {
     pub(super) network: Option<String>,
     /// How many prepared network namespaces those have.
     pub(super) pool: u64,
+    /// Whether a container holds each.
+    pub(super) holder: bool,
     pub(super) image: String,
 }
 
@@ -64,6 +69,10 @@ pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<Exit
         let network = plan.network.clone().unwrap_or_default();
         (config.docker_networks, config.pre_fork_networks) = (network.clone(), network);
         config.pre_fork_pool_size = plan.pool;
+        if plan.holder {
+            config.pre_fork_image.clone_from(&plan.image);
+            config.pre_fork_cmd = HOLDER.to_owned();
+        }
     };
     let (measured, crowd) = with_config(at, configure, async |driver| {
         // On a worker of the runtime, as a host's handler of a request is.

@@ -21,6 +21,7 @@ pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<Exit
             parallel,
             network,
             pool,
+            holder,
             image,
         } => {
             let plan = lifecycle::Plan {
@@ -28,6 +29,7 @@ pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<Exit
                 parallel,
                 network,
                 pool,
+                holder,
                 image,
             };
             lifecycle::bench(at, &plan, print).await

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::host::said;
 use super::recovery::fnctr;
-use super::rig::{Net, said};
+use super::rig::Net;
 
 fn told(net: &Net, args: &[&str]) -> (bool, String) {
     let done = fnctr(net, args).output().expect("to run fnctr");

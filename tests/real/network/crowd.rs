@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{IpAddr, TcpListener};
 
-use super::rig::{Net, SERVER, host_gets, run};
+use super::host::host_gets;
+use super::rig::{Net, SERVER, run};
 
 const CROWD: usize = 50;
 const FRIENDS: usize = 8;

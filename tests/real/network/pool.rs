@@ -8,7 +8,8 @@ use fnctr::{ContainerdDriver, PoolState};
 use tokio::time::Instant;
 
 use super::crowd::join_all;
-use super::rig::{Net, Running, run, said};
+use super::host::said;
+use super::rig::{Net, Running, run};
 use crate::patience::patient;
 use crate::world::ctx;
 
@@ -107,7 +108,7 @@ async fn the_traffic_of_those_who_had_a_slot_before_is_not_counted() {
     };
     let driver = pooled(&net, 1, |_| {}).await;
     let gateway: std::net::IpAddr = format!("{}.1", net.prefix).parse().expect("an address");
-    let (port, serving) = super::rig::host_sends(gateway, 300_000);
+    let (port, serving) = super::host::host_sends(gateway, 300_000);
     let much = format!("nc {gateway} {port} </dev/null | wc -c; cat /proc/net/dev");
     let said = start(&net, &driver, &much).await.ends().await;
     serving.join().expect("a caller");

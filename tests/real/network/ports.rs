@@ -4,7 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use fnctr::driver::ErrorKind;
 
-use super::rig::{Net, SERVER, attached, host_gets};
+use super::host::host_gets;
+use super::rig::{Net, SERVER, attached};
 
 /// A port that nobody has now.
 fn free_port() -> u16 {

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::rig::{Net, SERVER, host_gets, host_serves};
+use super::host::{host_gets, host_serves};
+use super::rig::{Net, SERVER};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_a_client_and_the_host_reach_each_other() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::host::{host_gets, said};
 use super::rig::{Net, run};
 use crate::patience::patient;
 use crate::world::ctx;
@@ -44,6 +45,42 @@ fn kill(mut child: Child) {
     child.wait().expect("its end");
 }
 
+/// The next start of a process of ours: the names of the containers that it finds.
+fn listed(net: &Net) -> Vec<String> {
+    let rows = fnctr(net, &["--json", "ps"]).output().expect("to list");
+    let text = String::from_utf8(rows.stdout).expect("text");
+    let rows = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    rows.filter_map(|row: serde_json::Value| row["id"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// containerd's own list.
+fn records(net: &Net) -> String {
+    let (address, namespace) = (net.stage.real.address(), net.stage.real.namespace());
+    let address = address.to_str().expect("a path");
+    said(
+        "ctr",
+        &[
+            "--address",
+            address,
+            "--namespace",
+            namespace,
+            "containers",
+            "list",
+            "--quiet",
+        ],
+    )
+}
+
+fn remove(net: &Net, id: &str) {
+    succeeds(fnctr(net, &["rm", "--force", id]));
+}
+
+fn succeeds(mut command: Command) {
+    let done = command.output().expect("to start fnctr");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 fn entries(net: &Net) -> Vec<PathBuf> {
     let dir = fs::read_dir(net.dir("sandboxes")).into_iter().flatten().flatten();
     dir.map(|entry| entry.path())
@@ -67,18 +104,8 @@ async fn a_process_that_is_killed_between_add_and_start_leaves_nothing_after_the
         tokio::time::sleep(Duration::from_millis(delay)).await;
         kill(running);
         // The next command is the next start. A container whose process is there is removed by its name.
-        let rows = fnctr(&net, &["--json", "ps"]).output().expect("to list");
-        for line in String::from_utf8_lossy(&rows.stdout).lines() {
-            let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            let id = row["id"].as_str().expect("an id");
-            let removed = fnctr(&net, &["rm", "--force", id])
-                .output()
-                .expect("to remove it");
-            assert!(
-                removed.status.success(),
-                "{}",
-                String::from_utf8_lossy(&removed.stderr)
-            );
+        for id in listed(&net) {
+            remove(&net, &id);
         }
         net.settles().await;
     }
@@ -90,7 +117,7 @@ async fn what_a_container_lives_in_is_kept_and_goes_with_it() {
     let Some(net) = Net::set("what_a_container_lives_in").await else {
         return;
     };
-    let started = fnctr(
+    succeeds(fnctr(
         &net,
         &[
             "run",
@@ -107,33 +134,17 @@ async fn what_a_container_lives_in_is_kept_and_goes_with_it() {
             "-h",
             "/etc",
         ],
-    )
-    .output()
-    .expect("to start it");
-    assert!(
-        started.status.success(),
-        "{}",
-        String::from_utf8_lossy(&started.stderr)
-    );
+    ));
     let address = net.addresses().into_iter().next().expect("an address");
     let at = format!("{address}:8080").parse().expect("an address");
     // Three starts, each of which looks for what is left.
     for _ in 0..3 {
         let listed = fnctr(&net, &["ps"]).output().expect("to list");
         assert!(String::from_utf8_lossy(&listed.stdout).contains("kept"));
-        let served = super::rig::host_gets(at, "/hostname")
-            .await
-            .expect("it is still reached");
+        let served = host_gets(at, "/hostname").await.expect("it is still reached");
         assert_eq!(served.trim(), "kept");
     }
-    let removed = fnctr(&net, &["rm", "--force", "kept"])
-        .output()
-        .expect("to remove it");
-    assert!(
-        removed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&removed.stderr)
-    );
+    remove(&net, "kept");
     net.settles().await;
     net.strike().await;
 }
@@ -156,12 +167,7 @@ async fn after_a_power_cut_all_addresses_and_rules_are_given_back() {
         "sleep",
         "1000",
     ];
-    let started = fnctr(&net, &args).output().expect("to start it");
-    assert!(
-        started.status.success(),
-        "{}",
-        String::from_utf8_lossy(&started.stderr)
-    );
+    succeeds(fnctr(&net, &args));
     assert_eq!(net.addresses().len(), 1);
     // What a power cut takes: processes, mounts, links. What it leaves: containerd's records, files on disk.
     let container = net
@@ -185,16 +191,25 @@ async fn after_a_power_cut_all_addresses_and_rules_are_given_back() {
         nix::mount::umount2(&pin.path(), nix::mount::MntFlags::MNT_DETACH).expect("to unmount");
         fs::remove_file(pin.path()).expect("to remove");
     }
-    let removed = fnctr(&net, &["rm", "--force", "cut"])
-        .output()
-        .expect("to remove it");
-    assert!(
-        removed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&removed.stderr)
-    );
+    remove(&net, "cut");
     net.settles().await;
     net.strike().await;
+}
+
+/// The command has no pool; the benchmark has.
+async fn kill_with_a_pool(net: &Net, more: &[&str]) {
+    let args = ["bench", "lifecycle", "--network", &net.name, "--pool", "3"];
+    let running = fnctr(net, &[&args, more].concat())
+        .args(["--rounds", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let running = running.expect("to start fnctr");
+    until("filled", || entries(net).len() >= 3).await;
+    tokio::time::sleep(patient(Duration::from_millis(1500))).await;
+    kill(running);
+    let left = entries(net).len();
+    assert!(left >= 3, "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,40 +217,37 @@ async fn a_pool_whose_process_is_killed_is_gone_after_the_next_start() {
     let Some(net) = Net::set("a_pool_whose_process_is_killed").await else {
         return;
     };
-    // The command has no pool; the benchmark has.
-    let args = [
-        "bench",
-        "lifecycle",
-        "--network",
-        &net.name,
-        "--pool",
-        "3",
-        "--rounds",
-        "100000",
-    ];
-    let running = fnctr(&net, &args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let running = running.expect("to start fnctr");
-    until("filled", || entries(&net).len() >= 3).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    kill(running);
-    let left = entries(&net).len();
-    assert!(left >= 3, "{left}");
+    kill_with_a_pool(&net, &[]).await;
     for _ in 0..2 {
-        let rows = fnctr(&net, &["--json", "ps"]).output().expect("to list");
-        for line in String::from_utf8_lossy(&rows.stdout).lines() {
-            let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            if let Some(id) = row["id"].as_str() {
-                fnctr(&net, &["rm", "--force", id])
-                    .output()
-                    .expect("to remove it");
-            }
+        for id in listed(&net) {
+            remove(&net, &id);
         }
     }
     net.settles().await;
-    net.strike().await;
+    net.strike_networks().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_are_the_containers_that_held_it() {
+    let Some(net) = Net::set("so_are_the_containers_that_held_it").await else {
+        return;
+    };
+    kill_with_a_pool(&net, &["--holder"]).await;
+    let held = || {
+        records(&net)
+            .lines()
+            .filter(|id| !id.starts_with("bench-"))
+            .count()
+    };
+    assert!(held() >= 3, "{}", held());
+    // The start itself removes them: nobody knows their names.
+    listed(&net);
+    assert_eq!(held(), 0);
+    for id in listed(&net) {
+        remove(&net, &id);
+    }
+    net.settles().await;
+    net.strike_networks().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,14 +265,7 @@ async fn a_handle_that_is_dropped_gives_its_network_back() {
     let running = run(&net.stage.driver, net.task(""), "sleep 1000", |_| {})
         .await
         .expect("a container");
-    let removed = fnctr(&net, &["rm", "--force", &running.id])
-        .output()
-        .expect("to remove it");
-    assert!(
-        removed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&removed.stderr)
-    );
+    remove(&net, &running.id);
     running.close().await;
     net.settles().await;
     net.strike().await;
