@@ -17,6 +17,7 @@ export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} RUST_BACKTRACE=0
 [ "$init" != systemd ] || export FNCTR_TEST_SYSTEMD=1
 
 modprobe overlay
+modprobe br_netfilter
 modprobe loop
 modprobe xfs
 truncate -s 500M /tmp/xfs.img
@@ -53,6 +54,7 @@ for runtime in $runtimes; do
     FNCTR_TEST_RUNTIME=$runtime stage "$runtime: $suites" "$real" $suites
     suites=$again
 done
+[ "$init" = systemd ] || FNCTR=$fnctr stage 'what an operator sees of limits' tools/look.sh
 dir=/tmp/bench
 mkdir -m 700 "$dir"
 [ -z "$bench" ] || { tools/make-image.sh /tmp/image.tar >/dev/null && "$fnctr" --embedded --root "$dir" load /tmp/image.tar; }

@@ -14,7 +14,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
 
 # What the suites load, and what the kernel loads for them. `modprobe --show-depends` adds what these need.
-modules='virtio_pci virtio_console overlay loop ext4 xfs veth bridge'
+modules='virtio_pci virtio_console overlay loop ext4 xfs veth bridge br_netfilter'
+# What iptables asks the kernel for, by way of the plugins of a bridge network.
+modules="$modules nf_tables nft_compat nft_chain_nat xt_comment xt_conntrack xt_MASQUERADE xt_addrtype xt_multiport xt_mark xt_nat"
 
 die() {
     echo "vm/root: $*" >&2
@@ -64,6 +66,15 @@ ln -s /proc/self/mounts "$root/etc/mtab"
 programs dash containerd containerd-shim-runc-v2 runc crun tini-static tar gzip zstd install sha256sum mkfs.xfs mkfs.ext4 fsfreeze
 # What the quota tests ask for what the kernel holds: nothing of this project, and no applet that knows less.
 programs lsattr xfs_quota findmnt ctr
+# Networks, with what the plugins run and what the tests look at.
+programs iptables iptables-save iptables-restore ip6tables ip6tables-save ip nsenter pgrep
+for plugin in bridge host-local firewall portmap; do
+    put "/usr/lib/cni/$plugin"
+done
+for library in /usr/lib/*/xtables; do
+    mkdir -p "$root$library"
+    cp -a "$library/." "$root$library/"
+done
 
 ln -s dash "$root/usr/bin/sh"
 

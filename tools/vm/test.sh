@@ -15,7 +15,7 @@ project=$(cd "$here/../.." && pwd)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 runtimes=${*:-runc crun}
 if [ "${VM_INIT:-}" = systemd ]; then
-    suites=${VM_SUITES-drivers:: memory::} bench=${VM_BENCH-}
+    suites=${VM_SUITES-drivers:: memory:: network::reach::} bench=${VM_BENCH-}
     # With crun, containerd's event of a kill for memory is at times lost when systemd removes the scope.
     VM_SUITES_AGAIN=${VM_SUITES_AGAIN-drivers:: resources::}
 else
