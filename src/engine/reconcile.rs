@@ -38,7 +38,8 @@ async fn once(deps: &Arc<Deps>) -> Result<usize> {
     let sandboxes = deps.sandboxes().await.map_err(|error| refused(name, error))?;
     let orphans = sandboxes.orphans().await.map_err(|error| refused(name, error))?;
     let strays = sandboxes.strays().await.map_err(|error| refused(name, error))?;
-    let ctx = deps.life.with_timeout(deps.config.close_grace);
+    // Not the engine's own: a command that ends at once, as most do, waits for this at its close and does not cut it off.
+    let ctx = Context::timeout(deps.config.close_grace);
     // After the orphans: a process that is gone makes no more containers.
     let filters = [label::SANDBOX, label::HOLDER].map(|label| format!("labels.{label:?}"));
     let records = deps.session.containers().list(&ctx, &filters).await;
