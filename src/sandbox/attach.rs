@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cni::{Added, Attachment, Chain, List, Outcome, Taken};
+use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers};
 use super::journal::{Attached, Entry, Refused};
 use super::{Error, INTERFACE, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, rules};
 use crate::Context;
@@ -179,6 +179,22 @@ impl Sandboxes {
         blocking(move || this.journal.read(&id)).await
     }
 
+    /// The entry, once no plugin makes anything of it any more for a process that is gone: plugins outlive it.
+    async fn read_settled(&self, id: &str) -> Result<Option<Entry>, Error> {
+        let (this, id) = (Arc::clone(&self.0), id.to_owned());
+        blocking(move || {
+            let entry = this.journal.read(&id)?;
+            if entry
+                .as_ref()
+                .is_some_and(|entry| !this.journal.lives(&entry.owner))
+            {
+                end_stragglers(&id)?;
+            }
+            Ok(entry)
+        })
+        .await
+    }
+
     /// Undoes a sandbox, whoever made it and however far it was. One that is gone is success. If a plugin fails, the namespace
     /// goes all the same, and the entry stays for another try. Returns how long each plugin took.
     ///
@@ -189,7 +205,7 @@ impl Sandboxes {
             tracing::warn!(id, "what is called so is no sandbox");
             return Ok(Taken::new());
         }
-        let entry = self.read(id).await?;
+        let entry = self.read_settled(id).await?;
         let (mut detached, mut network) = (Ok(Taken::new()), None);
         if let Some(entry) = &entry
             && let Some((list, attached)) = attached(entry)?

@@ -108,6 +108,13 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A plugin outlived whoever ran it, and cannot be ended.
+    #[error("a CNI plugin of sandbox {sandbox} that the process which ran it left behind cannot be ended")]
+    Straggler {
+        sandbox: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// The caller gave up; what was begun has been undone.
     #[error("the network was not waited for")]
     Interrupted(#[from] Interrupted),

@@ -6,14 +6,18 @@
 //!                                  DEL n ─► … ─► 1     ▲ plugin: one process, JSON in, JSON out, a deadline
 //! ```
 //!
+//! A plugin whose runner was killed goes on; `stragglers` ends it.
+//!
 //! By hand, because no crate for it is kept well, and it is small: a file format, an environment, a program, a reply.
 
 mod chain;
 mod config;
 mod outcome;
 mod plugin;
+mod stragglers;
 
 pub(super) use chain::{Added, Chain, Taken};
 pub(super) use config::{List, find, read_dirs};
 pub(crate) use outcome::{Address, Dns, Outcome};
 pub(super) use plugin::{Attachment, Plugins};
+pub(super) use stragglers::end as end_stragglers;

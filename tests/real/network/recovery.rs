@@ -1,6 +1,7 @@
 //! What is left when a process is killed, or the power goes, is undone by the next start; what lives is kept.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -192,6 +193,42 @@ async fn after_a_power_cut_all_addresses_and_rules_are_given_back() {
         fs::remove_file(pin.path()).expect("to remove");
     }
     remove(&net, "cut");
+    net.settles().await;
+    net.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_outlives_its_process_attaches_nothing_after_the_next_start() {
+    let Some(net) = Net::set("a_plugin_that_outlives_its_process").await else {
+        return;
+    };
+    let dir = net.dir("plugins");
+    fs::create_dir_all(&dir).expect("a directory");
+    let script = format!(
+        "#!/bin/sh\necho $CNI_COMMAND >> {d}/begun\nsleep 3\necho $CNI_COMMAND >> {d}/late\nexec /usr/lib/cni/bridge\n",
+        d = dir.display()
+    );
+    fs::write(dir.join("bridge"), script).expect("a file");
+    fs::set_permissions(dir.join("bridge"), fs::Permissions::from_mode(0o755)).expect("a program");
+    let ours = dir.to_str().expect("text");
+    let mut args = vec!["--cni-plugin-dir", ours, "--cni-plugin-dir", "/usr/lib/cni"];
+    args.extend(["run", "--network", &net.name, "busybox", "true"]);
+    let running = fnctr(&net, &args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let running = running.expect("to start fnctr");
+    until("begun", || dir.join("begun").exists()).await;
+    kill(running);
+    assert!(!entries(&net).is_empty());
+    for id in listed(&net) {
+        remove(&net, &id);
+    }
+    // When it would have gone on.
+    tokio::time::sleep(patient(Duration::from_secs(4))).await;
+    assert_eq!(fs::read_to_string(dir.join("begun")).expect("a log"), "ADD\n");
+    assert!(!dir.join("late").exists());
+    fs::remove_dir_all(&dir).expect("to remove them");
     net.settles().await;
     net.strike().await;
 }

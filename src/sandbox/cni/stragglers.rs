@@ -1,0 +1,123 @@
+//! Plugins whose runner was killed: they go on, and what they make after somebody has undone their work nobody undoes.
+//!
+//! They are found by what the specification puts into their environment, which the programs that they start (iptables)
+//! inherit: a sandbox's name, which no other has ever had.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::time::Instant;
+
+use crate::sandbox::Error;
+
+/// How long a killed process may take to end; only one that waits for a device takes any time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Ends every process that works for this sandbox, and returns when the last has ended: until then one may be within a call
+/// that changes something. Blocks. Some milliseconds, for it reads the environment of every process.
+pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
+    let failed = |source| Error::Straggler {
+        sandbox: id.to_owned(),
+        source,
+    };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // Until none is found: one may have started another meanwhile.
+        let found = find(id).map_err(failed)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(id, processes = found.len(), "ends plugins whose runner is gone");
+        for process in &found {
+            match pidfd_send_signal(process, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(cause) => return Err(failed(cause.into())),
+            }
+        }
+        for process in &found {
+            if !has_ended(process, until).map_err(|cause| failed(cause.into()))? {
+                return Err(failed(std::io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+}
+
+fn find(id: &str) -> std::io::Result<Vec<OwnedFd>> {
+    let ours = fs::read_link("/proc/self/ns/pid")?;
+    let wanted = format!("CNI_CONTAINERID={id}").into_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            continue;
+        };
+        let (environment, namespace) = (entry.path().join("environ"), entry.path().join("ns/pid"));
+        // A function may call its variables as it likes; its processes are in a namespace of their own.
+        let works_for = || {
+            let said = fs::read(&environment).unwrap_or_default();
+            said.split(|byte| *byte == 0).any(|word| word == wanted)
+                && fs::read_link(&namespace).is_ok_and(|theirs| theirs == ours)
+        };
+        if !works_for() {
+            continue;
+        }
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // Looked at again: the number may have become another's before the descriptor was opened.
+            Ok(process) if works_for() => found.push(process),
+            Ok(_) | Err(Errno::SRCH) => {}
+            Err(cause) => return Err(cause.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a process ended by then. A descriptor of one that has is readable (pidfd_open(2)).
+fn has_ended(process: &OwnedFd, until: Instant) -> Result<bool, Errno> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+        let mut watched = [PollFd::new(process, PollFlags::IN)];
+        match poll(&mut watched, Some(&left)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.map(|ready| ready > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn working_for(id: &str) -> Child {
+        // What a plugin starts bears the same name.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "sleep 1000; exit 3"])
+            .env("CNI_CONTAINERID", id);
+        command.spawn().unwrap()
+    }
+
+    #[test]
+    fn what_works_for_a_sandbox_is_ended_with_its_children_and_nothing_else() {
+        let id = format!("fnctr-test-{}", std::process::id());
+        let (mut works, mut other) = (working_for(&id), working_for(&format!("{id}1")));
+        while find(&id).unwrap().len() < 2 {
+            std::thread::yield_now();
+        }
+        end(&id).unwrap();
+        assert!(find(&id).unwrap().is_empty());
+        // Not by its child's end: it would have said 3.
+        assert_eq!(works.wait().unwrap().signal(), Some(9));
+        assert!(other.try_wait().unwrap().is_none());
+        end(&format!("{id}1")).unwrap();
+        assert_eq!(other.wait().unwrap().signal(), Some(9));
+        end(&id).unwrap();
+    }
+}
