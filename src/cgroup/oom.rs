@@ -172,6 +172,11 @@ fn limit(version: Version, dir: &Path) -> Option<u64> {
     }
 }
 
+/// The limit of a cgroup of the v2 tree that is there.
+pub(super) fn limit_of(dir: &Path) -> Option<u64> {
+    limit(Version::V2, dir)
+}
+
 /// The kernel's count of kills alone, for statistics. On v1 those of cgroups that the container made are not in it.
 pub(super) fn kills(paths: &Paths) -> Result<Option<u64>, Error> {
     let Some((version, dir)) = paths.controller(&paths.memory) else {

@@ -127,7 +127,7 @@ impl Container {
         } = process;
         let life = deps.life.child();
         let from_birth = matches!(origin, Origin::Made { .. });
-        let witness = Arc::new(Witness::new(memory));
+        let witness = Arc::new(Witness::new(memory, deps.oom_log.as_ref()));
         let (exit, alive) = match ended {
             Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),
             None => {

@@ -84,7 +84,7 @@ pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulli
 use self::reclaim::Reclaims;
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::stats::{Usage, standing};
-use crate::cgroup::{self, Ceilings};
+use crate::cgroup::{self, Ceilings, OomLog};
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 use crate::containerd::Session;
@@ -115,6 +115,8 @@ struct Deps {
     host_networks: Vec<(u64, u64)>,
     host: fnctr_oci::Host,
     exits: Exits,
+    /// Where systemd removes cgroups before anybody has read their end, and the kernel's log can be read.
+    oom_log: Option<Arc<OomLog>>,
     /// Where the snapshotter keeps its files, once somebody had to know; `None` if it does not tell.
     snapshotter_root: OnceCell<Option<PathBuf>>,
     reclaims: Option<Reclaims>,
@@ -167,6 +169,7 @@ impl Engine {
         host::make_private(&config.run_dir)
             .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;
         let (tracker, life) = (TaskTracker::new(), Context::new());
+        let oom_log = placement::oom_log(&config, &cgroups);
         let exits = Exits::start(session.clone(), life.child(), &tracker);
         if config.reclaim_after.is_some() && !cgroups.controllers().reclaim {
             tracing::warn!(
@@ -204,6 +207,7 @@ impl Engine {
             host_networks,
             host,
             exits,
+            oom_log,
             snapshotter_root: OnceCell::new(),
             reclaims,
             tracker,

@@ -1,12 +1,14 @@
-//! What was seen of kills for memory while a container lived: all there is to go by when its cgroup is removed with the
-//! kernel's record in it before the end is read, as systemd does with a scope that is empty.
+//! What was seen of kills for memory while a container lived, and what the kernel's log tells: all there is to go by when
+//! its cgroup is removed with the kernel's record in it before the end is read, as systemd does with a scope that is empty.
+//! containerd's word is lost then at times, too: its shim reads the same files.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::cgroup::{self, Above, OomCount, Paths, Sample, Whose};
+use crate::cgroup::{self, Above, OomCount, OomLog, Paths, Sample, Whose};
 use crate::{ContainerId, Context};
 
 /// How long containerd's word that memory ran out may come after the exit that it explains. Its shim learns of the two
@@ -26,13 +28,16 @@ pub(super) struct Witness {
     /// Somebody here sends the SIGKILL that may end it.
     killed_here: AtomicBool,
     told: Notify,
+    /// The kernel's log, and the place in it at which this container began.
+    log: Option<(Arc<OomLog>, u64)>,
 }
 
 impl Witness {
     /// `limit` is what the container was made with, in bytes.
-    pub(super) fn new(limit: Option<u64>) -> Self {
+    pub(super) fn new(limit: Option<u64>, log: Option<&Arc<OomLog>>) -> Self {
         Self {
             limit: AtomicU64::new(limit.unwrap_or(0)),
+            log: log.map(|log| (Arc::clone(log), log.now())),
             ..Self::default()
         }
     }
@@ -69,9 +74,9 @@ impl Witness {
         code: Option<u32>,
     ) -> Option<OomCount> {
         if let Some(count) = record(id, paths, above) {
-            return Some(self.complete(count));
+            return Some(self.complete(count, paths));
         }
-        let seen = self.seen();
+        let seen = self.logged(paths).or_else(|| self.seen());
         if seen.is_some() || code != Some(KILLED) || self.killed_here.load(Ordering::Acquire) {
             return seen;
         }
@@ -82,14 +87,25 @@ impl Witness {
     }
 
     /// A record that was torn by the removal of its cgroup knows the kills and not the limit.
-    fn complete(&self, count: OomCount) -> OomCount {
+    fn complete(&self, count: OomCount, paths: Option<&Paths>) -> OomCount {
         match count.whose {
             Some(Whose::Unknown) => OomCount {
                 limit: count.limit.or_else(|| self.limit()),
+                whose: self.logged(paths).map_or(count.whose, |logged| logged.whose),
                 ..count
             },
             _ => count,
         }
+    }
+
+    fn logged(&self, paths: Option<&Paths>) -> Option<OomCount> {
+        let (log, since) = self.log.as_ref()?;
+        let whose = log.whose(paths?.v2.as_deref()?, *since)?;
+        Some(OomCount {
+            kills: self.kills.load(Ordering::Acquire).max(1),
+            limit: self.limit(),
+            whose: Some(whose),
+        })
     }
 
     fn seen(&self) -> Option<OomCount> {
@@ -137,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_told_stands_in_for_a_record_that_is_gone() {
-        let witness = Witness::new(Some(64 << 20));
+        let witness = Witness::new(Some(64 << 20), None);
         witness.told();
         for code in [0, 1, 137] {
             assert_eq!(verdict(&witness, code).await, seen(1, Some(64 << 20)), "{code}");
@@ -146,7 +162,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_told_late_is_waited_for_after_a_kill_by_nobody_here() {
-        let witness = Witness::new(None);
+        let witness = Witness::new(None, None);
         let late = async {
             tokio::time::sleep(LATE / 2).await;
             witness.told();

@@ -13,13 +13,14 @@
 //! name of a unit (unit_name_is_valid() in its source), and with at most 76 characters each they stay below its 255.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fnctr_oci::Cgroup;
 
 use super::error::{Error, Kind, Result, Step};
 use super::{Config, Deps};
 use crate::ContainerId;
-use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, Wanted};
+use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
 use crate::containerd::Record;
 
 /// The cgroup of one container.
@@ -44,6 +45,18 @@ pub(super) async fn choose_driver(config: &mut Config, daemon: u32) -> Result<()
     tracing::debug!(systemd, why, "the cgroup driver was chosen");
     config.runtime.systemd_cgroup = systemd;
     Ok(())
+}
+
+/// The kernel's log, where it is the last witness of kills for memory.
+pub(super) fn oom_log(config: &Config, cgroups: &cgroup::Root) -> Option<Arc<OomLog>> {
+    let top = cgroups.unified_top().filter(|_| config.runtime.systemd_cgroup)?;
+    match OomLog::open(top) {
+        Ok(log) => Some(Arc::new(log)),
+        Err(error) => {
+            tracing::debug!(%error, "the kernel's log cannot be read, so a kill for memory may remain untold");
+            None
+        }
+    }
 }
 
 impl Deps {

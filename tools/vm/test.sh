@@ -16,8 +16,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 runtimes=${*:-runc crun}
 if [ "${VM_INIT:-}" = systemd ]; then
     suites=${VM_SUITES-drivers:: memory:: network::reach::} bench=${VM_BENCH-}
-    # With crun, containerd's event of a kill for memory is at times lost when systemd removes the scope.
-    VM_SUITES_AGAIN=${VM_SUITES_AGAIN-drivers:: resources::}
+    VM_SUITES_AGAIN=${VM_SUITES_AGAIN-drivers:: memory:: resources::}
 else
     suites=${VM_SUITES-laws:: memory:: quota:: races:: reclaim:: resources:: stats::} bench=${VM_BENCH-1 10 100}
 fi
