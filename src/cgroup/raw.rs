@@ -1,77 +1,109 @@
-//! The least that a v2 freeze can cost: write, read back, nothing else. The yardstick of `fnctr bench freeze` and of
+//! The least that a freeze can cost: write, read back, nothing else. The yardstick of `fnctr bench freeze` and of
 //! the test that holds [`super::Freezer`] against it.
 //!
 //! Has neither a deadline nor a rollback; never for a container that serves somebody.
 
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::freezer::Goal;
+use super::freezer_v1::V1;
 use super::freezer_v2::{self, Files};
 use super::paths::Paths;
 
 /// How long a bare wait goes on before the measurement is given up.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The two files of one cgroup, open.
+/// The files of one cgroup, open.
 #[derive(Debug)]
-pub(crate) struct Raw {
-    dir: std::path::PathBuf,
-    files: Files,
+pub(crate) struct Raw(Open);
+
+#[derive(Debug)]
+enum Open {
+    /// In the v2 tree.
+    V2 { dir: PathBuf, files: Files },
+    /// In the hierarchy of the v1 freezer.
+    V1(V1),
 }
 
 impl Raw {
-    /// Opens the files of a container in the v2 tree.
+    /// Opens the files of a container, in the v2 tree if it is there.
     pub(crate) fn open(paths: &Paths) -> Result<Self, Error> {
-        let Some(dir) = paths.v2.clone() else {
+        if let Some(dir) = paths.v2.clone() {
+            let files = Files::open(&dir)?;
+            return Ok(Self(Open::V2 { dir, files }));
+        }
+        let Some(dir) = paths.freezer.clone() else {
             return Err(Error::Unsupported {
                 path: paths.name(),
                 what: "freeze",
                 file: "cgroup.freeze",
             });
         };
-        let files = Files::open(&dir)?;
-        Ok(Self { dir, files })
+        Ok(Self(Open::V1(V1::new(dir))))
     }
 
-    /// Writes 1 and reads back until frozen.
+    /// Asks and reads back until frozen.
     pub(crate) fn freeze(&self) -> Result<Duration, Error> {
-        self.reach("1", true)
-    }
-
-    /// Writes 0 and reads back until thawed.
-    pub(crate) fn thaw(&self) -> Result<Duration, Error> {
-        self.reach("0", false)
-    }
-
-    fn reach(&self, text: &str, frozen: bool) -> Result<Duration, Error> {
-        let failed = |op, file| move |source| Error::io(op, &self.dir, file, source);
-        let mut buffer = [0; 64];
-        let started = Instant::now();
-        self.files
-            .freeze
-            .write_all_at(text.as_bytes(), 0)
-            .map_err(failed("write", "cgroup.freeze"))?;
-        loop {
-            let length = self
-                .files
-                .events
-                .read_at(&mut buffer, 0)
-                .map_err(failed("read", "cgroup.events"))?;
-            let events = buffer
-                .get(..length)
-                .and_then(|bytes| std::str::from_utf8(bytes).ok());
-            if events.and_then(freezer_v2::frozen) == Some(frozen) {
-                return Ok(started.elapsed());
-            }
-            if started.elapsed() > LIMIT {
-                let (path, limit) = (self.dir.clone(), LIMIT);
-                return Err(Error::NotFrozen { path, limit });
-            }
-            thread::yield_now();
+        match &self.0 {
+            Open::V2 { dir, files } => reach(dir, files, "1", true),
+            Open::V1(v1) => reach_v1(v1, Goal::Frozen),
         }
+    }
+
+    /// Asks and reads back until thawed.
+    pub(crate) fn thaw(&self) -> Result<Duration, Error> {
+        match &self.0 {
+            Open::V2 { dir, files } => reach(dir, files, "0", false),
+            Open::V1(v1) => reach_v1(v1, Goal::Thawed),
+        }
+    }
+}
+
+fn reach(dir: &Path, files: &Files, text: &str, frozen: bool) -> Result<Duration, Error> {
+    let failed = |op, file| move |source| Error::io(op, dir, file, source);
+    let mut buffer = [0; 64];
+    let started = Instant::now();
+    files
+        .freeze
+        .write_all_at(text.as_bytes(), 0)
+        .map_err(failed("write", "cgroup.freeze"))?;
+    loop {
+        let length = files
+            .events
+            .read_at(&mut buffer, 0)
+            .map_err(failed("read", "cgroup.events"))?;
+        let events = buffer
+            .get(..length)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok());
+        if events.and_then(freezer_v2::frozen) == Some(frozen) {
+            return Ok(started.elapsed());
+        }
+        if started.elapsed() > LIMIT {
+            let (path, limit) = (dir.to_owned(), LIMIT);
+            return Err(Error::NotFrozen { path, limit });
+        }
+        thread::yield_now();
+    }
+}
+
+fn reach_v1(v1: &V1, goal: Goal) -> Result<Duration, Error> {
+    let started = Instant::now();
+    loop {
+        // Each time: a process that forked meanwhile is missed otherwise.
+        v1.request(goal)?;
+        if v1.reached(goal)? {
+            return Ok(started.elapsed());
+        }
+        if started.elapsed() > LIMIT {
+            let (path, limit) = (v1.dir().to_owned(), LIMIT);
+            return Err(Error::NotFrozen { path, limit });
+        }
+        thread::yield_now();
     }
 }

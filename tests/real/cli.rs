@@ -245,7 +245,12 @@ async fn the_benchmarks_print_their_figures() {
     };
     let json = |args: &[&str]| -> Value {
         let done = run(&stage, args);
-        assert!(done.status.success(), "{args:?}: {}", text(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{args:?}: {}{}",
+            text(&done.stdout),
+            text(&done.stderr)
+        );
         serde_json::from_slice(&done.stdout).expect("JSON")
     };
     let freeze = json(&["--json", "bench", "freeze", "--rounds", "10", "--procs", "3"]);
