@@ -85,10 +85,16 @@ impl Private {
         self.process.id().unwrap()
     }
 
-    /// A session in the namespace `test`.
+    /// Its containerd namespace is called like its directory: runc keeps the records of all namespaces of one name in one
+    /// place, which the first test that ends would take from under the others.
+    fn namespace(&self) -> Namespace {
+        let name = self.directory.path().file_name().unwrap();
+        Namespace::new(name.to_str().unwrap()).unwrap()
+    }
+
+    /// A session in a namespace of its own.
     pub(crate) async fn session(&self) -> Session {
-        let namespace = Namespace::new("test").unwrap();
-        Session::connect(&patience(), &self.address(), &namespace)
+        Session::connect(&patience(), &self.address(), &self.namespace())
             .await
             .unwrap()
     }
@@ -99,7 +105,7 @@ impl Private {
     }
 
     async fn ready(&self) {
-        let namespace = Namespace::new("test").unwrap();
+        let namespace = self.namespace();
         for _ in 0..600 {
             let ctx = patience();
             if let Ok(session) = Session::connect(&ctx, &self.address(), &namespace).await
@@ -134,8 +140,8 @@ impl Drop for Private {
         for at in below.into_iter().rev() {
             nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH).ok();
         }
-        // Where runc keeps its records of this namespace, for all tests that are at work; empty once the last is done.
-        drop(std::fs::remove_dir("/run/containerd/runc/test"));
+        let records = Path::new("/run/containerd/runc").join(self.namespace().as_str());
+        drop(std::fs::remove_dir(records));
     }
 }
 
