@@ -248,17 +248,35 @@ impl Drop for Real {
             }
             let _ = nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH);
         }
-        // Made by the first container for all that follow in its namespace, which end here.
-        drop(fs::remove_dir(
+        // Made by the first container for all that follow in its namespace, which end here. What is in it is of a shim that was
+        // ended above; the census has told of it if it should not be.
+        drop(fs::remove_dir_all(
             Path::new("/run/containerd/runc").join(&self.namespace),
         ));
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            drop(fs::remove_dir(hierarchy.path().join(&self.namespace)));
+            remove_cgroups(&hierarchy.path().join(&self.namespace));
         }
-        drop(fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.namespace)));
+        remove_cgroups(&Path::new("/sys/fs/cgroup").join(&self.namespace));
         if let Err(why) = fs::remove_dir_all(&self.dir) {
             eprintln!("cannot remove {}: {why}", self.dir.display());
         }
+    }
+}
+
+/// A test's cgroup and those in it, with what a runtime that was killed left in them.
+fn remove_cgroups(dir: &Path) {
+    let inside = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroups(&entry.path());
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    while dir.is_dir() && fs::remove_dir(dir).is_err() && Instant::now() < until {
+        let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        for pid in processes.lines().filter_map(|pid| pid.parse().ok()) {
+            eprintln!("left behind: process {pid} in {}", dir.display());
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
