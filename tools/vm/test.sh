@@ -20,7 +20,7 @@ if [ "${VM_INIT:-}" = systemd ]; then
 else
     suites=${VM_SUITES-laws:: memory:: quota:: races:: reclaim:: resources:: stats::} bench=${VM_BENCH-1 10 100}
 fi
-again=${VM_SUITES_AGAIN-$(tr ' ' '\n' <<<"$suites" | grep -Ev '^(quota|races|reclaim|stats)::$' | tr '\n' ' ')}
+again=${VM_SUITES_AGAIN-$(tr ' ' '\n' <<<"$suites" | sed -E '/^(quota|races|reclaim|stats)::$/d' | tr '\n' ' ')}
 began=$SECONDS
 
 cd "$project"
