@@ -176,6 +176,19 @@ impl ContainerdDriver {
             .await
     }
 
+    /// Waits until the driver has dealt with what earlier processes left on this host: containers of other instances,
+    /// networks that no container has. It begins with [`ContainerdDriver::connect`] and goes on beside everything else; what
+    /// it cannot remove is in the log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`] if `ctx` ends first.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the work goes on.
+    pub async fn recovered(&self, ctx: &Context) -> Result<(), Error> {
+        self.0.engine.recovered(ctx).await.map_err(translate)
+    }
+
     /// How often pulls were begun again, by the reason that the retry policy's checker gave: a counter for metrics.
     #[must_use]
     pub fn pull_retries(&self) -> BTreeMap<String, u64> {

@@ -121,6 +121,8 @@ struct Deps {
     snapshotter_root: OnceCell<Option<PathBuf>>,
     reclaims: Option<Reclaims>,
     tracker: TaskTracker,
+    /// Counts the work at the start that undoes what earlier processes left; see [`Engine::recovered`].
+    recovery: TaskTracker,
     /// Ends with the engine.
     life: Context,
     /// An engine that nobody closed, or that was never finished, ends with its last handle.
@@ -211,6 +213,7 @@ impl Engine {
             snapshotter_root: OnceCell::new(),
             reclaims,
             tracker,
+            recovery: TaskTracker::new(),
             _end: life.cancel_on_drop(),
             life,
         });
@@ -322,6 +325,19 @@ impl Engine {
         sweep::sweep(&self.0, classifier, instance);
     }
 
+    /// Waits until the work at the start that undoes what earlier processes left is over, whether it could undo everything
+    /// or not. What it could not undo is in the log.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the work goes on.
+    pub(crate) async fn recovered(&self, ctx: &Context) -> Result<()> {
+        let recovery = &self.0.recovery;
+        recovery.close();
+        ctx.run(recovery.wait())
+            .await
+            .at(Step::Find, "what earlier processes left")
+    }
+
     /// The tracker that every background task of the engine belongs to.
     pub(crate) fn tracker(&self) -> &TaskTracker {
         &self.0.tracker
@@ -345,6 +361,12 @@ impl Deps {
             .run_dir
             .join(self.config.namespace.as_str())
             .join(id.as_str())
+    }
+
+    /// Begins work that undoes what earlier processes left, in the background.
+    fn recover(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let counted = self.recovery.track_future(work);
+        self.tracker.spawn(counted.in_current_span());
     }
 
     /// Runs an operation that changes the world on its own task. A caller that goes away cancels it, and it unwinds.

@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::Instrument as _;
-
 use super::Deps;
 use super::error::{At as _, Result, Step};
 use super::find::adopt_record;
@@ -18,18 +16,16 @@ pub(super) fn reconcile(deps: &Arc<Deps>) {
     if !deps.sandbox_journal().is_dir() {
         return;
     }
-    let deps = Arc::clone(deps);
-    let tracker = deps.tracker.clone();
-    let work = async move {
-        match once(&deps).await {
+    let this = Arc::clone(deps);
+    deps.recover(async move {
+        match once(&this).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "removed network namespaces that no container has"),
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), "cannot undo what is left of networks; the next start tries again")
             }
         }
-    };
-    tracker.spawn(work.in_current_span());
+    });
 }
 
 /// Undoes what no container has, and returns how many that were. What fails is told, and does not hold up the rest.

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Instrument as _;
-
 use super::Deps;
 use super::error::{At as _, Kind, Result, Step};
 use super::find::adopt_record;
@@ -19,9 +17,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Removes every container of our classifier that another instance made, and touches no other. Each is tried several
 /// times; what stays is reported by name.
 pub(super) fn sweep(deps: &Arc<Deps>, classifier: &str, instance: &str) {
-    let (deps, classifier, instance) = (Arc::clone(deps), classifier.to_owned(), instance.to_owned());
-    let tracker = deps.tracker.clone();
-    let work = async move {
+    let (this, classifier, instance) = (Arc::clone(deps), classifier.to_owned(), instance.to_owned());
+    deps.recover(async move {
+        let deps = this;
         let mut pause = PAUSE;
         for left in (0..TRIES).rev() {
             let Err(error) = once(&deps, &classifier, &instance).await else {
@@ -46,8 +44,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, classifier: &str, instance: &str) {
             }
             pause *= 2;
         }
-    };
-    tracker.spawn(work.in_current_span());
+    });
 }
 
 async fn once(deps: &Arc<Deps>, classifier: &str, instance: &str) -> Result<()> {

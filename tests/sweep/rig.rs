@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fnctr::driver::{Captured, Config, Cookie, Driver, Error, Input, Output, RunResult, Status, Task};
-use fnctr::{ContainerdDriver, Context, Namespace, Settings};
+use fnctr::{ContainerdDriver, Context, Namespace, NetworkSettings, Settings};
 use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -204,6 +204,13 @@ pub(crate) fn config(fake: &FakeContainerd, run: &Path, instance: &str) -> (Conf
         namespace: Some(Namespace::new(NS).unwrap()),
         run_dir: run.into(),
         close_grace: GRACE,
+        // The host's own are none of a test's: what is there would be undone at the start.
+        networks: NetworkSettings {
+            config_dirs: vec![run.join("net.d")],
+            state_dir: run.join("sandboxes"),
+            address_dir: run.join("addresses"),
+            ..NetworkSettings::default()
+        },
         ..Settings::default()
     };
     (config, settings)
@@ -211,18 +218,11 @@ pub(crate) fn config(fake: &FakeContainerd, run: &Path, instance: &str) -> (Conf
 
 async fn connect(fake: &FakeContainerd, run: &Path, instance: &str) -> ContainerdDriver {
     let (config, settings) = config(fake, run, instance);
-    let lists = || {
-        fake.calls()
-            .iter()
-            .filter(|call| *call == "Containers/List")
-            .count()
-    };
-    let before = lists();
     let driver = ContainerdDriver::connect(&Context::timeout(LONG), config, settings)
         .await
         .unwrap();
-    // Its look for what others left is done, so its calls are not counted among those of a test.
-    eventually("the sweep at the start", || lists() > before).await;
+    // Its look for what others left is over, so its calls are not counted among those of a test.
+    driver.recovered(&Context::timeout(LONG)).await.unwrap();
     driver
 }
 
