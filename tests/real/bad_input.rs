@@ -223,6 +223,7 @@ async fn a_container_of_another_containerd_keeps_its_cgroup_to_itself() {
         namespace: Some(Namespace::new(stage.real.namespace()).expect("a namespace")),
         run_dir: other.dir().join("run"),
         cgroup_parent: "/".into(),
+        networks: crate::world::networks(&other),
         ..Settings::default()
     };
     let config = Config {

@@ -14,7 +14,7 @@ use rustix::fs::Advice;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::world::{Stage, config, ctx};
+use crate::world::{Stage, config, ctx, networks};
 
 /// How much the container reads. Page cache belongs to whoever read it first.
 const FILE: u64 = 32 << 20;
@@ -107,6 +107,7 @@ async fn a_container_that_idles_gives_its_page_cache_back_and_works_on_after_the
         run_dir: stage.real.dir().join("run"),
         cgroup_parent: "/".to_owned(),
         reclaim_after: Some(Duration::from_secs(2)),
+        networks: networks(&stage.real),
         ..Settings::default()
     };
     let driver = ContainerdDriver::connect(&ctx(), config(&stage.real), settings)

@@ -180,16 +180,21 @@ pub(crate) async fn connect_with(
         cgroup_driver: cgroup_driver(),
         cgroup_parent: cgroup_parent().to_owned(),
         runtime_binary: runtime(),
-        networks: NetworkSettings {
-            config_dirs: vec![real.dir().join("net.d")],
-            state_dir: real.dir().join("sandboxes"),
-            address_dir: real.dir().join("addresses"),
-            ..NetworkSettings::default()
-        },
+        networks: networks(real),
         ..Settings::default()
     };
     change(&mut settings);
     ContainerdDriver::connect(&ctx(), config(), settings).await
+}
+
+/// Networks of a test's own: what the host has at the usual places would be undone at the start.
+pub(crate) fn networks(real: &Real) -> NetworkSettings {
+    NetworkSettings {
+        config_dirs: vec![real.dir().join("net.d")],
+        state_dir: real.dir().join("sandboxes"),
+        address_dir: real.dir().join("addresses"),
+        ..NetworkSettings::default()
+    }
 }
 
 /// Where the containers' cgroups go: in the file system, or, with `FNCTR_TEST_SYSTEMD` set, in a slice of systemd.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fnctr::driver::{Config, Cookie, Credentials, Driver as _, Error, Output, Status, Task};
-use fnctr::{ContainerdDriver, Context, Namespace, Registries, Settings};
+use fnctr::{ContainerdDriver, Context, Namespace, NetworkSettings, Registries, Settings};
 
 use crate::proxy::Proxy;
 use crate::real::Real;
@@ -221,6 +221,12 @@ pub(crate) async fn configured(
         run_dir: real.dir().join("run"),
         cgroup_parent: "/".to_owned(),
         registries,
+        networks: NetworkSettings {
+            config_dirs: vec![real.dir().join("net.d")],
+            state_dir: real.dir().join("sandboxes"),
+            address_dir: real.dir().join("addresses"),
+            ..NetworkSettings::default()
+        },
         ..Settings::default()
     };
     ContainerdDriver::connect(&ctx(), config, settings).await
