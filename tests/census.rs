@@ -68,6 +68,41 @@ async fn a_running_container_shows_up_everywhere_and_a_removed_one_nowhere() {
 }
 
 #[tokio::test]
+async fn a_mount_of_the_tests_own_is_counted_and_a_network_namespace_of_somebody_else_is_not() {
+    let Some(real) = Real::start("census: a foreign network namespace") else {
+        return;
+    };
+    let before = Census::take(&real.address(), real.namespace(), &[real.dir()]).await;
+    let name = format!("census{}", std::process::id());
+    let ip = |verb: &str| {
+        let done = Command::new("ip").args(["netns", verb, &name]).status().unwrap();
+        assert!(done.success(), "ip netns {verb}: {done}");
+    };
+    ip("add");
+    let foreign = before.changes().await;
+    ip("del");
+    assert_eq!(foreign, []);
+
+    let own = real.dir().join("pin");
+    std::fs::write(&own, "").unwrap();
+    let none = None::<&str>;
+    nix::mount::mount(
+        Some("/proc/self/ns/net"),
+        &own,
+        none,
+        nix::mount::MsFlags::MS_BIND,
+        none,
+    )
+    .unwrap();
+    let counted = before.changes().await;
+    nix::mount::umount(&own).unwrap();
+    assert!(
+        counted.iter().any(|change| change.kind == Kind::Mount),
+        "{counted:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_lease_and_an_image_are_counted() {
     let Some(real) = Real::start("census: a lease and an image") else {
         return;

@@ -6,7 +6,9 @@
 //! before.assert_same().await;
 //! ```
 //!
-//! What is counted is told apart by the containerd namespace, so tests with a namespace each may run side by side.
+//! What is counted is told apart by the containerd namespace and by the test's own directories, so tests with a namespace
+//! each may run side by side, and beside whatever else the host does. Network namespaces and mounts that bear neither are
+//! the host's: a failure lists how they changed, and does not judge it.
 //! [`Census::with_own_files`] adds all file descriptors and children of this process, for a test that runs alone.
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
@@ -15,7 +17,7 @@
     reason = "what a test stands on is there, or the test fails"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -36,7 +38,7 @@ use crate::patience::patient;
 /// How long asynchronous cleanup (garbage collection, ending shims) may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where network namespaces are pinned, by `ip netns`, by Docker and by this project.
+/// Where the host's programs pin network namespaces: `ip netns`, Docker, this project, CNI runtimes.
 const NETNS: [&str; 4] = ["/run/netns", "/run/docker/netns", "/run/fnctr/netns", "/run/cni"];
 
 /// Ids of containers whose shims' sockets are looked for: `c0`, `c1` and so on, and some with names.
@@ -61,7 +63,6 @@ pub(crate) enum Kind {
     Shim,
     ShimSocket,
     Mount,
-    Netns,
     Cgroup,
     /// A file, FIFO or socket in the directories given to [`Census::take`], containerd's own database excepted.
     File,
@@ -100,6 +101,8 @@ struct Scope {
 pub(crate) struct Census {
     scope: Scope,
     things: BTreeMap<(Kind, String), i64>,
+    /// What is pinned or mounted where any program of the host may do so.
+    host: BTreeSet<String>,
 }
 
 impl Census {
@@ -125,7 +128,7 @@ impl Census {
 
     /// What differs now. Empty if nothing does.
     pub(crate) fn diff(&self, now: &Self) -> Vec<Change> {
-        let keys: std::collections::BTreeSet<_> = self.things.keys().chain(now.things.keys()).collect();
+        let keys: BTreeSet<_> = self.things.keys().chain(now.things.keys()).collect();
         let count = |things: &BTreeMap<_, _>, key| things.get(key).copied().unwrap_or(0);
         keys.into_iter()
             .map(|key| Change {
@@ -139,11 +142,16 @@ impl Census {
 
     /// What differs from now, after giving asynchronous cleanup its time.
     pub(crate) async fn changes(&self) -> Vec<Change> {
+        self.diff(&self.settled().await)
+    }
+
+    /// A census of now, taken again until nothing differs or asynchronous cleanup has had its time.
+    async fn settled(&self) -> Self {
         let until = Instant::now() + patient(PATIENCE);
         loop {
-            let changes = self.diff(&Self::of(self.scope.clone()).await);
-            if changes.is_empty() || Instant::now() >= until {
-                return changes;
+            let now = Self::of(self.scope.clone()).await;
+            if self.diff(&now).is_empty() || Instant::now() >= until {
+                return now;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -151,11 +159,15 @@ impl Census {
 
     /// Fails, listing every difference, unless the world is as it was.
     pub(crate) async fn assert_same(&self) {
-        let changes = self.changes().await;
-        let list = changes.iter().fold(String::new(), |mut out, change| {
+        let now = self.settled().await;
+        let changes = self.diff(&now);
+        let mut list = changes.iter().fold(String::new(), |mut out, change| {
             let _ = writeln!(out, "  {change}");
             out
         });
+        for path in self.host.symmetric_difference(&now.host) {
+            let _ = writeln!(list, "  not counted, the host's: {path}");
+        }
         assert!(changes.is_empty(), "the world has changed:\n{list}");
     }
 
@@ -163,6 +175,7 @@ impl Census {
         let mut census = Self {
             scope: scope.clone(),
             things: BTreeMap::new(),
+            host: BTreeSet::new(),
         };
         // First, while no connection of the census itself is open.
         if scope.own_files {
@@ -200,8 +213,10 @@ impl Census {
                 .dirs
                 .iter()
                 .any(|dir| Path::new(point).starts_with(dir));
-            if in_dirs || self.is_ours(point) || NETNS.iter().any(|dir| point.starts_with(dir)) {
+            if in_dirs || self.is_ours(point) {
                 self.add(Kind::Mount, point);
+            } else if NETNS.iter().any(|dir| point.starts_with(dir)) {
+                self.host.insert(format!("mount {point}"));
             }
             let kind = words.iter().skip_while(|word| **word != "-").nth(1);
             if matches!(kind, Some(&("cgroup" | "cgroup2"))) {
@@ -220,7 +235,8 @@ impl Census {
             .flatten()
             .flatten()
         {
-            self.add(Kind::Netns, name.path().display().to_string());
+            self.host
+                .insert(format!("network namespace {}", name.path().display()));
         }
         self.shims();
         self.files();
@@ -241,7 +257,7 @@ impl Census {
         }
         // A socket that nobody listens on any more is a leftover. Its name is a hash of containerd's address, the
         // namespace and the container (runtime/v2/shim.SocketAddress), so ours are known for the ids that tests use.
-        let ours: std::collections::BTreeSet<String> = (0..IDS)
+        let ours: BTreeSet<String> = (0..IDS)
             .map(|n| format!("c{n}"))
             .chain(NAMED_IDS.map(str::to_owned))
             .map(|id| {
