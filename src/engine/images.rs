@@ -1,14 +1,35 @@
 //! The images that are here, for the command line: what each call does is the image room's.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
 use tokio::io::AsyncWrite;
 
-use super::error::{Error, Result, Step};
+use super::error::{At as _, Error, Kind, Result, Step};
 use super::{Engine, resolve};
-use crate::Context;
+use crate::{Context, LeaseId};
 use crate::image::{self, Reference};
 pub(crate) use crate::image::{Format, Removed, Shelf, Shelved};
 
 impl Engine {
+    /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until
+    /// then. It does so before it answers a synchronous delete of a lease.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the lease expires.
+    pub(crate) async fn collect_garbage(&self, ctx: &Context) -> Result<()> {
+        let name = "what was removed";
+        let lease = LeaseId::new(format!("fnctr-gc-{}", super::unique()))
+            .map_err(|error| Error::new(Step::Close, name, Kind::Internal, error))?;
+        let leases = self.0.session.leases();
+        let soon = SystemTime::now() + Duration::from_secs(60);
+        leases
+            .create(ctx, &lease, soon, &BTreeMap::new())
+            .await
+            .at(Step::Close, name)?;
+        leases.delete(ctx, &lease, true).await.at(Step::Close, name)
+    }
+
     /// All of them.
     ///
     /// # Cancellation

@@ -58,12 +58,11 @@ mod sweep;
 mod task;
 mod wait;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::OnceCell;
 use tokio_util::sync::DropGuard;
@@ -94,7 +93,7 @@ pub(crate) use crate::sandbox::pool::Bounds;
 use crate::sandbox::pool::Pool;
 use crate::stdio::Streams;
 use crate::teardown::Failed;
-use crate::{ContainerId, Context, LeaseId};
+use crate::{ContainerId, Context};
 
 /// What every operation needs.
 #[derive(Debug)]
@@ -276,24 +275,6 @@ impl Engine {
         let loaded = self.0.images.load(ctx, file).await;
         self.0.cache.changed();
         loaded.map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
-    }
-
-    /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until
-    /// then. It does so before it answers a synchronous delete of a lease.
-    ///
-    /// # Cancellation
-    /// Safe to drop: the lease expires.
-    pub(crate) async fn collect_garbage(&self, ctx: &Context) -> Result<()> {
-        let name = "what was removed";
-        let lease = LeaseId::new(format!("fnctr-gc-{}", unique()))
-            .map_err(|error| Error::new(Step::Close, name, Kind::Internal, error))?;
-        let leases = self.0.session.leases();
-        let soon = SystemTime::now() + Duration::from_secs(60);
-        leases
-            .create(ctx, &lease, soon, &BTreeMap::new())
-            .await
-            .at(Step::Close, name)?;
-        leases.delete(ctx, &lease, true).await.at(Step::Close, name)
     }
 
     /// Every container of ours.

@@ -434,28 +434,4 @@ mod tests {
         rig.end().await;
         never.end().await;
     }
-
-    #[test]
-    fn a_freeze_pays_less_than_a_microsecond() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let _inside = runtime.enter();
-        let dir = tempfile::tempdir().unwrap();
-        let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
-        let rounds = 100_000;
-        // The best of several: what else the machine does is not the freeze's price.
-        let best = (0..10).map(|_| {
-            let began = Instant::now();
-            for _ in 0..rounds {
-                rig.reclaims.begins(&idle);
-                idle.ends();
-            }
-            began.elapsed() / rounds
-        });
-        let best = best.min().unwrap();
-        eprintln!("{best:?} for a freeze and a thaw");
-        assert!(best < Duration::from_micros(1), "{best:?}");
-    }
 }
