@@ -85,6 +85,9 @@ impl Drop for Fake {
     }
 }
 
+/// Far above what a freeze takes, on any machine.
+const LONG: Duration = Duration::from_secs(60);
+
 fn within(limit: Duration) -> Option<Instant> {
     Some(Instant::now() + limit)
 }
@@ -93,11 +96,11 @@ fn within(limit: Duration) -> Option<Instant> {
 async fn a_slow_kernel_is_polled_until_it_confirms() {
     let fake = Fake::new(Some(Duration::from_millis(40)));
     let freezer = fake.freezer();
-    let confirmed = freezer.freeze(within(Duration::from_secs(5))).await.unwrap();
+    let confirmed = freezer.freeze(within(LONG)).await.unwrap();
     assert_eq!(confirmed.by, By::Poll);
     assert!(confirmed.took >= Duration::from_millis(40), "{confirmed:?}");
     assert_eq!(freezer.state().unwrap(), State::Frozen);
-    freezer.thaw(within(Duration::from_secs(5))).await.unwrap();
+    freezer.thaw(within(LONG)).await.unwrap();
     assert_eq!(freezer.state().unwrap(), State::Thawed);
 }
 
@@ -106,14 +109,14 @@ async fn a_freeze_that_times_out_is_taken_back_and_says_how_long_it_had() {
     let fake = Fake::new(None);
     let freezer = fake.freezer();
     let error = freezer
-        .freeze(within(Duration::from_millis(30)))
+        .freeze(within(Duration::from_millis(300)))
         .await
         .unwrap_err();
     let Error::NotFrozen { limit, .. } = error else {
         panic!("{error}");
     };
     assert!(
-        limit > Duration::ZERO && limit <= Duration::from_millis(30),
+        limit > Duration::ZERO && limit <= Duration::from_millis(300),
         "{limit:?}"
     );
     assert_eq!(fake.requested(), "0");
@@ -124,18 +127,14 @@ async fn a_freeze_that_times_out_is_taken_back_and_says_how_long_it_had() {
 }
 
 #[tokio::test]
-async fn the_fast_part_holds_its_thread_for_the_spin_and_no_longer() {
+async fn the_fast_part_gives_up_after_the_spin_and_leaves_the_rest_to_be_awaited() {
     let fake = Fake::new(None);
     let freezer = fake.freezer();
     let started = Instant::now();
     let Attempt::Pending(pending) = freezer.freeze_fast(None).unwrap() else {
         panic!("confirmed by nobody");
     };
-    let held = started.elapsed();
-    assert!(
-        held >= super::freezer::SPIN && held < Duration::from_millis(100),
-        "{held:?}"
-    );
+    assert!(started.elapsed() >= super::freezer::SPIN);
     assert_eq!(freezer.state().unwrap(), State::Freezing);
     drop(pending);
     assert_eq!(fake.requested(), "0");
@@ -364,57 +363,4 @@ async fn a_cgroup_frozen_from_above_is_frozen_and_does_not_thaw_by_itself() {
     fs::remove_dir(&child).unwrap();
     assert!(matches!(thawed, Err(Error::NotThawed { .. })), "{thawed:?}");
     assert_eq!(state.unwrap(), State::Frozen);
-}
-
-/// p50 and p99 in microseconds.
-fn quantiles(mut times: Vec<Duration>) -> (f64, f64) {
-    times.sort_unstable();
-    let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
-    (at(50), at(99))
-}
-
-/// Run alone, with `--nocapture`, it prints the figures: every kind of round in turn, 1 ms apart.
-#[tokio::test]
-async fn freezing_costs_about_a_bare_write_and_read_back() {
-    let rounds = std::env::var("FNCTR_FREEZE_ROUNDS").map_or(100, |n| n.parse().unwrap());
-    for processes in [1, 10, 100] {
-        let Some(mut cgroup) = Cgroup::v2(&format!("cost-{processes}")) else {
-            return;
-        };
-        cgroup.spawn_sleepers(processes);
-        let raw = Raw::open(cgroup.paths()).unwrap();
-        let kept = Freezer::of(cgroup.paths()).unwrap();
-        kept.thaw(None).await.unwrap();
-        let mut times: [Vec<Duration>; 6] = Default::default();
-        let pause = || tokio::time::sleep(Duration::from_millis(1));
-        for _ in 0..rounds {
-            times[0].push(raw.freeze().unwrap());
-            pause().await;
-            times[1].push(raw.thaw().unwrap());
-            pause().await;
-            for (kind, freezer) in [(2, kept.clone()), (4, Freezer::of(cgroup.paths()).unwrap())] {
-                let started = Instant::now();
-                freezer.freeze(None).await.unwrap();
-                times[kind].push(started.elapsed());
-                pause().await;
-                // A freezer without descriptors opens them anew each time.
-                let freezer = if kind == 4 {
-                    Freezer::of(cgroup.paths()).unwrap()
-                } else {
-                    freezer
-                };
-                let started = Instant::now();
-                freezer.thaw(None).await.unwrap();
-                times[kind + 1].push(started.elapsed());
-                pause().await;
-            }
-        }
-        let [raw_freeze, raw_thaw, freeze, thaw, reopened_freeze, reopened_thaw] = times.map(quantiles);
-        eprintln!("{processes} processes, {rounds} rounds, us (p50, p99):");
-        eprintln!("  freeze {freeze:.1?} raw {raw_freeze:.1?} reopened {reopened_freeze:.1?}");
-        eprintln!("  thaw   {thaw:.1?} raw {raw_thaw:.1?} reopened {reopened_thaw:.1?}");
-        // Three times and a little: the suite's other tests run beside this one.
-        assert!(freeze.0 < 3.0 * raw_freeze.0 + 50.0, "{freeze:?} {raw_freeze:?}");
-        assert!(thaw.0 < 3.0 * raw_thaw.0 + 50.0, "{thaw:?} {raw_thaw:?}");
-    }
 }

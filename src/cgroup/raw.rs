@@ -1,5 +1,5 @@
-//! The least that a freeze can cost: write, read back, nothing else. The yardstick of `fnctr bench freeze` and of
-//! the test that holds [`super::Freezer`] against it.
+//! The least that a freeze can cost: write, read back, nothing else. The yardstick of `fnctr bench freeze`,
+//! which holds [`super::Freezer`] against it.
 //!
 //! Has neither a deadline nor a rollback; never for a container that serves somebody.
 

@@ -140,11 +140,6 @@ impl Cgroup {
         eventually("counting", || self.count() > 0);
     }
 
-    /// Puts `processes` into it, all asleep.
-    pub(super) fn spawn_sleepers(&mut self, processes: usize) {
-        self.start(processes, "exec sleep 600");
-    }
-
     /// Puts a process into it that counts by a process of its own for each step.
     pub(super) fn spawn_forking(&mut self) {
         let counter = self.counter();

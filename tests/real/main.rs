@@ -16,6 +16,8 @@ mod image;
 mod patience;
 #[path = "../support/real.rs"]
 mod real;
+#[path = "../support/registry.rs"]
+mod registry;
 
 mod bad_input;
 mod cli;

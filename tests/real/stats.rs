@@ -9,7 +9,7 @@ use std::time::Duration;
 use fnctr::driver::{Cookie, Stat, Status, Task, WaitResult, metric};
 use tokio::time::Instant;
 
-use crate::world::{Stage, ctx, started};
+use crate::world::{Stage, ctx, idle_ticks, started};
 
 /// Far above what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -118,13 +118,6 @@ pub(crate) fn get(stat: &Stat, name: &str) -> Option<u64> {
     stat.metrics.get(name).copied()
 }
 
-/// Hundredths of a second that the machine's CPUs had nothing to do (proc_stat(5)).
-fn idle_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/stat").expect("the machine's times");
-    let idle = stat.split_whitespace().nth(4).expect("the fourth");
-    idle.parse().expect("a number")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_loop_takes_all_it_gets_and_a_quota_stops_it() {
     const TEST: &str = "a_busy_loop_takes_all_it_gets";
@@ -136,9 +129,10 @@ async fn a_busy_loop_takes_all_it_gets_and_a_quota_stops_it() {
     let free = Measured::start(&stage, stage.task(""), busy).await;
     let since = Instant::now();
     // It always wants to run: what it does not get of a core, it waits for, as the kernel's pressure shows; where that is
-    // not told, no core is left idle then.
-    let stat = loop {
-        free.next().await;
+    // not told, no core is left idle then. In most of the seconds, because a report may be late, and count for two.
+    free.next().await;
+    let mut seconds = Vec::new();
+    while seconds.len() < 7 {
         let (idle, began) = (idle_ticks(), Instant::now());
         let stat = free.next().await;
         let window = u64::try_from(began.elapsed().as_millis()).expect("a short time");
@@ -146,12 +140,13 @@ async fn a_busy_loop_takes_all_it_gets_and_a_quota_stops_it() {
         let (got, waits) = (get(&stat, metric::CPU_TOTAL), get(&stat, metric::PSI_CPU_SOME));
         let got = got.expect("time on the CPU");
         let is_all = (80..=120).contains(&(got + waits.unwrap_or(0)));
-        if is_all || (waits.is_none() && got > 0 && got <= 120 && spare < 20) {
-            break stat;
-        }
-        let late = since.elapsed() > PATIENCE;
-        assert!(!late, "not all of a core, and {spare} % are spare: {stat:?}");
-    };
+        let holds = is_all || (waits.is_none() && got > 0 && got <= 120 && spare < 20);
+        seconds.push((holds, spare, stat));
+        assert!(since.elapsed() < PATIENCE, "reports come too slowly: {seconds:?}");
+    }
+    let held = seconds.iter().filter(|(holds, ..)| *holds).count();
+    assert!(held >= 4, "a core is not all its own, or waited for: {seconds:?}");
+    let (.., stat) = seconds.pop().expect("seven");
     say(TEST, &format!("without a quota: {:?}", stat.metrics));
     assert!(get(&stat, metric::CPU_TOTAL) > Some(0));
     if get(&stat, metric::PSI_CPU_SOME).is_none() {

@@ -148,6 +148,13 @@ pub(crate) async fn started(
     (cookie, wait)
 }
 
+/// Hundredths of a second that the machine's CPUs had nothing to do (proc_stat(5)).
+pub(crate) fn idle_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").expect("the machine's times");
+    let idle = stat.split_whitespace().nth(4).expect("the fourth");
+    idle.parse().expect("a number")
+}
+
 /// A context that is long enough for anything but a hang.
 pub(crate) fn ctx() -> Context {
     Context::timeout(patient(Duration::from_secs(60)))

@@ -1,6 +1,7 @@
 //! What many want is fetched once, and what is there not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fnctr::Context;
@@ -88,28 +89,39 @@ async fn who_began_may_leave_and_who_came_later_is_served() {
     };
     rig.registry
         .push("slow", "1", &Image::busybox(Packed::OciPlain, "slow", &[2 << 20]));
-    rig.proxy.plan(|_| Fate::Slow(Duration::from_millis(10)));
+    // Nothing of a blob comes until two of the three have left.
+    let held = Arc::new(AtomicBool::new(true));
+    let hold = Arc::clone(&held);
+    rig.proxy.plan(move |seen| match seen.path.contains("/blobs/") {
+        true => Fate::Held(Arc::clone(&hold)),
+        false => Fate::Pass,
+    });
     let rig = Arc::new(rig);
-    let waiter = |patience: u64| {
+    let waiter = |patience: Context| {
         let rig = Arc::clone(&rig);
-        async move {
+        let work = async move {
             let cookie = rig.cookie(&rig.name("slow:1")).await;
             assert!(cookie.validate_image(&ctx()).await.expect("to validate"));
-            let pulled = cookie
-                .pull_image(&Context::timeout(Duration::from_millis(patience)))
-                .await;
+            let pulled = cookie.pull_image(&patience).await;
             cookie.close(&ctx()).await.expect("to close");
             pulled
-        }
+        };
+        tokio_util::task::TaskTracker::new().spawn(work)
     };
-    let first = tokio_util::task::TaskTracker::new().spawn(waiter(150));
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let second = tokio_util::task::TaskTracker::new().spawn(waiter(30_000));
-    let third = tokio_util::task::TaskTracker::new().spawn(waiter(200));
-    for late in [first, third] {
-        let late = late.await.expect("to end").expect_err("too late");
-        assert_eq!(late.kind(), ErrorKind::Timeout);
+    let (began, came) = (Context::new(), Context::new());
+    let first = waiter(began.clone());
+    while rig.proxy.count("GET", "/blobs/") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let (second, third) = (waiter(ctx()), waiter(came.clone()));
+    // Nobody outside sees them come; each has only a function to call.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (patience, waiter) in [(began, first), (came, third)] {
+        patience.cancel();
+        let left = waiter.await.expect("to end").expect_err("it left");
+        assert_eq!(left.kind(), ErrorKind::Cancelled);
+    }
+    held.store(false, Ordering::Relaxed);
     second.await.expect("to end").expect("it goes on");
     assert_eq!(rig.proxy.count("GET", "/blobs/"), 3);
     let rig = Arc::into_inner(rig).expect("nobody else");

@@ -10,6 +10,7 @@
     reason = "what a test stands on is there, or the test fails; its tasks end with it"
 )]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(crate) enum Fate {
     Lie,
     /// Each part of the answer waits for so long.
     Slow(Duration),
+    /// It is passed on once this is false.
+    Held(Arc<AtomicBool>),
     /// The connection is cut before any answer.
     Refuse,
 }
@@ -238,6 +241,11 @@ async fn serve(mut client: TcpStream, upstream: &str, state: &State) -> std::io:
     }
     if matches!(fate, Fate::Refuse) {
         return Ok(());
+    }
+    if let Fate::Held(held) = &fate {
+        while held.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     let mut server = TcpStream::connect(upstream).await?;
     let mut forwarded = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", seen.method, seen.path);

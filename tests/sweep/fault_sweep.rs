@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fnctr::Context;
 use fnctr::driver::Status;
 
 use crate::rig::{Rig, SAID, side_by_side};
@@ -27,11 +28,21 @@ pub(crate) async fn calls_of_a_life(rig: &Rig) -> Vec<(String, usize)> {
 async fn meet(rig: &Rig, (call, nth): &(String, usize), way: Way) {
     let what = format!("{call} ({nth}) broken by {way:?}");
     let faults = rig.fake.faults();
-    faults.reset();
-    let ctx = way.context();
-    faults.break_call(call, *nth, way.how(&ctx));
-    let life = rig.live(&ctx, "c1").await;
-    assert_eq!(faults.unmet(), 0, "{what}: no call met it");
+    let mut met = None;
+    for limit in way.limits() {
+        let ctx = Context::timeout(limit);
+        faults.reset();
+        faults.break_call(call, *nth, way.how(&ctx));
+        let life = rig.live(&ctx, "c1").await;
+        if faults.unmet() == 0 {
+            met = Some(life);
+            break;
+        }
+        assert!(ctx.check().is_err(), "{what}: no call met it");
+        life.closed.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        rig.assert_clean(&what).await;
+    }
+    let life = met.unwrap_or_else(|| panic!("{what}: no call met it"));
     match &life.ran {
         Ok(result) => {
             assert!(way.allows(result.status()), "{what}: {result:?}");

@@ -23,7 +23,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(6);
 pub(crate) const SAID: &str = "hello in";
 const INPUT: &str = "in";
 /// Far above what anything here takes unless it hangs.
-pub(crate) const LONG: Duration = Duration::from_secs(10);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Held for reading by every test, and for writing by one that counts what belongs to the whole process.
 pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());

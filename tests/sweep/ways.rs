@@ -30,13 +30,20 @@ impl Way {
     /// Those that are containerd's doing alone.
     pub(crate) const OF_CONTAINERD: [Self; 3] = [Self::Unavailable, Self::Internal, Self::ReplyLost];
 
-    /// The context of a life that meets it.
-    pub(crate) fn context(self) -> Context {
-        let limit = match self {
-            Self::Hang => Duration::from_secs(1),
-            _ => LONG,
+    /// The deadlines of lives that shall meet it, to be tried until one has: a call hangs until its caller's deadline, and on a
+    /// busy machine a short one may pass before the call is made.
+    pub(crate) fn limits(self) -> impl Iterator<Item = Duration> {
+        let limits = match self {
+            Self::Hang => [1, 4, 16, 60].map(Duration::from_secs).to_vec(),
+            _ => vec![LONG],
         };
-        Context::timeout(limit)
+        limits.into_iter()
+    }
+
+    /// The context of a life that meets it, if that takes no deadline.
+    pub(crate) fn context(self) -> Context {
+        assert!(self != Self::Hang, "a call that hangs needs a deadline that fits");
+        Context::timeout(LONG)
     }
 
     /// For the fault plan.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::host::said;
 use super::recovery::fnctr;
 use super::rig::Net;
+use super::subnet::Subnet;
 
 fn told(net: &Net, args: &[&str]) -> (bool, String) {
     let done = fnctr(net, args).output().expect("to run fnctr");
@@ -18,25 +19,19 @@ async fn a_network_is_created_used_shown_and_removed_with_its_bridge() {
         return;
     };
     let name = format!("{}x", net.name);
+    let taken = Subnet::take();
+    let (subnet, half) = (
+        format!("{}.0/24", taken.prefix()),
+        format!("{}.128/25", taken.prefix()),
+    );
     let (created, text) = told(
         &net,
-        &[
-            "network",
-            "create",
-            &name,
-            "--subnet",
-            "10.191.9.0/24",
-            "--bridge",
-            &name,
-        ],
+        &["network", "create", &name, "--subnet", &subnet, "--bridge", &name],
     );
-    assert!(created && text.contains("10.191.9.0/24"), "{text}");
+    assert!(created && text.contains(&subnet), "{text}");
     let (again, text) = told(&net, &["network", "create", &name]);
     assert!(!again && text.contains("exists already"), "{text}");
-    let (overlaps, text) = told(
-        &net,
-        &["network", "create", "other", "--subnet", "10.191.9.128/25"],
-    );
+    let (overlaps, text) = told(&net, &["network", "create", "other", "--subnet", &half]);
     assert!(!overlaps && text.contains("already"), "{text}");
 
     let (started, text) = told(
@@ -68,7 +63,7 @@ async fn a_network_is_created_used_shown_and_removed_with_its_bridge() {
     let shown: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(shown["attached"][0]["container"], "on-it", "{shown}");
     let (_, listed) = told(&net, &["ps"]);
-    assert!(listed.contains("10.191.9.2"), "{listed}");
+    assert!(listed.contains(&format!("{}.2", taken.prefix())), "{listed}");
     let (removed, text) = told(&net, &["network", "rm", &name]);
     assert!(!removed && text.contains("is in use by 1"), "{text}");
 

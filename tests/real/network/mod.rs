@@ -12,3 +12,4 @@ mod ports;
 mod reach;
 mod recovery;
 mod rig;
+mod subnet;

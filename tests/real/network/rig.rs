@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::host::said;
+use super::subnet::Subnet;
 use crate::patience::patient;
 use crate::world::{Stage, connect_with, ctx};
 
@@ -29,6 +30,8 @@ pub(crate) struct Net {
     pub(crate) prefix: String,
     /// More bridges, of networks that a test has added.
     bridges: Vec<String>,
+    /// Whose addresses are ours until the end.
+    subnets: Vec<Subnet>,
     before: BTreeSet<String>,
 }
 
@@ -47,7 +50,8 @@ impl Net {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ft{}-{number}", std::process::id() % 100_000);
-        let prefix = format!("10.190.{number}");
+        let subnet = Subnet::take();
+        let prefix = subnet.prefix();
         let listed = name.clone();
         let stage = Stage::with(test, |config| {
             config.docker_networks = listed;
@@ -59,6 +63,7 @@ impl Net {
             name,
             prefix,
             bridges: Vec::new(),
+            subnets: vec![subnet],
             stage,
         };
         net.configure(
@@ -109,13 +114,16 @@ impl Net {
         .expect("a file");
     }
 
-    /// Another network beside the first.
-    pub(crate) fn add(&mut self, suffix: &str, third: u32) -> String {
+    /// Another network beside the first: its name, and the first three numbers of its addresses.
+    pub(crate) fn add(&mut self, suffix: &str) -> (String, String) {
         let name = format!("{}{suffix}", self.name);
-        let list = self.list(&name, &format!("10.191.{third}.0/24"));
+        let subnet = Subnet::take();
+        let prefix = subnet.prefix();
+        let list = self.list(&name, &format!("{prefix}.0/24"));
         self.configure(&name, &list);
         self.bridges.push(name.clone());
-        name
+        self.subnets.push(subnet);
+        (name, prefix)
     }
 
     /// A task that wants a network.

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 
 use super::outside::{Outside, keyed};
 use super::{Held, seen};
-use crate::world::Stage;
+use crate::world::{Stage, idle_ticks};
 
 const MILLI: u64 = 250;
 const WINDOW: Duration = Duration::from_secs(2);
 /// A host that others keep busy may give less than it promised for a while.
 const TRIES: usize = 10;
+/// What proc_stat(5) counts in, on every architecture that Linux runs on.
+const TICKS: f64 = 100.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_loop_gets_its_milli_cpus_and_no_more() {
@@ -40,11 +42,15 @@ async fn a_busy_loop_gets_its_milli_cpus_and_no_more() {
     let slack = slack();
     let promised = f64::from(u32::try_from(MILLI).expect("a small number")) / 1000.0;
     let mut got = Vec::new();
+    // Whether the host had as much to spare as was promised, in any window.
+    let mut had_it = false;
     for _ in 0..TRIES {
-        let (before, began) = (used(&held.outside), Instant::now());
+        let (before, idle, began) = (used(&held.outside), idle_ticks(), Instant::now());
         tokio::time::sleep(WINDOW).await;
         let (after, window) = (used(&held.outside), began.elapsed());
         let share = (after - before).as_secs_f64() / window.as_secs_f64();
+        let ticks = u32::try_from(idle_ticks() - idle).expect("a short time");
+        had_it |= f64::from(ticks) / TICKS / window.as_secs_f64() >= promised;
         got.push(share);
         assert!(
             share <= promised * (1.0 + slack),
@@ -55,10 +61,13 @@ async fn a_busy_loop_gets_its_milli_cpus_and_no_more() {
         }
     }
     let share = got.last().expect("a window");
-    assert!(
-        *share >= promised * (1.0 - slack),
-        "{MILLI} milli-CPUs, and got {got:.3?}"
-    );
+    let has_all = *share >= promised * (1.0 - slack);
+    assert!(has_all || !had_it, "{MILLI} milli-CPUs, and got {got:.3?}");
+    if !has_all {
+        seen("this host was too busy to show that a busy loop gets all of its quota");
+        held.close().await;
+        return stage.strike().await;
+    }
     let stat = held
         .outside
         .read("cpu", "cpu.stat", "cpu.stat")
