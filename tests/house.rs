@@ -79,7 +79,8 @@ fn production() -> BTreeMap<String, String> {
                 .display()
                 .to_string();
             let file = name.rsplit('/').next().unwrap_or_default();
-            let test = ["tests.rs", "testing.rs", "fixtures.rs"].contains(&file) || file.ends_with("_tests.rs");
+            let test =
+                ["tests.rs", "testing.rs", "fixtures.rs"].contains(&file) || file.ends_with("_tests.rs");
             let text = std::fs::read_to_string(&path).expect("a text");
             let text = text
                 .split("\n#[cfg(test)]\nmod ")

@@ -1,7 +1,7 @@
 //! What many want is fetched once, and what is there not at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use fnctr::Context;
@@ -97,11 +97,13 @@ async fn who_began_may_leave_and_who_came_later_is_served() {
         false => Fate::Pass,
     });
     let rig = Arc::new(rig);
+    let about_to_pull = Arc::new(AtomicU32::new(0));
     let waiter = |patience: Context| {
-        let rig = Arc::clone(&rig);
+        let (rig, about_to_pull) = (Arc::clone(&rig), Arc::clone(&about_to_pull));
         let work = async move {
             let cookie = rig.cookie(&rig.name("slow:1")).await;
             assert!(cookie.validate_image(&ctx()).await.expect("to validate"));
+            about_to_pull.fetch_add(1, Ordering::Relaxed);
             let pulled = cookie.pull_image(&patience).await;
             cookie.close(&ctx()).await.expect("to close");
             pulled
@@ -114,7 +116,10 @@ async fn who_began_may_leave_and_who_came_later_is_served() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (second, third) = (waiter(ctx()), waiter(came.clone()));
-    // Nobody outside sees them come; each has only a function to call.
+    while about_to_pull.load(Ordering::Relaxed) < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Nobody outside sees them join; each has only a function to call.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for (patience, waiter) in [(began, first), (came, third)] {
         patience.cancel();

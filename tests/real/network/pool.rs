@@ -162,6 +162,10 @@ async fn a_dead_slot_is_noticed_and_replaced() {
     nix::mount::umount2(&pin, nix::mount::MntFlags::MNT_DETACH).expect("to unmount it");
     // Whoever takes next gets the other one, or a new one, and never that one.
     for _ in 0..3 {
+        until(&driver, "two, of which one may be the dead one", |state| {
+            state.ready == 2
+        })
+        .await;
         start(&net, &driver, "ip addr show eth0 >/dev/null")
             .await
             .ends()

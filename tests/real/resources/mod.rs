@@ -4,6 +4,7 @@
 //! Each test says on which layout it saw what it saw, past the capture of its output: a log of these lines is the proof
 //! that a limit was enforced on this kernel. What a layout cannot serve is said to be skipped, with the reason.
 
+mod brief;
 mod cpu;
 mod files;
 mod memory;
