@@ -3,8 +3,10 @@
 #   make demo     installs what is missing, builds, and shows a function's life on a private containerd
 #   make demo-network  two containers on the default bridge network reach each other and the host
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
-#   make test-vm  the laws and the resource suite on full cgroup v2, in an emulated machine, with runc and with crun
-#   make test-vm-systemd  what systemd changes there where it is the init and makes the cgroups; and networks
+#   make test-vm  limits, memory that runs out, freezing and a whole life on full cgroup v2, in an emulated machine, with runc
+#                 and with crun; some five minutes
+#   make test-vm-full  there, too, the laws, quotas, races, statistics; and what changes where systemd makes the cgroups
+#   make test-vm-systemd  the second part of that, alone
 #   make test-nested  runs the tests on real containerd inside a privileged container; V2=1 adds the v2 tree to v1 cgroups
 #   make check    format, lints, docs, the tests, and licences and advisories if cargo-deny is there
 #   make bless    rewrites the golden files from what the code now gives; review the difference
@@ -19,7 +21,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network test test-vm test-vm-systemd test-nested check fmt lint doc deny bless install-deps build release clean about-host
+.PHONY: help demo demo-network test test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,14 +46,19 @@ demo-network: build
 
 # A test that needs real containerd fails, rather than being skipped, when it cannot have it.
 test: install-deps about-host
-	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace
+	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --no-fail-fast
 	@tools/about-host.sh
 
 # Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part.
 VM_RUNTIMES ?= runc crun
 test-vm: install-deps
 	@tools/vm/install.sh
+	@VM_FORM=short tools/vm/test.sh $(VM_RUNTIMES)
+
+test-vm-full: install-deps
+	@tools/vm/install.sh
 	@tools/vm/test.sh $(VM_RUNTIMES)
+	@VM_INIT=systemd tools/vm/test.sh $(VM_RUNTIMES)
 
 test-vm-systemd: install-deps
 	@tools/vm/install.sh

@@ -7,9 +7,9 @@ use tokio::io::AsyncWrite;
 
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::{Engine, resolve};
-use crate::{Context, LeaseId};
 use crate::image::{self, Reference};
 pub(crate) use crate::image::{Format, Removed, Shelf, Shelved};
+use crate::{Context, LeaseId};
 
 impl Engine {
     /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until

@@ -4,6 +4,7 @@
 #
 #   tools/vm/test.sh [RUNTIME...]        default: runc crun
 #
+# VM_FORM=short: in a few minutes, what a change breaks first: limits, memory that runs out, freezing and a whole life.
 # VM_SUITES: the modules of tests/real that run with the first runtime; VM_SUITES_AGAIN: those that run with the others,
 # without what no runtime has a part in. VM_BENCH: the numbers of processes to measure freezing with.
 # VM_INIT=systemd: with systemd as the guest's first process, which then makes the containers' cgroups.
@@ -14,7 +15,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 runtimes=${*:-runc crun}
-if [ "${VM_INIT:-}" = systemd ]; then
+form=${VM_FORM:-full}
+if [ "$form" = short ]; then
+    suites=${VM_SUITES-resources::brief memory::} bench=${VM_BENCH-}
+elif [ "${VM_INIT:-}" = systemd ]; then
     suites=${VM_SUITES-drivers:: memory:: network::reach::} bench=${VM_BENCH-}
     VM_SUITES_AGAIN=${VM_SUITES_AGAIN-drivers:: memory:: resources::}
 else
@@ -57,7 +61,7 @@ install -m 755 "$here/handover.sh" "$root/handover"
 install -m 755 "$here/guest.sh" "$root/guest"
 cat >"$root/settings" <<SETTINGS
 project='$project' fnctr='$fnctr' lib='$lib' real='$real'
-runtimes='$runtimes' suites='$suites' again='$again' bench='$bench' init='${VM_INIT:-}'
+runtimes='$runtimes' suites='$suites' again='$again' bench='$bench' init='${VM_INIT:-}' form='$form'
 SETTINGS
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initrd"
 rm -rf "$root"
