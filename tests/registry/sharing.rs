@@ -128,7 +128,13 @@ async fn who_began_may_leave_and_who_came_later_is_served() {
     }
     held.store(false, Ordering::Relaxed);
     second.await.expect("to end").expect("it goes on");
-    assert_eq!(rig.proxy.count("GET", "/blobs/"), 3);
+    let seen: Vec<_> = rig
+        .proxy
+        .seen()
+        .into_iter()
+        .map(|seen| (seen.method, seen.path))
+        .collect();
+    assert_eq!(rig.proxy.count("GET", "/blobs/"), 3, "{seen:#?}");
     let rig = Arc::into_inner(rig).expect("nobody else");
     rig.strike().await;
 }
