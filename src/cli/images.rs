@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::At;
 use super::connect::with;
 use super::failure::Failure;
-use super::output::{Print, line, plain, table};
+use super::output::{Print, line, note, plain, table};
 use super::save::Spooled;
 use crate::Context;
 use crate::engine::{Removed, Shelf, Shelved};
@@ -87,7 +87,14 @@ pub(super) async fn prune(at: At<'_>, print: &Print) -> Result<ExitCode, Failure
 fn told(removed: &Removed, print: &Print) {
     let ids: Vec<_> = removed.ids.iter().map(|id| id.as_str()).collect();
     if print.is_json() {
-        print.json(&serde_json::json!({ "untagged": removed.names, "deleted": ids, "freed": removed.freed }));
+        let kept = removed.kept.as_ref();
+        let kept = kept.map(|kept| serde_json::json!({ "bytes": kept.bytes, "by": kept.by }));
+        print.json(&serde_json::json!({
+            "untagged": removed.names,
+            "deleted": ids,
+            "freed": removed.freed,
+            "kept": kept,
+        }));
         return;
     }
     for name in &removed.names {
@@ -95,6 +102,14 @@ fn told(removed: &Removed, print: &Print) {
     }
     for id in ids {
         line(&format!("deleted {id}"));
+    }
+    if let Some(kept) = &removed.kept {
+        let by = if kept.by.is_empty() {
+            "containerd has not let go of it".to_owned()
+        } else {
+            format!("kept by {}", plain(&kept.by.join(", ")))
+        };
+        note(&format!("fnctr: {} is not freed yet: {by}", size(kept.bytes)));
     }
 }
 

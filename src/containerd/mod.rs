@@ -52,7 +52,7 @@ pub(crate) use error::Error;
 pub(crate) use events::{Events, TaskEvent, TaskExit};
 pub(crate) use images::{ImageRecord, Images};
 pub(crate) use introspection::{Introspection, SNAPSHOTTER};
-pub(crate) use leases::{Leases, Resource};
+pub(crate) use leases::{Lease, Leases, Resource};
 pub(crate) use meter::{Meter, Timing};
 pub(crate) use namespaces::Namespaces;
 pub(crate) use session::Session;

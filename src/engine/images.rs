@@ -1,15 +1,41 @@
 //! The images that are here, for the command line: what each call does is the image room's.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWrite;
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::{Engine, resolve};
+use super::{Deps, Engine, resolve};
 use crate::image::{self, Reference};
 pub(crate) use crate::image::{Format, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
+
+/// Ends the leases that killed processes have left, in the background; a start that cannot list them goes without.
+pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
+    let orphans = match deps.images.orphans(ctx, deps.config.pulls.kept()).await {
+        Ok(orphans) if orphans.is_empty() => return,
+        Ok(orphans) => orphans,
+        Err(why) => {
+            tracing::debug!(why = %crate::chain(&why), "what killed processes left of images is not looked at");
+            return;
+        }
+    };
+    // Begun before anybody can ask for a removal, which then waits for it.
+    let Ok(mut sweep) = deps.images.sweep(ctx).await else {
+        return;
+    };
+    let background = Arc::clone(deps);
+    deps.recover(async move {
+        // Not the engine's own: a command that ends at once waits for this at its close and does not cut it off.
+        let ctx = Context::timeout(background.config.close_grace);
+        if let Err(why) = background.images.end_leases(&ctx, &mut sweep, &orphans).await {
+            tracing::warn!(why = %crate::chain(&why), "what killed processes left of images stays until it expires");
+        }
+    });
+}
 
 impl Engine {
     /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until
@@ -28,6 +54,25 @@ impl Engine {
             .await
             .at(Step::Close, name)?;
         leases.delete(ctx, &lease, true).await.at(Step::Close, name)
+    }
+
+    /// Loads the images of an archive; returns their names. What a killed load has left makes room first.
+    ///
+    /// # Cancellation
+    /// Safe to drop: what was loaded so far is under a lease that expires.
+    pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
+        let loading = async {
+            let images = &self.0.images;
+            let orphans = images.orphans(ctx, self.0.config.pulls.kept()).await?;
+            if !orphans.is_empty() {
+                let mut sweep = images.sweep(ctx).await?;
+                images.end_leases(ctx, &mut sweep, &orphans).await?;
+            }
+            images.load(ctx, file).await
+        };
+        let loaded = loading.await;
+        self.0.cache.changed();
+        loaded.map_err(|error| failed(Step::Load, file.display(), error))
     }
 
     /// All of them.

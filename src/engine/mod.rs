@@ -59,7 +59,7 @@ mod task;
 mod wait;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -217,6 +217,7 @@ impl Engine {
             life,
         });
         reconcile::reconcile(&deps);
+        images::end_orphans(&deps, ctx).await;
         if let Some(config) = pool_config {
             pool::start(&deps, config);
         }
@@ -265,16 +266,6 @@ impl Engine {
             .await
             .at(Step::Connect, name)?
             .version)
-    }
-
-    /// Loads the images of an archive; returns their names.
-    ///
-    /// # Cancellation
-    /// Safe to drop: what was loaded so far is under a lease that expires.
-    pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
-        let loaded = self.0.images.load(ctx, file).await;
-        self.0.cache.changed();
-        loaded.map_err(|error| Error::new(Step::Load, file.display(), resolve::image_kind(&error), error))
     }
 
     /// Every container of ours.

@@ -191,6 +191,13 @@ pub(crate) enum Error {
         /// What is missing.
         part: String,
     },
+    /// The caller's context ended while what killed processes have left was being removed.
+    #[error("what killed processes have left was not removed to its end")]
+    NotSwept {
+        /// Why.
+        #[source]
+        source: Interrupted,
+    },
     /// The archive could not be written.
     #[error("the archive could not be written to its end")]
     NotSaved {
@@ -229,7 +236,9 @@ impl Error {
     pub(crate) fn interrupted(&self) -> Option<Interrupted> {
         match self {
             Self::Containerd { source, .. } => source.interrupted(),
-            Self::NotLoaded { source, .. } | Self::NotPulled { source, .. } => Some(*source),
+            Self::NotLoaded { source, .. } | Self::NotPulled { source, .. } | Self::NotSwept { source } => {
+                Some(*source)
+            }
             Self::Registry(source) => source.interrupted(),
             _ => None,
         }

@@ -11,6 +11,8 @@ pub(crate) enum Part {
     Blob(Digest),
     /// A snapshot, by its key.
     Snapshot(String),
+    /// An unfinished write into the content store, by its reference. No image has one.
+    Unfinished(String),
 }
 
 /// What an image occupies. A part that is not there is left out.
@@ -40,7 +42,7 @@ impl Footprint {
 }
 
 /// What several images occupy together, in bytes: a part that they share counts once.
-pub(crate) fn together<'a>(images: impl IntoIterator<Item = &'a Footprint>) -> u64 {
+fn together<'a>(images: impl IntoIterator<Item = &'a Footprint>) -> u64 {
     let parts: BTreeMap<&Part, u64> = images
         .into_iter()
         .flat_map(|image| image.parts.iter().map(|(part, size)| (part, *size)))

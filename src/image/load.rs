@@ -58,7 +58,7 @@ impl ImageStore {
     pub(crate) async fn load(&self, ctx: &Context, path: &Path) -> Result<Vec<String>, Error> {
         let archive = Archive::open(ctx, path).await?;
         let shown = path.display().to_string();
-        let scratch = Scratch::take(&self.session, ctx, "load", EXPIRY)
+        let scratch = Scratch::take(&self.session, ctx, ("load", &shown), EXPIRY)
             .await
             .map_err(Error::containerd(&shown))?;
         let loaded = self.load_under(&scratch.leased(), ctx, &archive).await;

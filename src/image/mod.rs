@@ -19,6 +19,9 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 mod footprint;
+mod freed;
+mod holder;
+mod leftovers;
 mod load;
 mod look;
 mod lookup;

@@ -83,7 +83,7 @@ impl ImageStore {
         lookup: Option<Lookup>,
     ) -> Result<(Arc<RootfsFacts>, Option<Program>), Error> {
         let fail = || Error::containerd(&image.name);
-        let scratch = Scratch::take(&self.session, ctx, "view", EXPIRY)
+        let scratch = Scratch::take(&self.session, ctx, ("view", &image.name), EXPIRY)
             .await
             .map_err(fail())?;
         let snapshots = scratch.leased().snapshots(&self.snapshotter);

@@ -10,14 +10,16 @@
 //! lease 2                    ──────┴─── …
 //! ```
 //!
+//! It names the process that works under it ([`Holder`]), so that what a killed one leaves need not wait for the expiry.
+//!
 //! A call that was begun before a renewal still carries the lease of then, and has until the next one to end. A write that
 //! takes longer looks at [`Scratch::generation`] and is opened again.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::holder::Holder;
 use crate::containerd::{Error, Resource, Session};
 use crate::teardown::insist;
 use crate::{Context, Digest, LeaseId};
@@ -25,7 +27,16 @@ use crate::{Context, Digest, LeaseId};
 /// How long the release may take after the caller has given up.
 const GRACE: Duration = Duration::from_secs(10);
 /// How many renewals fit into one lease.
-const RENEWALS: u32 = 4;
+pub(super) const RENEWALS: u32 = 4;
+
+/// What the work is: load, pull, unpack, view.
+pub(super) const PURPOSE: &str = "fnctr/purpose";
+/// What it is done with: an image's name, or an archive's path.
+pub(super) const SUBJECT: &str = "fnctr/subject";
+/// Nobody works under it: it only keeps what was fetched for the next pull.
+pub(super) const LEFT: &str = "fnctr/left";
+/// The longest subject, in characters of up to four bytes: containerd takes labels of 4096 bytes.
+const MAX_SUBJECT: usize = 1000;
 
 /// A lease for one piece of work.
 #[derive(Debug)]
@@ -33,6 +44,7 @@ const RENEWALS: u32 = 4;
 pub(super) struct Scratch {
     session: Session,
     purpose: &'static str,
+    subject: String,
     expiry: Duration,
     leases: Mutex<Leases>,
 }
@@ -47,23 +59,24 @@ struct Leases {
 }
 
 impl Scratch {
-    /// Takes a lease for `purpose` that ends by itself after `expiry`, should we not live to release it.
+    /// Takes a lease for `purpose`, done with `subject`, that ends by itself after `expiry`, should nobody release it.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
     pub(super) async fn take(
         session: &Session,
         ctx: &Context,
-        purpose: &'static str,
+        (purpose, subject): (&'static str, &str),
         expiry: Duration,
     ) -> Result<Self, Error> {
         let scratch = Self {
             session: session.clone(),
             purpose,
+            subject: subject.chars().take(MAX_SUBJECT).collect(),
             expiry,
             leases: Mutex::default(),
         };
-        match scratch.create(ctx, expiry).await {
+        match scratch.create(ctx, expiry, false).await {
             Ok(_) => Ok(scratch),
             Err(why) => {
                 // The reply may have been lost. The name is nobody else's.
@@ -130,7 +143,7 @@ impl Scratch {
     pub(super) async fn keep_alive(&self, ctx: &Context) -> std::convert::Infallible {
         loop {
             tokio::time::sleep(self.expiry / RENEWALS).await;
-            if let Err(why) = self.renew(ctx, self.expiry).await {
+            if let Err(why) = self.renew(ctx, self.expiry, false).await {
                 // There are more tries before it ends.
                 tracing::warn!(purpose = self.purpose, why = %crate::chain(&why), "a lease could not be renewed");
             }
@@ -138,8 +151,8 @@ impl Scratch {
     }
 
     /// A new lease that ends after `expiry`, with all that the earlier ones hold.
-    async fn renew(&self, ctx: &Context, expiry: Duration) -> Result<(), Error> {
-        let lease = self.create(ctx, expiry).await?;
+    async fn renew(&self, ctx: &Context, expiry: Duration, left: bool) -> Result<(), Error> {
+        let lease = self.create(ctx, expiry, left).await?;
         let earlier: Vec<_> = self
             .leases()
             .all
@@ -190,7 +203,7 @@ impl Scratch {
     /// Safe to drop: the leases expire.
     pub(super) async fn leave(&self, ctx: &Context, keep: Duration) -> Option<LeaseId> {
         let ctx = ctx.detached(GRACE);
-        if let Err(why) = self.renew(&ctx, keep).await {
+        if let Err(why) = self.renew(&ctx, keep, true).await {
             tracing::debug!(purpose = self.purpose, why = %crate::chain(&why), "unfinished work is not kept");
             self.release(&ctx, true).await;
             return None;
@@ -204,10 +217,15 @@ impl Scratch {
         current
     }
 
-    async fn create(&self, ctx: &Context, expiry: Duration) -> Result<LeaseId, Error> {
+    async fn create(&self, ctx: &Context, expiry: Duration, left: bool) -> Result<LeaseId, Error> {
         let lease = LeaseId::new(unique(self.purpose))
             .map_err(|why| Error::unusable("Leases/Create", self.purpose, why.to_string()))?;
-        let labels = BTreeMap::from([("fnctr/purpose".to_owned(), self.purpose.to_owned())]);
+        let mut labels = Holder::this().map(Holder::labels).unwrap_or_default();
+        labels.insert(PURPOSE.to_owned(), self.purpose.to_owned());
+        labels.insert(SUBJECT.to_owned(), self.subject.clone());
+        if left {
+            labels.insert(LEFT.to_owned(), String::new());
+        }
         let expires = SystemTime::now() + expiry;
         self.leases().all.push(lease.clone());
         self.session
@@ -246,7 +264,12 @@ pub(super) async fn drop_left(session: &Session, ctx: &Context, lease: &LeaseId)
     }
 }
 
-async fn delete(session: &Session, ctx: &Context, lease: &LeaseId, collect: bool) -> Result<(), Error> {
+pub(super) async fn delete(
+    session: &Session,
+    ctx: &Context,
+    lease: &LeaseId,
+    collect: bool,
+) -> Result<(), Error> {
     let leases = session.leases();
     let deleted = insist(ctx, async |ctx| match leases.delete(&ctx, lease, collect).await {
         Err(why) if why.is_not_found() => Ok(()),

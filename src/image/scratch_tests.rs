@@ -1,11 +1,13 @@
 //! Leases that are renewed, on a real containerd.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::scratch::Scratch;
+use super::ImageStore;
+use super::holder::Holder;
+use super::scratch::{PURPOSE, Scratch, unique};
 use crate::containerd::testing::{Private, patience};
 use crate::containerd::{Descriptor, Session};
-use crate::{Context, Digest};
+use crate::{Context, Digest, LeaseId};
 
 use sha2::{Digest as _, Sha256};
 
@@ -29,7 +31,7 @@ async fn write(session: &Session, bytes: &[u8]) -> Digest {
 }
 
 async fn collect(session: &Session) {
-    let scratch = Scratch::take(session, &patience(), "collect", Duration::from_secs(60))
+    let scratch = Scratch::take(session, &patience(), ("collect", "all"), Duration::from_secs(60))
         .await
         .unwrap();
     scratch.release(&patience(), true).await;
@@ -46,7 +48,7 @@ async fn a_renewed_lease_holds_what_came_under_the_ones_before_it() {
     };
     let session = private.session().await;
     let ctx = Context::new();
-    let scratch = Scratch::take(&session, &ctx, "test", Duration::from_secs(4))
+    let scratch = Scratch::take(&session, &ctx, ("test", "a renewal"), Duration::from_secs(4))
         .await
         .unwrap();
     let early = scratch.leased();
@@ -87,7 +89,7 @@ async fn what_is_left_for_others_ends_by_itself() {
     };
     let session = private.session().await;
     let ctx = Context::new();
-    let scratch = Scratch::take(&session, &ctx, "test", Duration::from_secs(60))
+    let scratch = Scratch::take(&session, &ctx, ("test", "a renewal"), Duration::from_secs(60))
         .await
         .unwrap();
     let left = write(&scratch.leased(), b"left").await;
@@ -99,4 +101,56 @@ async fn what_is_left_for_others_ends_by_itself() {
     tokio::time::sleep(Duration::from_millis(3200)).await;
     collect(&session).await;
     assert!(!is_there(&session, &left).await, "its lease has ended");
+}
+
+/// A lease with what it holds, as a process that was killed leaves it.
+async fn left_by_a_killed_one(session: &Session, purpose: &str, bytes: &[u8]) -> Digest {
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let holder = Holder::of_pid(child.id()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut labels = holder.labels();
+    labels.insert(PURPOSE.to_owned(), purpose.to_owned());
+    let lease = LeaseId::new(unique(purpose)).unwrap();
+    let expires = SystemTime::now() + Duration::from_secs(3600);
+    let leases = session.leases();
+    leases
+        .create(&patience(), &lease, expires, &labels)
+        .await
+        .unwrap();
+    write(&session.leased(&lease), bytes).await
+}
+
+#[tokio::test]
+async fn leases_of_killed_processes_go_at_the_start_and_young_pulls_with_a_removal() {
+    let Some(private) = Private::start().await else {
+        return;
+    };
+    let session = private.session().await;
+    let store = ImageStore::new(session.clone(), "overlayfs", &private.scratch());
+    let ctx = patience();
+    let view = left_by_a_killed_one(&session, "view", b"view").await;
+    let pull = left_by_a_killed_one(&session, "pull", b"pull").await;
+    let lives = Scratch::take(&session, &ctx, ("load", "a.tar"), Duration::from_secs(60))
+        .await
+        .unwrap();
+    let loading = write(&lives.leased(), b"loading").await;
+    // As a start does it.
+    let orphans = store.orphans(&ctx, Duration::from_secs(600)).await.unwrap();
+    let mut sweep = store.sweep(&ctx).await.unwrap();
+    store.end_leases(&ctx, &mut sweep, &orphans).await.unwrap();
+    drop(sweep);
+    assert!(!is_there(&session, &view).await);
+    assert!(is_there(&session, &pull).await, "another can go on with it");
+    // As one does that keeps nothing.
+    assert_eq!(store.orphans(&ctx, Duration::ZERO).await.unwrap().0.len(), 1);
+    let removed = store.prune(&ctx).await.unwrap();
+    assert!(!is_there(&session, &pull).await);
+    assert_eq!(
+        (removed.freed, removed.kept),
+        (8, None),
+        "with what the start has freed"
+    );
+    assert!(is_there(&session, &loading).await, "its process lives");
+    lives.release(&ctx, true).await;
 }

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::footprint::{Footprint, freed, together};
+use super::footprint::{Footprint, Part, freed};
+use super::freed::{Kept, Parts};
 use super::look::Look;
 use super::{Error, ImageStore, Reference};
 use crate::containerd::ImageRecord;
@@ -45,21 +46,36 @@ pub(crate) struct Removed {
     pub(crate) names: Vec<String>,
     /// The images whose last name it was, by their ids.
     pub(crate) ids: Vec<Digest>,
-    /// The bytes that this has freed.
+    /// The bytes that this has freed: those that are gone from the disk.
     pub(crate) freed: u64,
+    /// What no image has any more, and is still there.
+    pub(crate) kept: Option<Kept>,
 }
 
 impl Shelf {
-    /// What all of them occupy, in bytes.
-    pub(crate) fn total(&self) -> u64 {
-        together(self.images.iter().map(|image| &image.look.footprint))
-    }
-
     /// What the removal of an image would free, in bytes.
     pub(crate) fn frees(&self, image: &Shelved) -> u64 {
         let others = self.images.iter().filter(|other| other.names != image.names);
         let others: Vec<&Footprint> = others.map(|other| &other.look.footprint).collect();
         freed(&image.look.footprint, others)
+    }
+
+    /// The parts of the images that go, which no other image has.
+    fn parts_of_those(&self, goes: impl Fn(&Shelved) -> bool) -> Parts {
+        let going = self.images.iter().filter(|image| goes(image));
+        let mut parts: Parts = going
+            .flat_map(|image| image.look.footprint.parts.iter().cloned())
+            .collect();
+        for (part, _) in self.stay(goes) {
+            parts.remove(part);
+        }
+        parts
+    }
+
+    /// The parts of the images that stay.
+    fn stay(&self, goes: impl Fn(&Shelved) -> bool) -> impl Iterator<Item = &(Part, u64)> {
+        let staying = self.images.iter().filter(move |image| !goes(image));
+        staying.flat_map(|image| &image.look.footprint.parts)
     }
 
     /// The image of a name or an id, and the name if it was one.
@@ -90,6 +106,12 @@ impl Shelf {
         }
         Ok((image, None))
     }
+}
+
+/// The containers that were made of an image.
+fn users(image: &Shelved, used: &BTreeMap<String, String>) -> Vec<String> {
+    let users = image.names.iter().filter_map(|record| used.get(&record.name));
+    users.cloned().collect()
 }
 
 impl ImageStore {
@@ -155,6 +177,10 @@ impl ImageStore {
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
     pub(crate) async fn remove(&self, ctx: &Context, text: &str, force: bool) -> Result<Removed, Error> {
+        let mut sweep = self.sweep(ctx).await?;
+        let idle = self.idle_leases(ctx).await?;
+        self.end_leases(ctx, &mut sweep, &idle).await?;
+        drop(sweep);
         let shelf = self.shelf(ctx).await?;
         let (image, name) = shelf.find(text)?;
         let going: Vec<&ImageRecord> = match &name {
@@ -168,36 +194,46 @@ impl ImageStore {
             None => image.names.iter().collect(),
         };
         let is_last = going.len() == image.names.len();
-        if is_last && !force {
-            let used = self.in_use(ctx).await?;
-            let container = image.names.iter().find_map(|record| used.get(&record.name));
-            if let Some(container) = container {
-                return Err(Error::InUse {
-                    image: text.to_owned(),
-                    container: container.clone(),
-                });
-            }
+        let used = if is_last {
+            self.in_use(ctx).await?
+        } else {
+            BTreeMap::new()
+        };
+        let containers = users(image, &used);
+        if let Some(container) = containers.first().filter(|_| !force) {
+            return Err(Error::InUse {
+                image: text.to_owned(),
+                container: container.clone(),
+            });
         }
+        let parts = if is_last {
+            shelf.parts_of_those(|other| other.names == image.names)
+        } else {
+            Parts::new()
+        };
         self.remove_names(ctx, &going).await?;
+        let (freed, kept) = self.freed_of(ctx, parts, &containers).await;
         Ok(Removed {
             names: going.iter().map(|record| record.name.clone()).collect(),
             ids: image.id().filter(|_| is_last).cloned().into_iter().collect(),
-            freed: if is_last { shelf.frees(image) } else { 0 },
+            freed,
+            kept,
         })
     }
 
-    /// Removes every image that no container uses.
+    /// Removes every image that no container uses, and what killed loads and pulls have left.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
     pub(crate) async fn prune(&self, ctx: &Context) -> Result<Removed, Error> {
-        let mut shelf = self.shelf(ctx).await?;
+        let mut sweep = self.sweep(ctx).await?;
+        let idle = self.idle_leases(ctx).await?;
+        self.end_leases(ctx, &mut sweep, &idle).await?;
+        let shelf = self.shelf(ctx).await?;
         let used = self.in_use(ctx).await?;
-        let before = shelf.total();
-        let is_used = |image: &Shelved| image.names.iter().any(|record| used.contains_key(&record.name));
-        let (stay, go): (Vec<_>, Vec<_>) = shelf.images.into_iter().partition(is_used);
+        let goes = |image: &Shelved| users(image, &used).is_empty();
         let mut removed = Removed::default();
-        for image in &go {
+        for image in shelf.images.iter().filter(|image| goes(image)) {
             let names: Vec<_> = image.names.iter().collect();
             self.remove_names(ctx, &names).await?;
             removed
@@ -205,8 +241,9 @@ impl ImageStore {
                 .extend(names.iter().map(|record| record.name.clone()));
             removed.ids.extend(image.id().cloned());
         }
-        shelf = Shelf { images: stay };
-        removed.freed = before.saturating_sub(shelf.total());
+        let parts = shelf.parts_of_those(goes);
+        (removed.freed, removed.kept) = self.freed_of(ctx, parts, &[]).await;
+        removed.freed = removed.freed.saturating_add(sweep.freed());
         Ok(removed)
     }
 

@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::bounded::Bounded;
 use super::manifest::{self, Layers};
 use super::rootfs::{Lookup, Program, RootfsFacts};
@@ -46,6 +48,8 @@ pub(crate) struct ImageStore {
     pub(super) session: Session,
     pub(super) snapshotter: String,
     pub(super) run_dir: PathBuf,
+    /// Held while leases of killed processes are ended: the bytes which that has freed and no removal has told yet.
+    pub(super) swept: Arc<Mutex<u64>>,
     known: Bounded<Digest, Image>,
     /// Whose turn it is to unpack a snapshot, by its name.
     pub(super) unpacking: Turns<String>,
@@ -60,6 +64,7 @@ impl ImageStore {
             session,
             snapshotter: snapshotter.to_owned(),
             run_dir: run_dir.to_owned(),
+            swept: Arc::default(),
             known: Bounded::new(REMEMBERED),
             unpacking: Turns::new(),
             facts: Bounded::new(REMEMBERED),

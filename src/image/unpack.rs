@@ -73,7 +73,7 @@ pub(super) async fn ensure(
             found => found.map_err(fail())?,
         };
     }
-    let scratch = Scratch::take(session, ctx, "unpack", EXPIRY)
+    let scratch = Scratch::take(session, ctx, ("unpack", what.image), EXPIRY)
         .await
         .map_err(fail())?;
     let unpacked = all(&scratch, ctx, snapshotter, what, &chain).await;

@@ -21,6 +21,7 @@ mod cli;
 mod faults;
 mod formats;
 mod hosts;
+mod killed;
 mod local;
 mod logins;
 mod races;

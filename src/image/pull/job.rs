@@ -53,9 +53,14 @@ impl Job {
             image: self.name.clone(),
             source,
         };
+        let earlier = tokio::select! {
+            biased;
+            left = images.left_of(ctx, &self.name) => left?,
+            source = abandoned(ctx) => return Err(not_pulled(source)),
+        };
         let scratch = tokio::select! {
             biased;
-            taken = Scratch::take(&images.session, ctx, "pull", settings.lease) => {
+            taken = Scratch::take(&images.session, ctx, ("pull", &self.name), settings.lease) => {
                 taken.map_err(Error::containerd(&self.name))?
             }
             source = abandoned(ctx) => return Err(not_pulled(source)),
@@ -87,8 +92,8 @@ impl Job {
         };
         if pulled.is_ok() || keeps.is_some() {
             // What earlier attempts have left is the image's now, or this one's.
-            for lease in shared.left.take(&job.name) {
-                scratch::drop_left(&images.session, ctx, &lease).await;
+            for lease in shared.left.take(&job.name).iter().chain(&earlier.0) {
+                scratch::drop_left(&images.session, ctx, lease).await;
             }
         }
         if let Some(lease) = keeps {

@@ -1,6 +1,7 @@
 //! The leases that pulls of this process have left, for the next pull of the same image to end.
 //!
-//! What a pull of an earlier process has left is not here, and ends by itself.
+//! What pulls of other processes have left is found by the labels of its leases, when a pull begins; this also knows what a
+//! pull of this process leaves while another one is under way.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

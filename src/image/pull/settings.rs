@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Logins, RegistrySettings};
+use crate::image::{Logins, RegistrySettings, scratch};
 
 /// How images are pulled.
 #[derive(Debug, Clone)]
@@ -19,6 +19,17 @@ pub(crate) struct PullSettings {
     pub(crate) lease: Duration,
     /// How long what an interrupted pull has fetched is kept for the next one to go on with.
     pub(crate) keep: Duration,
+}
+
+impl PullSettings {
+    /// How old the lease of a killed pull must be for what it holds to have been kept for `keep`: a lease is renewed four
+    /// times while it lasts, so the process may have lived on for a quarter of that.
+    pub(crate) fn kept(&self) -> Duration {
+        if self.keep.is_zero() {
+            return Duration::ZERO;
+        }
+        self.keep.saturating_add(self.lease / scratch::RENEWALS)
+    }
 }
 
 impl Default for PullSettings {

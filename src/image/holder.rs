@@ -1,0 +1,249 @@
+//! Which process a lease belongs to, and whether that process still lives.
+//!
+//! A process that is killed releases nothing, and its leases would keep what it has loaded until they expire. So each lease
+//! names its process by labels. The process id alone may be another's by now: the moment at which the process began, in the
+//! kernel's ticks since the boot, tells them apart, and the boot's own id tells one boot from another.
+//!
+//! Both numbers mean something in one pid namespace (and one time namespace) only. The lease of a process in another one is
+//! respected until it expires, for nobody here can tell whether that process lives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
+
+const PID: &str = "fnctr/pid";
+const START: &str = "fnctr/start";
+const BOOT: &str = "fnctr/boot";
+const NAMESPACES: &str = "fnctr/namespaces";
+
+/// A process, told apart from every other that has had or will have its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pid: u32,
+    /// When it began, in ticks since the boot.
+    start: u64,
+    /// The kernel's id of the boot.
+    boot: String,
+    /// Where the two numbers count: the inodes of its pid and time namespaces.
+    namespaces: String,
+}
+
+/// What can be told of a holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is there.
+    Lives,
+    /// It has ended: nobody works under its leases any more.
+    Ended,
+    /// It cannot be judged from here.
+    Unknown,
+}
+
+impl Holder {
+    /// This process; `None` where `/proc` shows another pid namespace than this process is in.
+    pub(super) fn this() -> Option<&'static Self> {
+        static THIS: OnceLock<Option<Holder>> = OnceLock::new();
+        THIS.get_or_init(|| {
+            let this = Self::look();
+            if this.is_none() {
+                tracing::debug!("/proc does not show this process; its leases do not name it");
+            }
+            this
+        })
+        .as_ref()
+    }
+
+    fn look() -> Option<Self> {
+        let pid = std::process::id();
+        let shown = fs::read_link("/proc/self").ok()?;
+        if shown.to_str()?.parse() != Ok(pid) {
+            return None;
+        }
+        Some(Self {
+            pid,
+            start: start_of(pid).ok()??,
+            boot: boot()?,
+            namespaces: namespaces()?,
+        })
+    }
+
+    /// A process of the same namespaces; `None` if there is none of that id.
+    #[cfg(test)]
+    pub(super) fn of_pid(pid: u32) -> Option<Self> {
+        let start = start_of(pid).ok()??;
+        Some(Self {
+            pid,
+            start,
+            ..Self::this()?.clone()
+        })
+    }
+
+    /// What a lease of this process says about it.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        let labels = [
+            (PID, self.pid.to_string()),
+            (START, self.start.to_string()),
+            (BOOT, self.boot.clone()),
+            (NAMESPACES, self.namespaces.clone()),
+        ];
+        labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    /// The holder that these labels name, if they name one.
+    pub(super) fn of(labels: &BTreeMap<String, String>) -> Option<Self> {
+        Some(Self {
+            pid: labels.get(PID)?.parse().ok()?,
+            start: labels.get(START)?.parse().ok()?,
+            boot: labels.get(BOOT)?.clone(),
+            namespaces: labels.get(NAMESPACES)?.clone(),
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it still lives.
+    pub(super) fn life(&self) -> Life {
+        let Some(this) = Self::this() else {
+            return Life::Unknown;
+        };
+        if self.boot != this.boot {
+            return Life::Ended;
+        }
+        if self.namespaces != this.namespaces {
+            return Life::Unknown;
+        }
+        match start_of(self.pid) {
+            Ok(Some(start)) if start == self.start => Life::Lives,
+            Ok(_) => Life::Ended,
+            Err(_) => Life::Unknown,
+        }
+    }
+}
+
+/// When the process of this id began; `None` if there is none, or only its exit status is left.
+fn start_of(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        // It may end while it is read.
+        Err(why) if matches!(why.kind(), io::ErrorKind::NotFound) || why.raw_os_error() == Some(ESRCH) => {
+            return Ok(None);
+        }
+        Err(why) => return Err(why),
+    };
+    parse(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a process's stat is not one"))
+}
+
+const ESRCH: i32 = nix::errno::Errno::ESRCH as i32;
+
+/// From the text of `/proc/PID/stat`. The program's name may have anything in it, so what is counted begins after it.
+fn parse(stat: &str) -> Option<Option<u64>> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    // proc(5): the state is field 3, the number of threads 20, the start 22.
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let start: u64 = fields.nth(1)?.parse().ok()?;
+    // The first thread may have ended before the others; the process has not, then.
+    let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
+    Some((!ended).then_some(start))
+}
+
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+fn namespaces() -> Option<String> {
+    let inode = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|found| found.ino());
+    let pid = inode("pid").ok()?;
+    // Older kernels have no time namespaces.
+    let time = inode("time").unwrap_or_default();
+    Some(format!("{pid}.{time}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn this() -> Holder {
+        Holder::this().unwrap().clone()
+    }
+
+    #[test]
+    fn this_process_lives_and_its_labels_name_it() {
+        assert_eq!(this().life(), Life::Lives);
+        assert_eq!(Holder::of(&this().labels()), Some(this()));
+        assert_eq!(this().pid(), std::process::id());
+    }
+
+    #[test]
+    fn a_process_that_was_killed_has_ended_before_and_after_it_is_reaped() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let holder = Holder::of_pid(child.id()).unwrap();
+        assert_eq!(holder.life(), Life::Lives);
+        child.kill().unwrap();
+        while holder.life() == Life::Lives {
+            std::thread::yield_now();
+        }
+        assert_eq!(holder.life(), Life::Ended, "a zombie holds nothing");
+        child.wait().unwrap();
+        assert_eq!(holder.life(), Life::Ended);
+    }
+
+    #[test]
+    fn an_id_that_another_process_has_now_is_not_its_holder() {
+        let earlier = Holder {
+            start: this().start + 1,
+            ..this()
+        };
+        assert_eq!(earlier.life(), Life::Ended);
+    }
+
+    #[test]
+    fn nothing_outlives_its_boot_and_nothing_is_judged_from_another_pid_namespace() {
+        let rebooted = Holder {
+            boot: "another".into(),
+            namespaces: "1.1".into(),
+            ..this()
+        };
+        assert_eq!(rebooted.life(), Life::Ended);
+        let elsewhere = Holder {
+            pid: u32::MAX,
+            namespaces: "1.1".into(),
+            ..this()
+        };
+        assert_eq!(elsewhere.life(), Life::Unknown);
+    }
+
+    #[test]
+    fn labels_without_a_holder_name_none() {
+        let mut labels = this().labels();
+        labels.remove(START);
+        assert_eq!(Holder::of(&labels), None);
+        assert_eq!(Holder::of(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a) b (c) {state} 1 1 1 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 {threads} 0 4711 1 1")
+        };
+        assert_eq!(parse(&stat("S", 1)), Some(Some(4711)));
+        assert_eq!(parse(&stat("Z", 1)), Some(None));
+        assert_eq!(parse(&stat("Z", 3)), Some(Some(4711)), "its other threads go on");
+        assert_eq!(parse("nothing"), None);
+    }
+}
