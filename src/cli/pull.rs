@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::AsyncReadExt as _;
 
@@ -12,12 +14,32 @@ use super::failure::Failure;
 use super::output::Print;
 use super::progress::{self, Show};
 use crate::containerd_driver::Wanted;
-use crate::driver::Credentials;
+use crate::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, RetryErrorChecker};
 use crate::engine::Platform;
 use crate::{ContainerdDriver, Context};
 
 /// The longest password that is read.
 const MAX_PASSWORD: u64 = 64 << 10;
+
+/// How `fnctr` itself pulls again. A registry that limits how often it is asked is given about half a minute.
+const POLICY: BackOffConfig = BackOffConfig {
+    max_retries: 6,
+    interval: 500,
+    max_delay: 20_000,
+    min_delay: 300,
+};
+/// How often a pull is begun again that failed for another reason: somebody waits at the terminal.
+const FAILURES: u32 = 3;
+
+/// What is worth another try of the command line.
+fn worth_another() -> RetryErrorChecker {
+    let failures = AtomicU32::new(0);
+    Arc::new(move |error| {
+        let later = error.kind() == ErrorKind::Busy;
+        let more = later || failures.fetch_add(1, Ordering::Relaxed) < FAILURES;
+        (error.is_retryable() && more).then(|| error.kind().to_string())
+    })
+}
 
 /// Pulls one image.
 pub(super) async fn pull(at: At<'_>, args: PullArgs, print: &Print) -> Result<ExitCode, Failure> {
@@ -65,6 +87,7 @@ async fn shown(
     wanted: Wanted<'_>,
     show: Show,
 ) -> Result<(String, String), Failure> {
+    driver.set_pull_image_retry_policy(POLICY, worth_another())?;
     let pull = driver.pull(wanted)?;
     let done = pull.done(ctx);
     let image = progress::until(done, pull.progress(), show).await?;
@@ -101,4 +124,22 @@ async fn login(at: At<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failu
 /// For the command line's parser.
 pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
     Platform::parse(text).map_err(|why| why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Error;
+
+    #[test]
+    fn a_registry_that_says_later_is_asked_more_often_than_one_that_fails() {
+        POLICY.check().unwrap();
+        let checker = worth_another();
+        for _ in 0..FAILURES {
+            assert!(checker(&Error::pull("a", Some(503), "busy")).is_some());
+        }
+        assert_eq!(checker(&Error::pull("a", Some(503), "busy")), None);
+        assert!(checker(&Error::pull("a", Some(429), "later")).is_some());
+        assert_eq!(checker(&Error::pull("a", Some(404), "no")), None);
+    }
 }

@@ -90,8 +90,8 @@ fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
 /// What a failed pull is for a host.
 fn failed(image: &str, why: Arc<image::Error>) -> Error {
     match why.interrupted() {
-        // The caller's own doing says nothing about the image.
-        Some(interrupted) => Error::from(interrupted),
+        // The caller's own doing says nothing about the image, so it is no pull that failed; what it waited for is told.
+        Some(interrupted) => Error::new(Error::from(interrupted).kind(), why),
         None => judged(image, &Arc::clone(&why), why),
     }
 }

@@ -1,5 +1,11 @@
 //! When to try again: random exponential back-off between two delays, with bounded tries.
 //!
+//! A try is one whole attempt at the operation, and nothing below it is tried again in silence. Of a pull it ends with the
+//! first request that fails at every host that could serve it (a connection that cannot be made or breaks, a 5xx, a 429), so
+//! without a policy one failed request is a failed pull. Three things are no tries and not counted: the answer to a
+//! challenge for a login, another host of the same registry, and a transfer that goes on where it broke, as long as new
+//! bytes come in between. The next try fetches nothing that is here already.
+//!
 //! The schedule is pure; whoever waits brings the clock and the dice ([`dice`] will do).
 
 use std::hash::{BuildHasher, Hasher, RandomState};

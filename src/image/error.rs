@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::InvalidReference;
+use super::{InvalidReference, Reference};
 use crate::{Interrupted, containerd};
 
 /// Why an image cannot be had.
@@ -135,10 +135,14 @@ pub(crate) enum Error {
         source: containerd::Error,
     },
     /// Nobody wants it any more, or the caller did not wait.
-    #[error("image {image} was not pulled to its end")]
+    #[error("image {image} was not pulled to its end from registry {registry}{}", last_of(last.as_deref()))]
     NotPulled {
         /// Which image.
         image: String,
+        /// From where.
+        registry: String,
+        /// Why it did not get on before, if it did not.
+        last: Option<String>,
         /// Why.
         #[source]
         source: Interrupted,
@@ -225,6 +229,15 @@ impl Error {
         }
     }
 
+    pub(super) fn not_pulled(reference: &Reference, last: Option<String>, source: Interrupted) -> Self {
+        Self::NotPulled {
+            image: reference.to_string(),
+            registry: reference.domain().to_owned(),
+            last,
+            source,
+        }
+    }
+
     pub(super) fn malformed(image: &str, what: impl Into<String>) -> Self {
         Self::Malformed {
             image: image.to_owned(),
@@ -290,4 +303,8 @@ impl Error {
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self, Self::Containerd { source, .. } if source.is_unavailable())
     }
+}
+
+fn last_of(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!(" (the last failure: {why})"))
 }

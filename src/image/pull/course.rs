@@ -1,17 +1,15 @@
 //! How a transfer gets on over all its breaks, and why it ends.
 
-use tokio::time::Instant;
-
 use crate::image::{Error, registry};
 
 /// How far it is, over all breaks.
 pub(super) struct Course {
     /// The furthest byte so far.
     pub(super) reached: u64,
-    /// How often it broke since there was a new one.
-    pub(super) breaks: u32,
-    /// When that was.
-    pub(super) since: Instant,
+    /// There was a new one since it was last begun or gone on with.
+    pub(super) moved: bool,
+    /// The hosts that have broken off without a new byte, since there was one.
+    pub(super) idle_hosts: Vec<usize>,
     /// Whether the first bytes are somebody else's.
     pub(super) resumed: Option<bool>,
 }
@@ -20,15 +18,21 @@ impl Course {
     pub(super) fn new() -> Self {
         Self {
             reached: 0,
-            breaks: 0,
-            since: Instant::now(),
+            moved: false,
+            idle_hosts: Vec::new(),
             resumed: None,
         }
     }
 
+    /// What an earlier transfer has left is where this one begins, and no byte of its own.
+    pub(super) fn begins_at(&mut self, offset: u64) {
+        self.reached = self.reached.max(offset);
+    }
+
     pub(super) fn at(&mut self, offset: u64) {
         if offset > self.reached {
-            (self.reached, self.breaks, self.since) = (offset, 0, Instant::now());
+            (self.reached, self.moved) = (offset, true);
+            self.idle_hosts.clear();
         }
     }
 }

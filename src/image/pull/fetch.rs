@@ -28,10 +28,10 @@ use crate::image::registry;
 const CHUNK: usize = 1 << 20;
 /// What has come is written at the latest after this, so that little is lost if we are.
 const LINGER: Duration = Duration::from_millis(250);
-/// How often a transfer may break without a byte in between, however fast.
-const BREAKS: u32 = 4;
-/// Before the second try; twice as long before each further one.
+/// Before a transfer that broke goes on.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How much longer than a registry may be silent another process may have a write open without getting on.
+const OTHERS: Duration = Duration::from_secs(60);
 /// How often to look whether another process has finished.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -100,7 +100,8 @@ enum End {
 }
 
 impl Fetch<'_> {
-    /// Transfers until all is there, again from where it broke, as long as it gets on.
+    /// Transfers until all is there. What broke after new bytes goes on from there, which is no retry; what broke without any
+    /// goes on with another host, and where there is none it has failed: trying again is for the retry policy.
     async fn all(&self) -> Result<(), Error> {
         let mut wrong_hosts = Vec::new();
         let mut course = Course::new();
@@ -109,17 +110,8 @@ impl Fetch<'_> {
                 Ok(()) => return Ok(()),
                 Err(Failed::Final(why)) => return Err(why),
                 Err(Failed::Broken { why, from }) => {
-                    if let Some(from) = from.filter(|_| course.breaks > 0) {
-                        self.work.repository.avoid(from);
-                    }
-                    course.breaks += 1;
-                    let limit = self.work.job.shared.settings.registries.stall;
-                    if course.breaks > BREAKS && course.since.elapsed() >= limit {
-                        return Err(why.into());
-                    }
-                    tracing::debug!(why = %crate::chain(&why), reached = course.reached, "a transfer broke and goes on");
-                    let pause = PAUSE * 2_u32.pow((course.breaks - 1).min(BREAKS));
-                    self.wait(tokio::time::sleep(pause)).await?;
+                    self.goes_on(&mut course, why, from)?;
+                    self.wait(tokio::time::sleep(PAUSE)).await?;
                     continue;
                 }
                 Err(Failed::Wrong { from }) => from,
@@ -146,9 +138,27 @@ impl Fetch<'_> {
         }
     }
 
+    /// Whether a transfer that broke goes on by itself.
+    fn goes_on(&self, course: &mut Course, why: registry::Error, from: Option<usize>) -> Result<(), Error> {
+        let Some(from) = from.filter(|from| course.moved || !course.idle_hosts.contains(from)) else {
+            return Err(why.into());
+        };
+        if !course.moved {
+            course.idle_hosts.push(from);
+            if course.idle_hosts.len() >= self.work.repository.hosts() {
+                return Err(why.into());
+            }
+            self.work.repository.avoid(from);
+        }
+        tracing::debug!(why = %crate::chain(&why), reached = course.reached, "a transfer broke and goes on");
+        self.work.job.reporter.failed(&why);
+        Ok(())
+    }
+
     /// One transfer to its end or its break.
     async fn once(&self, without: &[usize], course: &mut Course) -> Result<(), Failed> {
         let mut stream: Option<Stream> = None;
+        course.moved = false;
         loop {
             let generation = self.work.scratch.generation();
             let content = self.work.scratch.leased().content();
@@ -160,6 +170,7 @@ impl Fetch<'_> {
             }
             let begun = writer.offset() > 0;
             course.resumed.get_or_insert(begun);
+            course.begins_at(writer.offset());
             let filled = self.fill(&mut writer, &mut stream, without, generation).await;
             course.at(writer.offset());
             match filled {
@@ -278,8 +289,7 @@ impl Fetch<'_> {
     /// Opens the write, when nobody else has it open any more. `None`: the blob is there.
     async fn open<'c>(&'c self, content: &'c Content) -> Result<Option<Writer<'c>>, Error> {
         // Whoever has it open may be waiting for a registry that limits it.
-        let registries = &self.work.job.shared.settings.registries;
-        let limit = registries.stall + registries.patience;
+        let limit = self.work.job.shared.settings.registries.stall + OTHERS;
         let (mut reached, mut since) = (0, Instant::now());
         loop {
             let opened = content.writer(self.ctx, &self.reference, self.blob).await;
@@ -334,10 +344,8 @@ impl Fetch<'_> {
     }
 
     async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        self.ctx.run(work).await.map_err(|source| Error::NotPulled {
-            image: self.work.job.name.clone(),
-            source,
-        })
+        let done = self.ctx.run(work).await;
+        done.map_err(|source| self.work.job.not_pulled(source))
     }
 
     fn containerd(&self) -> impl FnOnce(containerd::Error) -> Error {

@@ -137,10 +137,8 @@ impl Pulling {
         let mut landed = self.flight.landed.subscribe();
         let ended = ctx.run(landed.wait_for(Option::is_some)).await;
         let interrupted = |source| {
-            Arc::new(Error::NotPulled {
-                image: self.request.reference.to_string(),
-                source,
-            })
+            let last = self.flight.reporter.last();
+            Arc::new(Error::not_pulled(&self.request.reference, last, source))
         };
         match ended {
             Err(why) => Err(interrupted(why)),

@@ -49,21 +49,17 @@ impl Job {
             .shared
             .registries
             .repository(&self.request.reference, self.request.credential.as_ref())?;
-        let not_pulled = |source| Error::NotPulled {
-            image: self.name.clone(),
-            source,
-        };
         let earlier = tokio::select! {
             biased;
             left = images.left_of(ctx, &self.name) => left?,
-            source = abandoned(ctx) => return Err(not_pulled(source)),
+            source = abandoned(ctx) => return Err(self.not_pulled(source)),
         };
         let scratch = tokio::select! {
             biased;
             taken = Scratch::take(&images.session, ctx, ("pull", &self.name), settings.lease) => {
                 taken.map_err(Error::containerd(&self.name))?
             }
-            source = abandoned(ctx) => return Err(not_pulled(source)),
+            source = abandoned(ctx) => return Err(self.not_pulled(source)),
         };
         let job = Arc::new(self);
         let work = Arc::new(Work {
@@ -75,10 +71,7 @@ impl Job {
             biased;
             pulled = work.tries(ctx, again) => pulled,
             never = work.scratch.keep_alive(ctx) => match never {},
-            source = abandoned(ctx) => Err(Error::NotPulled {
-                image: job.name.clone(),
-                source,
-            }),
+            source = abandoned(ctx) => Err(job.not_pulled(source)),
         };
         let worth_keeping = !settings.keep.is_zero() && layers::fetched(&job.reporter) >= WORTH_KEEPING;
         let keeps = match &pulled {
@@ -100,6 +93,13 @@ impl Job {
             shared.left.note(&job.name, lease, settings.keep);
         }
         pulled
+    }
+}
+
+impl Job {
+    /// The caller's context ended, or nobody wants it any more.
+    pub(super) fn not_pulled(&self, source: Interrupted) -> Error {
+        Error::not_pulled(&self.request.reference, self.reporter.last(), source)
     }
 }
 
@@ -132,12 +132,10 @@ impl Work {
             let Some(delay) = again(&why) else {
                 return Err(why);
             };
+            self.job.reporter.failed(&why);
             ctx.run(tokio::time::sleep(delay))
                 .await
-                .map_err(|source| Error::NotPulled {
-                    image: self.job.name.clone(),
-                    source,
-                })?;
+                .map_err(|source| self.job.not_pulled(source))?;
             self.job.reporter.retry();
         }
     }

@@ -136,10 +136,7 @@ impl Fetches {
                     None => tokio::select! {
                         biased;
                         fetched = fetching => fetched,
-                        source = abandoned(&ctx) => Err(Error::NotPulled {
-                            image: work.job.name.clone(),
-                            source,
-                        }),
+                        source = abandoned(&ctx) => Err(work.job.not_pulled(source)),
                     },
                 };
                 if fetched.is_err() {
@@ -215,16 +212,17 @@ async fn in_order(
     for (at, ((layer, diff_id), name)) in layers.enumerate() {
         if at >= unpacked {
             fetching.wait(at).await?;
-            fetching.ctx.check().map_err(|source| Error::NotPulled {
-                image: work.job.name.clone(),
-                source,
-            })?;
+            fetching
+                .ctx
+                .check()
+                .map_err(|source| work.job.not_pulled(source))?;
             // Two images that share a layer unpack it once.
             let turn = work.job.shared.images.unpacking.take(name);
-            let _turn = fetching.ctx.run(turn).await.map_err(|source| Error::NotPulled {
-                image: work.job.name.clone(),
-                source,
-            })?;
+            let _turn = fetching
+                .ctx
+                .run(turn)
+                .await
+                .map_err(|source| work.job.not_pulled(source))?;
             reporter.layer(at, LayerState::Extracting);
             if !held(work, &fetching.ctx, name).await? {
                 unpack::one(

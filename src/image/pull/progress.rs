@@ -41,6 +41,8 @@ pub(crate) struct Progress {
     pub(crate) layers: Vec<LayerProgress>,
     /// How often the pull was begun again.
     pub(crate) retries: u64,
+    /// Why it last did not get on, as one sentence.
+    pub(crate) last: Option<String>,
 }
 
 /// Whom a pull tells how far it is.
@@ -63,6 +65,17 @@ impl Reporter {
 
     pub(super) fn layers(&self, layers: Vec<LayerProgress>) {
         self.0.send_modify(|progress| progress.layers = layers);
+    }
+
+    /// It did not get on, and does not end because of that.
+    pub(super) fn failed(&self, why: &(dyn std::error::Error + 'static)) {
+        let why = crate::chain(why);
+        self.0.send_modify(|progress| progress.last = Some(why));
+    }
+
+    /// Why it last did not get on.
+    pub(super) fn last(&self) -> Option<String> {
+        self.0.borrow().last.clone()
     }
 
     pub(super) fn retry(&self) {

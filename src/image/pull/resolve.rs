@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::job::Work;
 use crate::containerd::Descriptor;
 use crate::image::manifest::{self, Layers, Manifest};
+use crate::image::registry::Meaning;
 use crate::image::scratch::unique;
 use crate::image::store::MAX_DEPTH;
 use crate::image::{Error, ImageSettings, MAX_JSON, Platform};
@@ -80,11 +81,10 @@ async fn top(work: &Work, ctx: &Context) -> Result<Document, Error> {
         return by_digest(work, ctx, &unknown).await;
     }
     let tag = reference.tag().unwrap_or_default();
-    if let Some(described) = work.repository.resolve(ctx, tag).await? {
-        return by_digest(work, ctx, &described).await;
+    match work.repository.resolve(ctx, tag).await? {
+        Meaning::Described(described) => by_digest(work, ctx, &described).await,
+        Meaning::Sent(sent) => read(work, sent.descriptor, sent.bytes),
     }
-    let sent = work.repository.manifest(ctx, tag, None).await?;
-    read(work, sent.descriptor, sent.bytes)
 }
 
 /// A document from the store, else from the registry. The descriptor's media type and size need not be known.
@@ -104,10 +104,7 @@ async fn by_digest(work: &Work, ctx: &Context, wanted: &Descriptor) -> Result<Do
         return Err(Error::malformed(&work.job.name, what));
     }
     let digest = &wanted.digest;
-    let sent = work
-        .repository
-        .manifest(ctx, digest.as_str(), Some(digest))
-        .await?;
+    let sent = work.repository.manifest(ctx, digest).await?;
     read(work, sent.descriptor, sent.bytes)
 }
 

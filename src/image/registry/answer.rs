@@ -60,10 +60,16 @@ pub(super) fn message(body: &[u8]) -> String {
     };
     let line: String = said
         .chars()
+        .filter(|c| !turns_text(*c))
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_TOLD)
         .collect();
     line.trim().trim_end_matches('.').to_owned()
+}
+
+/// It prints as nothing, and changes how what follows reads: marks of direction, and of width 0.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn one(error: One) -> String {
@@ -176,6 +182,7 @@ mod tests {
                 "Client sent an HTTP request to an HTTPS server.\n",
                 "Client sent an HTTP request to an HTTPS server",
             ),
+            ("a\u{1b}[31mred\u{202e}\u{7}", "a [31mred"),
             ("", ""),
             ("{}", ""),
         ] {

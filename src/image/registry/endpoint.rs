@@ -1,7 +1,6 @@
-//! One host of a registry: requests to it are logged in where they must be, and made again where that helps.
+//! One host of a registry: requests to it are logged in where they must be.
 
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
@@ -15,14 +14,6 @@ use super::{Error, answer, challenge, origin, tls};
 use crate::Context;
 use crate::image::credentials::{Credential, Logins};
 
-/// How often one request is made again when the host or the network has failed.
-const AGAIN: u32 = 2;
-/// Before the first of those; four times as long before the second.
-const PAUSE: Duration = Duration::from_millis(200);
-/// How often a host may say "later".
-const LATER: u32 = 5;
-/// What it means where it does not say how much later; twice as long each time.
-const SOON: Duration = Duration::from_secs(1);
 /// How often one request may be challenged: without a token, and with one that has ended.
 const CHALLENGES: u32 = 2;
 
@@ -154,8 +145,8 @@ impl Endpoint {
         }
     }
 
-    /// One request to one host: logged in where it must be, and patient where that helps. `last`: there is no other host to
-    /// ask.
+    /// One request to one host, logged in where it must be. One that fails is not made again: whether and when it is asked
+    /// anew is for the owner of the retry policy to say, and whether another host is asked, for the repository.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -165,10 +156,9 @@ impl Endpoint {
         wire: &Wire,
         repository: &str,
         request: Request<'_>,
-        last: bool,
     ) -> Result<Answer, Error> {
         let what = request.what;
-        let (mut again, mut later, mut challenged) = (0, 0, 0);
+        let mut challenged = 0;
         loop {
             let grant = self.auth.grant();
             let ask = Ask {
@@ -179,64 +169,24 @@ impl Endpoint {
                 body: Bytes::new(),
                 what,
             };
-            let mut after = None;
-            let why = match wire.send(ctx, &self.doors, ask).await {
-                Ok(answer) if answer.response.status().is_success() => {
-                    self.auth.proven();
-                    return Ok(answer);
+            let answer = wire.send(ctx, &self.doors, ask).await?;
+            if answer.response.status().is_success() {
+                self.auth.proven();
+                return Ok(answer);
+            }
+            let unauthorized = answer.response.status() == StatusCode::UNAUTHORIZED;
+            if unauthorized && !answer.redirected && challenged < CHALLENGES {
+                let refused = Refused {
+                    sent: grant.as_ref(),
+                    first: challenged == 0,
+                    scope: &format!("repository:{repository}:pull"),
+                };
+                challenged += 1;
+                if let Answered::Yes = self.challenged(ctx, wire, &answer, refused).await? {
+                    continue;
                 }
-                Ok(answer) => {
-                    after = answer::retry_after(answer.response.headers());
-                    let unauthorized = answer.response.status() == StatusCode::UNAUTHORIZED;
-                    let mut logged_in = Ok(Answered::No);
-                    if unauthorized && !answer.redirected && challenged < CHALLENGES {
-                        let refused = Refused {
-                            sent: grant.as_ref(),
-                            first: challenged == 0,
-                            scope: &format!("repository:{repository}:pull"),
-                        };
-                        challenged += 1;
-                        logged_in = self.challenged(ctx, wire, &answer, refused).await;
-                    }
-                    match logged_in {
-                        Ok(Answered::Yes) => continue,
-                        Ok(Answered::No) => self.refused(ctx, wire, answer, what).await?,
-                        Err(why) => why,
-                    }
-                }
-                Err(why) => why,
-            };
-            let limited = match &why {
-                Error::RateLimited { after, .. } => Some(*after),
-                _ => None,
-            };
-            let pause = if let Some(after) = limited {
-                let wait = after.unwrap_or_else(|| SOON * 2_u32.pow(later));
-                later += 1;
-                // Another host is asked sooner than this one is waited for.
-                if !last || later > LATER || wait > wire.settings.patience {
-                    return Err(why);
-                }
-                tracing::info!(
-                    host = self.host.place.authority,
-                    ?wait,
-                    "a registry limits how often it is asked"
-                );
-                wait
-            } else {
-                if again == AGAIN || !why.is_passing() {
-                    return Err(why);
-                }
-                let wait = (PAUSE * 4_u32.pow(again)).max(after.unwrap_or_default());
-                again += 1;
-                wait.min(wire.settings.patience)
-            };
-            ctx.run(tokio::time::sleep(pause))
-                .await
-                .map_err(|source| Error::Interrupted {
-                    what: what.to_owned(),
-                    source,
-                })?;
+            }
+            return Err(self.refused(ctx, wire, answer, what).await);
         }
     }
 
@@ -255,19 +205,19 @@ impl Endpoint {
             .await
     }
 
-    /// What an answer that is not a success means.
-    async fn refused(&self, ctx: &Context, wire: &Wire, answer: Answer, what: &str) -> Result<Error, Error> {
+    /// What an answer that is not a success means, with the registry's own words.
+    async fn refused(&self, ctx: &Context, wire: &Wire, answer: Answer, what: &str) -> Error {
         let Answer { host, redirected, .. } = &answer;
         let (host, redirected) = (host.clone(), *redirected);
         let status = answer.response.status().as_u16();
         let after = answer::retry_after(answer.response.headers());
         let body = match wire.whole(ctx, answer, what, answer::MAX_ERROR).await {
-            Err(why) if why.interrupted().is_some() => return Err(why),
+            Err(why) if why.interrupted().is_some() => return why,
             body => body.unwrap_or_default(),
         };
         let message = answer::message(&body);
         let what = what.to_owned();
-        Ok(match status {
+        match status {
             401 | 403 if !redirected => {
                 let anonymous = self.auth.is_anonymous();
                 match self.auth.missed().filter(|_| anonymous) {
@@ -281,14 +231,20 @@ impl Endpoint {
                     },
                 }
             }
-            429 => Error::RateLimited { host, what, after },
+            429 => Error::RateLimited {
+                host,
+                what,
+                after,
+                message,
+            },
             _ => Error::Refused {
                 host,
                 what,
                 status,
                 message,
+                after,
                 redirected,
             },
-        })
+        }
     }
 }

@@ -22,11 +22,13 @@ pub(crate) enum Error {
         status: u16,
         /// What the registry said about it; empty if nothing.
         message: String,
+        /// When it would answer again, if it said so.
+        after: Option<Duration>,
         /// The answer came from another host than the one that was asked.
         redirected: bool,
     },
     /// It wants a login, and the one that it got, or the lack of one, was not enough.
-    #[error("registry {host} {} for {what}{}", refusal(*anonymous), said(message))]
+    #[error("registry {host} {} for {what}{}", refusal(*status, *anonymous), said(message))]
     Denied {
         /// Which registry.
         host: String,
@@ -39,8 +41,8 @@ pub(crate) enum Error {
         /// There were no credentials to send.
         anonymous: bool,
     },
-    /// It wants us to come back later than we are willing to wait.
-    #[error("registry {host} limits how often it is asked for {what}: try again {}", later(*after))]
+    /// It wants to be asked later.
+    #[error("registry {host} limits how often it is asked for {what}: try again {}{}", later(*after), said(message))]
     RateLimited {
         /// Which registry.
         host: String,
@@ -48,6 +50,8 @@ pub(crate) enum Error {
         what: String,
         /// When it would answer again, if it said so.
         after: Option<Duration>,
+        /// What it said; empty if nothing.
+        message: String,
     },
     /// No connection could be made.
     #[error("registry {host} cannot be reached")]
@@ -210,8 +214,18 @@ impl Error {
     /// How long to wait before it is worth asking again, as the registry has said.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { after, .. } => *after,
+            Self::RateLimited { after, .. } | Self::Refused { after, .. } => *after,
             _ => None,
+        }
+    }
+
+    /// It is a registry's no to just this request, and not to a login on the way there.
+    pub(super) fn is_refusal_of(&self, asked: &str) -> bool {
+        match self {
+            Self::Refused { what, .. } | Self::Denied { what, .. } | Self::RateLimited { what, .. } => {
+                what == asked
+            }
+            _ => false,
         }
     }
 
@@ -237,11 +251,12 @@ fn said(message: &str) -> String {
     }
 }
 
-fn refusal(anonymous: bool) -> &'static str {
-    if anonymous {
-        "wants credentials, and there are none,"
-    } else {
-        "refuses the credentials"
+fn refusal(status: u16, anonymous: bool) -> &'static str {
+    match (status, anonymous) {
+        // It has not asked for any, and may have another reason.
+        (403, true) => "answered 403 without credentials",
+        (_, true) => "wants credentials, and there are none,",
+        _ => "refuses the credentials",
     }
 }
 

@@ -34,7 +34,7 @@ use std::sync::Arc;
 pub(crate) use self::error::Error;
 pub(crate) use self::http::Body;
 use self::http::{Clients, Wire};
-pub(crate) use self::repository::{Blob, Repository};
+pub(crate) use self::repository::{Blob, Meaning, Repository};
 pub(crate) use self::settings::RegistrySettings;
 use super::Reference;
 use super::credentials::{Credential, Logins};

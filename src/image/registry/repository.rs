@@ -27,6 +27,15 @@ pub(crate) struct Document {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What a tag stands for.
+#[derive(Debug)]
+pub(crate) enum Meaning {
+    /// The registry has said so without sending it.
+    Described(Descriptor),
+    /// It was sent at once.
+    Sent(Document),
+}
+
 /// The bytes of a blob from an offset on.
 #[derive(Debug)]
 pub(crate) struct Blob {
@@ -85,14 +94,15 @@ impl Repository {
             .count()
     }
 
-    /// What a tag stands for. `None` if the registry does not say without sending it.
+    /// What a tag stands for. Each host is asked with a HEAD, which no registry counts. Where that fails, or does not say, a
+    /// GET decides: some serve no HEAD, and the answer to one has no body in which a registry could say why.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn resolve(&self, ctx: &Context, tag: &str) -> Result<Option<Descriptor>, Error> {
+    pub(crate) async fn resolve(&self, ctx: &Context, tag: &str) -> Result<Meaning, Error> {
         let mut tried = Tried::default();
-        for Able { endpoint, last, .. } in self.able(Trust::Resolve, &[]) {
-            match self.resolve_at(ctx, endpoint, tag, last).await {
+        for Able { endpoint, .. } in self.able(Trust::Resolve, &[]) {
+            match self.resolve_at(ctx, endpoint, tag).await {
                 Ok(found) => return Ok(found),
                 Err(why) => tried.pass_over(endpoint, why)?,
             }
@@ -100,52 +110,46 @@ impl Repository {
         Err(tried.why(self, Trust::Resolve))
     }
 
-    async fn resolve_at(
-        &self,
-        ctx: &Context,
-        endpoint: &Endpoint,
-        tag: &str,
-        last: bool,
-    ) -> Result<Option<Descriptor>, Error> {
+    async fn resolve_at(&self, ctx: &Context, endpoint: &Endpoint, tag: &str) -> Result<Meaning, Error> {
+        let what = self.manifest_of(tag);
         let request = Request {
             method: Method::HEAD,
             path: &format!("{}/manifests/{tag}", self.path),
             headers: accept_manifests(),
-            what: &self.manifest_of(tag),
+            what: &what,
         };
-        match endpoint.ask(ctx, &self.wire, &self.path, request, last).await {
-            Ok(answer) => Ok(answer::described(answer.response.headers())),
-            // Some serve no HEAD.
-            Err(Error::Refused {
-                status: 400 | 405 | 501,
-                ..
-            }) => Ok(None),
-            Err(why) => Err(why),
+        match endpoint.ask(ctx, &self.wire, &self.path, request).await {
+            Ok(answer) => {
+                if let Some(described) = answer::described(answer.response.headers()) {
+                    return Ok(Meaning::Described(described));
+                }
+            }
+            Err(why) if why.is_refusal_of(&what) => {
+                tracing::debug!(why = %crate::chain(&why), "a HEAD failed; a GET decides");
+            }
+            Err(why) => return Err(why),
         }
+        let document = self.manifest_at(ctx, endpoint, (tag, None)).await?;
+        Ok(Meaning::Sent(document))
     }
 
-    /// A manifest or an index, by tag or by digest; its digest is verified.
+    /// A manifest or an index by its digest, which is verified.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for one of more than 4 MiB.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn manifest(
-        &self,
-        ctx: &Context,
-        version: &str,
-        expected: Option<&Digest>,
-    ) -> Result<Document, Error> {
-        let trust = expected.map_or(Trust::Resolve, |_| Trust::Pull);
+    pub(crate) async fn manifest(&self, ctx: &Context, digest: &Digest) -> Result<Document, Error> {
         let mut tried = Tried::default();
-        for Able { endpoint, last, .. } in self.able(trust, &[]) {
-            match self.manifest_at(ctx, endpoint, (version, expected), last).await {
+        for Able { endpoint, .. } in self.able(Trust::Pull, &[]) {
+            let sent = self.manifest_at(ctx, endpoint, (digest.as_str(), Some(digest)));
+            match sent.await {
                 Ok(document) => return Ok(document),
                 Err(why) => tried.pass_over(endpoint, why)?,
             }
         }
-        Err(tried.why(self, trust))
+        Err(tried.why(self, Trust::Pull))
     }
 
     async fn manifest_at(
@@ -153,14 +157,13 @@ impl Repository {
         ctx: &Context,
         endpoint: &Endpoint,
         (version, expected): (&str, Option<&Digest>),
-        last: bool,
     ) -> Result<Document, Error> {
         let (path, what) = (
             format!("{}/manifests/{version}", self.path),
             self.manifest_of(version),
         );
         let request = Request::get(&path, accept_manifests(), &what);
-        let answer = endpoint.ask(ctx, &self.wire, &self.path, request, last).await?;
+        let answer = endpoint.ask(ctx, &self.wire, &self.path, request).await?;
         let (host, headers) = (answer.host.clone(), answer.response.headers().clone());
         let bytes = self.wire.whole(ctx, answer, &what, MAX_JSON).await?;
         let named = expected.cloned().or_else(|| answer::content_digest(&headers));
@@ -179,8 +182,8 @@ impl Repository {
     /// Safe to drop.
     pub(crate) async fn small(&self, ctx: &Context, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         let mut tried = Tried::default();
-        for Able { endpoint, last, .. } in self.able(Trust::Pull, &[]) {
-            match self.small_at(ctx, endpoint, blob, last).await {
+        for Able { endpoint, .. } in self.able(Trust::Pull, &[]) {
+            match self.small_at(ctx, endpoint, blob).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(why) => tried.pass_over(endpoint, why)?,
             }
@@ -193,11 +196,10 @@ impl Repository {
         ctx: &Context,
         endpoint: &Endpoint,
         blob: &Descriptor,
-        last: bool,
     ) -> Result<Vec<u8>, Error> {
         let (path, what) = self.blob_of(blob);
         let request = Request::get(&path, HeaderMap::new(), &what);
-        let answer = endpoint.ask(ctx, &self.wire, &self.path, request, last).await?;
+        let answer = endpoint.ask(ctx, &self.wire, &self.path, request).await?;
         let host = answer.host.clone();
         let bytes = self.wire.whole(ctx, answer, &what, MAX_JSON).await?;
         answer::verified(&host, &what, &bytes, Some(&blob.digest))?;
@@ -217,12 +219,12 @@ impl Repository {
         without: &[usize],
     ) -> Result<Blob, Error> {
         let mut tried = Tried::default();
-        for Able { from, endpoint, last } in self.able(Trust::Pull, without) {
-            let sent = match self.blob_at(ctx, endpoint, blob, offset, last).await {
+        for Able { from, endpoint } in self.able(Trust::Pull, without) {
+            let sent = match self.blob_at(ctx, endpoint, blob, offset).await {
                 // It cannot begin in the middle, and says so badly: all of it, then.
                 Err(why) if offset > 0 && why.is_of_range() => {
                     tracing::debug!(why = %crate::chain(&why), "a range was not understood");
-                    self.blob_at(ctx, endpoint, blob, 0, last).await
+                    self.blob_at(ctx, endpoint, blob, 0).await
                 }
                 sent => sent,
             };
@@ -240,7 +242,6 @@ impl Repository {
         endpoint: &Endpoint,
         blob: &Descriptor,
         offset: u64,
-        last: bool,
     ) -> Result<(Body, u64), Error> {
         let (path, what) = self.blob_of(blob);
         let mut headers = HeaderMap::new();
@@ -250,7 +251,7 @@ impl Repository {
             headers.insert(RANGE, range);
         }
         let request = Request::get(&path, headers, &what);
-        let answer = endpoint.ask(ctx, &self.wire, &self.path, request, last).await?;
+        let answer = endpoint.ask(ctx, &self.wire, &self.path, request).await?;
         let begins = answer::begins(&answer.response, offset)
             .and_then(|begins| {
                 answer::check_length(answer.response.headers(), blob.size.saturating_sub(begins))?;
@@ -285,16 +286,9 @@ impl Repository {
             .iter()
             .enumerate()
             .filter(|(at, endpoint)| may(endpoint) && !without.contains(at))
-            .map(|(from, endpoint)| Able {
-                from,
-                endpoint,
-                last: false,
-            })
+            .map(|(from, endpoint)| Able { from, endpoint })
             .collect();
         able.sort_by_key(|able| able.endpoint.unreachable.load(Ordering::Relaxed));
-        if let Some(able) = able.last_mut() {
-            able.last = true;
-        }
         able
     }
 
@@ -316,8 +310,6 @@ impl Repository {
 struct Able<'a> {
     from: usize,
     endpoint: &'a Endpoint,
-    /// There is no other after it.
-    last: bool,
 }
 
 /// What a host is asked for: content by its digest, or the meaning of a tag, in which it must be trusted.

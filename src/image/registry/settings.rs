@@ -14,8 +14,6 @@ pub(crate) struct RegistrySettings {
     pub(crate) connect: Duration,
     /// Longest wait for the next byte. There is no limit to the whole.
     pub(crate) stall: Duration,
-    /// Longest wait that a registry may ask for when it limits how often it is asked.
-    pub(crate) patience: Duration,
 }
 
 impl Default for RegistrySettings {
@@ -25,7 +23,6 @@ impl Default for RegistrySettings {
             plain_http: Vec::new(),
             connect: Duration::from_secs(15),
             stall: Duration::from_secs(30),
-            patience: Duration::from_secs(60),
         }
     }
 }

@@ -99,12 +99,18 @@ pub(super) async fn fetch(
                 message,
                 anonymous,
             },
-            429 => Error::RateLimited { host, what, after },
+            429 => Error::RateLimited {
+                host,
+                what,
+                after,
+                message,
+            },
             _ => Error::Refused {
                 host,
                 what,
                 status,
                 message,
+                after,
                 redirected: false,
             },
         });
