@@ -186,6 +186,10 @@ fn check_port(port: Option<&str>) -> Result<(), &'static str> {
         Some(port) if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) => {
             Err("the registry's port is not a number")
         }
+        // A client that cannot use the port would ask another one.
+        Some(port) if !matches!(port.parse::<u16>(), Ok(1..)) => {
+            Err("the registry's port is not between 1 and 65535")
+        }
         _ => Ok(()),
     }
 }
@@ -296,6 +300,16 @@ mod tests {
             ("a b", "a repository is made of"),
             ("../etc", "a registry"),
             ("h:port/x", "the registry's port is not a number"),
+            (
+                "localhost:99999/a",
+                "the registry's port is not between 1 and 65535",
+            ),
+            (
+                "localhost:65536/a",
+                "the registry's port is not between 1 and 65535",
+            ),
+            ("r.io:0/a", "the registry's port is not between 1 and 65535"),
+            ("[::1]:99999/a", "the registry's port is not between 1 and 65535"),
             ("-a.b/c", "the registry is not a host name"),
             (&"a".repeat(64), "64 hex digits are an image id"),
             (&"x".repeat(256), "registry and repository are longer"),
@@ -316,7 +330,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_displayed_parses_to_the_same(
-            domain in "([a-z]{1,5}\\.[a-z]{2,3}(:[0-9]{1,4})?/)?",
+            domain in "([a-z]{1,5}\\.[a-z]{2,3}(:[1-9][0-9]{0,3})?/)?",
             path in "[a-z0-9]{1,5}((_|__|-{1,2})[a-z0-9]{1,3}){0,2}(/[a-z0-9]{1,5}([._][a-z]{1,3})?){0,2}",
             tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,8})?",
             digest in "(@sha256:[0-9a-f]{64})?",

@@ -16,7 +16,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin of an absolute URL; `None` for one that is neither http nor https.
+    /// The origin of an absolute URL; `None` for one that is neither http nor https, or has a port that is none.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let tls = match uri.scheme_str()? {
             "https" => true,
@@ -24,7 +24,7 @@ impl Origin {
             _ => return None,
         };
         let host = uri.host()?.to_ascii_lowercase();
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = port_of(uri.authority()?)?.unwrap_or(if tls { 443 } else { 80 });
         Some(Self { tls, host, port })
     }
 
@@ -46,6 +46,16 @@ impl Origin {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+/// The port that is written; `Some(None)` without one. The library takes one that cannot be for none at all, and would go to
+/// the port that goes without saying.
+fn port_of(authority: &Authority) -> Option<Option<u16>> {
+    let (_, after) = authority.as_str().rsplit_once(authority.host())?;
+    let Some(port) = after.strip_prefix(':') else {
+        return Some(None);
+    };
+    port.parse().ok().filter(|port| *port != 0).map(Some)
 }
 
 /// Whether a host, with or without a port, is this machine.
@@ -109,6 +119,9 @@ pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, String>
     if authority.as_str().contains('@') {
         return Err("a user name in a URL is not supported".to_owned());
     }
+    if port_of(&authority).is_none() {
+        return Err(format!("the port of {authority} is not between 1 and 65535"));
+    }
     let path: PathAndQuery = path.parse().map_err(|_| format!("{path:?} is not a path"))?;
     Uri::builder()
         .scheme(if tls { Scheme::HTTPS } else { Scheme::HTTP })
@@ -126,6 +139,25 @@ fn shortened(location: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_is_not_taken_for_the_usual_one() {
+        for authority in ["r.io:99999", "r.io:0", "r.io:65536", "[::1]:70000"] {
+            let refused = uri(true, authority, "/v2").unwrap_err();
+            assert!(refused.contains("not between 1 and 65535"), "{refused}");
+            let url: Uri = format!("https://{authority}/a").parse().unwrap();
+            assert_eq!(Origin::of(&url), None, "{authority}");
+        }
+        for (authority, port) in [
+            ("r.io:65535", 65535),
+            ("[::1]:1", 1),
+            ("[::1]", 443),
+            ("r.io", 443),
+        ] {
+            let url = uri(true, authority, "/v2").unwrap();
+            assert_eq!(Origin::of(&url).unwrap().port, port, "{authority}");
+        }
+    }
 
     #[test]
     fn a_location_is_resolved_as_browsers_do() {
