@@ -29,6 +29,8 @@ pub(super) enum Cause {
     Interrupted(Interrupted),
     /// The socket could not be opened. The target is its path.
     Socket(io::Error),
+    /// Somebody else listens on the socket, who speaks this instead of gRPC. The target is its path.
+    Foreign(&'static str),
     /// The answer cannot be understood.
     Malformed(String),
     /// The data to be written could not be read.
@@ -127,7 +129,9 @@ impl Error {
     }
 }
 
-/// A status with a source was made on this side, from a broken connection; containerd's own has none.
+/// A status with a source was made on this side, from a broken connection; containerd's own has none. Its code says how far
+/// the connection had come: refused is `Unavailable`, cut in the middle `Unknown` or `Internal`. All of them are
+/// [`Cause::Lost`].
 pub(super) fn cause_of(status: Status) -> Cause {
     if std::error::Error::source(&status).is_some() {
         Cause::Lost(status)
@@ -163,6 +167,12 @@ impl fmt::Display for Error {
                 }
                 _ => write!(f, "cannot connect to containerd at {target}"),
             },
+            Cause::Foreign(what) => {
+                write!(
+                    f,
+                    "{target} is not containerd's socket: what listens there speaks {what}, not gRPC"
+                )
+            }
             Cause::Malformed(what) => {
                 write!(f, "containerd's answer to {call}{about} makes no sense: {what}")
             }
@@ -185,7 +195,11 @@ impl std::error::Error for Error {
                 _ => Some(why),
             },
             Cause::Input(why) => Some(why),
-            Cause::Refused(_) | Cause::Silent(_) | Cause::Malformed(_) | Cause::Unusable(_) => None,
+            Cause::Refused(_)
+            | Cause::Silent(_)
+            | Cause::Foreign(_)
+            | Cause::Malformed(_)
+            | Cause::Unusable(_) => None,
         }
     }
 }

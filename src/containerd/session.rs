@@ -7,8 +7,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +28,15 @@ pub(super) const MAX_MESSAGE: usize = 16 << 20;
 /// Room for a few layers and a thousand waiting calls in flight on one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const STREAM_WINDOW: u32 = 2 << 20;
+
+/// How every HTTP/2 connection begins: the preface, and a frame of settings without any (RFC 9113, 3.4).
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// The head of a frame: three bytes of length, its type, five more.
+const FRAME_HEAD: usize = 9;
+/// The type of the frame that a server begins with.
+const SETTINGS: u8 = 4;
+/// How long the answer to it may take.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// A connection, a containerd namespace and perhaps a lease. Cheap to clone.
 #[derive(Clone)]
@@ -47,17 +58,19 @@ impl Session {
     /// by the next call.
     ///
     /// # Errors
-    /// The sentence names the socket, and says whether it is absent, refused or forbidden.
+    /// The sentence names the socket, and says whether it is absent, refused, forbidden, or no containerd's.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn connect(ctx: &Context, address: &Path, namespace: &Namespace) -> Result<Self, Error> {
         const CALL: &str = "Connect";
         let target = address.display().to_string();
-        let fail = |cause| Error::new(CALL, target.clone(), cause);
+        let fail = |cause| Error::new(CALL, target.as_str(), cause);
         let stamp = MetadataValue::try_from(namespace.as_str())
             .map_err(|why| fail(Cause::Unusable(why.to_string())))?;
-        drop(probe(ctx, address, CALL).await?);
+        greeted(ctx, probe(ctx, address, CALL).await?)
+            .await
+            .map_err(fail)?;
         let path = Arc::<Path>::from(address);
         // The URI is never resolved: the connector goes to the socket.
         let channel = Endpoint::from_static("http://containerd")
@@ -197,6 +210,23 @@ impl Session {
         if let Some((_, lease)) = &self.lease {
             metadata.insert("containerd-lease", lease.clone());
         }
+    }
+}
+
+/// Says hello as HTTP/2 does, and fails if the answer is another protocol's. One that answers nothing in time is not judged
+/// here: its calls have limits of their own.
+async fn greeted(ctx: &Context, mut stream: UnixStream) -> Result<(), Cause> {
+    let greeting = async {
+        let mut answer = [0; FRAME_HEAD];
+        stream.write_all(HELLO).await?;
+        stream.read_exact(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let answer = ctx.run(tokio::time::timeout(GREETING, greeting)).await;
+    match answer.map_err(Cause::Interrupted)? {
+        Ok(Ok(answer)) if answer.starts_with(b"HTTP/1.") => Err(Cause::Foreign("HTTP/1, as Docker does")),
+        Ok(Ok([_, _, _, SETTINGS, ..])) | Ok(Err(_)) | Err(_) => Ok(()),
+        Ok(Ok(_)) => Err(Cause::Foreign("another protocol")),
     }
 }
 

@@ -602,3 +602,84 @@ async fn an_unfinished_write_is_gone_on_with_or_begun_anew() {
     writer.close().await;
     content.abort(&ctx, "y").await.unwrap();
 }
+
+/// The frame of settings with which a server begins.
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+
+/// A server that answers each connection's first bytes with `first`, and what comes next with `then` and its end.
+fn serve(path: &Path, first: &'static [u8], then: &'static [u8]) -> tokio::task::JoinHandle<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+    tokio::task::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut heard = vec![0; 64 << 10];
+            drop(stream.read(&mut heard).await);
+            drop(stream.write_all(first).await);
+            // The client's answer to the settings, or its request.
+            drop(tokio::time::timeout(Duration::from_millis(200), stream.read(&mut heard)).await);
+            drop(stream.write_all(then).await);
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_containerds_is_told_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let namespace = Namespace::new("test").unwrap();
+    for (at, answer, what) in [
+        (
+            "docker.sock",
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            "HTTP/1, as Docker does",
+        ),
+        (
+            "other.sock",
+            &b"220 mail.example ESMTP\r\n"[..],
+            "another protocol",
+        ),
+    ] {
+        let path = dir.path().join(at);
+        let server = serve(&path, answer, b"");
+        let refused = Session::connect(&patience(), &path, &namespace)
+            .await
+            .unwrap_err();
+        let expected = format!(
+            "{} is not containerd's socket: what listens there speaks {what}, not gRPC",
+            path.display()
+        );
+        assert_eq!(crate::chain(&refused), expected);
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_unavailable_wherever_it_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let namespace = Namespace::new("test").unwrap();
+    // The first stream is answered with a head, and no more.
+    const HEAD: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
+    const RESET: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x02";
+    const GO_AWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02";
+    for (at, then) in [
+        ("after the settings", &b""[..]),
+        ("in the middle of a frame", &b"\0\0\x40\0"[..]),
+        ("after the head of the answer", HEAD),
+        ("by a reset", RESET),
+        ("by a farewell", GO_AWAY),
+        ("by nonsense", &b"nonsense that is no frame at all"[..]),
+    ] {
+        let path = dir.path().join(at);
+        let server = serve(&path, SETTINGS, then);
+        let session = Session::connect(&patience(), &path, &namespace).await.unwrap();
+        let broken = session.version().version(&patience()).await.unwrap_err();
+        assert!(broken.is_unavailable(), "{at}: {broken:?}");
+        assert_eq!(broken.interrupted(), None, "{at}");
+        server.abort();
+        // Its socket is there, and nobody listens.
+        drop(server.await);
+        let refused = session.version().version(&patience()).await.unwrap_err();
+        assert!(refused.is_unavailable(), "{at}: {refused:?}");
+    }
+}
