@@ -18,8 +18,6 @@ use crate::image::{self, Again, Credential, Image, Pin, Reference, Request};
 
 /// A registry that wants to be left alone for longer than this is not asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// How often an image is pulled that is gone as soon as it is there. The second time it is pinned while it comes.
-const PULLS: u32 = 4;
 
 /// How often pulls were begun again, by the reason that the retry policy's checker gave.
 #[derive(Debug, Default)]
@@ -36,7 +34,8 @@ impl Retries {
     }
 }
 
-/// Pulls the image of a task, which stays while the [`Pin`] is held, until it is there, the policy allows no more tries, or the error is not worth another.
+/// Pulls the image of a task until it is there, the policy allows no more tries, or the error is not worth another. It stays
+/// while the [`Pin`] is held, and is kept from the cleaner from before the pull on.
 pub(super) async fn pull(
     shared: &Arc<Shared>,
     ctx: &Context,
@@ -54,17 +53,11 @@ pub(super) async fn pull(
         platform: None,
         credential,
     };
-    let mut held = None;
-    for _ in 0..PULLS {
-        let image = begin(shared, request.clone()).done(ctx).await;
-        let image = image.map_err(|why| failed(&familiar, why))?;
-        let (pin, is_there) = shared.engine.keep(ctx, plan, &image).await.map_err(translate)?;
-        held = pin.or(held);
-        if is_there {
-            break;
-        }
-    }
-    Ok(held)
+    let hold = shared.engine.hold(ctx, plan).await.map_err(translate)?;
+    let image = begin(shared, request).done(ctx).await;
+    let image = image.map_err(|why| failed(&familiar, why))?;
+    let pin = shared.engine.keep(ctx, plan, hold, &image).await;
+    pin.map(Some).map_err(translate)
 }
 
 /// Begins a pull under the policy of now, or joins one.

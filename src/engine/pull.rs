@@ -1,11 +1,11 @@
 //! Before a life can begin: the image, pulled. All of it is the image room's; here it gets the engine's connection, tracker
 //! and end.
 
+use super::Engine;
 use super::error::{At as _, Result, Step};
 use super::plan::Plan;
-use super::{Engine, resolve};
 use crate::Context;
-use crate::image::{Again, Image, Pin, Request};
+use crate::image::{Again, Hold, Image, Pin, Request};
 pub(crate) use crate::image::{LayerProgress, LayerState, Platform, Progress, Pulling};
 
 impl Engine {
@@ -14,26 +14,23 @@ impl Engine {
         self.0.puller.pull(request, again)
     }
 
-    /// Keeps an image that was just pulled until it is validated. `false` beside it, or no pin: the cleaner was faster, for
-    /// which a pulled image is one that nobody uses; pulled again under the pin, it stays.
+    /// Keeps the image that a plan names from the cleaner, before it is pulled: for the cleaner, what was just pulled is an
+    /// image that nobody uses.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn keep(
-        &self,
-        ctx: &Context,
-        plan: &Plan,
-        image: &Image,
-    ) -> Result<(Option<Pin>, bool)> {
+    pub(crate) async fn hold(&self, ctx: &Context, plan: &Plan) -> Result<Hold> {
+        let held = self.0.cache.hold(ctx, &plan.image).await;
+        held.at(Step::Image, &plan.id)
+    }
+
+    /// Keeps an image that was pulled under a hold on its name, for as long as the [`Pin`] is held.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn keep(&self, ctx: &Context, plan: &Plan, hold: Hold, image: &Image) -> Result<Pin> {
         self.0.cache.changed();
-        let Some(pin) = self.0.cache.pin(ctx, image).await.at(Step::Image, &plan.id)? else {
-            return Ok((None, false));
-        };
-        if !pin.is_unseen {
-            return Ok((Some(pin), true));
-        }
-        let found = self.0.images.find(ctx, &plan.image).await;
-        let found = found.map_err(|error| resolve::refused(plan, error))?;
-        Ok((Some(pin), found.is_some()))
+        let pinned = hold.pin(ctx, image).await;
+        pinned.at(Step::Image, &plan.id)
     }
 }

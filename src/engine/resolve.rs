@@ -12,18 +12,13 @@ use crate::image::{self, Image, Pin};
 /// Safe to drop.
 pub(super) async fn resolve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<(Image, Pin)>> {
     ctx.check().at(Step::Image, &plan.id)?;
-    let find = async || {
-        let found = deps.images.find(ctx, &plan.image).await;
-        found.map_err(|error| refused(plan, error))
-    };
-    let Some(image) = find().await? else {
+    let hold = deps.cache.hold(ctx, &plan.image).await;
+    let hold = hold.at(Step::Image, &plan.id)?;
+    let found = deps.images.find(ctx, &plan.image).await;
+    let Some(image) = found.map_err(|error| refused(plan, error))? else {
         return Ok(None);
     };
-    let pinned = deps.cache.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
-    let Some(pin) = pinned else { return Ok(None) };
-    if pin.is_unseen && find().await?.is_none_or(|again| again.target != image.target) {
-        return Ok(None);
-    }
+    let pin = hold.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
     Ok(Some((image, pin)))
 }
 

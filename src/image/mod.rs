@@ -45,7 +45,7 @@ mod turns;
 mod unpack;
 
 use self::store::MAX_JSON;
-pub(crate) use cache::{Cache, CacheSettings, Pin};
+pub(crate) use cache::{Cache, CacheSettings, Hold, Pin};
 pub(crate) use credentials::{Credential, Logins};
 pub(crate) use error::Error;
 pub(crate) use platform::Platform;

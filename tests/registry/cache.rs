@@ -119,6 +119,29 @@ async fn the_image_that_was_used_longest_ago_goes_first_and_its_bytes_with_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pulled_image_is_kept_from_before_its_pull_on_and_fetched_once() {
+    let Some(shelf) = Shelf::set("a_pulled_image_is_kept", 1).await else {
+        return;
+    };
+    let driver = shelf.driver(0, "").await;
+    let cookie = cookie(&driver, &shelf.names[0], None).await;
+    assert!(cookie.validate_image(&ctx()).await.expect("to validate"));
+    cookie.pull_image(&ctx()).await.expect("to pull");
+    // It is larger than all that may be there, and the cleaner has been told of it.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!cookie.validate_image(&ctx()).await.expect("to validate"));
+    assert_eq!(
+        shelf.rig.proxy.count("GET", "/blobs/"),
+        3,
+        "two layers and a configuration"
+    );
+    cookie.close(&ctx()).await.expect("to close");
+    shelf.settles(&[]).await;
+    driver.close(&ctx()).await.expect("to close");
+    shelf.rig.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_kept_from_its_validation_to_the_close() {
     let Some(shelf) = Shelf::set("an_image_is_kept_from_its_validation", 4).await else {
         return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::PoolConfig;
-use crate::engine::error::{Error, Kind, Result, Step};
+use crate::engine::error::{At as _, Error, Kind, Result, Step};
 use crate::engine::plan::{Plan, label};
 use crate::engine::{Deps, create, find, host, network, process, resolve};
 use crate::image::{Again, Image, Pin, Request};
@@ -139,20 +139,15 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
         platform: None,
         credential: None,
     };
+    let hold = deps.cache.hold(ctx, &plan.image).await;
+    let hold = hold.at(Step::Image, &plan.id)?;
     // The pool tries again by itself.
     let never: Again = Box::new(|_| None);
     let pulled = deps.puller.pull(request, never).done(ctx).await;
-    pulled.map_err(|why| Error::new(Step::Image, &plan.id, resolve::image_kind(&why), why))?;
+    let image = pulled.map_err(|why| Error::new(Step::Image, &plan.id, resolve::image_kind(&why), why))?;
     deps.cache.changed();
-    let found = resolve::resolve(deps, ctx, plan).await?;
-    found.ok_or_else(|| {
-        Error::new(
-            Step::Image,
-            &plan.id,
-            Kind::Busy,
-            "it was removed as soon as it was pulled",
-        )
-    })
+    let pin = hold.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
+    Ok((image, pin))
 }
 
 /// Removes a slot, its holder first. One that cannot be removed comes back.

@@ -52,7 +52,10 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
     let used: BTreeSet<String> = containers.into_iter().map(|container| container.image).collect();
     let in_use = |digest: &Digest| {
         let names = images.get(digest).into_iter().flatten();
-        names.into_iter().any(|record| used.contains(&record.name))
+        let held = shared.names();
+        names
+            .into_iter()
+            .any(|record| used.contains(&record.name) || held.is_held(&record.name))
     };
     let mut tried = BTreeSet::new();
     loop {
@@ -63,7 +66,17 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
         let before = shared.policy().total();
         let names = images.get(&digest).map_or(&[][..], Vec::as_slice);
         let names: Vec<_> = names.iter().collect();
-        match shared.images.remove_names(ctx, &names).await {
+        let named = names.iter().map(|record| record.name.as_str());
+        tried.insert(digest.clone());
+        // Held since it was chosen.
+        if !shared.names().leave(named.clone()) {
+            shared.policy().stays(&digest);
+            shared.settled.notify_waiters();
+            continue;
+        }
+        let removed = shared.images.remove_names(ctx, &names).await;
+        shared.names().left(named);
+        match removed {
             Ok(()) => {
                 let mut policy = shared.policy();
                 policy.gone(&digest);

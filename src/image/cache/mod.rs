@@ -1,9 +1,10 @@
 //! How much room images may take: the ones that nobody uses go, the one that was used longest ago first.
 //!
 //! ```text
-//! an Image ─► Cache::pin ─► Pin (from validation to close) ─► dropped: idle again ─┐
-//! a pull, a load ─► Cache::changed ────────────────────────────────────────────────┤ too large together?
-//! policy (pure): which one goes next ◄── cleaner: lists, measures, removes ◄───────┘
+//! a name ─► Cache::hold ─► Hold (while its image is found or pulled)
+//!                           └─► pin ─► Pin (from validation to close) ─► dropped: idle again ─┐
+//! a pull, a load ─► Cache::changed ───────────────────────────────────────────────────────────┤ too large together?
+//! policy (pure): which one goes next ◄── cleaner: lists, measures, removes ◄──────────────────┘
 //! ```
 //!
 //! Pins are this process's own. What containers of others use is seen when it comes to removing, by their records; and a
@@ -11,6 +12,7 @@
 //! processes is that an image is gone between a validation and a create, which is an error that says "try again".
 
 mod cleaner;
+mod names;
 mod policy;
 
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use self::names::Names;
 use self::policy::Policy;
 use super::footprint::Part;
 use super::{Image, ImageStore, Reference};
@@ -43,21 +46,22 @@ struct Shared {
     exempt: BTreeSet<String>,
     limit: u64,
     policy: Mutex<Policy<Digest, Part>>,
+    names: Mutex<Names>,
     /// There may be something to do.
     wake: Notify,
     /// Something that was leaving has left, or stays.
     settled: Notify,
 }
 
+/// A name whose image does not go, also one that comes while this is held. Dropped, it may.
+#[derive(Debug)]
+#[must_use = "an image that is not held may go at any moment"]
+pub(crate) struct Hold(Option<(Arc<Shared>, String)>);
+
 /// An image in use. Dropped, it is used no more.
 #[derive(Debug)]
 #[must_use = "an image that is not pinned may go at any moment"]
-pub(crate) struct Pin {
-    used: Option<(Arc<Shared>, Digest)>,
-    /// The image was not seen since anybody asked for it, so it may have gone between the moment it was found and this one: it
-    /// must be looked for once more.
-    pub(crate) is_unseen: bool,
-}
+pub(crate) struct Pin(Option<(Arc<Shared>, Digest)>);
 
 impl Cache {
     /// Starts the cleaner on `tracker`, until `life` ends, if there is a limit.
@@ -75,6 +79,7 @@ impl Cache {
             exempt: settings.exempt.iter().map(ToString::to_string).collect(),
             limit: settings.max_size,
             policy: Mutex::new(Policy::new(settings.max_size)),
+            names: Mutex::default(),
             wake: Notify::new(),
             settled: Notify::new(),
         });
@@ -82,37 +87,17 @@ impl Cache {
         Self(Some(shared))
     }
 
-    /// Marks an image as used. `None`: it is gone meanwhile.
+    /// Holds a name, before its image is looked for or pulled. Waits while it is being removed.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn pin(&self, ctx: &Context, image: &Image) -> Result<Option<Pin>, Interrupted> {
+    pub(crate) async fn hold(&self, ctx: &Context, reference: &Reference) -> Result<Hold, Interrupted> {
         let Some(shared) = &self.0 else {
-            return Ok(Some(Pin {
-                used: None,
-                is_unseen: false,
-            }));
+            return Ok(Hold(None));
         };
-        let digest = &image.target.digest;
-        let mut waited = false;
-        loop {
-            let settled = shared.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-            {
-                let mut policy = shared.policy();
-                if waited && !policy.knows(digest) {
-                    return Ok(None);
-                }
-                let is_unseen = !policy.was_seen(digest);
-                if policy.pin(digest) {
-                    let used = Some((Arc::clone(shared), digest.clone()));
-                    return Ok(Some(Pin { used, is_unseen }));
-                }
-            }
-            waited = true;
-            ctx.run(settled).await?;
-        }
+        let name = reference.to_string();
+        shared.once(ctx, || shared.names().hold(&name)).await?;
+        Ok(Hold(Some((Arc::clone(shared), name))))
     }
 
     /// There are more images than before.
@@ -123,7 +108,48 @@ impl Cache {
     }
 }
 
+impl Hold {
+    /// Marks the image of the name as used. It may have been leaving by its other names; that is waited for, and this name
+    /// keeps it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn pin(&self, ctx: &Context, image: &Image) -> Result<Pin, Interrupted> {
+        let Some((shared, _)) = &self.0 else {
+            return Ok(Pin(None));
+        };
+        let digest = &image.target.digest;
+        shared.once(ctx, || shared.policy().pin(digest)).await?;
+        Ok(Pin(Some((Arc::clone(shared), digest.clone()))))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some((shared, name)) = &self.0 {
+            shared.names().release(name);
+        }
+    }
+}
+
 impl Shared {
+    /// Waits until something can be done, which depends on what is leaving.
+    async fn once(&self, ctx: &Context, can: impl Fn() -> bool) -> Result<(), Interrupted> {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if can() {
+                return Ok(());
+            }
+            ctx.run(settled).await?;
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn policy(&self) -> MutexGuard<'_, Policy<Digest, Part>> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,7 +157,7 @@ impl Shared {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let Some((shared, digest)) = &self.used else {
+        let Some((shared, digest)) = &self.0 else {
             return;
         };
         let mut policy = shared.policy();

@@ -29,8 +29,6 @@ struct Entry<P> {
     pins: usize,
     exempt: bool,
     leaving: bool,
-    /// It was seen among the images since it was last gone, and not just asked for.
-    seen: bool,
     /// When it was last used, by the policy's clock.
     used: u64,
 }
@@ -49,16 +47,6 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     /// What all images occupy, in bytes.
     pub(super) fn total(&self) -> u64 {
         self.total
-    }
-
-    /// Whether an image is known.
-    pub(super) fn knows(&self, image: &K) -> bool {
-        self.images.contains_key(image)
-    }
-
-    /// Whether it was seen among the images, and is not gone since.
-    pub(super) fn was_seen(&self, image: &K) -> bool {
-        self.images.get(image).is_some_and(|entry| entry.seen)
     }
 
     /// Whether what it occupies is known.
@@ -96,8 +84,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
 
     /// It is among the images; whether it stays whatever happens.
     pub(super) fn saw(&mut self, image: &K, exempt: bool) {
-        let entry = self.known(image);
-        (entry.seen, entry.exempt) = (true, exempt);
+        self.known(image).exempt = exempt;
     }
 
     /// One more uses it. `false`: it is leaving, and cannot be used.
@@ -121,13 +108,9 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
 
     /// It is gone, by whoever's hand. While somebody uses it, it counts on.
     pub(super) fn gone(&mut self, image: &K) {
-        match self.images.get_mut(image) {
-            Some(entry) if entry.pins == 0 => {
-                self.release(image);
-                self.images.remove(image);
-            }
-            Some(entry) => entry.seen = false,
-            None => {}
+        if self.images.get(image).is_some_and(|entry| entry.pins == 0) {
+            self.release(image);
+            self.images.remove(image);
         }
     }
 
@@ -165,7 +148,6 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
             pins: 0,
             exempt: false,
             leaving: false,
-            seen: false,
             used: now,
         })
     }
@@ -250,17 +232,6 @@ mod tests {
         policy.limit = 99;
         assert_eq!(all(&mut policy), [2, 3]);
         assert_eq!(policy.total(), 0);
-    }
-
-    #[test]
-    fn an_image_that_went_while_it_was_used_must_be_seen_again() {
-        let mut policy = Small::new(1);
-        assert!(policy.pin(&1) && !policy.was_seen(&1), "asked for only");
-        policy.saw(&1, false);
-        assert!(policy.was_seen(&1));
-        // By another hand.
-        policy.gone(&1);
-        assert!(policy.knows(&1) && !policy.was_seen(&1));
     }
 
     #[test]
