@@ -152,7 +152,7 @@ impl Drop for Teardown {
             return;
         }
         let steps: Vec<_> = self.steps().collect();
-        tracing::error!(of = %self.of, ?steps, "a teardown was dropped with steps left; `fnctr ps` will show them");
+        tracing::error!(of = %self.of, ?steps, "a teardown was dropped with steps left, and what they would have removed stays");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a command failed, as one clear sentence.
 
+use super::remedy::remedy;
 use crate::driver;
 
 /// What a person is told, and whoever reads JSON may act on.
@@ -22,7 +23,7 @@ impl Failure {
     /// Something that was named is not there, or is not one thing.
     pub(super) fn missing(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {
-            sentence: crate::chain(error),
+            sentence: advised(crate::chain(error), error),
             kind: "not_found",
         }
     }
@@ -49,10 +50,18 @@ impl Failure {
     }
 }
 
+/// A sentence with what can be done about it, if anything is known.
+fn advised(sentence: String, error: &(dyn std::error::Error + 'static)) -> String {
+    match remedy(error) {
+        Some(remedy) => format!("{sentence}; {remedy}"),
+        None => sentence,
+    }
+}
+
 impl From<driver::Error> for Failure {
     fn from(error: driver::Error) -> Self {
         Self {
-            sentence: error.report(),
+            sentence: advised(error.report(), &error),
             kind: error.kind().as_str(),
         }
     }

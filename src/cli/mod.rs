@@ -17,6 +17,7 @@ mod network;
 mod output;
 mod progress;
 mod pull;
+mod remedy;
 mod run;
 mod run_args;
 mod save;

@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::{Deps, Engine, resolve};
 use crate::image::{self, Reference};
-pub(crate) use crate::image::{Format, Removed, Shelf, Shelved};
+pub(crate) use crate::image::{Error as ImageError, Format, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
 
 /// Ends the leases that killed processes have left, in the background; a start that cannot list them goes without.

@@ -156,19 +156,19 @@ pub(crate) enum Error {
         why: String,
     },
     /// No image has this name or id.
-    #[error("there is no image {image}; `fnctr images` lists those that are here")]
+    #[error("there is no image {image}")]
     NoSuchImage {
         /// The name or the id, as it was given.
         image: String,
     },
     /// Several images have ids that begin so.
-    #[error("{id} is the beginning of several images' ids; give more of it")]
+    #[error("{id} is the beginning of several images' ids")]
     SeveralImages {
         /// What was given.
         id: String,
     },
     /// It has several names, and was not named by one of them.
-    #[error("image {image} has several names ({}); remove it by name, or with --force all of them", names.join(", "))]
+    #[error("image {image} has several names ({})", names.join(", "))]
     SeveralNames {
         /// The id, as it was given.
         image: String,
@@ -176,9 +176,7 @@ pub(crate) enum Error {
         names: Vec<String>,
     },
     /// A container uses it.
-    #[error(
-        "image {image} is used by container {container}; remove that first, or use --force: the container goes on"
-    )]
+    #[error("image {image} is used by container {container}")]
     InUse {
         /// The image, as it was given.
         image: String,

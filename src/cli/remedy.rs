@@ -1,0 +1,67 @@
+//! What a person at the command line can do about an error. The mechanisms say what is wrong, and do not know who reads it.
+
+use std::error::Error;
+
+use crate::engine::ImageError;
+
+/// A sentence's part that comes after what is wrong, if this command line has a remedy.
+pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref().and_then(of_image) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn of_image(error: &ImageError) -> Option<&'static str> {
+    Some(match error {
+        ImageError::NoSuchImage { .. } => "`fnctr images` lists those that are here",
+        ImageError::SeveralImages { .. } => "give more of it",
+        ImageError::SeveralNames { .. } => "remove it by name, or with --force all of them",
+        ImageError::InUse { .. } => "remove that first, or use --force: the container goes on",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::failure::Failure;
+    use super::*;
+    use crate::containerd_driver::translate;
+    use crate::engine;
+
+    #[test]
+    fn the_command_line_adds_what_a_person_can_do_and_an_error_alone_does_not_know_it() {
+        let missing = || ImageError::NoSuchImage { image: "a".into() };
+        let used = || ImageError::InUse {
+            image: "a".into(),
+            container: "c".into(),
+        };
+        for (error, fact, advice) in [
+            (
+                missing(),
+                "there is no image a",
+                "`fnctr images` lists those that are here",
+            ),
+            (
+                used(),
+                "image a is used by container c",
+                "remove that first, or use --force: the container goes on",
+            ),
+        ] {
+            let error = engine::Error::new(engine::Step::Untag, "a", engine::Kind::Conflict, error);
+            let error = translate(error);
+            assert_eq!(error.report(), format!("cannot remove a: {fact}"));
+            let told = Failure::from(error).to_string();
+            assert_eq!(told, format!("cannot remove a: {fact}; {advice}"));
+        }
+        assert_eq!(
+            Failure::missing(&missing()).to_string(),
+            "there is no image a; `fnctr images` lists those that are here"
+        );
+        assert_eq!(remedy(&std::io::Error::other("x")), None);
+    }
+}
