@@ -9,10 +9,9 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::Deps;
 use super::disk;
-use super::error::{Error, Kind, Result, Step};
+use super::error::{At as _, Error, Kind, Result, Step};
 use super::placement::Placement;
 use super::plan::Plan;
-use super::resolve::image_kind;
 use crate::Context;
 use crate::cgroup::Rlimit as Of;
 use crate::image::{Image, Lookup, Program};
@@ -232,7 +231,7 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
         .images
         .executable(ctx, image, &lookup)
         .await
-        .map_err(|error| Error::new(Step::Image, &plan.id, image_kind(&error), error))?;
+        .at(Step::Image, &plan.id)?;
     let image = plan.image.to_string();
     let command = command.clone();
     let error = match found {

@@ -4,8 +4,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
-use crate::{Interrupted, containerd};
+use crate::{Interrupted, cgroup, containerd, image, sandbox};
 
 /// What a front door can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -165,35 +166,116 @@ impl From<Interrupted> for Kind {
     }
 }
 
-/// The kind that follows from containerd's answer alone. A step that knows more says so itself.
-pub(super) fn kind_of(error: &containerd::Error) -> Kind {
-    if let Some(why) = error.interrupted() {
-        why.into()
-    } else if error.is_unavailable() {
-        Kind::Unavailable
-    } else if error.is_not_found() {
-        Kind::NotFound
-    } else if error.is_already_exists() {
-        Kind::Conflict
-    } else {
-        Kind::Internal
+/// What a front door can make of a mechanism's error. A step that knows more says so itself.
+pub(super) trait Judged: StdError + Send + Sync + 'static {
+    /// The kind that follows from the error alone.
+    fn kind(&self) -> Kind;
+}
+
+impl Judged for Interrupted {
+    fn kind(&self) -> Kind {
+        (*self).into()
+    }
+}
+
+impl Judged for containerd::Error {
+    fn kind(&self) -> Kind {
+        if let Some(why) = self.interrupted() {
+            why.into()
+        } else if self.is_unavailable() {
+            Kind::Unavailable
+        } else if self.is_not_found() {
+            Kind::NotFound
+        } else if self.is_already_exists() {
+            Kind::Conflict
+        } else {
+            Kind::Internal
+        }
+    }
+}
+
+impl Judged for image::Error {
+    fn kind(&self) -> Kind {
+        if let Some(why) = self.interrupted() {
+            return why.into();
+        }
+        match self {
+            _ if self.is_unavailable() => Kind::Unavailable,
+            // Something of it that was there a moment ago is not.
+            Self::Containerd { source, .. } if source.is_not_found() => Kind::Busy,
+            // containerd or the kernel failed, which says nothing about the image.
+            Self::Containerd { .. } | Self::DiskFull { .. } | Self::Rootfs { .. } | Self::NotSaved { .. } => {
+                Kind::Internal
+            }
+            Self::NoSuchImage { .. } => Kind::NotFound,
+            Self::InUse { .. } | Self::SeveralNames { .. } | Self::SeveralImages { .. } => Kind::Conflict,
+            _ => Kind::ImageRejected,
+        }
+    }
+}
+
+/// Of a pull that several wait for.
+impl Judged for Arc<image::Error> {
+    fn kind(&self) -> Kind {
+        self.as_ref().kind()
+    }
+}
+
+impl Judged for cgroup::Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotFrozen { .. } | Self::NotThawed { .. } => Kind::Timeout,
+            Self::Unsupported { .. } => Kind::Unsupported,
+            error if error.is_gone() => Kind::NotFound,
+            _ => Kind::Internal,
+        }
+    }
+}
+
+impl Judged for sandbox::Error {
+    fn kind(&self) -> Kind {
+        if let Some(why) = self.interrupted() {
+            why.into()
+        } else if self.is_callers() {
+            Kind::InvalidPlan
+        } else if self.is_conflict() {
+            Kind::Conflict
+        } else if self.is_busy() {
+            Kind::Busy
+        } else if self.is_configuration() {
+            Kind::Unsupported
+        } else {
+            Kind::Internal
+        }
     }
 }
 
 /// Attaches the step and the container to what a mechanism said.
 pub(super) trait At<T> {
-    /// For errors whose kind follows from containerd's answer.
+    /// For errors whose kind follows from themselves.
     fn at(self, step: Step, id: impl fmt::Display) -> Result<T>;
 }
 
-impl<T> At<T> for Result<T, containerd::Error> {
+impl<T, E: Judged> At<T> for Result<T, E> {
     fn at(self, step: Step, id: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| Error::new(step, id, kind_of(&error), error))
+        self.map_err(|error| Error::new(step, id, error.kind(), error))
     }
 }
 
-impl<T> At<T> for Result<T, Interrupted> {
-    fn at(self, step: Step, id: impl fmt::Display) -> Result<T> {
-        self.map_err(|why| Error::new(step, id, why.into(), why))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_follows_from_the_error_whichever_mechanism_it_is_of() {
+        let gone = cgroup::Error::Gone { path: "/c".into() };
+        let missing = image::Error::NoSuchImage { image: "a".into() };
+        let kind = |failed: Result<(), Error>| failed.unwrap_err().kind();
+        assert_eq!(kind(Err(gone).at(Step::Stats, "c")), Kind::NotFound);
+        assert_eq!(kind(Err(Arc::new(missing)).at(Step::Image, "c")), Kind::NotFound);
+        let late = Interrupted::DeadlineExceeded;
+        assert_eq!(kind(Err(late).at(Step::Wait, "c")), Kind::Timeout);
+        let refused = Err::<(), _>(containerd::Error::unusable("x", "y", String::new())).at(Step::Task, "c");
+        assert_eq!(refused.unwrap_err().to_string(), "cannot create the process of c");
     }
 }

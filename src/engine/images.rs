@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWrite;
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::{Deps, Engine, resolve};
-use crate::image::{self, Reference};
+use super::{Deps, Engine};
+use crate::image::Reference;
 pub(crate) use crate::image::{Error as ImageError, Format, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
 
@@ -72,7 +72,7 @@ impl Engine {
         };
         let loaded = loading.await;
         self.0.cache.changed();
-        loaded.map_err(|error| failed(Step::Load, file.display(), error))
+        loaded.at(Step::Load, file.display())
     }
 
     /// All of them.
@@ -81,7 +81,7 @@ impl Engine {
     /// Safe to drop.
     pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf> {
         let shelf = self.0.images.shelf(ctx).await;
-        shelf.map_err(|error| failed(Step::Find, "the images", error))
+        shelf.at(Step::Find, "the images")
     }
 
     /// Gives an image another name.
@@ -90,7 +90,7 @@ impl Engine {
     /// Not safe to drop: the effect is then unknown.
     pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<()> {
         let tagged = self.0.images.tag(ctx, source, name).await;
-        tagged.map_err(|error| failed(Step::Tag, source, error))
+        tagged.at(Step::Tag, source)
     }
 
     /// Removes a name, or an image by its id.
@@ -100,7 +100,7 @@ impl Engine {
     pub(crate) async fn remove_image(&self, ctx: &Context, image: &str, force: bool) -> Result<Removed> {
         let removed = self.0.images.remove(ctx, image, force).await;
         self.0.cache.changed();
-        removed.map_err(|error| failed(Step::Untag, image, error))
+        removed.at(Step::Untag, image)
     }
 
     /// Removes every image that no container uses.
@@ -110,7 +110,7 @@ impl Engine {
     pub(crate) async fn prune_images(&self, ctx: &Context) -> Result<Removed> {
         let removed = self.0.images.prune(ctx).await;
         self.0.cache.changed();
-        removed.map_err(|error| failed(Step::Untag, "what nobody uses", error))
+        removed.at(Step::Untag, "what nobody uses")
     }
 
     /// Writes images as an archive; returns its size in bytes.
@@ -125,10 +125,6 @@ impl Engine {
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<u64> {
         let saved = self.0.images.save(ctx, images, format, out).await;
-        saved.map_err(|error| failed(Step::Save, images.join(" "), error))
+        saved.at(Step::Save, images.join(" "))
     }
-}
-
-fn failed(step: Step, what: impl std::fmt::Display, error: image::Error) -> Error {
-    Error::new(step, what, resolve::image_kind(&error), error)
 }

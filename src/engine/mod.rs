@@ -371,7 +371,10 @@ fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Result<()> {
     for other in failed {
         tracing::warn!(error = %crate::chain(&other), "left behind by a close");
     }
-    let kind = first.source.downcast_ref().map_or(Kind::Internal, error::kind_of);
+    let kind = first
+        .source
+        .downcast_ref::<crate::containerd::Error>()
+        .map_or(Kind::Internal, error::Judged::kind);
     Err(Error::new(step, id, kind, first))
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fnctr_oci::NetworkMode;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
 use super::plan::{Network, Plan, label};
 use super::pool::Slot;
 use super::{Deps, find};
@@ -336,23 +336,7 @@ pub(super) fn sandbox_of(record: &Record) -> Option<&str> {
 
 /// What a sandbox error means for the container.
 pub(super) fn refused(id: impl std::fmt::Display, error: sandbox::Error) -> Error {
-    Error::new(Step::Network, id, kind(&error), error)
-}
-
-pub(super) fn kind(error: &sandbox::Error) -> Kind {
-    if let Some(why) = error.interrupted() {
-        why.into()
-    } else if error.is_callers() {
-        Kind::InvalidPlan
-    } else if error.is_conflict() {
-        Kind::Conflict
-    } else if error.is_busy() {
-        Kind::Busy
-    } else if error.is_configuration() {
-        Kind::Unsupported
-    } else {
-        Kind::Internal
-    }
+    Error::new(Step::Network, id, error.kind(), error)
 }
 
 impl super::Engine {

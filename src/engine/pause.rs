@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::container::{Container, Phase};
 use super::error::{At as _, Error, Kind, Result, Step};
-use crate::cgroup::{self, Attempt, Freezer, Pending};
+use crate::cgroup::{Attempt, Freezer, Pending};
 use crate::containerd::TaskStatus;
 use crate::{Context, Interrupted};
 
@@ -107,7 +107,7 @@ impl Container {
         // The deadline is the freezer's to keep: it takes the freeze back, and reads back that it did.
         tokio::select! {
             biased;
-            confirmed = pending.confirm() => confirmed.map(drop).map_err(|error| self.not_turned(step, error)),
+            confirmed = pending.confirm() => confirmed.map(drop).at(step, self.id()),
             () = ctx.cancelled() => Err(Interrupted::Cancelled).at(step, self.id()),
         }
     }
@@ -117,16 +117,7 @@ impl Container {
             Toward::Frozen => self.freezer().freeze_fast(ctx.deadline()),
             Toward::Thawed => self.freezer().thaw_fast(ctx.deadline()),
         };
-        attempt.map_err(|error| self.not_turned(toward.step(), error))
-    }
-
-    fn not_turned(&self, step: Step, error: cgroup::Error) -> Error {
-        let kind = match &error {
-            cgroup::Error::NotFrozen { .. } | cgroup::Error::NotThawed { .. } => Kind::Timeout,
-            error if error.is_gone() => Kind::NotFound,
-            _ => Kind::Internal,
-        };
-        Error::new(step, self.id(), kind, error)
+        attempt.at(toward.step(), self.id())
     }
 
     /// Where the kernel offers no freezer to us: some milliseconds, through containerd and the runtime.
@@ -155,7 +146,7 @@ impl Container {
                 .thaw(ctx.deadline())
                 .await
                 .map(drop)
-                .map_err(|error| self.not_turned(Step::Thaw, error))
+                .at(Step::Thaw, self.id())
         };
         match thawed {
             // Killed and gone before we looked.

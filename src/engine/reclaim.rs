@@ -252,7 +252,7 @@ impl Container {
         match freezer.state() {
             Ok(State::Frozen) => {}
             Ok(_) => return Err(self.out_of_order(Step::Reclaim, "it is not frozen")),
-            Err(error) => return Err(self.not_reclaimed(error)),
+            Err(error) => return Err(error).at(Step::Reclaim, self.id()),
         }
         let mine = ctx.child();
         let guard = mine.cancel_on_drop();
@@ -261,7 +261,7 @@ impl Container {
         guard.disarm();
         taken
             .map_err(|panic| Error::new(Step::Reclaim, self.id(), Kind::Internal, panic))?
-            .map_err(|error| self.not_reclaimed(error))
+            .at(Step::Reclaim, self.id())
     }
 
     fn reclaimer(&self) -> Result<Reclaimer> {
@@ -273,16 +273,7 @@ impl Container {
                 "its cgroups could not be found",
             )
         };
-        Reclaimer::of(self.paths().ok_or_else(unknown)?).map_err(|error| self.not_reclaimed(error))
-    }
-
-    fn not_reclaimed(&self, error: cgroup::Error) -> Error {
-        let kind = match &error {
-            cgroup::Error::Unsupported { .. } => Kind::Unsupported,
-            error if error.is_gone() => Kind::NotFound,
-            _ => Kind::Internal,
-        };
-        Error::new(Step::Reclaim, self.id(), kind, error)
+        Reclaimer::of(self.paths().ok_or_else(unknown)?).at(Step::Reclaim, self.id())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Deps;
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
 use super::plan::Plan;
 use crate::containerd::{self, Mount, Session};
 use crate::image::Image;
@@ -43,7 +43,7 @@ pub(super) async fn prepare(
             };
             Error::new(Step::Rootfs, &plan.id, Kind::Busy, vanished)
         } else {
-            Error::new(Step::Rootfs, &plan.id, super::error::kind_of(&error), error)
+            Error::new(Step::Rootfs, &plan.id, error.kind(), error)
         }
     })
 }

@@ -2,10 +2,9 @@
 
 use fnctr_oci::{ContainerConfig, ImageConfig};
 
-use super::error::{Error, Result, Step};
+use super::error::{At as _, Result, Step};
 use super::network::Joining;
 use super::plan::Plan;
-use super::resolve::image_kind;
 use super::{Deps, etc};
 use crate::Context;
 use crate::image::Image;
@@ -44,11 +43,7 @@ pub(super) async fn image_config(
         .or(settings.user.as_deref())
         .unwrap_or_default();
     let (passwd, group) = if needs_files(user, &config.additional_groups) {
-        let facts = deps
-            .images
-            .facts(ctx, image)
-            .await
-            .map_err(|error| Error::new(Step::Image, &plan.id, image_kind(&error), error))?;
+        let facts = deps.images.facts(ctx, image).await.at(Step::Image, &plan.id)?;
         (Some(facts.passwd.clone()), Some(facts.group.clone()))
     } else {
         (None, None)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::container::Container;
-use super::error::{Error, Kind, Result, Step};
+use super::error::{At as _, Error, Kind, Result, Step};
 use super::find::{self, Seen};
 use super::{Deps, Engine, host, process};
 use crate::Context;
@@ -135,14 +135,7 @@ impl Container {
             .paths()
             .ok_or_else(|| fail(Kind::Unsupported, "its cgroups could not be found"))?;
         let pid = self.pid().ok_or_else(ended)?;
-        let sample = cgroup::sample(paths).map_err(|error| {
-            let kind = if error.is_gone() {
-                Kind::NotFound
-            } else {
-                Kind::Internal
-            };
-            Error::new(Step::Stats, self.id(), kind, error)
-        })?;
+        let sample = cgroup::sample(paths).at(Step::Stats, self.id())?;
         let mut network = match self.shares_hosts_network(pid) {
             Some(false) => network(pid).map(|now| now.since(self.network_before())),
             Some(true) | None => None,

@@ -144,7 +144,7 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
     // The pool tries again by itself.
     let never: Again = Box::new(|_| None);
     let pulled = deps.puller.pull(request, never).done(ctx).await;
-    let image = pulled.map_err(|why| Error::new(Step::Image, &plan.id, resolve::image_kind(&why), why))?;
+    let image = pulled.at(Step::Image, &plan.id)?;
     deps.cache.changed();
     let pin = hold.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
     Ok((image, pin))
