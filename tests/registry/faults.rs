@@ -58,7 +58,7 @@ async fn what_passes_by_itself_is_waited_for() {
             "stalls",
             1,
             Box::new(last(&image)),
-            Fate::Stall(900_000, Duration::from_secs(3)),
+            Fate::Stall(900_000, Duration::from_secs(5)),
         ),
         ("500 for a blob", 2, Box::new(last(&image)), server_error.clone()),
         ("500 for the manifest", 2, Box::new(manifests), server_error),
@@ -112,10 +112,10 @@ async fn what_does_not_pass_is_one_clear_error_and_leaves_nothing() {
         ),
         (
             Box::new(last(&image)),
-            Fate::Stall(0, Duration::from_secs(3)),
+            Fate::Stall(0, Duration::from_secs(5)),
             502,
             ErrorKind::Unavailable,
-            format!("registry {address} sent nothing for 800ms during blob {blob} of f"),
+            format!("registry {address} sent nothing for 2s during blob {blob} of f"),
         ),
         (
             Box::new(last(&image)),

@@ -98,7 +98,7 @@ async fn a_mirror_that_stalls_or_breaks_off_within_a_layer_is_passed_over() {
         return;
     };
     for (salt, fate) in [
-        ("stalls", Fate::Stall(0, std::time::Duration::from_secs(3))),
+        ("stalls", Fate::Stall(0, std::time::Duration::from_secs(5))),
         ("breaks", Fate::Cut(0)),
         (
             "limits",
