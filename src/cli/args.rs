@@ -155,6 +155,10 @@ pub(super) enum Command {
         #[arg(long, short)]
         force: bool,
     },
+    /// Remove orphaned containers: those whose `fnctr run`, without --detach, was killed before it could remove them
+    ///
+    /// `fnctr ps` marks them. Containers that were started with --detach stay, and so do those of a platform.
+    Prune,
     /// Pull an image from its registry
     ///
     /// Credentials come from FN_DOCKER_AUTH (a docker configuration as JSON), else from the docker configuration file and

@@ -76,6 +76,7 @@ impl Connection {
         let connected = ContainerdDriver::connect(&ctx, config, settings).await;
         let connection = match connected {
             Ok(driver) => {
+                driver.engine().end_overdue();
                 let watch = embedded.as_ref().map(|embedded| keep_alive(embedded.home()));
                 Self {
                     driver,

@@ -23,6 +23,8 @@ struct Row {
     image: String,
     command: String,
     state: &'static str,
+    /// The `fnctr run` that waited for it was killed.
+    orphaned: bool,
     exit_code: Option<u32>,
     pid: Option<u32>,
     created: Option<Timestamp>,
@@ -45,6 +47,7 @@ impl Row {
             image: seen.image.clone(),
             command: seen.command.clone(),
             state: state_of(seen),
+            orphaned: seen.is_orphaned(),
             exit_code,
             pid: seen.pid,
             created: seen.created_at.map(Into::into),
@@ -82,9 +85,12 @@ pub(super) async fn ps(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
         .iter()
         .map(|container| {
             let row = Row::of(container, &sandboxes);
-            let state = row
+            let mut state = row
                 .exit_code
                 .map_or_else(|| row.state.to_owned(), |code| format!("exited ({code})"));
+            if row.orphaned {
+                state.push_str(", orphaned");
+            }
             let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();
             vec![
                 row.id,

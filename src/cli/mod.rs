@@ -16,6 +16,7 @@ mod interrupt;
 mod network;
 mod output;
 mod progress;
+mod prune;
 mod pull;
 mod remedy;
 mod run;
@@ -96,6 +97,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Thaw { id } => containers::thaw(at, &id, print).await,
         Command::Kill { id, signal } => containers::kill(at, &id, signal, print).await,
         Command::Rm { ids, force } => containers::rm(at, &ids, force, print).await,
+        Command::Prune => prune::prune(at, print).await,
         Command::Pull(args) => pull::pull(at, args, print).await,
         Command::Load { file } => images::load(at, &file, print).await,
         Command::Save {

@@ -19,6 +19,7 @@ use super::standard::{LineEnd, Standard};
 use super::{network, pull};
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, Input, Output, RunResult, Stat, Status, Task};
+use crate::engine::Custody;
 use crate::{ByteSize, ContainerOptions, ContainerdDriver, Context};
 
 /// What `timeout(1)` exits with.
@@ -61,7 +62,13 @@ pub(super) async fn run(at: At<'_>, args: RunArgs, print: &Print) -> Result<Exit
     })
     .await?;
     let result = match connection.driver.cookie(task) {
-        Ok(cookie) => live(at, &connection.driver, &cookie, &args, &line_end, print).await,
+        Ok(cookie) => {
+            let cookie = cookie.kept_for(Custody {
+                detached: args.detach,
+                limit: args.timeout,
+            });
+            live(at, &connection.driver, &cookie, &args, &line_end, print).await
+        }
         Err(error) => Err(error.into()),
     };
     connection.close().await;

@@ -20,7 +20,7 @@ use crate::Context;
 use crate::driver::{
     ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Input, Output, Phase, Step, WaitResult,
 };
-use crate::engine::{self, Container, Kind, Plan, label};
+use crate::engine::{self, Container, Custody, Kind, Plan, label};
 use crate::image::{Image, Pin, refuses_volume};
 use crate::stdio::{Sink, Source, Streams};
 
@@ -124,6 +124,12 @@ impl ContainerdCookie {
         if let Some(container) = self.0.container.get() {
             container.detach().await;
         }
+    }
+
+    /// Writes on the container's record who looks after it, so that a later process can tell when nobody does.
+    pub(crate) fn kept_for(self, custody: Custody) -> Self {
+        self.plan().custody = Some(custody);
+        self
     }
 
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {

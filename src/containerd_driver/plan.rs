@@ -67,6 +67,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         labels: labels(config),
         fs_size: limited(task.fs_size()).map(|mb| mb.saturating_mul(1 << 20)),
         writable: uds.into_iter().collect(),
+        custody: None,
     })
 }
 

@@ -29,6 +29,7 @@ mod checks;
 mod config;
 mod container;
 mod create;
+mod custody;
 mod disk;
 mod error;
 mod etc;
@@ -71,6 +72,7 @@ use tracing::Instrument as _;
 
 pub(crate) use self::config::Config;
 pub(crate) use self::container::{Container, Outcome, WeakContainer};
+pub(crate) use self::custody::Custody;
 use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use fnctr_oci::ContainerConfig;
 
+use super::custody::Custody;
 use crate::ContainerId;
 use crate::image::Reference;
 use crate::sandbox::PortMapping;
@@ -25,6 +26,12 @@ pub(crate) mod label {
     /// On the record of a container whose writable layer is limited: to how many bytes. Whoever takes it over knows by it
     /// that there is a limit to take away.
     pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
+    /// The process that looks after the container: its id, its start, its pid namespace and the boot. See `custody`.
+    pub(crate) const OWNER: &str = "io.fnctr.owner";
+    /// Present if that process leaves the container running when it ends.
+    pub(crate) const DETACHED: &str = "io.fnctr.detached";
+    /// Until when the container may run if its owner cannot see to that: milliseconds since 1970 by the host's clock.
+    pub(crate) const DEADLINE: &str = "io.fnctr.deadline";
     /// The contract's label for "a container of this kind of host"; hosts of old look for it by this name.
     pub(crate) const CLASSIFIER: &str = "fn-agent-classifier";
     /// The contract's label for "made by this instance".
@@ -67,4 +74,6 @@ pub(crate) struct Plan {
     pub(crate) fs_size: Option<u64>,
     /// Host directories that the container's user must be able to write to (the function's socket goes there).
     pub(crate) writable: Vec<PathBuf>,
+    /// What the process that makes it is to it, if its record shall say so.
+    pub(crate) custody: Option<Custody>,
 }

@@ -61,6 +61,9 @@ pub(super) async fn create(
     if let Some(bytes) = plan.fs_size {
         labels.insert(label::FS_SIZE.to_owned(), bytes.to_string());
     }
+    if let Some(custody) = &plan.custody {
+        labels.extend(custody.labels());
+    }
     let record = Record {
         id: plan.id.clone(),
         image: plan.image.to_string(),

@@ -27,6 +27,7 @@ mod laws;
 mod limits;
 mod memory;
 mod network;
+mod orphans;
 mod quota;
 mod races;
 mod reclaim;

@@ -52,7 +52,9 @@ pub(super) async fn bench(
             disable_net: true,
             ..Task::default()
         };
-        let cookie = driver.cookie(Arc::new(task))?;
+        let cookie = driver
+            .cookie(Arc::new(task))?
+            .kept_for(crate::engine::Custody::WAITED);
         let measured = measure(driver, &cookie, procs, rounds).await;
         cookie.close(&Context::new()).await?;
         measured

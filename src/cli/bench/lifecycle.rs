@@ -153,7 +153,9 @@ async fn live(
         disable_net: !networked,
         ..Task::default()
     };
-    let cookie = driver.cookie(Arc::new(task))?;
+    let cookie = driver
+        .cookie(Arc::new(task))?
+        .kept_for(crate::engine::Custody::WAITED);
     let lived = async {
         let mut clock = Clock(Instant::now());
         if cookie.validate_image(ctx).await? {
@@ -278,7 +280,9 @@ async fn one_of_many(
         disable_net: true,
         ..Task::default()
     };
-    let cookie = driver.cookie(Arc::new(task))?;
+    let cookie = driver
+        .cookie(Arc::new(task))?
+        .kept_for(crate::engine::Custody::WAITED);
     let started = async {
         if cookie.validate_image(&ctx).await? {
             cookie.pull_image(&ctx).await?;

@@ -1,0 +1,32 @@
+//! `prune`: removes the containers whose `fnctr run` was killed, and nothing else.
+
+use std::process::ExitCode;
+
+use super::At;
+use super::connect::with;
+use super::failure::Failure;
+use super::output::Print;
+use crate::Context;
+use crate::containerd_driver::translate;
+
+/// Removes orphaned containers; each that cannot be removed is reported, and the others are removed all the same.
+pub(super) async fn prune(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
+    let pruned = with(at, async |driver| {
+        let pruned = driver.engine().prune(&Context::new()).await;
+        Ok(pruned.map_err(translate)?)
+    })
+    .await?;
+    let mut code = ExitCode::SUCCESS;
+    for (id, removed) in pruned {
+        match removed {
+            Ok(()) => print.result(&serde_json::json!({ "id": id.as_str(), "removed": true }), || {
+                id.to_string()
+            }),
+            Err(error) => {
+                code = ExitCode::FAILURE;
+                print.failure(&translate(error).into());
+            }
+        }
+    }
+    Ok(code)
+}

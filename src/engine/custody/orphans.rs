@@ -1,0 +1,38 @@
+//! Removing the containers that nobody looks after any more, and no other.
+
+use super::super::error::{At as _, Result, Step};
+use super::super::find::{self, adopt_record};
+use super::super::record::attempt_of;
+use super::super::{Deps, Engine};
+use crate::engine::plan::label;
+use crate::{ContainerId, Context};
+
+impl Engine {
+    /// Removes every orphaned container (see [`Seen::is_orphaned`](super::Seen::is_orphaned)), whatever it does now, and
+    /// returns what came of each.
+    ///
+    /// # Cancellation
+    /// Safe to drop: each removal goes on, on its own task.
+    pub(crate) async fn prune(&self, ctx: &Context) -> Result<Vec<(ContainerId, Result<()>)>> {
+        let seen = find::list(&self.0, ctx).await?;
+        let mut pruned = Vec::new();
+        for orphan in seen.iter().filter(|seen| seen.is_orphaned()) {
+            let attempt = orphan.labels.get(label::ATTEMPT).map_or("", String::as_str);
+            let removed = remove(&self.0, ctx, &orphan.id, attempt).await;
+            pruned.push((orphan.id.clone(), removed));
+        }
+        Ok(pruned)
+    }
+}
+
+/// Removes the life that was seen; a later one of the same name has another owner.
+async fn remove(deps: &std::sync::Arc<Deps>, ctx: &Context, id: &ContainerId, attempt: &str) -> Result<()> {
+    let record = match deps.session.containers().get(ctx, id).await {
+        Err(error) if error.is_not_found() => return Ok(()),
+        other => other.at(Step::Find, id)?,
+    };
+    if attempt_of(&record) != attempt {
+        return Ok(());
+    }
+    adopt_record(deps, ctx, &record).await?.close().await
+}

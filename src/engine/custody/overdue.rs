@@ -1,0 +1,76 @@
+//! A container whose owner was killed is ended at its deadline by any process that runs then, or by the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use super::{now, owner_is_gone, until_deadline};
+use crate::Context;
+use crate::engine::error::{At as _, Kind, Result, Step};
+use crate::engine::find::adopt_record;
+use crate::engine::plan::label;
+use crate::engine::{Deps, Engine};
+
+/// How often the records are read again: an owner that lives now may be killed later.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Two looks are at least this far apart.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// Ends containers that are past their deadline and whose owner is gone, in the background and for as long as the
+    /// engine lives. The first look is finished even if the engine is closed at once.
+    pub(crate) fn end_overdue(&self) {
+        let deps = Arc::clone(&self.0);
+        let tracker = deps.tracker.clone();
+        let work = async move {
+            loop {
+                let pause = match once(&deps).await {
+                    Ok(next) => next.clamp(PAUSE, AGAIN),
+                    Err(error) => {
+                        tracing::warn!(error = %crate::chain(&error), "cannot end containers that are past their deadline; trying again");
+                        AGAIN
+                    }
+                };
+                if deps.life.run(tokio::time::sleep(pause)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tracker.spawn(work.in_current_span());
+    }
+}
+
+/// Ends what is due, and returns how long it is until the next deadline.
+async fn once(deps: &Arc<Deps>) -> Result<Duration> {
+    // Not the engine's own: a command that ends at once waits for this at its close and does not cut it off.
+    let ctx = Context::timeout(deps.config.close_grace);
+    let filter = format!("labels.{:?}", label::DEADLINE);
+    let records = deps.session.containers().list(&ctx, &[filter]).await;
+    let records = records.at(Step::Find, "containers with a deadline")?;
+    let (mut next, mut failed) = (AGAIN, None);
+    let now = now();
+    for record in records {
+        match until_deadline(&record.labels, now) {
+            None => continue,
+            Some(Duration::ZERO) => {}
+            Some(left) => {
+                next = next.min(left);
+                continue;
+            }
+        }
+        // One whose owner lives is ended by its owner.
+        if !owner_is_gone(&record.labels) {
+            continue;
+        }
+        let ctx = Context::timeout(deps.config.close_grace);
+        match async { adopt_record(deps, &ctx, &record).await?.close().await }.await {
+            Ok(()) => {
+                tracing::info!(id = %record.id, "ended a container at its deadline, because the process that made it is gone")
+            }
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(next), Err)
+}
