@@ -299,3 +299,55 @@ async fn a_start_that_is_interrupted_leaves_nothing() {
     }
     assert_nothing_is_left(dir.path());
 }
+
+/// Looks again until it is so.
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = patience::patient(Duration::from_secs(30));
+    assert!(tokio::time::timeout(limit, waited).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn one_that_dies_is_started_again_for_as_long_as_it_is_shared() {
+    if !real::available("embedded containerd: the watch") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = Embedded::start(&ctx(), &Home::under(dir.path())).await.unwrap();
+    for _ in 0..2 {
+        let died = processes(dir.path());
+        kill(Pid::from_raw(died[0]), Signal::SIGKILL).unwrap();
+        until("it is not started again", async || {
+            processes(dir.path()).first().is_some_and(|pid| *pid != died[0])
+                && answers(&embedded.socket()).await
+        })
+        .await;
+    }
+    assert_eq!(embedded.stop(&ctx()).await.unwrap(), Stopped::Ended);
+    assert_nothing_is_left(dir.path());
+}
+
+#[tokio::test]
+async fn its_log_is_cut_while_it_runs() {
+    if !real::available("embedded containerd: the log") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = Embedded::start(&ctx(), &Home::under(dir.path())).await.unwrap();
+    let log = || fs::metadata(embedded.log()).unwrap().len();
+    let mut writer = fs::File::options().append(true).open(embedded.log()).unwrap();
+    std::io::Write::write_all(&mut writer, &vec![b'x'; (1 << 20) + 1]).unwrap();
+    until("the log is not cut", async || log() < 1 << 20).await;
+    assert_eq!(mode(&dir.path().join("containerd.log.old")), 0o600);
+    // The next that shares it cuts it too, if nobody was there to do it meanwhile.
+    std::io::Write::write_all(&mut writer, &vec![b'x'; (1 << 20) + 1]).unwrap();
+    let next = Embedded::start(&ctx(), &Home::under(dir.path())).await.unwrap();
+    assert!(log() < 1 << 20);
+    drop(embedded);
+    assert_eq!(next.stop(&ctx()).await.unwrap(), Stopped::Ended);
+    assert_nothing_is_left(dir.path());
+}

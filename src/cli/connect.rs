@@ -3,9 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_util::sync::DropGuard;
-use tokio_util::task::TaskTracker;
-
 use super::At;
 use super::args::Global;
 use super::failure::Failure;
@@ -16,8 +13,6 @@ use crate::{ContainerdDriver, Context, Registries, Settings};
 
 /// How long starting a private containerd and connecting may take.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How often to look whether the private containerd is still there.
-const WATCH: Duration = Duration::from_secs(1);
 /// How long leaving may take.
 const LEAVE: Duration = Duration::from_secs(30);
 /// Where containerd listens on most hosts.
@@ -28,8 +23,6 @@ const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 pub(super) struct Connection {
     pub(super) driver: ContainerdDriver,
     embedded: Option<Embedded>,
-    /// Keeps the private containerd alive for as long as this lives.
-    watch: Option<DropGuard>,
 }
 
 impl Connection {
@@ -77,12 +70,7 @@ impl Connection {
         let connection = match connected {
             Ok(driver) => {
                 driver.engine().end_overdue();
-                let watch = embedded.as_ref().map(|embedded| keep_alive(embedded.home()));
-                Self {
-                    driver,
-                    embedded,
-                    watch,
-                }
+                Self { driver, embedded }
             }
             Err(error) => {
                 if let Some(embedded) = embedded {
@@ -99,7 +87,6 @@ impl Connection {
         if let Err(error) = self.driver.close(&Context::timeout(LEAVE)).await {
             note(&format!("fnctr: {}", error.report()));
         }
-        drop(self.watch);
         if let Some(embedded) = self.embedded {
             // It may end now, before it has collected what was removed.
             if let Err(error) = self
@@ -113,26 +100,6 @@ impl Connection {
             leave(embedded).await;
         }
     }
-}
-
-/// Starts the private containerd again if it dies while a command needs it: its containers have survived, and whoever waits
-/// for one would wait for ever.
-fn keep_alive(home: &Home) -> DropGuard {
-    let (ctx, home) = (Context::new(), home.clone());
-    let guard = ctx.cancel_on_drop();
-    TaskTracker::new().spawn(async move {
-        while ctx.run(tokio::time::sleep(WATCH)).await.is_ok() {
-            if embedded::answers(&home.socket()).await || ctx.check().is_err() {
-                continue;
-            }
-            // The share that the connection holds is enough; this one is given up at once.
-            match Embedded::start(&ctx, &home).await {
-                Ok(again) => drop(again),
-                Err(error) => tracing::error!(error = %crate::chain(&error), "containerd died and cannot be started again"),
-            }
-        }
-    });
-    guard
 }
 
 async fn leave(embedded: Embedded) {

@@ -1,7 +1,7 @@
 //! Starting containerd, and waiting until it answers.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::error::Ended;
-use super::{Error, Home, SearchPath, answers, config, private, process};
+use super::{Error, Home, SearchPath, answers, config, log, private, process};
 use crate::Context;
 
 /// How long containerd may take until it answers. It takes a fifth of a second; a loaded machine is given a lot more.
@@ -19,12 +19,6 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long one that somebody else started may take, before it is ended and another is started.
 const ADOPT: Duration = Duration::from_secs(3);
-
-/// A log longer than this is put aside as `containerd.log.old` at the next start.
-const LOG_LIMIT: u64 = 8 << 20;
-
-/// How much of the end of the log is looked at for the last line.
-const TAIL: u64 = 8 << 10;
 
 /// The programs that a private containerd needs.
 #[derive(Debug)]
@@ -116,8 +110,8 @@ fn spawn(home: &Home, programs: &Programs) -> Result<(Child, u64), Error> {
     )?
     .write_all(config::text(home).as_bytes())
     .map_err(|cause| Error::at(&config, "write", cause))?;
-    let (log, from) = open_log(&home.log())?;
-    let errors = log
+    let (output, from) = log::open(&home.log())?;
+    let errors = output
         .try_clone()
         .map_err(|cause| Error::at(&home.log(), "open", cause))?;
     let [shell, arguments @ ..] = process::OPEN_UMASK;
@@ -129,26 +123,13 @@ fn spawn(home: &Home, programs: &Programs) -> Result<(Child, u64), Error> {
         .env("PATH", programs.path.as_os_str())
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(log)
+        .stdout(output)
         .stderr(errors)
         // A group of its own: Ctrl-C in the terminal is for the process in the foreground, not for containerd.
         .process_group(0)
         .spawn()
         .map_err(|cause| Error::at(Path::new(shell), "execute", cause))?;
     Ok((child, from))
-}
-
-/// The log, open for appending, and where this start's part of it begins.
-fn open_log(path: &Path) -> Result<(File, u64), Error> {
-    let fail = |cause| Error::at(path, "open", cause);
-    let open = || private::file(path, OpenOptions::new().create(true).append(true));
-    let mut log = open()?;
-    if log.metadata().map_err(fail)?.len() > LOG_LIMIT {
-        fs::rename(path, path.with_extension("log.old")).map_err(fail)?;
-        log = open()?;
-    }
-    let from = log.metadata().map_err(fail)?.len();
-    Ok((log, from))
 }
 
 async fn ready(
@@ -166,7 +147,7 @@ async fn ready(
                 .map_err(|cause| Error::at(&home.config(), "wait for containerd with", cause))?;
             if let Some(status) = ended {
                 return Err(Error::Died {
-                    said: last_line(&home.log(), *from),
+                    said: log::last_line(&home.log(), *from),
                     cause: Ended {
                         status,
                         log: home.log(),
@@ -189,42 +170,9 @@ async fn ready(
     })
 }
 
-/// The last line that is not empty, of what was written to the log since `from`.
-fn last_line(log: &Path, from: u64) -> Option<String> {
-    let mut file = File::open(log).ok()?;
-    let end = file.seek(SeekFrom::End(0)).ok()?;
-    file.seek(SeekFrom::Start(from.max(end.saturating_sub(TAIL))))
-        .ok()?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
-    Some(line.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_line_is_this_starts_and_not_an_older_ones() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        fs::write(&path, "old\n").unwrap();
-        let (_, from) = open_log(&path).unwrap();
-        assert_eq!(last_line(&path, from), None);
-        fs::write(&path, "old\nfirst\nsecond\n\n").unwrap();
-        assert_eq!(last_line(&path, from).as_deref(), Some("second"));
-    }
-
-    #[test]
-    fn a_log_that_grew_too_long_is_put_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("containerd.log");
-        File::create(&path).unwrap().set_len(LOG_LIMIT + 1).unwrap();
-        assert_eq!(open_log(&path).unwrap().1, 0);
-        assert!(dir.path().join("containerd.log.old").exists());
-    }
 
     #[test]
     fn the_runtimes_directory_goes_when_it_is_empty_and_stays_while_a_container_is_in_it() {

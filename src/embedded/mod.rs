@@ -20,10 +20,12 @@ mod error;
 mod home;
 mod launch;
 mod lock;
+mod log;
 mod nest;
 mod private;
 mod process;
 mod search;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -35,15 +37,21 @@ pub use home::Home;
 pub(crate) use nest::Nest;
 pub(crate) use search::{SearchPath, executable};
 
+use launch::Programs;
 use lock::Lock;
+use watch::Watch;
 
 /// One process's share in a private containerd.
+///
+/// While it is held, a containerd that dies is started again, on a task of the runtime that [`Embedded::start`] was called in,
+/// so the containers, which have survived, are still looked after and their ends are learned.
 ///
 /// Dropping it gives the share up and leaves containerd running, for whoever comes next.
 #[derive(Debug)]
 pub struct Embedded {
     home: Home,
     share: Lock,
+    watch: Watch,
 }
 
 /// What [`Embedded::stop`] did.
@@ -71,18 +79,11 @@ impl Embedded {
         let home = home.create()?;
         let starting = Lock::exclusive(ctx, &home.start_lock()).await?;
         let share = Lock::shared(ctx, &home.users_lock()).await?;
-        private::dir(&home.runc_root())?;
-        if !answers(&home.socket()).await {
-            if let Some(nest) = Nest::of_this_process()
-                && let Err(error) = nest.open()
-            {
-                // Functions run all the same, as long as they are not limited.
-                tracing::warn!(error = %crate::chain(&error), "functions cannot be limited in this container");
-            }
-            launch::launch(ctx, &home, &programs).await?;
-        }
+        log::trim(&home.log());
+        ensure(ctx, &home, &programs).await?;
         drop(starting);
-        Ok(Self { home, share })
+        let watch = Watch::start(&home);
+        Ok(Self { home, share, watch })
     }
 
     /// Where it lives, by its real name.
@@ -112,7 +113,8 @@ impl Embedded {
     /// `ctx` bounds the wait for other processes that start or stop it; ending it has its own limit. If the future is
     /// dropped half-way, containerd may go on, as after a crash.
     pub async fn stop(self, ctx: &Context) -> Result<Stopped, Error> {
-        let Self { home, share } = self;
+        let Self { home, share, watch } = self;
+        watch.stop().await;
         let _stopping = Lock::exclusive(ctx, &home.start_lock()).await?;
         if !share.become_exclusive()? {
             return Ok(Stopped::StillShared);
@@ -120,4 +122,19 @@ impl Embedded {
         launch::end(&home).await?;
         Ok(Stopped::Ended)
     }
+}
+
+/// Starts the containerd of `home` unless it answers. The caller holds the lock for starting, and a share.
+async fn ensure(ctx: &Context, home: &Home, programs: &Programs) -> Result<(), Error> {
+    if answers(&home.socket()).await {
+        return Ok(());
+    }
+    private::dir(&home.runc_root())?;
+    if let Some(nest) = Nest::of_this_process()
+        && let Err(error) = nest.open()
+    {
+        // Functions run all the same, as long as they are not limited.
+        tracing::warn!(error = %crate::chain(&error), "functions cannot be limited in this container");
+    }
+    launch::launch(ctx, home, programs).await
 }

@@ -13,9 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use super::Error;
@@ -33,7 +35,7 @@ pub(super) const OPEN_UMASK: [&str; 3] = ["/bin/sh", "-c", r#"umask 022 && exec 
 
 /// A running process, held by a descriptor that never means another one.
 #[derive(Debug)]
-struct Process {
+pub(super) struct Process {
     pid: Pid,
     fd: OwnedFd,
 }
@@ -66,6 +68,22 @@ pub(super) async fn end(config: &Path) -> Result<(), Error> {
 }
 
 impl Process {
+    /// Waits for its end; for ever if the kernel will not tell.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn end(&self) {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, and the descriptor is ours for as long as it is borrowed, which is what that asks for"
+        )]
+        let watched = AsyncFd::with_interest(self.fd.as_fd(), Interest::READABLE);
+        match watched {
+            Ok(watched) => drop(watched.readable().await),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     async fn ended_within(&self, limit: Duration) -> Result<bool, Error> {
         let until = Instant::now() + limit;
         while !self.ended()? {
@@ -98,7 +116,8 @@ impl Process {
     }
 }
 
-fn find(config: &Path) -> Result<Option<Process>, Error> {
+/// The containerd that runs with this configuration file.
+pub(super) fn find(config: &Path) -> Result<Option<Process>, Error> {
     let proc = Path::new("/proc");
     let entries = fs::read_dir(proc).map_err(|cause| Error::at(proc, "read", cause))?;
     for entry in entries.flatten() {
@@ -150,8 +169,12 @@ fn config_of(cmdline: &[u8]) -> Option<&Path> {
     let [program, b"--config", config, ..] = words else {
         return None;
     };
-    let name = program.rsplit(|byte| *byte == b'/').next()?;
-    (name == b"containerd").then(|| Path::new(OsStr::from_bytes(config)))
+    (name_of(program) == b"containerd").then(|| Path::new(OsStr::from_bytes(config)))
+}
+
+/// The last part of a path.
+fn name_of(program: &[u8]) -> &[u8] {
+    program.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
