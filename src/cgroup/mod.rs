@@ -41,6 +41,7 @@ mod root;
 mod standing;
 mod stats;
 mod stats_parse;
+mod ties;
 
 #[cfg(test)]
 mod freezer_tests;
@@ -70,3 +71,4 @@ pub(crate) use stats::sample;
 #[cfg(test)]
 pub(crate) use stats_parse::{Cpu, Memory, Pressure, Throttling};
 pub(crate) use stats_parse::{Sample, Stall};
+pub(crate) use ties::{Tie, ties};

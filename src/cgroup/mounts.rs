@@ -92,7 +92,7 @@ impl Mounts {
 
 /// `36 35 98:0 /root /point rw,noatime shared:1 - cgroup2 cgroup2 rw,nsdelegate`: for v1 also its super options,
 /// which name the controllers.
-fn line(line: &str) -> Option<(Hierarchy, Option<&str>)> {
+pub(super) fn line(line: &str) -> Option<(Hierarchy, Option<&str>)> {
     let (mount, file_system) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(3);
     let (root, point) = (mount.next()?, mount.next()?);

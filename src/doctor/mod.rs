@@ -12,6 +12,7 @@ mod network;
 mod privileges;
 mod programs;
 mod runtime;
+mod scope;
 mod storage;
 
 /// What mends a `/proc` that does not tell.
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cgroup::{Facts, Wanted, choose, is_nested};
-use crate::embedded::{Home, Nest};
+use crate::embedded::{Home, Nest, Scope};
 use crate::{CgroupDriver, NetworkSettings};
 
 /// How a check came out.
@@ -162,6 +163,7 @@ pub async fn checks(options: &Options) -> Vec<Check> {
     }
     if let Some(home) = &options.home {
         checks.push(storage::home(home.would_do()));
+        checks.push(scope::check(&Scope::of_this_process()));
     }
     // A private containerd is started by this process, with its path and its limits.
     let daemon = server.unwrap_or_else(|| host::Daemon::started_from_here(&status, &limits));

@@ -1,5 +1,6 @@
 //! Starting containerd, and waiting until it answers.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::error::Ended;
-use super::{Error, Home, SearchPath, answers, config, log, private, process};
+use super::{Error, Home, Scope, SearchPath, answers, config, log, private, process};
 use crate::Context;
 
 /// How long containerd may take until it answers. It takes a fifth of a second; a loaded machine is given a lot more.
@@ -56,7 +57,21 @@ pub(super) async fn launch(ctx: &Context, home: &Home, programs: &Programs) -> R
             answered => return answered,
         }
     }
-    let (mut child, from) = spawn(home, programs)?;
+    let scope = Scope::of_this_process();
+    let first = start(ctx, home, programs, &scope).await;
+    let (Err(error @ Error::Died { .. }), Some(scope)) = (&first, scope.without_systemd()) else {
+        return first;
+    };
+    // Perhaps systemd would not; if it is containerd that cannot, it says so a second time.
+    tracing::warn!(error = %crate::chain(error), "containerd did not start in a scope of systemd's; starting it without");
+    start(ctx, home, programs, &scope).await
+}
+
+async fn start(ctx: &Context, home: &Home, programs: &Programs, scope: &Scope) -> Result<(), Error> {
+    let (mut child, from) = spawn(home, programs, scope)?;
+    if let Some(pid) = child.id() {
+        scope.take(pid);
+    }
     let answered = ready(ctx, home, Some((&mut child, from)), READY).await;
     settle(home, answered).await
 }
@@ -102,7 +117,7 @@ fn remove_empty(runc_root: &Path) {
     }
 }
 
-fn spawn(home: &Home, programs: &Programs) -> Result<(Child, u64), Error> {
+fn spawn(home: &Home, programs: &Programs, scope: &Scope) -> Result<(Child, u64), Error> {
     let config = home.config();
     private::file(
         &config,
@@ -114,9 +129,12 @@ fn spawn(home: &Home, programs: &Programs) -> Result<(Child, u64), Error> {
     let errors = output
         .try_clone()
         .map_err(|cause| Error::at(&home.log(), "open", cause))?;
-    let [shell, arguments @ ..] = process::OPEN_UMASK;
-    let child = Command::new(shell)
-        .args(arguments)
+    let mut words = scope.prefix();
+    words.extend(process::OPEN_UMASK.map(OsString::from));
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let child = Command::new(&program)
+        .args(words)
         .arg(&programs.containerd)
         .arg("--config")
         .arg(&config)
@@ -128,7 +146,7 @@ fn spawn(home: &Home, programs: &Programs) -> Result<(Child, u64), Error> {
         // A group of its own: Ctrl-C in the terminal is for the process in the foreground, not for containerd.
         .process_group(0)
         .spawn()
-        .map_err(|cause| Error::at(Path::new(shell), "execute", cause))?;
+        .map_err(|cause| Error::at(Path::new(&program), "execute", cause))?;
     Ok((child, from))
 }
 

@@ -24,6 +24,7 @@ mod log;
 mod nest;
 mod private;
 mod process;
+mod scope;
 mod search;
 mod watch;
 
@@ -35,6 +36,7 @@ pub use answers::answers;
 pub use error::Error;
 pub use home::Home;
 pub(crate) use nest::Nest;
+pub(crate) use scope::Scope;
 pub(crate) use search::{SearchPath, executable};
 
 use launch::Programs;

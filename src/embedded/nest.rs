@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::{Root, is_nested};
 
 /// The leaf for the processes, by the name that Docker in Docker gives it.
-const LEAF: &str = "init";
+pub(super) const LEAF: &str = "init";
 
-const PROCS: &str = "cgroup.procs";
-const CONTROL: &str = "cgroup.subtree_control";
+pub(super) const PROCS: &str = "cgroup.procs";
+pub(super) const CONTROL: &str = "cgroup.subtree_control";
 
 /// How often the processes are looked at again: one that forks while it is moved leaves a child behind.
 const ROUNDS: u32 = 20;
@@ -145,7 +145,7 @@ impl Nest {
 }
 
 /// Writes to a file of the kernel's, which takes each write for itself; never makes one.
-fn write(file: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(file)?.write_all(text.as_bytes())
 }
 

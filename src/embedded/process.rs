@@ -33,6 +33,9 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// could not enter their root directories; and there is no other way to set a child's without unsafe code.
 pub(super) const OPEN_UMASK: [&str; 3] = ["/bin/sh", "-c", r#"umask 022 && exec "$0" "$@""#];
 
+/// The program that comes before that shell where systemd makes a scope for it.
+const SCOPED_BY: &[u8] = b"systemd-run";
+
 /// A running process, held by a descriptor that never means another one.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -161,11 +164,15 @@ fn is_same_file(pid: Pid, named: &Path, ours: &Path) -> bool {
 }
 
 /// The configuration file that a command line, as the kernel gives it, names; `None` if it is not containerd's, nor of
-/// the shell that is about to become it.
+/// the shell that is about to become it, nor of what puts that into a scope first.
 fn config_of(cmdline: &[u8]) -> Option<&Path> {
     let words: Vec<_> = cmdline.split(|byte| *byte == 0).collect();
     let shell = OPEN_UMASK.map(str::as_bytes);
-    let words = words.strip_prefix(&shell).unwrap_or(&words);
+    let words = match words.iter().position(|word| *word == b"--") {
+        Some(end) if name_of(words.first()?) == SCOPED_BY => words.get(end + 1..)?,
+        _ => &words,
+    };
+    let words = words.strip_prefix(&shell).unwrap_or(words);
     let [program, b"--config", config, ..] = words else {
         return None;
     };
@@ -190,7 +197,11 @@ mod tests {
         shell.push(0);
         shell.extend(line);
         assert_eq!(config_of(&shell), Some(config));
+        let mut scoped = b"/usr/bin/systemd-run\0--scope\0--\0".to_vec();
+        scoped.extend(&shell);
+        assert_eq!(config_of(&scoped), Some(config));
         for other in [
+            b"/bin/cat\0--\0/usr/bin/containerd\0--config\0/run/fnctr/containerd.toml\0",
             b"vi\0--config\0/run/fnctr/containerd.toml\0".as_slice(),
             b"/bin/sh\0-c\0true\0containerd\0--config\0/run/fnctr/containerd.toml\0",
             b"/usr/bin/containerd\0",

@@ -278,7 +278,7 @@ async fn the_benchmarks_print_their_figures() {
 }
 
 /// The process ids of the containerd that keeps its configuration below a directory.
-fn private_containerd(root: &std::path::Path) -> Vec<i32> {
+pub(crate) fn private_containerd(root: &std::path::Path) -> Vec<i32> {
     let config = root.join("containerd.toml").display().to_string();
     let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -340,12 +340,16 @@ fn a_private_containerd_that_dies_is_started_again_under_a_running_function() {
     }
     assert_eq!(child.wait().expect("to end").code(), Some(7));
     assert_eq!(private_containerd(&path), Vec::<i32>::new());
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        drop(std::fs::remove_dir(hierarchy.path().join("fnctr-e/fnctr")));
-        drop(std::fs::remove_dir(hierarchy.path().join("fnctr-e")));
+    remove_cgroups("/fnctr-e");
+}
+
+/// Removes the empty parents of containers' cgroups.
+pub(crate) fn remove_cgroups(parent: &str) {
+    let top = std::path::Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(top).into_iter().flatten().flatten();
+    for hierarchy in hierarchies.map(|entry| entry.path()).chain([top.to_owned()]) {
+        let parent = hierarchy.join(parent.trim_start_matches('/'));
+        drop(std::fs::remove_dir(parent.join("fnctr")));
+        drop(std::fs::remove_dir(parent));
     }
 }

@@ -33,6 +33,7 @@ mod races;
 mod reclaim;
 mod recovery;
 mod resources;
+mod session;
 mod stats;
 mod stats_cli;
 mod syslog;

@@ -1,0 +1,192 @@
+//! A private containerd's way out of the cgroups of the process that happens to start it.
+//!
+//! A service or a session is ended by its cgroup. containerd serves other processes too, and its shims hold the containers
+//! that were left running, so neither may end with the service or session whose fnctr was the first. Where systemd is the
+//! init it is asked for a scope; elsewhere containerd is moved to the top of each hierarchy by which processes are ended (see
+//! [`Tie`]), or, in a container whose top must stay empty, to the leaf beside which functions run. Shims are started by
+//! containerd and are where it is.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::SearchPath;
+use super::nest::{CONTROL, LEAF, PROCS, write};
+use crate::cgroup::{Tie, ties};
+
+/// Where a containerd that is started now will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Where its starter is: there is nothing to leave.
+    Here,
+    /// In a scope that systemd makes, with this program.
+    Systemd {
+        /// `systemd-run`.
+        program: PathBuf,
+    },
+    /// Out of these.
+    Moved(Vec<Tie>),
+}
+
+impl Scope {
+    /// That of a containerd which this process would start.
+    pub(crate) fn of_this_process() -> Self {
+        Self::choose(ties(), systemd_run())
+    }
+
+    fn choose(ties: Vec<Tie>, systemd: Option<PathBuf>) -> Self {
+        match systemd {
+            _ if ties.is_empty() => Self::Here,
+            Some(program) => Self::Systemd { program },
+            None => Self::Moved(ties),
+        }
+    }
+
+    /// What comes before the command line of a process that starts in it.
+    pub(super) fn prefix(&self) -> Vec<OsString> {
+        let Self::Systemd { program } = self else {
+            return Vec::new();
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // A scope of old lives on while containers do, so each start has a name of its own.
+        let unit = format!(
+            "--unit=fnctr-containerd-{}-{}",
+            std::process::id(),
+            now.as_millis()
+        );
+        let options = ["--scope", "--quiet", "--collect", "--slice=system.slice"];
+        let mut words = vec![program.clone().into_os_string()];
+        words.extend(options.map(OsString::from));
+        words.extend([
+            unit.into(),
+            "--description=containerd of fnctr".into(),
+            "--".into(),
+        ]);
+        words
+    }
+
+    /// The one to take when systemd would not make it.
+    pub(super) fn without_systemd(&self) -> Option<Self> {
+        matches!(self, Self::Systemd { .. }).then(|| Self::choose(ties(), None))
+    }
+
+    /// Moves a process that has just been started into it.
+    pub(super) fn take(&self, pid: u32) {
+        let Self::Moved(ties) = self else { return };
+        for tie in ties {
+            let to = tie.way_out();
+            if to == tie.dir {
+                continue;
+            }
+            if let Err(error) = enter(&to, pid) {
+                tracing::warn!(
+                    %error,
+                    from = %tie.dir.display(),
+                    to = %to.display(),
+                    "containerd cannot leave the cgroup of this process, so it and its containers end with whatever ends that"
+                );
+            }
+        }
+    }
+
+    /// The cgroups that a containerd would have to leave and cannot, because their tops cannot be written.
+    pub(crate) fn stuck(&self) -> Vec<&Tie> {
+        use rustix::fs::{Access, access};
+
+        let Self::Moved(ties) = self else {
+            return Vec::new();
+        };
+        let stuck = |tie: &&Tie| {
+            let procs = tie.top.join(PROCS);
+            tie.way_out() != tie.dir && access(procs, Access::WRITE_OK).is_err()
+        };
+        ties.iter().filter(stuck).collect()
+    }
+}
+
+impl Tie {
+    /// The top, unless that must have no processes because its children have controllers.
+    fn way_out(&self) -> PathBuf {
+        let open = fs::read_to_string(self.top.join(CONTROL)).unwrap_or_default();
+        // The machine's own root may have both, and has no type.
+        let must_be_empty = self.top.join("cgroup.type").exists() && !open.trim().is_empty();
+        if must_be_empty {
+            return self.top.join(LEAF);
+        }
+        self.top.clone()
+    }
+}
+
+fn enter(cgroup: &Path, pid: u32) -> io::Result<()> {
+    if !cgroup.is_dir() {
+        fs::create_dir(cgroup)?;
+    }
+    write(&cgroup.join(PROCS), &pid.to_string())
+}
+
+/// The program that asks systemd for a scope, where systemd is the init (sd_booted(3)).
+fn systemd_run() -> Option<PathBuf> {
+    let booted = Path::new("/run/systemd/system").symlink_metadata();
+    let booted = booted.is_ok_and(|found| found.is_dir());
+    booted.then(|| SearchPath::of_this_process().find("systemd-run"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tie(top: &Path) -> Tie {
+        Tie {
+            dir: top.join("session"),
+            top: top.to_owned(),
+        }
+    }
+
+    /// A directory that stands for a hierarchy.
+    fn hierarchy() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(PROCS), "").unwrap();
+        dir
+    }
+
+    #[test]
+    fn systemd_is_asked_where_it_is_and_nobody_where_there_is_nothing_to_leave() {
+        let (ties, program) = (vec![tie(Path::new("/m"))], PathBuf::from("/usr/bin/systemd-run"));
+        assert_eq!(Scope::choose(Vec::new(), Some(program.clone())), Scope::Here);
+        let asked = Scope::choose(ties.clone(), Some(program.clone()));
+        assert_eq!(asked, Scope::Systemd { program });
+        let words = asked.prefix();
+        assert_eq!(words.first().unwrap(), "/usr/bin/systemd-run");
+        assert!(words.contains(&"--scope".into()), "{words:?}");
+        assert_eq!(words.last().unwrap(), "--");
+        let moved = Scope::choose(ties.clone(), None);
+        assert!(moved.prefix().is_empty());
+        assert_eq!(moved, Scope::Moved(ties));
+    }
+
+    #[test]
+    fn a_process_is_moved_to_the_top_or_to_the_leaf_where_the_top_must_stay_empty() {
+        let (plain, nested) = (hierarchy(), hierarchy());
+        fs::write(nested.path().join("cgroup.type"), "domain\n").unwrap();
+        fs::write(nested.path().join(CONTROL), "cpu memory\n").unwrap();
+        fs::create_dir(nested.path().join(LEAF)).unwrap();
+        fs::write(nested.path().join(LEAF).join(PROCS), "").unwrap();
+        let scope = Scope::Moved(vec![tie(plain.path()), tie(nested.path())]);
+        scope.take(4242);
+        let read = |dir: &Path| fs::read_to_string(dir.join(PROCS)).unwrap();
+        assert_eq!(read(plain.path()), "4242");
+        assert_eq!(read(nested.path()), "");
+        assert_eq!(read(&nested.path().join(LEAF)), "4242");
+        assert!(scope.stuck().is_empty());
+    }
+
+    #[test]
+    fn a_cgroup_whose_top_cannot_be_written_is_named() {
+        let scope = Scope::Moved(vec![tie(Path::new("/proc/nowhere"))]);
+        assert_eq!(scope.stuck().len(), 1);
+        // A warning, and no failure.
+        scope.take(std::process::id());
+    }
+}
