@@ -69,7 +69,7 @@
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | know the contract's traits, HTTP, a command-line flag |
-//! | `containerd_driver` | the engine, the contract, and the values of `image`, `stdio` and `sandbox` that it hands over | call containerd itself |
+//! | `containerd_driver` | the engine, the contract, where an [`embedded`] containerd is, and the values of `image`, `stdio` and `sandbox` that it hands over | call containerd itself |
 //! | [`embedded`], [`init`], [`doctor`] | the host; the first also `cgroup`, the last also both, `quota` and `sandbox` | call containerd's services, import the engine |
 //! | [`cli`] | everything | contain what deserves a unit test of its own elsewhere |
 //!

@@ -31,7 +31,9 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ),
     (
         "containerd_driver",
-        &["driver", "engine", "image", "stdio", "init", "sandbox"],
+        &[
+            "driver", "engine", "embedded", "image", "stdio", "init", "sandbox",
+        ],
     ),
     ("embedded", &["cgroup"]),
     ("init", &[]),

@@ -10,10 +10,6 @@ fnctr=${FNCTR:-$here/target/release/fnctr}
 [ -x "$fnctr" ] || { echo "demo-network: $fnctr is not built: make demo-network" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "demo-network: containers need root: sudo make demo-network" >&2; exit 1; }
 
-if [ -n "$(ip -o link show master fnctr0 2>/dev/null)" ]; then
-    echo 'demo-network: containers are on the bridge fnctr0 of this host, which the demo would remove' >&2
-    exit 1
-fi
 dir=$(mktemp -d /tmp/fnctr-net.XXXXXX)
 namespace=fnctr-demo-network
 image=busybox:latest
@@ -83,7 +79,8 @@ for at in "$server 8080" '127.0.0.1 18080'; do
 done
 
 say 'from a container to the host'
-gateway=$(ip -4 -o addr show fnctr0 | sed 's/.*inet \([0-9.]*\).*/\1/')
+bridge=$(sed -n 's/.*"bridge": *"\(.*\)".*/\1/p' "$dir/net.d/fnctr.conflist" | grep ^fn)
+gateway=$(ip -4 -o addr show "$bridge" | sed 's/.*inet \([0-9.]*\).*/\1/')
 mkdir "$dir/www"
 echo 'hello from the host' >"$dir/www/index.html"
 busybox httpd -f -p "$gateway:18081" -h "$dir/www" &

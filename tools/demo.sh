@@ -154,6 +154,6 @@ processes() {
 none 'containers' "$(fn --json ps | grep -o '"id": *"[^"]*"' || true)"
 none 'containerd and shims' "$(processes "$dir/")"
 none 'mounts' "$(cut -d' ' -f5 /proc/self/mountinfo | grep -F "$dir/" || true)"
-none 'cgroups' "$(find /sys/fs/cgroup -mindepth 2 -type d \( -path "*/$namespace/*" -o -name "$id" -o -name "*-$id.scope" \) 2>/dev/null || true)"
+none 'cgroups' "$(find /sys/fs/cgroup -mindepth 2 -type d \( -name "$namespace" -o -path "*/$namespace/*" -o -name "$id" -o -name "*-$id.scope" \) 2>/dev/null || true)"
 none 'sockets' "$(find "$dir" -type s 2>/dev/null || true)"
 [ -z "$left" ] || { echo "demo: left behind:$left" >&2; exit 1; }

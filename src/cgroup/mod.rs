@@ -71,4 +71,4 @@ pub(crate) use stats::sample;
 #[cfg(test)]
 pub(crate) use stats_parse::{Cpu, Memory, Pressure, Throttling};
 pub(crate) use stats_parse::{Sample, Stall};
-pub(crate) use ties::{Tie, ties};
+pub(crate) use ties::{Tie, ties, tops};

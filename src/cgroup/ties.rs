@@ -16,10 +16,17 @@ pub(crate) struct Tie {
     pub(crate) top: PathBuf,
 }
 
-/// Those of this process. None without a `/proc` that tells.
+/// Those of this process; none without a `/proc` that tells.
 pub(crate) fn ties() -> Vec<Tie> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
+}
+
+/// Where every hierarchy is mounted.
+pub(crate) fn tops() -> Vec<PathBuf> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let hierarchies = mountinfo.lines().filter_map(line);
+    hierarchies.map(|(hierarchy, _)| hierarchy.point).collect()
 }
 
 /// The same from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`. Pure.

@@ -52,9 +52,10 @@ pub(super) struct Global {
     /// The init that becomes PID 1 of containers [default: tini-static or docker-init, wherever they are]
     #[arg(long, global = true, value_name = "PATH")]
     pub(super) init: Option<PathBuf>,
-    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice
-    #[arg(long, global = true, default_value = "/fnctr", value_name = "CGROUP")]
-    pub(super) cgroup_parent: String,
+    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice [default: /fnctr, or one of its
+    /// own for the private containerd of a --root]
+    #[arg(long, global = true, value_name = "CGROUP")]
+    pub(super) cgroup_parent: Option<String>,
     /// Who makes the containers' cgroups; probe is systemd where it is there to be asked. `fnctr doctor` tells
     #[arg(
         long,

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::output::note;
 use crate::driver::{Config, Driver as _};
 use crate::embedded::{self, Embedded, Home};
-use crate::{ContainerdDriver, Context, Registries, Settings};
+use crate::{CgroupDriver, ContainerdDriver, Context, Registries, Settings};
 
 /// How long starting a private containerd and connecting may take.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -45,26 +45,26 @@ impl Connection {
                 (embedded.socket(), Some(embedded))
             }
         };
-        let mut config = Config {
-            docker: address.display().to_string(),
-            ..Config::default()
-        };
+        let mut config = Config::default();
         change(&mut config);
+        let base = match &embedded {
+            Some(embedded) => Settings::on(embedded),
+            None => Settings::within(&home(global)),
+        };
         let settings = Settings {
+            address: Some(address),
             namespace: Some(global.namespace.clone()),
-            run_dir: run_dir(global),
             runtime_binary: global.runtime.clone(),
             init: global.init.clone(),
-            cgroup_parent: global.cgroup_parent.clone(),
+            cgroup_parent: cgroup_parent(global, embedded.as_ref().map(Embedded::home)),
             cgroup_driver: global.cgroup_driver,
-            runtime_root: embedded.as_ref().map(|embedded| embedded.home().runc_root()),
             registries: Registries {
                 hosts_dir: global.hosts_dir.clone(),
                 plain_http: global.plain_http.clone(),
                 ..Registries::from_env()
             },
             networks: super::network::settings(global),
-            ..Settings::default()
+            ..base
         };
         let connected = ContainerdDriver::connect(&ctx, config, settings).await;
         let connection = match connected {
@@ -146,9 +146,13 @@ pub(super) fn home(global: &Global) -> Home {
     global.root.as_deref().map_or_else(Home::system, Home::under)
 }
 
-fn run_dir(global: &Global) -> PathBuf {
-    global
-        .root
-        .as_deref()
-        .map_or_else(|| "/run/fnctr".into(), |root| root.join("fifos"))
+/// The parent of the containers' cgroups: what was asked for, else that of the private containerd, else the usual one.
+pub(super) fn cgroup_parent(global: &Global, private: Option<&Home>) -> String {
+    let own = private.filter(|_| global.cgroup_driver == CgroupDriver::Cgroupfs);
+    match (&global.cgroup_parent, own) {
+        (Some(parent), _) => parent.clone(),
+        (None, Some(home)) => home.cgroup_parent(),
+        // In no driver's notation, so each takes its own.
+        (None, None) => Settings::default().cgroup_parent,
+    }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::Global;
-use super::connect::{home, system_address};
+use super::connect::{cgroup_parent, home, system_address};
 use super::failure::Failure;
 use super::output::{Print, line};
 use crate::doctor::{Options, Status, checks};
@@ -29,13 +29,13 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
     let variable = std::env::var_os(ADDRESS).filter(|_| !given_as_option());
     let checks = checks(&Options {
         address_from_environment: address.is_some() && variable.is_some_and(|value| !value.is_empty()),
+        cgroup_parent: cgroup_parent(global, home.as_ref()),
         address,
         home,
         data,
         init: global.init.clone(),
         runtime: global.runtime.clone(),
         cgroup_driver: global.cgroup_driver,
-        cgroup_parent: global.cgroup_parent.clone(),
         networks: super::network::settings(global),
     })
     .await;

@@ -35,9 +35,7 @@ pub(super) fn settings(global: &Global) -> NetworkSettings {
     if !global.networks.cni_plugin_dir.is_empty() {
         settings.plugin_dirs.clone_from(&global.networks.cni_plugin_dir);
     }
-    if let Some(root) = &global.root {
-        settings.state_dir = root.join("sandboxes");
-    }
+    settings.state_dir = super::connect::home(global).sandbox_dir();
     settings
 }
 

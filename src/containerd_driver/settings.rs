@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Registries, pool};
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
+use crate::embedded::{Embedded, Home};
 use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
 use crate::image::{CacheSettings, Reference};
 use crate::init;
@@ -17,6 +18,8 @@ const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where and how; the default suits a host of its own.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// containerd's socket, if the configuration's `docker` is empty. `None` is the system's.
+    pub address: Option<PathBuf>,
     /// The containerd namespace that holds everything of ours. `None` is `fnctr`.
     pub namespace: Option<Namespace>,
     /// Directory for fifos.
@@ -55,6 +58,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            address: None,
             namespace: None,
             run_dir: "/run/fnctr".into(),
             snapshotter: "overlayfs".to_owned(),
@@ -73,6 +77,42 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Those of a driver on a private containerd: its socket, and directories and a cgroup parent that no other containerd of
+    /// this host shares. Networks are the host's; give [`Settings::networks`] another first directory of configurations, and
+    /// another one of addresses, for networks of its own. The cgroup parent is one for the file system: name a slice if systemd
+    /// makes the cgroups.
+    ///
+    /// ```no_run
+    /// # use fnctr::{ContainerdDriver, Context, Settings, embedded::{Embedded, Home}};
+    /// # async fn example(ctx: &Context) -> Result<(), Box<dyn std::error::Error>> {
+    /// let embedded = Embedded::start(ctx, &Home::under("/srv/functions".as_ref())).await?;
+    /// let driver = ContainerdDriver::connect(ctx, Default::default(), Settings::on(&embedded)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on(embedded: &Embedded) -> Self {
+        let home = embedded.home();
+        Self {
+            address: Some(home.socket()),
+            runtime_root: Some(home.runc_root()),
+            cgroup_parent: home.cgroup_parent(),
+            ..Self::within(home)
+        }
+    }
+
+    /// The default, with the directories of a place, whichever containerd it is for.
+    pub(crate) fn within(home: &Home) -> Self {
+        Self {
+            run_dir: home.fifo_dir(),
+            networks: NetworkSettings {
+                state_dir: home.sandbox_dir(),
+                ..NetworkSettings::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// The engine's configuration.
     pub(super) fn engine(self, config: &Config) -> Result<engine::Config, Error> {
         let invalid =
@@ -82,15 +122,13 @@ impl Settings {
             None => Namespace::new("fnctr")?,
         };
         check_cgroup(&self.cgroup_parent)?;
-        let address = if config.docker.is_empty() {
-            SYSTEM_SOCKET
-        } else {
-            &config.docker
+        let address = match config.docker.as_str() {
+            "" => self.address.unwrap_or_else(|| SYSTEM_SOCKET.into()),
+            text => text.strip_prefix("unix://").unwrap_or(text).into(),
         };
-        let address = address.strip_prefix("unix://").unwrap_or(address);
         let init = init::find(self.init.as_deref()).map_err(|error| invalid(error.into()))?;
         Ok(engine::Config {
-            address: address.into(),
+            address,
             namespace,
             run_dir: self.run_dir,
             snapshotter: self.snapshotter,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, private};
+use crate::cgroup::DEFAULT_PARENT;
 
 /// The longest path that a Unix socket can have on Linux, without the final NUL.
 const MAX_SOCKET: usize = 107;
@@ -57,6 +58,46 @@ impl Home {
     #[must_use]
     pub fn runc_root(&self) -> PathBuf {
         self.run.join("runc")
+    }
+
+    /// The parent of the cgroups of this containerd's containers, for the file system. A container of the same namespace and name
+    /// in another place would have the same cgroup below a common one, and each would be killed and frozen with the other.
+    #[must_use]
+    pub fn cgroup_parent(&self) -> String {
+        if self.is_system() {
+            return DEFAULT_PARENT.to_owned();
+        }
+        let bytes = self.run.as_os_str().as_encoded_bytes().iter();
+        // FNV-1a: the same name at every start, of every version.
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{DEFAULT_PARENT}-{:08x}", hash >> 32)
+    }
+
+    /// The directory for the fifos of this containerd's containers.
+    #[must_use]
+    pub fn fifo_dir(&self) -> PathBuf {
+        if self.is_system() {
+            self.run.clone()
+        } else {
+            self.run.join("fifos")
+        }
+    }
+
+    /// Where it is remembered which of this containerd's containers are attached to networks.
+    #[must_use]
+    pub fn sandbox_dir(&self) -> PathBuf {
+        if self.is_system() {
+            "/var/lib/fnctr/sandboxes".into()
+        } else {
+            self.run.join("sandboxes")
+        }
+    }
+
+    /// Whether it is the host's own, whose names are those of a driver without a private containerd.
+    pub(super) fn is_system(&self) -> bool {
+        *self == Self::system()
     }
 
     pub(super) fn ttrpc_socket(&self) -> PathBuf {
@@ -136,6 +177,26 @@ mod tests {
             error.to_string().contains("108 bytes long, but at most 107"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn two_places_share_no_directory_and_no_cgroup_and_the_hosts_own_has_the_usual_ones() {
+        let (one, two, system) = (
+            Home::under(Path::new("/srv/one")),
+            Home::under(Path::new("/srv/two")),
+            Home::system(),
+        );
+        assert_eq!(system.cgroup_parent(), "/fnctr");
+        assert_eq!(
+            one.cgroup_parent(),
+            Home::under(Path::new("/srv/./one")).cgroup_parent()
+        );
+        for (a, b) in [(&one, &two), (&one, &system)] {
+            assert_ne!(a.cgroup_parent(), b.cgroup_parent());
+            assert_ne!(a.fifo_dir(), b.fifo_dir());
+            assert_ne!(a.sandbox_dir(), b.sandbox_dir());
+            assert_ne!(a.runc_root(), b.runc_root());
+        }
     }
 
     #[test]

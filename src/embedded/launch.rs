@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::error::Ended;
 use super::{Error, Home, Scope, SearchPath, answers, config, log, private, process};
 use crate::Context;
+use crate::cgroup::tops;
 
 /// How long containerd may take until it answers. It takes a fifth of a second; a loaded machine is given a lot more.
 const READY: Duration = Duration::from_secs(30);
@@ -103,13 +104,24 @@ pub(super) async fn end(home: &Home) -> Result<(), Error> {
         }
     }
     remove_empty(&home.runc_root());
+    if !home.is_system() {
+        for top in tops() {
+            remove_empty(&top.join(home.cgroup_parent().trim_start_matches('/')));
+        }
+    }
     Ok(())
 }
 
-/// Removes the runtime's directory and the one of each namespace in it, unless containers outlived their containerd.
-fn remove_empty(runc_root: &Path) {
-    let namespaces = fs::read_dir(runc_root).into_iter().flatten().flatten();
-    for dir in namespaces.map(|entry| entry.path()).chain([runc_root.to_owned()]) {
+/// Removes a directory that the runtime has made, its own or a parent of cgroups, and the one of each namespace in it, unless
+/// containers outlived their containerd.
+fn remove_empty(of_runtime: &Path) {
+    let namespaces = fs::read_dir(of_runtime).into_iter().flatten().flatten();
+    // Beside them a cgroup has files, which go with it.
+    let namespaces = namespaces.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    for dir in namespaces
+        .map(|entry| entry.path())
+        .chain([of_runtime.to_owned()])
+    {
         // One that is in use is not empty, which is what the refusal says.
         if let Err(cause) = fs::remove_dir(&dir) {
             tracing::debug!(dir = %dir.display(), %cause, "kept");

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::cni::List;
 use super::netlink;
 use super::networks::{DEFAULT, Known};
+use super::settings::CONFIG_DIR;
 use super::{Error, NetworkSettings};
 
 /// Where subnets of new networks come from, one /16 after the other: parts of 10.0.0.0/8 that neither Docker (172.17 to 172.31,
@@ -99,14 +100,14 @@ pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Know
         }
         None => free(&taken)?,
     };
-    let bridge = match &new.bridge {
-        Some(name) => name.clone(),
-        None => bridge_name(&new.name),
-    };
     let dir = settings.config_dirs.first().ok_or_else(|| Error::Config {
         file: new.name.clone().into(),
         why: "no directory for network configurations is set".to_owned(),
     })?;
+    let bridge = match &new.bridge {
+        Some(name) => name.clone(),
+        None => bridge_name(dir, &new.name),
+    };
     let file = dir.join(format!("{}.conflist", new.name));
     let text = serde_json::to_string_pretty(&config(&new.name, &bridge, subnet, &settings.address_dir));
     let written = text
@@ -172,8 +173,16 @@ fn config(name: &str, bridge: &str, subnet: Subnet, addresses: &Path) -> Value {
     })
 }
 
-/// `fnctr0` for the default network. For others the name, if it fits an interface, else a part that stands for it.
-fn bridge_name(network: &str) -> String {
+/// `fnctr0` for the default network. For others the name, if it fits an interface, else a part that stands for it. One that is
+/// configured anywhere but in the usual directory has the second kind of name always: bridges are the whole host's, and another
+/// directory may have a network of the same name.
+fn bridge_name(dir: &Path, network: &str) -> String {
+    if dir != Path::new(CONFIG_DIR) {
+        let dir = dir.canonicalize().or_else(|_| std::path::absolute(dir));
+        let dir = dir.unwrap_or_default();
+        let whole = [dir.as_os_str().as_encoded_bytes(), network.as_bytes()].join(&0);
+        return hashed(&whole);
+    }
     if network == DEFAULT {
         return "fnctr0".to_owned();
     }
@@ -185,8 +194,12 @@ fn bridge_name(network: &str) -> String {
     if name.len() <= LONGEST && plain == network {
         return name;
     }
-    let hash = network.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    hashed(network.as_bytes())
+}
+
+fn hashed(name: &[u8]) -> String {
+    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("fn-{:012x}", hash >> 16)
 }
@@ -300,11 +313,23 @@ mod tests {
 
     #[test]
     fn a_bridge_has_a_name_that_the_kernel_takes_and_no_two_share() {
-        assert_eq!(bridge_name("fnctr"), "fnctr0");
-        assert_eq!(bridge_name("blue"), "fn-blue");
-        let long = ["a.b", "a-b", "a-very-long-name-1", "a-very-long-name-2", "a_b"].map(bridge_name);
+        let usual = |network| bridge_name(Path::new(CONFIG_DIR), network);
+        assert_eq!(usual("fnctr"), "fnctr0");
+        assert_eq!(usual("blue"), "fn-blue");
+        let long = ["a.b", "a-b", "a-very-long-name-1", "a-very-long-name-2", "a_b"].map(usual);
         let different: std::collections::BTreeSet<_> = long.iter().collect();
         assert_eq!(different.len(), long.len(), "{long:?}");
         assert!(long.iter().all(|name| name.len() <= LONGEST));
+    }
+
+    #[test]
+    fn networks_of_the_same_name_in_two_directories_have_two_bridges() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for network in ["fnctr", "blue"] {
+            let names = [one.path(), two.path()].map(|dir| bridge_name(dir, network));
+            assert_ne!(names[0], names[1]);
+            assert_eq!(names[0], bridge_name(&one.path().join("."), network));
+            assert!(names.iter().all(|name| name.len() <= LONGEST), "{names:?}");
+        }
     }
 }

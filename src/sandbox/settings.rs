@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Where fnctr configures networks if nothing else is set.
+pub(super) const CONFIG_DIR: &str = "/etc/fnctr/net.d";
+
 /// Where networks are configured, and where their plugins are. The default is what Debian and the ecosystem use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSettings {
@@ -22,7 +25,7 @@ pub struct NetworkSettings {
 impl Default for NetworkSettings {
     fn default() -> Self {
         Self {
-            config_dirs: vec!["/etc/fnctr/net.d".into(), "/etc/cni/net.d".into()],
+            config_dirs: vec![CONFIG_DIR.into(), "/etc/cni/net.d".into()],
             plugin_dirs: vec![
                 "/opt/cni/bin".into(),
                 "/usr/lib/cni".into(),

@@ -28,6 +28,7 @@ mod limits;
 mod memory;
 mod network;
 mod orphans;
+mod private;
 mod quota;
 mod races;
 mod reclaim;
