@@ -232,3 +232,14 @@ fn the_map_names_every_room() {
         );
     }
 }
+
+#[test]
+fn every_task_belongs_to_a_tracker_that_somebody_holds() {
+    for (file, text) in production() {
+        let whole: String = text.split_whitespace().collect();
+        assert!(
+            !whole.contains("TaskTracker::new().spawn"),
+            "{file}: nobody can wait for the tasks of a tracker that is dropped at once"
+        );
+    }
+}

@@ -85,7 +85,11 @@ impl Connection {
     /// Ends the driver's background work, and the private containerd if nobody else uses it.
     pub(super) async fn close(self) {
         if let Err(error) = self.driver.close(&Context::timeout(LEAVE)).await {
-            note(&format!("fnctr: {}", error.report()));
+            let after = LEAVE.as_secs();
+            tracing::debug!(error = error.report(), "the engine's background work goes on");
+            note(&format!(
+                "fnctr: what goes on in the background does not end within {after} s, so it is cut off; the next fnctr undoes what is left"
+            ));
         }
         if let Some(embedded) = self.embedded {
             // It may end now, before it has collected what was removed.

@@ -24,16 +24,39 @@ pub(super) struct Interrupt {
     signal: Arc<AtomicU8>,
 }
 
+/// The task that takes signals.
+#[derive(Debug)]
+pub(super) struct Listening {
+    tracker: TaskTracker,
+    end: Context,
+}
+
+impl Listening {
+    /// Ends it; a signal has its default effect on nothing by then, for the process is about to end.
+    pub(super) async fn end(self) {
+        self.end.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
 impl Interrupt {
-    /// Takes SIGINT, SIGTERM and SIGHUP over from their default action, until this process ends.
-    pub(super) fn listen() -> Self {
+    /// Takes SIGINT, SIGTERM and SIGHUP over from their default action, until this process ends. They are acted on until the
+    /// listening ends.
+    pub(super) fn listen() -> (Self, Listening) {
         let this = Self {
             ctx: Context::new(),
             signal: Arc::new(AtomicU8::new(0)),
         };
-        let listening = this.clone();
-        TaskTracker::new().spawn(async move { listening.watch().await });
-        this
+        let (tracker, end) = (TaskTracker::new(), Context::new());
+        tracker.spawn({
+            let (this, end) = (this.clone(), end.clone());
+            async move {
+                // The end of the listening is what this waits for, and no failure.
+                let _ = end.run(this.watch()).await;
+            }
+        });
+        (this, Listening { tracker, end })
     }
 
     /// Cancelled by the first signal.
@@ -94,5 +117,20 @@ impl Interrupt {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_listening_ends_when_the_command_has_and_the_first_reason_stays() {
+        let (interrupt, listening) = Interrupt::listen();
+        interrupt.nobody_reads();
+        interrupt.end_by(15);
+        assert_eq!(interrupt.code(), BY_SIGNAL + SIGPIPE);
+        assert!(interrupt.ctx().check().is_err());
+        listening.end().await;
     }
 }

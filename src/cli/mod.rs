@@ -46,8 +46,10 @@ pub async fn main() -> ExitCode {
     };
     let runs = matches!(cli.command, Command::Run(_));
     let print = Print::new(cli.global.json);
-    let interrupt = Interrupt::listen();
-    match dispatch(cli, &interrupt, &print).await {
+    let (interrupt, listening) = Interrupt::listen();
+    let done = dispatch(cli, &interrupt, &print).await;
+    listening.end().await;
+    match done {
         Ok(code) => code,
         Err(failure) => {
             print.failure(&failure);

@@ -2,7 +2,6 @@
 //! read-back in this process, and by containerd's Pause and Resume.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -52,9 +51,7 @@ pub(super) async fn bench(
             disable_net: true,
             ..Task::default()
         };
-        let cookie = driver
-            .cookie(Arc::new(task))?
-            .kept_for(crate::engine::Custody::WAITED);
+        let cookie = super::cookie(driver, task)?;
         let measured = measure(driver, &cookie, procs, rounds).await;
         cookie.close(&Context::new()).await?;
         measured

@@ -77,7 +77,8 @@ pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<Exit
     let (measured, crowd) = with_config(at, configure, async |driver| {
         // On a worker of the runtime, as a host's handler of a request is.
         let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
-        let measuring = TaskTracker::new().spawn(async move { measure(&ctx, &worker, &planned).await });
+        let tracker = driver.engine().tracker();
+        let measuring = tracker.spawn(async move { measure(&ctx, &worker, &planned).await });
         let measured = measuring
             .await
             .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))?;
@@ -153,9 +154,7 @@ async fn live(
         disable_net: !networked,
         ..Task::default()
     };
-    let cookie = driver
-        .cookie(Arc::new(task))?
-        .kept_for(crate::engine::Custody::WAITED);
+    let cookie = super::cookie(driver, task)?;
     let lived = async {
         let mut clock = Clock(Instant::now());
         if cookie.validate_image(ctx).await? {
@@ -280,9 +279,7 @@ async fn one_of_many(
         disable_net: true,
         ..Task::default()
     };
-    let cookie = driver
-        .cookie(Arc::new(task))?
-        .kept_for(crate::engine::Custody::WAITED);
+    let cookie = super::cookie(driver, task)?;
     let started = async {
         if cookie.validate_image(&ctx).await? {
             cookie.pull_image(&ctx).await?;

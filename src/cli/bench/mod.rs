@@ -6,11 +6,16 @@ mod lifecycle;
 mod network;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::At;
 use super::args::Bench;
 use super::failure::Failure;
 use super::output::Print;
+use crate::ContainerdDriver;
+use crate::containerd_driver::ContainerdCookie;
+use crate::driver::Task;
+use crate::engine::Custody;
 
 /// Measures what was asked for.
 pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
@@ -40,4 +45,9 @@ pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<Exit
             takers,
         } => network::bench(at, &network, rounds, takers, print).await,
     }
+}
+
+/// A container of this process's own: `fnctr ps` tells if it was left behind.
+fn cookie(driver: &ContainerdDriver, task: Task) -> Result<ContainerdCookie, Failure> {
+    Ok(driver.cookie(Arc::new(task))?.kept_for(Custody::WAITED))
 }
