@@ -38,6 +38,8 @@ pub(super) struct Mounts {
     pub(super) v2: Option<Hierarchy>,
     /// The v1 hierarchy of each controller.
     pub(super) v1: BTreeMap<&'static str, Hierarchy>,
+    /// Every hierarchy once, also those of controllers that nothing here reads, by what the kernel calls it.
+    pub(super) every: BTreeMap<String, Hierarchy>,
 }
 
 impl Mounts {
@@ -51,6 +53,9 @@ impl Mounts {
         });
         let mut mounts = Self::default();
         for (hierarchy, controllers) in found {
+            mounts
+                .every
+                .insert(controllers.unwrap_or_default().to_owned(), hierarchy.clone());
             match controllers {
                 None => mounts.v2 = Some(hierarchy),
                 Some(names) => {
@@ -74,19 +79,23 @@ impl Mounts {
                 root: "/".to_owned(),
             })
         };
-        if dir.join("cgroup.controllers").exists() {
-            return Self {
-                v2: at(dir.to_owned()),
-                v1: BTreeMap::new(),
-            };
-        }
-        Self {
-            v2: at(dir.join("unified")),
-            v1: CONTROLLERS
+        let (v2, v1) = if dir.join("cgroup.controllers").exists() {
+            (at(dir.to_owned()), BTreeMap::new())
+        } else {
+            let v1 = CONTROLLERS
                 .iter()
-                .filter_map(|name| Some((*name, at(dir.join(name))?)))
-                .collect(),
-        }
+                .filter_map(|name| Some((*name, at(dir.join(name))?)));
+            (at(dir.join("unified")), v1.collect())
+        };
+        let named = v1
+            .iter()
+            .map(|(name, hierarchy): (&&str, &Hierarchy)| ((*name).to_owned(), hierarchy.clone()));
+        let every = v2
+            .iter()
+            .map(|v2: &Hierarchy| (String::new(), v2.clone()))
+            .chain(named)
+            .collect();
+        Self { v2, v1, every }
     }
 }
 

@@ -3,11 +3,12 @@
 //! Creates nothing and changes nothing. A test hands in a directory or texts instead of the host's.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::mounts::{Hierarchy, Mounts};
 use super::paths::{Membership, Paths};
+use super::places::Places;
 
 /// How this host arranges its cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +175,25 @@ impl Root {
     /// # Errors
     /// [`Error::BadPath`] for a path that is not below the root, or that this process is in.
     pub(crate) fn of_path(&self, cgroup: &str) -> Result<Paths, Error> {
+        self.check(cgroup)?;
+        Ok(Paths::collect(&self.mounts, |hierarchy, _| {
+            from_top(&hierarchy.point, cgroup)
+        }))
+    }
+
+    /// Its directories in every hierarchy, whether anything here reads them or not: what a runtime makes.
+    ///
+    /// # Errors
+    /// As [`Root::of_path`].
+    pub(crate) fn places(&self, cgroup: &str) -> Result<Places, Error> {
+        self.check(cgroup)?;
+        let every = self.mounts.every.values();
+        let dirs = every.filter_map(|hierarchy| from_top(&hierarchy.point, cgroup));
+        Ok(Places::new(dirs.collect()))
+    }
+
+    /// Refuses a path that is not below the root, or that this process is in.
+    fn check(&self, cgroup: &str) -> Result<(), Error> {
         let refuse = |why| {
             let path = cgroup.to_owned();
             Err(Error::BadPath { path, why })
@@ -181,20 +201,13 @@ impl Root {
         if !cgroup.starts_with('/') {
             return refuse("it does not start at the root");
         }
-        let from_top = |point: &Path| {
-            let root = "/".to_owned();
-            let point = point.to_owned();
-            Hierarchy { point, root }.dir(cgroup)
-        };
-        if from_top(Path::new("/")).is_none() {
+        if from_top(Path::new("/"), cgroup).is_none() {
             return refuse("it is the root itself or leaves it");
         }
         if self.own.touches(&self.mounts, cgroup) {
             return refuse("this process is in it");
         }
-        Ok(Paths::collect(&self.mounts, |hierarchy, _| {
-            from_top(&hierarchy.point)
-        }))
+        Ok(())
     }
 
     /// The directories of a process by what its `/proc/PID/cgroup` says, less those shared with this process or the
@@ -209,6 +222,13 @@ impl Root {
         let any = paths.dirs().next().is_some();
         any.then_some(paths)
     }
+}
+
+/// The directory of a cgroup from the top of a mount, whatever part of the hierarchy that shows.
+fn from_top(point: &Path, cgroup: &str) -> Option<PathBuf> {
+    let root = "/".to_owned();
+    let point = point.to_owned();
+    Hierarchy { point, root }.dir(cgroup)
 }
 
 /// Whether cgroups of this tree have a core file. The root cgroup never has it, so a child is asked (or the mount's top,
