@@ -1,7 +1,8 @@
 //! One call to containerd: stamped, bounded in time, and with an error that says what it was about.
 //!
 //! A change is never raced against a cancellation: its effect would be unknown. It is checked, sent, and its reply
-//! awaited up to the deadline, which containerd is told too (`grpc-timeout`), so that it gives up when we do.
+//! awaited up to the deadline, which containerd is told too (`grpc-timeout`), so that it gives up when we do; but for what it
+//! cannot give up without leaving something, see [`Call::to_the_end`].
 //! A read or a wait may be dropped half-way.
 
 use std::future::Future;
@@ -28,6 +29,10 @@ pub(super) struct Call<'a> {
     name: &'static str,
     target: &'a str,
     ceiling: Option<Duration>,
+    /// How long past the deadline its reply is awaited.
+    margin: Duration,
+    /// Whether the server is told the deadline.
+    told: bool,
 }
 
 impl<'a> Call<'a> {
@@ -38,6 +43,18 @@ impl<'a> Call<'a> {
             name,
             target,
             ceiling: Some(CEILING),
+            margin: MARGIN,
+            told: true,
+        }
+    }
+
+    /// The same call, of which the server is not told the deadline, because it leaves behind what it gives up half-way. Its
+    /// reply is awaited for `margin` past the deadline.
+    pub(super) fn to_the_end(self, margin: Duration) -> Self {
+        Self {
+            margin,
+            told: false,
+            ..self
         }
     }
 
@@ -58,7 +75,7 @@ impl<'a> Call<'a> {
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.session.stamp(request.metadata_mut());
-        if let Some(limit) = self.limit() {
+        if let Some(limit) = self.limit().filter(|_| self.told) {
             request.set_timeout(limit);
         }
         request
@@ -182,7 +199,7 @@ impl<'a> Call<'a> {
 
     async fn bounded<R>(&self, reply: impl Future<Output = R>) -> Option<R> {
         match self.limit() {
-            Some(limit) => tokio::time::timeout(limit.saturating_add(MARGIN), reply)
+            Some(limit) => tokio::time::timeout(limit.saturating_add(self.margin), reply)
                 .await
                 .ok(),
             None => Some(reply.await),

@@ -1,7 +1,7 @@
 //! Tasks: the running process of a container, behind its shim.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
@@ -63,6 +63,9 @@ pub(crate) enum TaskStatus {
     Unknown,
 }
 
+/// How long past its caller's deadline a create may take. Idle hosts take 50 ms, crowded ones a second.
+const OVERTIME: Duration = Duration::from_secs(5);
+
 /// Where an output goes that nobody wants.
 const NULL: &str = "/dev/null";
 
@@ -89,6 +92,9 @@ impl Tasks {
     }
 
     /// Creates the container's process, stopped just before its own program. Returns its pid.
+    ///
+    /// A deadline that passes meanwhile is not containerd's: at its own it kills the runtime half-way, which leaves cgroups.
+    /// The reply is awaited some seconds longer, and what was created is the caller's to undo.
     ///
     /// # Errors
     /// [`Error::is_already_exists`] if the container has a task.
@@ -124,6 +130,7 @@ impl Tasks {
         let reply = self
             .session
             .call(ctx, "Tasks/Create", task.id.as_str())
+            .to_the_end(OVERTIME)
             .change(message, |r| async move { client.create(r).await })
             .await?;
         Ok(reply.pid)
