@@ -125,6 +125,7 @@ impl Container {
             origin,
             network,
         } = process;
+        debug_assert!(super::undo::is_whole(&undo), "{undo:?}");
         let life = deps.life.child();
         let from_birth = matches!(origin, Origin::Made { .. });
         let witness = Arc::new(Witness::new(memory, deps.oom_log.as_ref()));
@@ -343,9 +344,12 @@ impl Container {
                 self.0.pumps.abort();
                 self.0.life.cancel();
                 let failed = own.run(&ctx).await;
-                own.forget();
+                let files = self.leave_to(&other);
+                if !failed.is_empty() || files.is_err() {
+                    *list = Some(own);
+                }
                 super::report(Step::Close, self.id(), failed)?;
-                return self.leave_to(&other);
+                return files;
             }
             Err(error) => {
                 *list = Some(undo);

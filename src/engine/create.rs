@@ -8,7 +8,7 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use super::network::Past;
 use super::placement::Placement;
 use super::plan::Plan;
-use super::{Deps, checks, disk, etc, network, record, rootfs, spec, stats, task};
+use super::{Deps, checks, disk, etc, network, record, rootfs, spec, stats, task, undo};
 use crate::cgroup::Paths;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
@@ -95,12 +95,9 @@ fn refusal(error: &fnctr_oci::Error) -> Kind {
     }
 }
 
-fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, undo: &mut Teardown) -> Result<Fifos> {
+fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardown) -> Result<Fifos> {
     let dir = deps.fifo_dir(id);
-    undo.defer("streams", {
-        let dir = dir.clone();
-        move |_| std::future::ready(Fifos::remove(&dir))
-    });
+    undo::defer_streams(list, &dir);
     Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
 }
 

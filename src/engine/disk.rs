@@ -14,6 +14,9 @@ use crate::containerd::{Mount, SNAPSHOTTER, Session};
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context, quota};
 
+/// What takes the limit away, on the list of what is undone.
+pub(super) const STEP: &str = "disk quota";
+
 /// Why the writable layer cannot be limited.
 #[derive(Debug, thiserror::Error)]
 enum Unlimited {
@@ -120,7 +123,7 @@ pub(super) async fn limit(deps: &Deps, plan: &Plan, mounts: &[Mount], undo: &mut
     };
     let upper = layer.upper.clone();
     // What the process that may still run could do without its limit is what the limit is for.
-    undo.defer_claim("disk quota", move |_| release(upper.clone()));
+    undo.defer_claim(STEP, move |_| release(upper.clone()));
     blocking(&plan.id, Step::Rootfs, move || {
         quota::limit([&layer.upper, &layer.work], bytes)
     })
@@ -130,7 +133,7 @@ pub(super) async fn limit(deps: &Deps, plan: &Plan, mounts: &[Mount], undo: &mut
 /// Puts the removal of the limit of a container that somebody else made on the list. Its layer is asked for then.
 pub(super) fn defer_release(undo: &mut Teardown, session: &Session, snapshotter: &str, id: &ContainerId) {
     let (session, snapshotter, id) = (session.clone(), snapshotter.to_owned(), id.clone());
-    undo.defer_claim("disk quota", move |ctx| {
+    undo.defer_claim(STEP, move |ctx| {
         let (session, snapshotter, id) = (session.clone(), snapshotter.clone(), id.clone());
         async move {
             let mounts = session.snapshots(&snapshotter).mounts(&ctx, id.as_str()).await;

@@ -11,10 +11,11 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use super::network::Past;
 use super::placement::Placement;
 use super::plan::label;
-use super::{Deps, disk, network, record, rootfs, task};
+use super::remains::Remains;
+use super::{Deps, disk, network, record, rootfs, task, undo};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
-use crate::stdio::{Fifos, Pumps};
+use crate::stdio::Pumps;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
@@ -219,27 +220,24 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         },
         network: Past::default(),
     };
-    Ok(Container::new(deps, id, process, undo_of(deps, record)))
+    let remains = Remains::of_record(deps, record, placement);
+    Ok(Container::new(deps, id, process, undo_of(deps, record, remains)))
 }
 
-/// The list that `create` would have left: it follows from the record alone.
-fn undo_of(deps: &Arc<Deps>, record: &Record) -> Teardown {
+/// The list that `create` would have left: it follows from the record alone, and [`undo`] says its order.
+fn undo_of(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
     let id = &record.id;
-    let mut undo = Teardown::new(id.as_str());
-    let (session, snapshotter, dir) = (
-        deps.session.clone(),
-        deps.config.snapshotter.clone(),
-        deps.fifo_dir(id),
-    );
-    network::defer_removal_of(&mut undo, deps, record);
-    record::defer_removal(&mut undo, &session, id);
-    rootfs::defer_removal(&mut undo, &session, &snapshotter, id);
+    let mut list = Teardown::new(id.as_str());
+    let (session, snapshotter) = (&deps.session, &deps.config.snapshotter);
+    record::defer_removal(&mut list, session, record);
+    network::defer_removal_of(&mut list, deps, record);
+    rootfs::defer_removal(&mut list, session, snapshotter, id);
     if record.labels.contains_key(label::FS_SIZE) {
-        disk::defer_release(&mut undo, &session, &snapshotter, id);
+        disk::defer_release(&mut list, session, snapshotter, id);
     }
-    undo.defer("streams", move |_| std::future::ready(Fifos::remove(&dir)));
-    task::defer_discard(&mut undo, &session, id);
-    undo
+    undo::defer_streams(&mut list, &deps.fifo_dir(id));
+    task::defer_discard(&mut list, deps, remains);
+    list
 }
 
 #[cfg(test)]

@@ -49,14 +49,17 @@ mod pull;
 mod reclaim;
 mod reconcile;
 mod record;
+mod remains;
 mod resolve;
 mod rootfs;
 mod runtime;
+mod shim;
 mod signal;
 mod spec;
 mod stats;
 mod sweep;
 mod task;
+mod undo;
 mod wait;
 
 use std::future::Future;

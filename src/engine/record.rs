@@ -16,6 +16,9 @@ use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
+/// What removes the record, on the list of what is undone.
+pub(super) const STEP: &str = "record";
+
 /// Whether the record under our id is ours to remove.
 #[derive(Debug, Clone)]
 struct Claim(Arc<AtomicU8>);
@@ -28,6 +31,10 @@ const OURS: u8 = 1;
 const REFUSED: u8 = 2;
 
 impl Claim {
+    fn new(state: u8) -> Self {
+        Self(Arc::new(AtomicU8::new(state)))
+    }
+
     fn settle(&self, state: u8) {
         self.0.store(state, Ordering::Release);
     }
@@ -75,21 +82,8 @@ pub(super) async fn create(
         snapshot_key: plan.id.to_string(),
         created_at: None,
     };
-    let claim = Claim(Arc::new(AtomicU8::new(UNKNOWN)));
-    undo.defer_claim("record", {
-        let (session, id, claim) = (deps.session.clone(), plan.id.clone(), claim.clone());
-        let made_by = attempt.clone();
-        move |ctx| {
-            let (session, id, claim, attempt) = (session.clone(), id.clone(), claim.clone(), made_by.clone());
-            async move {
-                match claim.state() {
-                    REFUSED => Ok(()),
-                    OURS => remove(&session, &ctx, &id).await,
-                    _ => remove_attempt(&session, &ctx, &id, &attempt).await,
-                }
-            }
-        }
-    });
+    let claim = Claim::new(UNKNOWN);
+    defer(undo, &deps.session, &plan.id, &attempt, &claim);
     match deps.session.containers().create(ctx, &record).await {
         Ok(()) => {
             claim.settle(OURS);
@@ -105,20 +99,26 @@ pub(super) async fn create(
 }
 
 /// Puts the removal of a record that is known to be ours on the list.
-pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, id: &ContainerId) {
-    let (session, id) = (session.clone(), id.clone());
-    undo.defer_claim("record", move |ctx| {
-        let (session, id) = (session.clone(), id.clone());
-        async move { remove(&session, &ctx, &id).await }
+pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, record: &Record) {
+    defer(undo, session, &record.id, attempt_of(record), &Claim::new(OURS));
+}
+
+fn defer(undo: &mut Teardown, session: &Session, id: &ContainerId, attempt: &str, claim: &Claim) {
+    let (session, id, attempt, claim) = (session.clone(), id.clone(), attempt.to_owned(), claim.clone());
+    undo.defer_claim(STEP, move |ctx| {
+        let (session, id, attempt, claim) = (session.clone(), id.clone(), attempt.clone(), claim.clone());
+        async move {
+            match claim.state() {
+                REFUSED => Ok(()),
+                OURS => remove(&session, &ctx, &id).await,
+                _ => remove_attempt(&session, &ctx, &id, &attempt).await,
+            }
+        }
     });
 }
 
 /// Removes a record; one that is gone already is success.
-pub(super) async fn remove(
-    session: &Session,
-    ctx: &Context,
-    id: &ContainerId,
-) -> Result<(), containerd::Error> {
+async fn remove(session: &Session, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
     match session.containers().delete(ctx, id).await {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,

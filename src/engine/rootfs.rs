@@ -10,6 +10,9 @@ use crate::image::Image;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
+/// What removes the snapshot, on the list of what is undone.
+pub(super) const STEP: &str = "snapshot";
+
 /// Prepares the snapshot on top of the image's layers; the mounts are containerd's to make, when the task is created.
 pub(super) async fn prepare(
     deps: &Deps,
@@ -60,7 +63,7 @@ struct Vanished {
 /// Puts the removal of the snapshot on the list.
 pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, snapshotter: &str, id: &ContainerId) {
     let (session, snapshotter, id) = (session.clone(), snapshotter.to_owned(), id.clone());
-    undo.defer("snapshot", move |ctx| {
+    undo.defer(STEP, move |ctx| {
         let (session, snapshotter, id) = (session.clone(), snapshotter.clone(), id.clone());
         async move { remove(&session, &ctx, &snapshotter, &id).await }
     });

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::containerd::RuntimeOptions;
 
+/// Where the shim has a runtime keep its records, unless it is told otherwise (containerd's runtime/v2/runc).
+pub(super) const DEFAULT_ROOT: &str = "/run/containerd/runc";
+
 /// A runtime as containerd addresses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Runtime {

@@ -1,8 +1,13 @@
 //! The process of a container: created behind its start gate, and discarded in whatever state it is.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Deps;
 use super::error::{At as _, Result, Step};
-use crate::containerd::{self, Mount, NewTask, Session};
+use super::remains::{self, Remains};
+use super::shim::Shim;
+use crate::containerd::{self, Mount, NewTask, Tasks};
 use crate::stdio;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -10,9 +15,18 @@ use crate::{ContainerId, Context};
 /// SIGKILL, as containerd wants it.
 pub(super) const SIGKILL: u32 = 9;
 
+/// What ends the task, on the list of what is undone.
+pub(super) const STEP: &str = "task";
+
+/// How long a shim without a task may live on before it is taken for lost: containerd takes some hundred milliseconds to
+/// clear up after a create that it gave up.
+const SHIM_PATIENCE: Duration = Duration::from_secs(2);
+/// How often such a shim is looked for.
+const SHIM_AGAIN: Duration = Duration::from_millis(20);
+
 /// Creates the process; it waits for [`super::container::Container::start`]. Returns its pid.
 pub(super) async fn create(
-    deps: &Deps,
+    deps: &Arc<Deps>,
     ctx: &Context,
     id: &ContainerId,
     rootfs: &[Mount],
@@ -23,7 +37,7 @@ pub(super) async fn create(
     }: stdio::Paths,
     undo: &mut Teardown,
 ) -> Result<u32> {
-    defer_discard(undo, &deps.session, id);
+    defer_discard(undo, deps, Remains::of_plan(deps, id));
     let options = deps.config.runtime.options();
     let new = NewTask {
         id,
@@ -37,21 +51,57 @@ pub(super) async fn create(
     deps.session.tasks().create(ctx, &new).await.at(Step::Task, id)
 }
 
-/// Puts the end of the task on the list.
-pub(super) fn defer_discard(undo: &mut Teardown, session: &Session, id: &ContainerId) {
-    let (session, id) = (session.clone(), id.clone());
-    undo.defer("task", move |ctx| {
-        let (session, id) = (session.clone(), id.clone());
-        async move { discard(&session, &ctx, &id).await }
+/// Puts the end of the task on the list, and after it the removal of what its runtime may leave.
+pub(super) fn defer_discard(undo: &mut Teardown, deps: &Arc<Deps>, remains: Remains) {
+    let id = remains.id().clone();
+    remains::defer_removal(undo, deps, remains);
+    let deps = Arc::clone(deps);
+    undo.defer(STEP, move |ctx| {
+        let (deps, id) = (Arc::clone(&deps), id.clone());
+        async move { discard(&deps, &ctx, &id).await }
     });
 }
 
-/// Deletes the task; one that still runs is killed first, one that is gone already is success.
-async fn discard(session: &Session, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
-    let tasks = session.tasks();
+/// Ends the task, whatever state it is in, and its shim. Without a task there may still be a shim: containerd makes the
+/// task just now, or clears it away, or has lost sight of it.
+async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
+    let tasks = deps.session.tasks();
+    let until = ctx.halved().with_timeout(SHIM_PATIENCE);
+    loop {
+        if delete(&tasks, ctx, id).await? == Deleted::Task {
+            return Ok(());
+        }
+        let shims = deps.own_shims_of(id);
+        if shims.is_empty() {
+            return Ok(());
+        }
+        if until.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err() {
+            shims.iter().for_each(Shim::kill);
+            break;
+        }
+    }
+    // A containerd that knows the shim clears up after it, by means of another one.
+    let until = ctx.halved().with_timeout(SHIM_PATIENCE);
+    while until.run(tokio::time::sleep(SHIM_AGAIN)).await.is_ok() {
+        if deps.own_shims_of(id).is_empty() {
+            break;
+        }
+    }
+    delete(&tasks, ctx, id).await.map(drop)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deleted {
+    Task,
+    /// There was none.
+    Nothing,
+}
+
+/// Deletes the task; one that still runs is killed first.
+async fn delete(tasks: &Tasks, ctx: &Context, id: &ContainerId) -> Result<Deleted, containerd::Error> {
     match tasks.delete(ctx, id).await {
-        Ok(_) => return Ok(()),
-        Err(error) if error.is_not_found() => return Ok(()),
+        Ok(_) => return Ok(Deleted::Task),
+        Err(error) if error.is_not_found() => return Ok(Deleted::Nothing),
         // containerd's word for "it still runs"; anything else is tried as if it were that.
         Err(error) if error.interrupted().is_some() => return Err(error),
         Err(_) => {}
@@ -64,11 +114,11 @@ async fn discard(session: &Session, ctx: &Context, id: &ContainerId) -> Result<(
     }
     match tasks.wait(ctx, id).await {
         Ok(_) => {}
-        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) if error.is_not_found() => return Ok(Deleted::Nothing),
         Err(error) => return Err(error),
     }
     match tasks.delete(ctx, id).await {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other.map(drop),
+        Err(error) if error.is_not_found() => Ok(Deleted::Nothing),
+        other => other.map(|_| Deleted::Task),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fnctr::driver::{Driver as _, ErrorKind, RunError, Status, Task};
-use fnctr::{Adopted, ContainerId};
+use fnctr::{Adopted, ContainerId, Context};
 
 use crate::patience::patient;
 use crate::world::{Stage, ctx};
@@ -192,6 +192,93 @@ async fn a_create_that_is_cancelled_anywhere_leaves_nothing() {
             tokio::time::timeout(Duration::from_millis(after), cookie.create_container(&short)).await;
         drop(created);
         cookie.close(&ctx()).await.expect("to close");
+    }
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_anywhere_in_a_create_leaves_nothing() {
+    let Some(stage) = Stage::set("a_deadline_that_passes_anywhere").await else {
+        return;
+    };
+    let (mut late, mut made) = (0, 0);
+    for nth in 0..100 {
+        let cookie = stage
+            .driver
+            .create_cookie(&ctx(), Arc::new(stage.task("/bin/true")))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        let short = Context::timeout(Duration::from_millis(8 + nth * 82 / 100));
+        match cookie.create_container(&short).await {
+            Ok(()) => made += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+                late += 1;
+            }
+        }
+        cookie.close(&short).await.expect("to close");
+    }
+    eprintln!("{late} deadlines passed in a create, {made} did not");
+    assert!(late > 10, "{late}");
+    stage.strike().await;
+}
+
+/// Kills the shim of a container as soon as its runtime has made a cgroup for it, which is half-way through a create.
+fn kill_its_shim_half_way(stage: &Stage, id: &str) -> std::thread::JoinHandle<()> {
+    let (address, name) = (stage.real.address(), format!("{}/{id}", stage.real.namespace()));
+    let id = id.to_owned();
+    std::thread::spawn(move || {
+        let hierarchies = || std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+        let made = || {
+            let mut below = hierarchies().map(|hierarchy| hierarchy.path().join(&name));
+            below.any(|dir| dir.is_dir()) || std::path::Path::new("/sys/fs/cgroup").join(&name).is_dir()
+        };
+        let until = std::time::Instant::now() + patient(Duration::from_secs(20));
+        while !made() {
+            assert!(std::time::Instant::now() < until, "no cgroup for {id}");
+            std::thread::yield_now();
+        }
+        for shim in crate::real::shims(&address) {
+            if shim.command.contains(&format!("-id {id} ")) {
+                let pid = nix::unistd::Pid::from_raw(shim.pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
+    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
+        return crate::real::skipped(
+            "a_shim_that_is_killed_half_way",
+            "its cgroup has another name under systemd",
+        );
+    }
+    let Some(stage) = Stage::set("a_shim_that_is_killed_half_way").await else {
+        return;
+    };
+    for _ in 0..8 {
+        let task = stage.task("/bin/sleep 60");
+        let id = task.id.clone();
+        let cookie = stage
+            .driver
+            .create_cookie(&ctx(), Arc::new(task))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        let killer = kill_its_shim_half_way(&stage, &id);
+        drop(cookie.create_container(&ctx()).await);
+        killer.join().expect("a killed shim");
+        cookie.close(&ctx()).await.expect("to close");
+        // And its name is free.
+        let again = fnctr::driver::Task {
+            id,
+            ..stage.task("/bin/true")
+        };
+        let lived = stage.life(again, None).await.expect("another life of the name");
+        assert_eq!(lived.status(), Status::Success);
     }
     stage.strike().await;
 }

@@ -1,0 +1,113 @@
+//! What a runtime leaves of a container if it is killed half-way, or if containerd loses sight of it: its cgroup in every
+//! hierarchy with whatever lives in it, and the runtime's own record of it.
+//!
+//! Only ever what bears the container's own name, and while its containerd record is ours: nobody makes a later life of that
+//! name meanwhile. Another containerd may have a container of the same namespace and name, and then the same cgroup; that one
+//! has a shim, and is left alone.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Deps;
+use super::placement::Placement;
+use super::runtime;
+use crate::cgroup::Places;
+use crate::containerd::Record;
+use crate::teardown::{StepError, Teardown};
+use crate::{ContainerId, Context};
+
+/// What removes them, on the list of what is undone: after the task's own end.
+pub(super) const STEP: &str = "cgroup";
+
+/// Where a container's remains would be.
+#[derive(Debug, Clone)]
+pub(super) struct Remains {
+    id: ContainerId,
+    /// `None` if its record does not tell.
+    placement: Option<Placement>,
+    /// The directory of the runtime's own record.
+    state: PathBuf,
+}
+
+impl Remains {
+    /// Those of a container that is made here.
+    pub(super) fn of_plan(deps: &Deps, id: &ContainerId) -> Self {
+        let root = deps.config.runtime.root.as_deref();
+        Self::at(deps, id, deps.placement(id), root)
+    }
+
+    /// Those of a container by its record.
+    pub(super) fn of_record(deps: &Deps, record: &Record, placement: Option<Placement>) -> Self {
+        let options = record.runtime_options.as_ref();
+        let root = options.and_then(|options| options.root.as_deref()).map(Path::new);
+        Self::at(deps, &record.id, placement, root)
+    }
+
+    fn at(deps: &Deps, id: &ContainerId, placement: Option<Placement>, root: Option<&Path>) -> Self {
+        let root = root.unwrap_or_else(|| Path::new(runtime::DEFAULT_ROOT));
+        Self {
+            id: id.clone(),
+            placement,
+            state: root.join(deps.config.namespace.as_str()).join(id.as_str()),
+        }
+    }
+
+    /// The container's name.
+    pub(super) fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    fn places(&self, deps: &Deps) -> Option<Places> {
+        deps.cgroups.places(&self.placement.as_ref()?.path).ok()
+    }
+
+    /// Whether there are any, and no other containerd's.
+    pub(super) fn exist(&self, deps: &Deps) -> bool {
+        let there = self.places(deps).is_some_and(|places| places.exist());
+        there && !self.are_anothers(deps)
+    }
+
+    /// Whether processes of the container live that no containerd looks after.
+    pub(super) fn live(&self, deps: &Deps) -> bool {
+        let live = self.places(deps).is_some_and(|places| places.is_populated());
+        live && !self.are_anothers(deps)
+    }
+
+    fn are_anothers(&self, deps: &Deps) -> bool {
+        deps.shims_of(&self.id).iter().any(|shim| !deps.is_ours(shim))
+    }
+
+    async fn remove(&self, deps: &Deps, ctx: &Context) -> Result<(), StepError> {
+        let places = self.places(deps);
+        // As good as always; the rest costs a look at every process of the host.
+        if !places.as_ref().is_some_and(Places::exist) && !self.state.exists() {
+            return Ok(());
+        }
+        let shims = deps.shims_of(&self.id);
+        if shims.iter().any(|shim| !deps.is_ours(shim)) {
+            tracing::debug!(id = %self.id, "another containerd has a container of this name; its cgroup is left alone");
+            return Ok(());
+        }
+        if let Some(places) = places {
+            places.remove(ctx).await?;
+        }
+        // A shim that is left needs the record to end its container.
+        if !shims.is_empty() {
+            return Ok(());
+        }
+        match std::fs::remove_dir_all(&self.state) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Puts their removal on the list.
+pub(super) fn defer_removal(undo: &mut Teardown, deps: &Arc<Deps>, remains: Remains) {
+    let deps = Arc::clone(deps);
+    undo.defer(STEP, move |ctx| {
+        let (deps, remains) = (Arc::clone(&deps), remains.clone());
+        async move { remains.remove(&deps, &ctx).await }
+    });
+}

@@ -1,0 +1,157 @@
+//! The shims of containers, as `/proc` shows them: the one trace of a task that containerd does not know yet, or any more.
+//!
+//! A shim's command line names its containerd's socket, the containerd namespace and the container (containerd's
+//! runtime/v2/README.md). It is there before the runtime is first called and until after the last call, so what has no shim
+//! belongs to no container that anybody in this pid namespace looks after.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::{Deps, process};
+use crate::ContainerId;
+
+/// How the program of every shim is called.
+const PROGRAM: &[u8] = b"containerd-shim";
+
+/// A process that serves one container to its containerd, or is called by containerd to start or to clear one away.
+#[derive(Debug)]
+pub(super) struct Shim {
+    /// The container's name.
+    pub(super) id: String,
+    /// containerd's socket.
+    address: PathBuf,
+    namespace: String,
+    pid: u32,
+    process: OwnedFd,
+}
+
+impl Shim {
+    fn of(pid: u32) -> Option<Self> {
+        let words = Words::of(pid)?;
+        let process = process::open_once(pid)?;
+        // The number may have become another process's before the descriptor was opened.
+        (Words::of(pid).as_ref() == Some(&words) && !process::has_ended(&process)).then(|| Self {
+            id: words.id,
+            address: words.address,
+            namespace: words.namespace,
+            pid,
+            process,
+        })
+    }
+
+    /// Ends it at once. What it has started on behalf of the runtime ends with it; the container does not.
+    pub(super) fn kill(&self) {
+        match pidfd_send_signal(&self.process, Signal::KILL) {
+            Ok(()) => tracing::warn!(
+                id = self.id,
+                pid = self.pid,
+                "killed a shim that containerd has lost sight of"
+            ),
+            Err(error) => tracing::debug!(id = self.id, pid = self.pid, %error, "cannot kill a shim"),
+        }
+    }
+}
+
+impl Deps {
+    /// The shims of this containerd namespace, of every containerd that has one of that name.
+    pub(super) fn shims(&self) -> Vec<Shim> {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(Shim::of)
+            .filter(|shim| shim.namespace == self.config.namespace.as_str())
+            .collect()
+    }
+
+    /// Those of one container.
+    pub(super) fn shims_of(&self, id: &ContainerId) -> Vec<Shim> {
+        let mut shims = self.shims();
+        shims.retain(|shim| shim.id == id.as_str());
+        shims
+    }
+
+    /// Those of one container that this engine's containerd has, or had.
+    pub(super) fn own_shims_of(&self, id: &ContainerId) -> Vec<Shim> {
+        let mut shims = self.shims_of(id);
+        shims.retain(|shim| self.is_ours(shim));
+        shims
+    }
+
+    /// Whether a shim is of the containerd that this engine uses, and not of another that has a container of the same name.
+    pub(super) fn is_ours(&self, shim: &Shim) -> bool {
+        let own = &self.config.address;
+        let real = |path: &Path| path.canonicalize().ok();
+        shim.address == *own || real(&shim.address).is_some_and(|theirs| Some(theirs) == real(own))
+    }
+}
+
+/// What a command line says.
+#[derive(Debug, PartialEq, Eq)]
+struct Words {
+    address: PathBuf,
+    namespace: String,
+    id: String,
+}
+
+impl Words {
+    fn of(pid: u32) -> Option<Self> {
+        Self::parse(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?)
+    }
+
+    /// `None` for the command line of anything but a shim.
+    fn parse(cmdline: &[u8]) -> Option<Self> {
+        let mut words = cmdline.split(|byte| *byte == 0);
+        let program = words.next()?.rsplit(|byte| *byte == b'/').next()?;
+        if !program.starts_with(PROGRAM) {
+            return None;
+        }
+        let words: Vec<_> = words.collect();
+        let value = |flag: &str| {
+            let at = words.iter().position(|word| {
+                let name = word.strip_prefix(b"-").unwrap_or(word);
+                name == flag.as_bytes()
+            })?;
+            words.get(at + 1).copied()
+        };
+        let text = |flag| value(flag).map(|word| String::from_utf8_lossy(word).into_owned());
+        Some(Self {
+            address: OsStr::from_bytes(value("-address")?).into(),
+            namespace: text("-namespace")?,
+            id: text("-id")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<(String, String, String)> {
+        let words = Words::parse(line.replace(' ', "\0").as_bytes())?;
+        Some((words.address.display().to_string(), words.namespace, words.id))
+    }
+
+    #[test]
+    fn a_shim_says_whose_it_is() {
+        let whose = Some(("/run/c.sock".to_owned(), "ns".to_owned(), "c1".to_owned()));
+        for line in [
+            "/usr/bin/containerd-shim-runc-v2 -namespace ns -id c1 -address /run/c.sock ",
+            "containerd-shim-runc-v2 --namespace ns --address /run/c.sock --id c1 start",
+            "/bin/containerd-shim-runc-v2 -namespace ns -address /run/c.sock -publish-binary /usr/bin/containerd -id c1 \
+             -bundle /b delete",
+        ] {
+            assert_eq!(parse(line), whose, "{line}");
+        }
+        for line in [
+            "",
+            "/usr/bin/containerd --config /c.toml",
+            "vi -namespace ns -id c1 -address /run/c.sock",
+            "containerd-shim-runc-v2 -namespace ns -id",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}
