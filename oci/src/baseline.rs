@@ -149,12 +149,15 @@ pub(crate) fn mount(destination: &str, kind: &str, source: &str, options: Vec<St
     mount
 }
 
-/// The file systems that every container has: Docker's, less `/sys/fs/cgroup`.
+/// The file systems that every container has: Docker's.
 ///
-/// A mount of type `cgroup` costs 8 to 10 ms of a container's start now and then: on cgroup v1 the runtime makes a
-/// bind mount per controller, and each waits for the kernel. A function has no use for it; whoever does can bind it.
+/// `/sys/fs/cgroup` is how a language's runtime learns of its limits: without it a JVM sizes its heap, and Go, Node and
+/// .NET their threads, by the host, and the kernel kills them. The type `cgroup` is the OCI runtime's own word for "the
+/// hierarchies of this host": one cgroup2 mount, or a tmpfs with a mount for each v1 hierarchy. In the cgroup namespace
+/// that the container has, these are mounts of its own cgroup, read-only. As in Docker, runc leaves the tmpfs itself to
+/// the container's root to write to, which is memory of the container.
 pub(crate) fn mounts() -> Vec<Mount> {
-    let table: [(&str, &str, &str, &[&str]); 6] = [
+    let table: [(&str, &str, &str, &[&str]); 7] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         (
             "/dev",
@@ -177,6 +180,12 @@ pub(crate) fn mounts() -> Vec<Mount> {
             ],
         ),
         ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        (
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
         ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         (
             "/dev/shm",

@@ -58,7 +58,7 @@ pub fn spec(config: &ContainerConfig, image: &ImageConfig, host: &Host) -> Resul
 fn linux(config: &ContainerConfig, host: &Host, capabilities: &security::Bounding) -> Result<Linux, Error> {
     let mut linux = baseline::linux();
     linux
-        .set_namespaces(Some(namespaces::namespaces(&config.network, host.cgroup)?))
+        .set_namespaces(Some(namespaces::namespaces(&config.network, host)?))
         .set_resources(Some(resources::resources(config, host.cgroup)?))
         .set_cgroups_path(cgroups::path(&config.cgroup)?)
         .set_sysctl(sysctls::sysctls(config)?)

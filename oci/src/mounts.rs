@@ -59,12 +59,13 @@ pub(crate) fn mounts(config: &ContainerConfig) -> Result<Vec<OciMount>, Error> {
     Ok(all)
 }
 
-/// Whether the caller's mounts take the place of this default one. Whoever brings a /dev brings all of it.
+/// Whether the caller's mounts take the place of this default one: at it, or above it. Whoever brings a /dev brings all of
+/// it, and in somebody's own /sys/fs the runtime must not make a directory.
 fn replaced(default: &Path, own: &HashSet<&str>) -> bool {
     let Some(default) = default.to_str() else {
         return false;
     };
-    own.contains(default) || (own.contains("/dev") && paths::is_below(default, "/dev"))
+    own.iter().any(|own| *own == default || paths::is_below(default, own))
 }
 
 fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
@@ -281,6 +282,10 @@ mod tests {
         let made_dev = made(&[binding("/dev", "/dev")]).unwrap();
         let below: Vec<_> = made_dev.iter().filter(|line| line.starts_with("/dev")).collect();
         assert_eq!(below, ["/dev bind /dev rbind,rprivate,rw"]);
+        for place in ["/sys/fs/cgroup", "/sys/fs"] {
+            let made = made(&[binding("/s", place)]).unwrap();
+            assert!(!made.iter().any(|line| line.contains(" cgroup cgroup ")), "{made:?}");
+        }
     }
 
     #[test]

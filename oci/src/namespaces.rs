@@ -4,13 +4,19 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
-use crate::config::{CgroupVersion, NetworkMode};
+use crate::config::{CgroupVersion, Host, NetworkMode};
 use crate::error::Error;
 use crate::paths;
 
-/// Mounts, hostname, processes and IPC are always its own. The cgroup namespace is on cgroup v2 only, as in Docker:
-/// there the container's own cgroup is its root; on v1 the paths of many hierarchies would differ for no gain.
-pub(crate) fn namespaces(network: &NetworkMode, cgroup: CgroupVersion) -> Result<Vec<LinuxNamespace>, Error> {
+/// The first kernel with cgroup namespaces, major and minor (cgroup_namespaces(7)).
+const CGROUP_NAMESPACES: (u32, u32) = (4, 6);
+
+/// Mounts, hostname, processes, IPC and cgroups are always its own. In a cgroup namespace the container's own cgroup is
+/// the root of `/sys/fs/cgroup` and of `/proc/self/cgroup`, so it finds its limits and nobody else's. Docker makes one
+/// on cgroup v2 alone; on v1 the OCI runtime then bind-mounts each hierarchy, which takes longer than to mount it in a
+/// namespace, and `/proc/self/cgroup` tells the function where the host keeps it. A kernel without them has v1 and the
+/// bind mounts.
+pub(crate) fn namespaces(network: &NetworkMode, host: &Host) -> Result<Vec<LinuxNamespace>, Error> {
     let mut namespaces = vec![
         namespace(LinuxNamespaceType::Mount, None),
         namespace(LinuxNamespaceType::Uts, None),
@@ -28,9 +34,8 @@ pub(crate) fn namespaces(network: &NetworkMode, cgroup: CgroupVersion) -> Result
             namespaces.push(namespace(LinuxNamespaceType::Network, Some(PathBuf::from(clean))));
         }
     }
-    match cgroup {
-        CgroupVersion::V1 => {}
-        CgroupVersion::V2 => namespaces.push(namespace(LinuxNamespaceType::Cgroup, None)),
+    if host.cgroup == CgroupVersion::V2 || host.kernel >= CGROUP_NAMESPACES {
+        namespaces.push(namespace(LinuxNamespaceType::Cgroup, None));
     }
     Ok(namespaces)
 }
@@ -46,11 +51,35 @@ fn namespace(typ: LinuxNamespaceType, path: Option<PathBuf>) -> LinuxNamespace {
 mod tests {
     use super::*;
 
+    fn host(cgroup: CgroupVersion, kernel: (u32, u32)) -> Host {
+        Host {
+            arch: "x86_64".into(),
+            kernel,
+            cgroup,
+            rootfs: "rootfs".into(),
+            sensitive_paths: Vec::new(),
+        }
+    }
+
     fn network(mode: &NetworkMode) -> Option<LinuxNamespace> {
-        let namespaces = namespaces(mode, CgroupVersion::V1).unwrap();
+        let namespaces = namespaces(mode, &host(CgroupVersion::V1, (6, 1))).unwrap();
         namespaces
             .into_iter()
             .find(|ns| ns.typ() == LinuxNamespaceType::Network)
+    }
+
+    #[test]
+    fn a_container_sees_its_own_cgroup_alone_wherever_the_kernel_can_do_that() {
+        let has = |cgroup, kernel| {
+            let namespaces = namespaces(&NetworkMode::None, &host(cgroup, kernel)).unwrap();
+            let mut kinds = namespaces.iter().map(LinuxNamespace::typ);
+            kinds.any(|kind| kind == LinuxNamespaceType::Cgroup)
+        };
+        assert!(has(CgroupVersion::V2, (5, 10)));
+        assert!(has(CgroupVersion::V1, (4, 6)));
+        assert!(!has(CgroupVersion::V1, (4, 5)));
+        // An unreadable version is "oldest", which no host of cgroup v2 alone is.
+        assert!(has(CgroupVersion::V2, (0, 0)));
     }
 
     #[test]
@@ -67,7 +96,7 @@ mod tests {
             let mode = NetworkMode::Join(bad.into());
             assert!(
                 matches!(
-                    namespaces(&mode, CgroupVersion::V2),
+                    namespaces(&mode, &host(CgroupVersion::V2, (6, 1))),
                     Err(Error::NetworkPath { .. })
                 ),
                 "{bad:?}"

@@ -313,7 +313,15 @@ fn names<'a>(json: &'a Value, pointer: &str) -> Vec<&'a str> {
         .collect()
 }
 
-const DEFAULT_MOUNTS: [&str; 6] = ["/proc", "/dev", "/dev/pts", "/sys", "/dev/mqueue", "/dev/shm"];
+const DEFAULT_MOUNTS: [&str; 7] = [
+    "/proc",
+    "/dev",
+    "/dev/pts",
+    "/sys",
+    "/sys/fs/cgroup",
+    "/dev/mqueue",
+    "/dev/shm",
+];
 
 proptest! {
     #![proptest_config(ProptestConfig {

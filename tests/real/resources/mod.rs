@@ -7,6 +7,7 @@
 mod brief;
 mod cpu;
 mod files;
+mod inside;
 mod memory;
 mod outside;
 mod pids;
