@@ -244,6 +244,9 @@ pub struct Host {
     /// `/sys/devices/system/cpu/cpuN/thermal_throttle` of every CPU that has it.
     #[serde(default)]
     pub sensitive_paths: Vec<String>,
+    /// Whether the host has a part of all users and groups only, because it is in a user namespace itself.
+    #[serde(default)]
+    pub user_namespace: bool,
 }
 
 /// Which cgroup version holds the resource controllers.

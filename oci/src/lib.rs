@@ -61,7 +61,7 @@ fn linux(config: &ContainerConfig, host: &Host, capabilities: &security::Boundin
         .set_namespaces(Some(namespaces::namespaces(&config.network, host)?))
         .set_resources(Some(resources::resources(config, host.cgroup)?))
         .set_cgroups_path(cgroups::path(&config.cgroup)?)
-        .set_sysctl(sysctls::sysctls(config)?)
+        .set_sysctl(sysctls::sysctls(config, host)?)
         .set_seccomp(security::seccomp(&config.security.seccomp, host, capabilities)?)
         .set_masked_paths(security::masked_paths(&config.security, host))
         .set_readonly_paths(security::readonly_paths(&config.security));

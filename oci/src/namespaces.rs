@@ -58,6 +58,7 @@ mod tests {
             cgroup,
             rootfs: "rootfs".into(),
             sensitive_paths: Vec::new(),
+            user_namespace: false,
         }
     }
 

@@ -172,6 +172,7 @@ mod tests {
             cgroup: CgroupVersion::V2,
             rootfs: "rootfs".into(),
             sensitive_paths: vec![],
+            user_namespace: false,
         };
         resolve(&host, &caps.iter().copied().collect()).unwrap()
     }

@@ -1,10 +1,12 @@
 //! Kernel parameters of the container's own namespaces.
 //!
-//! A parameter that is not of a namespace would change the host, so what is not known to be of one is refused.
+//! A parameter that is not of a namespace would change the host, so what is not known to be of one is refused. A network
+//! namespace that is made for the container alone gets Docker's two parameters too, because nothing is protected by the
+//! kernel's defaults there. One that exists already is what its maker made it.
 
 use std::collections::HashMap;
 
-use crate::config::{ContainerConfig, NetworkMode};
+use crate::config::{ContainerConfig, Host, NetworkMode};
 use crate::error::Error;
 
 /// Parameters of an IPC namespace, beside those below `fs.mqueue`.
@@ -19,9 +21,18 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
+/// The first kernel that knows the parameter, major and minor.
+const PORT_START: (u32, u32) = (4, 11);
+
 /// The parameters, or none.
-pub(crate) fn sysctls(config: &ContainerConfig) -> Result<Option<HashMap<String, String>>, Error> {
-    let mut sysctls = HashMap::new();
+pub(crate) fn sysctls(
+    config: &ContainerConfig,
+    host: &Host,
+) -> Result<Option<HashMap<String, String>>, Error> {
+    let mut sysctls = match config.network {
+        NetworkMode::None => unprivileged(host),
+        NetworkMode::Host | NetworkMode::Join(_) => HashMap::new(),
+    };
     for (name, value) in &config.sysctls {
         if let Some(why) = objection(name, value, &config.network) {
             return Err(Error::Sysctl {
@@ -32,6 +43,20 @@ pub(crate) fn sysctls(config: &ContainerConfig) -> Result<Option<HashMap<String,
         sysctls.insert(name.clone(), value.clone());
     }
     Ok((!sysctls.is_empty()).then_some(sysctls))
+}
+
+/// Anybody may listen on any port, and ping without a raw socket. What follows is the caller's, who wins.
+fn unprivileged(host: &Host) -> HashMap<String, String> {
+    let mut sysctls = HashMap::new();
+    let mut set = |name: &str, value: &str| drop(sysctls.insert(name.to_owned(), value.to_owned()));
+    if host.kernel >= PORT_START {
+        set("net.ipv4.ip_unprivileged_port_start", "0");
+    }
+    // The kernel takes only groups that the host's user namespace has.
+    if !host.user_namespace {
+        set("net.ipv4.ping_group_range", "0 2147483647");
+    }
+    sysctls
 }
 
 fn objection(name: &str, value: &str, network: &NetworkMode) -> Option<&'static str> {
@@ -57,13 +82,61 @@ fn objection(name: &str, value: &str, network: &NetworkMode) -> Option<&'static 
 mod tests {
     use super::*;
 
+    fn host(kernel: (u32, u32), user_namespace: bool) -> Host {
+        Host {
+            arch: "x86_64".into(),
+            kernel,
+            cgroup: crate::config::CgroupVersion::V2,
+            rootfs: "rootfs".into(),
+            sensitive_paths: Vec::new(),
+            user_namespace,
+        }
+    }
+
+    fn made(names: &[&str], network: NetworkMode, host: &Host) -> Result<Vec<String>, Error> {
+        let sysctls = names.iter().map(|&name| (name.to_owned(), "1".to_owned()));
+        let config = ContainerConfig {
+            sysctls: sysctls.collect(),
+            network,
+            ..ContainerConfig::default()
+        };
+        let sysctls = super::sysctls(&config, host)?.unwrap_or_default();
+        let mut lines: Vec<_> = sysctls
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        lines.sort();
+        Ok(lines)
+    }
+
     fn check(name: &str, network: NetworkMode) -> Result<Option<HashMap<String, String>>, Error> {
         let sysctls = [(name.to_owned(), "1".to_owned())].into();
-        super::sysctls(&ContainerConfig {
+        let config = ContainerConfig {
             sysctls,
             network,
             ..ContainerConfig::default()
-        })
+        };
+        super::sysctls(&config, &host((6, 1), false))
+    }
+
+    #[test]
+    fn anybody_may_listen_and_ping_in_a_network_of_the_container_s_own_and_in_no_other() {
+        let (port, ping) = (
+            "net.ipv4.ip_unprivileged_port_start=0",
+            "net.ipv4.ping_group_range=0 2147483647",
+        );
+        let new = host((6, 1), false);
+        assert_eq!(made(&[], NetworkMode::None, &new).unwrap(), [port, ping]);
+        for other in [NetworkMode::Host, NetworkMode::Join("/n".into())] {
+            assert!(made(&[], other, &new).unwrap().is_empty());
+        }
+        assert_eq!(
+            made(&[], NetworkMode::None, &host((4, 10), false)).unwrap(),
+            [ping]
+        );
+        assert_eq!(made(&[], NetworkMode::None, &host((6, 1), true)).unwrap(), [port]);
+        let own = made(&["net.ipv4.ip_unprivileged_port_start"], NetworkMode::None, &new);
+        assert_eq!(own.unwrap(), ["net.ipv4.ip_unprivileged_port_start=1", ping]);
     }
 
     #[test]

@@ -223,6 +223,7 @@ fn host() -> impl Strategy<Value = Host> {
             cgroup,
             rootfs: "rootfs".to_owned(),
             sensitive_paths,
+            user_namespace: false,
         },
     )
 }
@@ -449,7 +450,7 @@ proptest! {
             ..ContainerConfig::default()
         };
         let image = ImageConfig { passwd: Some(text.clone()), group: Some(other), ..ImageConfig::default() };
-        let host = Host { arch: text, kernel: (0, 0), cgroup: CgroupVersion::V2, rootfs: "r".into(), sensitive_paths: vec![] };
+        let host = Host { arch: text, kernel: (0, 0), cgroup: CgroupVersion::V2, rootfs: "r".into(), sensitive_paths: vec![], user_namespace: true };
         let whole = spec(&config, &image, &host);
         prop_assert_eq!(&whole, &spec(&config, &image, &host));
     }
@@ -481,6 +482,7 @@ fn a_spec_is_made_in_less_than_a_millisecond() {
         cgroup: CgroupVersion::V2,
         rootfs: "rootfs".into(),
         sensitive_paths: vec![],
+        user_namespace: false,
     };
     let cost = || {
         #[expect(

@@ -78,6 +78,16 @@ pub(super) fn oom_score_adj(pid: u32) -> i32 {
     text.trim().parse().unwrap_or_default()
 }
 
+/// Whether we are in a user namespace that has a part of all groups only (user_namespaces(7)).
+pub(super) fn has_part_of_the_groups() -> bool {
+    std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| !is_whole(&map))
+}
+
+/// Whether a map of ids has all that there are.
+fn is_whole(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// What Docker masks beside its fixed list, where the CPU has it: its temperature tells neighbours apart.
 pub(super) fn sensitive_paths() -> Vec<String> {
     let cpus = std::fs::read_dir("/sys/devices/system/cpu")
@@ -106,7 +116,14 @@ fn parse_release(text: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_release;
+    use super::{is_whole, parse_release};
+
+    #[test]
+    fn only_the_first_user_namespace_has_all_groups() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(!is_whole("         0     100000      65536\n"));
+        assert!(!is_whole("0 0 1000\n1000 1000 4294966295\n"));
+    }
 
     #[test]
     fn major_and_minor_are_the_first_two_numbers() {

@@ -171,6 +171,7 @@ impl Engine {
             cgroup: host::cgroup_version(&cgroups),
             rootfs: "rootfs".to_owned(),
             sensitive_paths: host::sensitive_paths(),
+            user_namespace: host::has_part_of_the_groups(),
         };
         host::make_private(&config.run_dir)
             .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;

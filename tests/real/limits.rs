@@ -92,6 +92,22 @@ async fn a_read_only_root_is_read_only_and_tmp_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_function_in_a_network_of_its_own_may_listen_on_port_80_and_ping() {
+    let Some(stage) = Stage::set("a_function_in_a_network_of_its_own").await else {
+        return;
+    };
+    let script = "
+        id -u
+        httpd -p 80 -h /home && echo listens
+        cat /proc/sys/net/ipv4/ping_group_range | tr '\\t' ' '
+    ";
+    let (said, result) = stage.says(stage.task(""), script).await;
+    // busybox's ping knows raw sockets alone, so the kernel's answer must do.
+    assert_eq!(said, "1000\nlistens\n0 2147483647\n", "{result:?}");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_fork_after_the_last_fails() {
     let Some(stage) = Stage::set("the_fork_after_the_last_fails").await else {
         return;
