@@ -246,7 +246,7 @@ fn task(args: &RunArgs, line_end: &LineEnd, interrupt: &Interrupt, print: &Print
         volumes: args
             .volume
             .iter()
-            .map(|volume| pair("--volume", volume))
+            .map(|text| volume(text))
             .collect::<Result<_, _>>()?,
         memory: args.memory.unwrap_or_default().0,
         cpus: args.cpus.unwrap_or_default().0,
@@ -270,6 +270,17 @@ fn megabytes(size: Option<ByteSize>) -> u64 {
 }
 
 /// `SOURCE:DEST`, the source made absolute.
+/// A pair, and a mode behind it, which the driver knows.
+fn volume(text: &str) -> Result<(PathBuf, String), Failure> {
+    match text.rsplit_once(':') {
+        Some((bare, mode)) if !mode.starts_with('/') && bare.contains(":/") => {
+            let (source, dest) = pair("--volume", bare)?;
+            Ok((source, format!("{dest}:{mode}")))
+        }
+        _ => pair("--volume", text),
+    }
+}
+
 fn pair(flag: &str, text: &str) -> Result<(PathBuf, String), Failure> {
     let bad = || {
         Failure::usage(format!(

@@ -78,8 +78,8 @@ pub(super) struct RunArgs {
     /// File of such lines; `#` begins a comment
     #[arg(long, value_name = "FILE")]
     pub(super) env_file: Vec<PathBuf>,
-    /// Mount a directory or file of the host, read-write
-    #[arg(long, short, value_name = "SOURCE:DEST")]
+    /// Mount a directory or file of the host, read-write unless it ends in `:ro`
+    #[arg(long, short, value_name = "SOURCE:DEST[:ro]")]
     pub(super) volume: Vec<String>,
     /// Mount the directory that holds the function's Unix socket
     #[arg(long, value_name = "DIR:DEST")]

@@ -23,6 +23,11 @@ const UNPRIVILEGED: &str = "1000:1000";
 enum Refused {
     #[error("volume {destination:?} of the task must be an absolute path in the container")]
     Volume { destination: String },
+    #[error(
+        "volume {destination:?} of the task has the mode {mode:?}, and only \"ro\" and \"rw\" are supported: a path in the \
+         container cannot contain ':'"
+    )]
+    VolumeMode { destination: String, mode: String },
     #[error("the directory of the function's socket is set, but not where to mount it in the container")]
     NoUdsDestination,
 }
@@ -155,13 +160,11 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
         });
     }
     for (source, destination) in task.volumes() {
-        if !destination.starts_with('/') {
-            return Err(invalid(Refused::Volume { destination }));
-        }
+        let (destination, readonly) = volume(destination)?;
         mounts.push(Mount::Bind {
             source,
             destination: destination.into(),
-            readonly: false,
+            readonly,
         });
     }
     if let Some(source) = task.uds_docker_path() {
@@ -176,6 +179,23 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
         });
     }
     Ok(mounts)
+}
+
+/// The destination of a volume, which may end in a mode as Docker and Fn write it, and whether it is read-only.
+fn volume(destination: String) -> Result<(String, bool), Error> {
+    let (path, readonly) = match destination.split_once(':') {
+        None => (destination.as_str(), false),
+        Some((path, "ro")) => (path, true),
+        Some((path, "rw")) => (path, false),
+        Some((_, mode)) => {
+            let mode = mode.to_owned();
+            return Err(invalid(Refused::VolumeMode { destination, mode }));
+        }
+    };
+    if !path.starts_with('/') {
+        return Err(invalid(Refused::Volume { destination }));
+    }
+    Ok((path.to_owned(), readonly))
 }
 
 /// None at all, else one of the pool's if there is a pool, else one of those that the configuration lists, else the default one.
@@ -335,6 +355,50 @@ mod tests {
             super::plan(&half, &Config::default()).unwrap_err().kind(),
             ErrorKind::InvalidTask
         );
+    }
+
+    #[test]
+    fn a_volume_may_say_that_it_is_read_only_and_nothing_else() {
+        let mounted = |destination: &str| {
+            let task = Task {
+                volumes: vec![("/host".into(), destination.into())],
+                ..task()
+            };
+            let mounts = plan(&task, &Config::default())?.config.mounts;
+            Ok::<_, Error>(mounts)
+        };
+        let bind = |destination: &str, readonly| Mount::Bind {
+            source: "/host".into(),
+            destination: destination.into(),
+            readonly,
+        };
+        assert_eq!(mounted("/v").unwrap(), [bind("/v", false)]);
+        assert_eq!(mounted("/v:rw").unwrap(), [bind("/v", false)]);
+        assert_eq!(mounted("/v:ro").unwrap(), [bind("/v", true)]);
+        for (bad, mode) in [
+            ("/v:z", "z"),
+            ("/v:ro,Z", "ro,Z"),
+            ("/v:", ""),
+            ("/v:ro:rw", "ro:rw"),
+            ("/a:/b", "/b"),
+        ] {
+            let error = mounted(bad).unwrap_err();
+            let text = error.report();
+            assert_eq!(error.kind(), ErrorKind::InvalidTask, "{text}");
+            assert!(
+                text.contains(bad) && text.contains(&format!("{mode:?}")),
+                "{text}"
+            );
+        }
+        for bad in ["", "v", "v:ro", ":ro"] {
+            let error = mounted(bad).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::InvalidTask,
+                "{bad:?}: {}",
+                error.report()
+            );
+        }
     }
 
     #[test]

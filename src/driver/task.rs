@@ -75,7 +75,8 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         BTreeMap::new()
     }
 
-    /// Directories of the host to mount: its path there, and its path in the container.
+    /// Directories or files of the host to mount: the path there, and the path in the container, which may end in `:ro` or
+    /// `:rw`, the default. Read-only covers the file system of the directory itself, not those mounted below it.
     fn volumes(&self) -> Vec<(PathBuf, String)> {
         Vec::new()
     }

@@ -92,6 +92,37 @@ async fn a_read_only_root_is_read_only_and_tmp_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_says_so_is_read_only() {
+    let Some(stage) = Stage::set("a_volume_that_says_so_is_read_only").await else {
+        return;
+    };
+    let dir = stage.real.dir().join("volume");
+    std::fs::create_dir(&dir).expect("a directory");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).expect("a mode");
+    std::fs::write(dir.join("given"), "by the host\n").expect("a file");
+    let volumes = ["/ro:ro", "/rw:rw", "/plain"].map(|place| (dir.clone(), place.to_owned()));
+    let task = Task {
+        volumes: volumes.to_vec(),
+        ..stage.task("")
+    };
+    let script = "
+        cat /ro/given
+        touch /ro/x 2>/dev/null || echo ro=closed
+        touch /rw/x && echo rw=open
+        touch /plain/y && echo plain=open
+        ls / | grep :
+        true
+    ";
+    let (said, result) = stage.says(task, script).await;
+    assert_eq!(
+        said, "by the host\nro=closed\nrw=open\nplain=open\n",
+        "{result:?}"
+    );
+    std::fs::remove_dir_all(dir).expect("to clean up");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_function_in_a_network_of_its_own_may_listen_on_port_80_and_ping() {
     let Some(stage) = Stage::set("a_function_in_a_network_of_its_own").await else {
         return;
