@@ -81,6 +81,12 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Not a score that the kernel has.
+    #[error("an oom_score_adj of {value} is not usable: the kernel takes -1000 to 1000")]
+    OomScoreAdj {
+        /// The score.
+        value: i32,
+    },
     /// Not a name of a host.
     #[error("the hostname {hostname:?} is not usable: {why}")]
     Hostname {

@@ -65,7 +65,8 @@ fn replaced(default: &Path, own: &HashSet<&str>) -> bool {
     let Some(default) = default.to_str() else {
         return false;
     };
-    own.iter().any(|own| *own == default || paths::is_below(default, own))
+    own.iter()
+        .any(|own| *own == default || paths::is_below(default, own))
 }
 
 fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
@@ -109,6 +110,9 @@ fn place(destination: &Path) -> Result<String, Error> {
         why,
     };
     let place = paths::absolute(destination).map_err(refuse)?;
+    if let Some(why) = paths::too_long(&place, paths::INSIDE_MAX) {
+        return Err(refuse(why));
+    }
     match place.as_str() {
         "/" => Err(refuse("it is the root file system itself")),
         "/proc" | "/sys" => Err(refuse("the container needs its own")),
@@ -284,7 +288,10 @@ mod tests {
         assert_eq!(below, ["/dev bind /dev rbind,rprivate,rw"]);
         for place in ["/sys/fs/cgroup", "/sys/fs"] {
             let made = made(&[binding("/s", place)]).unwrap();
-            assert!(!made.iter().any(|line| line.contains(" cgroup cgroup ")), "{made:?}");
+            assert!(
+                !made.iter().any(|line| line.contains(" cgroup cgroup ")),
+                "{made:?}"
+            );
         }
     }
 
@@ -336,6 +343,9 @@ mod tests {
                 "{bad:?}"
             );
         }
+        let long = "/abc".repeat(1000);
+        assert!(made(&[binding("/s", &long)]).is_err());
+        assert!(made(&[binding(&long, "/d")]).is_ok(), "the host has more room");
         assert!(made(&[memory("/dev", None, None)]).is_err());
         assert!(made(&[binding("/lxcfs/meminfo", "/proc/meminfo")]).is_ok());
         assert!(made(&[binding("/sys/fs/cgroup", "/sys/fs/cgroup")]).is_ok());

@@ -5,6 +5,28 @@
 
 use std::path::{Component, Path};
 
+/// The longest name in a path (NAME_MAX).
+const NAME_MAX: usize = 255;
+
+/// The longest path that the kernel takes (PATH_MAX), its end not counted.
+const PATH_MAX: usize = 4095;
+
+/// The longest path in a container: the runtime reaches it through the root file system's path on the host, which takes
+/// a few hundred bytes with the longest names that there are.
+pub(crate) const INSIDE_MAX: usize = 3072;
+
+/// What the kernel would say of a path's length; a path in a container has less room than one on the host.
+pub(crate) fn too_long(path: &str, max: usize) -> Option<&'static str> {
+    if path.split('/').any(|name| name.len() > NAME_MAX) {
+        return Some("a name in it is longer than 255 bytes");
+    }
+    (path.len() > max).then_some(if max == INSIDE_MAX {
+        "it is longer than 3072 bytes"
+    } else {
+        "it is longer than 4095 bytes"
+    })
+}
+
 /// The path in its one spelling, without `.`, doubled or trailing slashes; or what is wrong with it.
 pub(crate) fn absolute(path: &Path) -> Result<String, &'static str> {
     let text = path.to_str().ok_or("it is not UTF-8")?;
@@ -28,7 +50,10 @@ pub(crate) fn absolute(path: &Path) -> Result<String, &'static str> {
     if clean.is_empty() {
         clean.push('/');
     }
-    Ok(clean)
+    match too_long(&clean, PATH_MAX) {
+        Some(why) => Err(why),
+        None => Ok(clean),
+    }
 }
 
 /// Whether `path` lies below `directory`, both in the spelling of [`absolute`].
@@ -58,6 +83,27 @@ mod tests {
         for bad in ["", ".", "a/b", "../a", "/a/../b", "/..", "/a\0b"] {
             assert!(absolute(Path::new(bad)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_path_that_the_kernel_would_not_take_is_refused() {
+        let of = |length: usize| "/abc".repeat(length / 4);
+        assert!(absolute(Path::new(&of(4092))).is_ok());
+        assert_eq!(
+            absolute(Path::new(&of(4096))),
+            Err("it is longer than 4095 bytes")
+        );
+        assert!(absolute(Path::new(&format!("/{}", "n".repeat(255)))).is_ok());
+        let name = format!("/a/{}/b", "n".repeat(256));
+        assert_eq!(
+            absolute(Path::new(&name)),
+            Err("a name in it is longer than 255 bytes")
+        );
+        assert_eq!(too_long(&of(3072), INSIDE_MAX), None);
+        assert_eq!(
+            too_long(&of(3076), INSIDE_MAX),
+            Some("it is longer than 3072 bytes")
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Process, User};
 
 use crate::config::{ContainerConfig, ImageConfig};
 use crate::error::Error;
-use crate::{baseline, rlimits, security};
+use crate::{baseline, paths, rlimits, security};
 
 /// Where the init is mounted: Docker's path, so that what looks for it finds it.
 pub const INIT: &str = "/sbin/docker-init";
@@ -38,9 +38,17 @@ pub(crate) fn process(
         .set_capabilities(Some(capabilities))
         .set_rlimits(rlimits::rlimits(&config.rlimits)?)
         .set_no_new_privileges(Some(config.security.no_new_privileges))
-        .set_oom_score_adj(config.oom_score_adj)
+        .set_oom_score_adj(oom_score_adj(config.oom_score_adj)?)
         .set_apparmor_profile(security::apparmor_profile(&config.security)?);
     Ok(process)
+}
+
+/// The kernel refuses others (proc_pid_oom_score_adj(5)).
+fn oom_score_adj(value: Option<i32>) -> Result<Option<i32>, Error> {
+    match value {
+        Some(value) if !(-1000..=1000).contains(&value) => Err(Error::OomScoreAdj { value }),
+        fine => Ok(fine),
+    }
 }
 
 /// The longest argument or variable that execve(2) takes, its end included (MAX_ARG_STRLEN).
@@ -195,7 +203,11 @@ fn cwd(config: &ContainerConfig, image: &ImageConfig) -> Result<PathBuf, Error> 
             name => clean.push(name),
         }
     }
-    Ok(PathBuf::from(format!("/{}", clean.join("/"))))
+    let clean = format!("/{}", clean.join("/"));
+    match paths::too_long(&clean, paths::INSIDE_MAX) {
+        Some(why) => refuse(why),
+        None => Ok(PathBuf::from(clean)),
+    }
 }
 
 /// The hostname inside, if one was asked for.
@@ -255,6 +267,20 @@ mod tests {
         let many = vec!["y".repeat(1000); 3000];
         assert!(matches!(fits(&many, &[]), Err(Error::LongTotal { .. })));
         fits(&["sh".to_owned()], &["A=1".to_owned()]).unwrap();
+    }
+
+    #[test]
+    fn a_score_that_the_kernel_does_not_have_is_refused_by_name() {
+        for fine in [None, Some(-1000), Some(0), Some(1000)] {
+            assert_eq!(oom_score_adj(fine), Ok(fine));
+        }
+        for value in [-1001, 1001, 5000] {
+            let why = oom_score_adj(Some(value)).unwrap_err().to_string();
+            assert!(
+                why.contains("oom_score_adj") && why.contains(&value.to_string()),
+                "{why}"
+            );
+        }
     }
 
     fn words(text: &str) -> Vec<String> {

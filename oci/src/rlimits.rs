@@ -10,6 +10,9 @@ use crate::error::Error;
 /// `RLIM_INFINITY`.
 const UNLIMITED: u64 = u64::MAX;
 
+/// The runtime starts the process under its limit, with ten files of its own open (runc 1.1 with a seccomp filter).
+const OPEN_FILES_MIN: u64 = 11;
+
 /// The limits in the order in which they were asked for, or none.
 pub(crate) fn rlimits(wanted: &[Rlimit]) -> Result<Option<Vec<PosixRlimit>>, Error> {
     let mut limits: Vec<PosixRlimit> = Vec::new();
@@ -49,6 +52,9 @@ fn check(kind: RlimitKind, value: u64) -> Result<(), Error> {
     let why = match (kind, value) {
         // The kernel compares with the sysctl fs.nr_open, which is always finite.
         (RlimitKind::OpenFiles, UNLIMITED) => "the number of open files cannot be unlimited",
+        (RlimitKind::OpenFiles, ..OPEN_FILES_MIN) => {
+            "the OCI runtime needs ten open files to start the process, so 11 is the least"
+        }
         (_, UNLIMITED) => return Ok(()),
         (_, value) if i64::try_from(value).is_err() => "it is above 9223372036854775807",
         _ => return Ok(()),
@@ -89,7 +95,8 @@ mod tests {
         );
         assert_eq!(rlimits(&[]), Ok(None));
         assert!(one(RlimitKind::LockedMemory, UNLIMITED, UNLIMITED).is_ok());
-        assert!(one(RlimitKind::OpenFiles, 0, i64::MAX.unsigned_abs()).is_ok());
+        assert!(one(RlimitKind::OpenFiles, 11, i64::MAX.unsigned_abs()).is_ok());
+        assert!(one(RlimitKind::PendingSignals, 0, 0).is_ok());
     }
 
     #[test]
@@ -102,18 +109,25 @@ mod tests {
         );
         assert!(one(RlimitKind::OpenFiles, 1, UNLIMITED).is_err());
         assert_eq!(
-            one(RlimitKind::OpenFiles, 2, 1),
+            one(RlimitKind::OpenFiles, 22, 21),
             Err(Error::RlimitOrder {
                 kind: RlimitKind::OpenFiles,
-                soft: 2,
-                hard: 1
+                soft: 22,
+                hard: 21
             })
         );
         let twice = Rlimit {
             kind: RlimitKind::OpenFiles,
-            soft: 1,
-            hard: 1,
+            soft: 100,
+            hard: 100,
         };
+        for few in [0, 1, 10] {
+            let why = one(RlimitKind::OpenFiles, few, 100).unwrap_err().to_string();
+            assert!(
+                why.contains("RLIMIT_NOFILE") && why.contains("11 is the least"),
+                "{why}"
+            );
+        }
         assert_eq!(
             rlimits(&[twice.clone(), twice]),
             Err(Error::DuplicateRlimit {

@@ -8,10 +8,10 @@ use fnctr_oci::{ContainerConfig, Mount, RlimitKind, Spec};
 use rustix::fs::StatVfsMountFlags;
 
 use super::Deps;
-use super::disk;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::placement::Placement;
 use super::plan::Plan;
+use super::{disk, places};
 use crate::Context;
 use crate::cgroup::Rlimit as Of;
 use crate::image::{Image, Lookup, Program};
@@ -34,6 +34,31 @@ pub(crate) enum Unfit {
         resource: &'static str,
         controller: &'static str,
     },
+    /// Its streams are fifos, and a terminal has none.
+    #[error(
+        "a terminal (config.terminal) is not supported: the container's streams are pipes; leave it false"
+    )]
+    Terminal,
+    /// containerd takes no longer ones.
+    #[error(
+        "label {name:?} takes {length} bytes with its value; containerd takes at most {}",
+        MAX_LABEL
+    )]
+    Label { name: String, length: usize },
+    /// The runtime would not find it.
+    #[error("this host's kernel has no sysctl {name:?}; leave it out, or load the module that it belongs to")]
+    NoSysctl { name: String },
+    /// The kernel lets nobody spare a process more than itself.
+    #[error(
+        "oom_score_adj of {wanted} is below containerd's own {least}, for which containerd lacks CAP_SYS_RESOURCE; ask for \
+         {least} or more"
+    )]
+    OomScore { wanted: i32, least: i32 },
+    /// The runtime starts the process with /dev/null.
+    #[error(
+        "mount source {path:?} cannot be the container's /dev: it has no device \"null\"; mount below /dev instead"
+    )]
+    NoDevices { path: PathBuf },
     /// Another container's processes are where this one's would go.
     #[error("its cgroup {cgroup} is in use by another container; choose another name or cgroup parent")]
     CgroupInUse { cgroup: String },
@@ -59,15 +84,63 @@ pub(crate) enum Unfit {
     NotExecutable { command: String, image: String },
 }
 
+/// The longest label with its name, in bytes.
+const MAX_LABEL: usize = 4096;
+
 /// Checks everything; the first thing that does not hold is the error.
 pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &Spec) -> Result<()> {
     let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
+    settings(plan, Path::new("/proc/sys")).map_err(|error| unfit(Kind::InvalidPlan, error))?;
+    oom_score(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     rlimits(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     cgroup_is_free(deps, plan).map_err(|error| unfit(Kind::Conflict, error))?;
     mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))?;
     disk::check(deps, ctx, plan).await?;
+    let cwd = spec
+        .process()
+        .as_ref()
+        .map_or(Path::new("/"), |process| process.cwd());
+    places::check(deps, ctx, plan, image, cwd).await?;
     command(deps, ctx, plan, image, spec).await
+}
+
+/// What is refused whatever the host can do, but for the kernel's parameters, which `sysctls` shows.
+fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
+    if plan.config.terminal {
+        return Err(Unfit::Terminal);
+    }
+    let labels = plan
+        .labels
+        .iter()
+        .map(|(name, value)| (name, name.len() + value.len()));
+    if let Some((name, length)) = labels.clone().find(|(_, length)| *length > MAX_LABEL) {
+        // A long name is shown by its beginning.
+        let name = name.chars().take(80).collect();
+        return Err(Unfit::Label { name, length });
+    }
+    let unknown = |name: &&String| !sysctls.join(parameter(name)).exists();
+    match plan.config.sysctls.keys().find(unknown) {
+        Some(name) => Err(Unfit::NoSysctl { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The file of a parameter. One of a single interface is judged by `default`, which every network namespace has.
+fn parameter(name: &str) -> PathBuf {
+    let mut parts: Vec<&str> = name.split('.').collect();
+    if let ["net", _, "conf" | "neigh", interface, _] = parts.as_mut_slice() {
+        *interface = "default";
+    }
+    parts.iter().collect()
+}
+
+fn oom_score(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
+    let least = deps.daemon_oom_score_adj;
+    match config.oom_score_adj {
+        Some(wanted) if wanted < least && !deps.ceilings.may_raise => Err(Unfit::OomScore { wanted, least }),
+        _ => Ok(()),
+    }
 }
 
 fn rlimits(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
@@ -130,13 +203,21 @@ fn cgroup_is_free(deps: &Deps, plan: &Plan) -> Result<(), Unfit> {
 /// must write (its socket's directory), its user must be able to.
 fn mounts(plan: &Plan, spec: &Spec) -> Result<(), Unfit> {
     for mount in &plan.config.mounts {
-        let Mount::Bind { source, readonly, .. } = mount else {
+        let Mount::Bind {
+            source,
+            destination,
+            readonly,
+        } = mount
+        else {
             continue;
         };
         std::fs::metadata(source).map_err(|cause| Unfit::Source {
             path: source.clone(),
             cause,
         })?;
+        if destination.components().eq(Path::new("/dev").components()) && !has_null(source) {
+            return Err(Unfit::NoDevices { path: source.clone() });
+        }
         if !readonly {
             let fs = rustix::fs::statvfs(source).map_err(|cause| Unfit::Source {
                 path: source.clone(),
@@ -158,6 +239,12 @@ fn mounts(plan: &Plan, spec: &Spec) -> Result<(), Unfit> {
         may_write(path, user.uid(), user.gid(), groups)?;
     }
     Ok(())
+}
+
+fn has_null(dev: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    std::fs::metadata(dev.join("null")).is_ok_and(|found| found.file_type().is_char_device())
 }
 
 /// The plain permission bits, as the kernel applies them to a process without capabilities.
@@ -281,6 +368,70 @@ mod tests {
             destination: destination.into(),
             readonly: true,
         }
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            id: crate::ContainerId::new("c1").unwrap(),
+            image: crate::image::Reference::parse("i").unwrap(),
+            config: ContainerConfig::default(),
+            network: None,
+            init: true,
+            labels: Default::default(),
+            fs_size: None,
+            writable: Vec::new(),
+            custody: None,
+        }
+    }
+
+    #[test]
+    fn a_terminal_a_long_label_and_an_unknown_sysctl_are_refused_by_name() {
+        let sysctls = tempfile::tempdir().unwrap();
+        let known = sysctls.path().join("net/ipv4/conf/default");
+        std::fs::create_dir_all(&known).unwrap();
+        std::fs::write(known.join("forwarding"), "0").unwrap();
+        let check = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = plan();
+            change(&mut plan);
+            settings(&plan, sysctls.path()).map_err(|error| error.to_string())
+        };
+        check(&|_| {}).unwrap();
+        let error = check(&|plan| plan.config.terminal = true).unwrap_err();
+        assert!(
+            error.contains("config.terminal") && error.contains("leave it false"),
+            "{error}"
+        );
+        let label =
+            |length: usize| check(&|plan| drop(plan.labels.insert("name".into(), "v".repeat(length - 4))));
+        label(4096).unwrap();
+        let error = label(4097).unwrap_err();
+        assert!(error.contains("\"name\" takes 4097 bytes"), "{error}");
+        let sysctl = |name: &str| check(&|plan| drop(plan.config.sysctls.insert(name.into(), "1".into())));
+        for interface in ["default", "eth0"] {
+            sysctl(&format!("net.ipv4.conf.{interface}.forwarding")).unwrap();
+        }
+        let error = sysctl("net.ipv4.nonsense").unwrap_err();
+        assert!(error.contains("no sysctl \"net.ipv4.nonsense\""), "{error}");
+    }
+
+    #[test]
+    fn only_what_has_the_null_device_can_be_dev() {
+        let dev = |source: &Path| {
+            let mut plan = plan();
+            plan.config.mounts.push(Mount::Bind {
+                source: source.to_owned(),
+                destination: "/dev/".into(),
+                readonly: true,
+            });
+            mounts(&plan, &fnctr_oci::Spec::default()).map_err(|error| error.to_string())
+        };
+        dev(Path::new("/dev")).unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        let error = dev(empty.path()).unwrap_err();
+        assert!(
+            error.contains(empty.path().to_str().unwrap()) && error.contains("null"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod network;
 mod oom;
 mod pause;
 mod placement;
+mod places;
 mod plan;
 mod pool;
 mod process;

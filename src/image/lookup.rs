@@ -32,6 +32,51 @@ pub(crate) enum Program {
     NotExecutable(String),
 }
 
+/// What is at a path in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing, and it could be made.
+    Nothing,
+    /// A directory.
+    Directory(Ownership),
+    /// A directory, by way of a symbolic link somewhere in the path.
+    Linked,
+    /// Anything else.
+    File,
+    /// Nothing, because a part of the path before its end is no directory.
+    Blocked,
+}
+
+/// Whose a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ownership {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Its permission bits.
+    pub(crate) mode: u32,
+}
+
+/// What is at a path below the root.
+pub(super) fn place(root: BorrowedFd<'_>, path: &str) -> io::Result<Place> {
+    let found = match resolve(root, path, ResolveFlags::empty())? {
+        Ok(found) => found,
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Place::Blocked),
+        Err(_) => return Ok(Place::Nothing),
+    };
+    let stat = rustix::fs::fstat(&found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Ok(Place::File);
+    }
+    if resolve(root, path, ResolveFlags::NO_SYMLINKS)?.is_err() {
+        return Ok(Place::Linked);
+    }
+    Ok(Place::Directory(Ownership {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+    }))
+}
+
 /// The text of a file below the root; empty if there is none.
 pub(super) fn text(root: BorrowedFd<'_>, path: &str, max: u64) -> io::Result<String> {
     let Some(found) = locate(root, path)? else {
@@ -93,15 +138,20 @@ fn candidate(root: BorrowedFd<'_>, path: &str) -> io::Result<Program> {
 
 /// A handle on what is at the path, without opening it. `None` if there is nothing.
 fn locate(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(resolve(root, path, ResolveFlags::empty())?.ok())
+}
+
+/// The same, with the kernel's word for why there is nothing. The outer error is that it could not be looked at.
+fn resolve(root: BorrowedFd<'_>, path: &str, more: ResolveFlags) -> io::Result<Result<OwnedFd, Errno>> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     // The kernel answers EAGAIN when a rename raced with the resolution.
     for _ in 0..16 {
         match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
-            Ok(found) => return Ok(Some(found)),
+            Ok(found) => return Ok(Ok(found)),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL) => {
-                return Ok(None);
+            Err(why @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL)) => {
+                return Ok(Err(why));
             }
             Err(why) => return Err(why.into()),
         }
@@ -154,6 +204,30 @@ mod tests {
         assert_eq!(text(root.as_fd(), "etc/group", 1 << 20).unwrap(), "");
         assert!(text(root.as_fd(), "etc/passwd", 3).is_err());
         assert!(text(root.as_fd(), "etc", 100).is_err());
+    }
+
+    #[test]
+    fn a_place_is_told_by_what_is_there_and_how_it_is_reached() {
+        let (dir, root) = tree();
+        symlink("/usr", dir.path().join("linked")).unwrap();
+        symlink("/nowhere", dir.path().join("dangling")).unwrap();
+        let place = |path: &str| super::place(root.as_fd(), path).unwrap();
+        fs::set_permissions(dir.path().join("work"), fs::Permissions::from_mode(0o2750)).unwrap();
+        let Place::Directory(found) = place("/work") else {
+            panic!("{:?}", place("/work"))
+        };
+        let owner = rustix::process::geteuid().as_raw();
+        assert_eq!((found.uid, found.mode), (owner, 0o2750));
+        assert_eq!(place("/bin/data"), Place::File);
+        assert_eq!(place("/bin/linked"), Place::File);
+        assert_eq!(place("/linked"), Place::Linked);
+        assert_eq!(place("/linked/bin"), Place::Linked);
+        for nothing in ["/nowhere/at/all", "/dangling", "/usr/x"] {
+            assert_eq!(place(nothing), Place::Nothing, "{nothing}");
+        }
+        for blocked in ["/bin/data/x", "/bin/loop"] {
+            assert_eq!(place(blocked), Place::Blocked, "{blocked}");
+        }
     }
 
     #[test]

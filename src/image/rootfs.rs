@@ -15,7 +15,9 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
-pub(crate) use super::lookup::{Lookup, Program};
+#[cfg(test)]
+pub(crate) use super::lookup::Ownership;
+pub(crate) use super::lookup::{Lookup, Place, Program};
 use super::scratch::{Scratch, discard, unique};
 use super::{Error, Image, ImageStore, lookup};
 use crate::Context;
@@ -48,8 +50,7 @@ impl ImageStore {
         if let Some(facts) = self.facts.get(&image.chain_id) {
             return Ok(facts);
         }
-        let (facts, _) = self.inspect(ctx, image, None).await?;
-        Ok(facts)
+        Ok(self.inspect(ctx, image, Question::Users).await?.0)
     }
 
     /// Whether a program is in an image.
@@ -69,9 +70,41 @@ impl ImageStore {
         if let Some(known) = self.executables.get(&key) {
             return Ok(known);
         }
-        let (_, found) = self.inspect(ctx, image, Some(lookup.clone())).await?;
-        let found = found.unwrap_or(Program::NotFound);
+        let (_, answer) = self
+            .inspect(ctx, image, Question::Program(lookup.clone()))
+            .await?;
+        let Answer::Program(found) = answer else {
+            return Ok(Program::NotFound);
+        };
         self.executables.put(key, found.clone());
+        Ok(found)
+    }
+
+    /// What is at these paths in an image, in their order.
+    ///
+    /// # Errors
+    /// As [`ImageStore::facts`].
+    ///
+    /// # Cancellation
+    /// As [`ImageStore::facts`].
+    pub(crate) async fn places(
+        &self,
+        ctx: &Context,
+        image: &Image,
+        paths: &[String],
+    ) -> Result<Vec<Place>, Error> {
+        let key = |path: &String| (image.chain_id.clone(), path.clone());
+        let known: Option<Vec<_>> = paths.iter().map(|path| self.places.get(&key(path))).collect();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (_, answer) = self.inspect(ctx, image, Question::Places(paths.to_vec())).await?;
+        let Answer::Places(found) = answer else {
+            return Ok(Vec::new());
+        };
+        for (path, place) in paths.iter().zip(&found) {
+            self.places.put(key(path), *place);
+        }
         Ok(found)
     }
 
@@ -80,8 +113,8 @@ impl ImageStore {
         &self,
         ctx: &Context,
         image: &Image,
-        lookup: Option<Lookup>,
-    ) -> Result<(Arc<RootfsFacts>, Option<Program>), Error> {
+        question: Question,
+    ) -> Result<(Arc<RootfsFacts>, Answer), Error> {
         let fail = || Error::containerd(&image.name);
         let scratch = Scratch::take(&self.session, ctx, ("view", &image.name), EXPIRY)
             .await
@@ -94,7 +127,7 @@ impl ImageStore {
         let looked = match viewed {
             Ok(mounts) => {
                 let run_dir = self.run_dir.clone();
-                let look = move || look(&mounts, &run_dir, lookup.as_ref());
+                let look = move || look(&mounts, &run_dir, &question);
                 let looked = tokio::task::spawn_blocking(look).await;
                 let looked = looked.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
                 looked.map_err(|source| Error::Rootfs {
@@ -106,28 +139,45 @@ impl ImageStore {
         };
         let gone = discard(&scratch.leased(), ctx, &self.snapshotter, &key).await;
         scratch.release(ctx, !gone).await;
-        let (facts, found) = looked?;
+        let (facts, answer) = looked?;
         let facts = Arc::new(facts);
         self.facts.put(image.chain_id.clone(), Arc::clone(&facts));
-        Ok((facts, found))
+        Ok((facts, answer))
     }
 }
 
-fn look(
-    mounts: &[Mount],
-    run_dir: &Path,
-    lookup: Option<&Lookup>,
-) -> io::Result<(RootfsFacts, Option<Program>)> {
+/// What is asked of a view, beside the users that every answer brings.
+#[derive(Debug)]
+enum Question {
+    Users,
+    Program(Lookup),
+    Places(Vec<String>),
+}
+
+/// The answer to the question of its name.
+#[derive(Debug)]
+enum Answer {
+    Users,
+    Program(Program),
+    Places(Vec<Place>),
+}
+
+fn look(mounts: &[Mount], run_dir: &Path, question: &Question) -> io::Result<(RootfsFacts, Answer)> {
     let root = open(mounts, run_dir)?;
     let root = root.as_fd();
     let facts = RootfsFacts {
         passwd: lookup::text(root, "etc/passwd", MAX_TEXT)?,
         group: lookup::text(root, "etc/group", MAX_TEXT)?,
     };
-    let found = lookup
-        .map(|lookup| lookup::executable(root, lookup))
-        .transpose()?;
-    Ok((facts, found))
+    let answer = match question {
+        Question::Users => Answer::Users,
+        Question::Program(lookup) => Answer::Program(lookup::executable(root, lookup)?),
+        Question::Places(paths) => {
+            let places = paths.iter().map(|path| lookup::place(root, path));
+            Answer::Places(places.collect::<io::Result<_>>()?)
+        }
+    };
+    Ok((facts, answer))
 }
 
 /// The root of a view.

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::bounded::Bounded;
 use super::manifest::{self, Layers};
-use super::rootfs::{Lookup, Program, RootfsFacts};
+use super::rootfs::{Lookup, Place, Program, RootfsFacts};
 use super::turns::Turns;
 use super::unpack::{self, Unpacking};
 use super::{Error, ImageSettings, Platform, Reference};
@@ -55,6 +55,7 @@ pub(crate) struct ImageStore {
     pub(super) unpacking: Turns<String>,
     pub(super) facts: Bounded<String, Arc<RootfsFacts>>,
     pub(super) executables: Bounded<(String, Lookup), Program>,
+    pub(super) places: Bounded<(String, String), Place>,
 }
 
 impl ImageStore {
@@ -69,6 +70,7 @@ impl ImageStore {
             unpacking: Turns::new(),
             facts: Bounded::new(REMEMBERED),
             executables: Bounded::new(REMEMBERED),
+            places: Bounded::new(REMEMBERED),
         }
     }
 

@@ -106,6 +106,86 @@ async fn what_cannot_be_is_refused_by_name_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_runtime_would_refuse_is_the_task_s_own_mistake_and_is_named() {
+    let Some(stage) = Stage::set("what_only_the_runtime_would_refuse").await else {
+        return;
+    };
+    let dir = stage.real.dir().join("source");
+    std::fs::create_dir(&dir).expect("a directory");
+    let file = dir.join("file");
+    std::fs::write(&file, "x").expect("a file");
+    let refused = async |names: &[&str], change: &dyn Fn(&mut Task)| {
+        let mut task = stage.task("/bin/true");
+        change(&mut task);
+        let refused = stage.life(task, None).await;
+        let error = refused.as_ref().expect_err("must be refused");
+        assert!(error.is_user_error() && error.code() == 400, "{}", error.report());
+        assert_refused(refused, ErrorKind::InvalidTask, names);
+    };
+    let volume = |source: &std::path::Path, destination: &str| {
+        let volume = (source.to_owned(), destination.to_owned());
+        move |task: &mut Task| task.volumes.push(volume.clone())
+    };
+    for few in [0, 10] {
+        let files = [few.to_string(), "RLIMIT_NOFILE".to_owned()];
+        refused(&files.each_ref().map(String::as_str), &|t| {
+            t.open_files = Some(few)
+        })
+        .await;
+    }
+    refused(&["/bin/busybox", "busybox"], &|t| {
+        t.work_dir = Some("/bin/busybox".into())
+    })
+    .await;
+    refused(&["/bin/busybox/x"], &|t| {
+        t.work_dir = Some("/bin/busybox/x".into())
+    })
+    .await;
+    refused(&["/home", "a directory", "a file"], &volume(&file, "/home")).await;
+    refused(
+        &["/etc/passwd", "a directory", "a file"],
+        &volume(&dir, "/etc/passwd"),
+    )
+    .await;
+    refused(&["/bin/busybox/x"], &volume(&dir, "/bin/busybox/x")).await;
+    refused(&["/dev", "null"], &volume(&dir, "/dev")).await;
+    refused(&["255 bytes"], &volume(&dir, &format!("/{}", "n".repeat(300)))).await;
+    refused(&["/v:z", "ro"], &volume(&dir, "/v:z")).await;
+
+    let options: [(&[&str], fn(&mut ContainerOptions)); 4] = [
+        (&["config.terminal"], |options| options.config.terminal = true),
+        (&["oom_score_adj", "5000"], |options| {
+            options.config.oom_score_adj = Some(5000)
+        }),
+        (&["net.ipv4.nonsense"], |options| {
+            drop(
+                options
+                    .config
+                    .sysctls
+                    .insert("net.ipv4.nonsense".into(), "1".into()),
+            );
+        }),
+        (&["long", "4096"], |options| {
+            drop(options.labels.insert("long".into(), "v".repeat(4093)))
+        }),
+    ];
+    for (names, change) in options {
+        assert_refused(with_options(&stage, change).await, ErrorKind::InvalidTask, names);
+    }
+    // What is just right.
+    let fine = Task {
+        open_files: Some(11),
+        work_dir: Some("/v/new".into()),
+        volumes: vec![(dir.clone(), "/v".into()), (file.clone(), "/etc/passwd".into())],
+        ..stage.task("/bin/true")
+    };
+    let lived = stage.life(fine, None).await.expect("to run");
+    assert_eq!(lived.status(), Status::Success, "{lived:?}");
+    std::fs::remove_dir_all(dir).expect("to clean up");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_live_name_is_a_conflict_and_its_owner_stays_untouched() {
     let Some(stage) = Stage::set("a_live_name_is_a_conflict").await else {
         return;

@@ -1,0 +1,297 @@
+//! What a plan puts at a place of the image's file system must fit what is there: a directory on a directory, a file on a
+//! file, and a working directory that is one.
+//!
+//! A plan without mounts and with `/` for its working directory costs nothing here. For any other, each place is looked up
+//! once per image, and remembered.
+
+use std::path::{Path, PathBuf};
+
+use fnctr_oci::Mount;
+
+use super::Deps;
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::plan::Plan;
+use crate::Context;
+use crate::image::{Image, Place};
+
+/// File systems of the container's own, which hide what the image has there.
+const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// Why something does not fit.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Misfit {
+    #[error(
+        "mount source {source_path:?} is {a}, and {destination:?} in image {image} is {b}; mount it somewhere else"
+    )]
+    Kind {
+        source_path: PathBuf,
+        a: &'static str,
+        destination: String,
+        b: &'static str,
+        image: String,
+    },
+    #[error(
+        "the mount destination {destination:?} cannot be made: a part of it is no directory in image {image}"
+    )]
+    Blocked { destination: String, image: String },
+    #[error("working directory {cwd:?} is not a directory in image {image}; choose another")]
+    Cwd { cwd: String, image: String },
+    #[error(
+        "working directory {cwd:?} is not a directory: there the container has {path:?} of the host; choose another"
+    )]
+    MountedCwd { cwd: String, path: PathBuf },
+}
+
+const DIRECTORY: &str = "a directory";
+const FILE: &str = "a file";
+
+/// Checks every mount and the working directory.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, cwd: &Path) -> Result<()> {
+    let misfit = |error| Error::new(Step::Check, &plan.id, Kind::InvalidPlan, error);
+    let mounts = &plan.config.mounts;
+    let mut wanted: Vec<Wanted<'_>> = mounts.iter().filter_map(|mount| seen(mount, mounts)).collect();
+    match covering(cwd, mounts) {
+        Some(mount) => mounted_cwd(cwd, mount).map_err(misfit)?,
+        None if cwd == Path::new("/") || is_own(cwd) => {}
+        None => wanted.push(Wanted::Cwd(cwd)),
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let paths: Vec<String> = wanted.iter().map(Wanted::path).collect();
+    let places = deps
+        .images
+        .places(ctx, image, &paths)
+        .await
+        .at(Step::Image, &plan.id)?;
+    let name = plan.image.to_string();
+    for ((wanted, path), place) in wanted.iter().zip(paths).zip(places) {
+        wanted.fits(path, place, &name).map_err(misfit)?;
+    }
+    Ok(())
+}
+
+/// What is to be at a place.
+#[derive(Debug)]
+enum Wanted<'a> {
+    Mount {
+        source: Option<&'a Path>,
+        destination: &'a Path,
+    },
+    Cwd(&'a Path),
+}
+
+impl Wanted<'_> {
+    fn path(&self) -> String {
+        let (Self::Mount {
+            destination: path, ..
+        }
+        | Self::Cwd(path)) = self;
+        // In its one spelling, so that it is looked up once.
+        path.components().collect::<PathBuf>().display().to_string()
+    }
+
+    fn fits(&self, path: String, place: Place, image: &str) -> Result<(), Misfit> {
+        let image = image.to_owned();
+        match *self {
+            Self::Cwd(_) if matches!(place, Place::File | Place::Blocked) => {
+                Err(Misfit::Cwd { cwd: path, image })
+            }
+            Self::Cwd(_) => Ok(()),
+            Self::Mount { .. } if place == Place::Blocked => Err(Misfit::Blocked {
+                destination: path,
+                image,
+            }),
+            Self::Mount {
+                source: Some(source), ..
+            } => {
+                let b = match place {
+                    Place::Directory(_) | Place::Linked => DIRECTORY,
+                    Place::File => FILE,
+                    Place::Nothing | Place::Blocked => return Ok(()),
+                };
+                // What is not there any more is for the runtime to say.
+                let a = match std::fs::metadata(source) {
+                    Ok(found) if found.is_dir() => DIRECTORY,
+                    Ok(_) => FILE,
+                    Err(_) => return Ok(()),
+                };
+                if a == b {
+                    return Ok(());
+                }
+                Err(Misfit::Kind {
+                    source_path: source.to_owned(),
+                    a,
+                    destination: path,
+                    b,
+                    image,
+                })
+            }
+            Self::Mount { source: None, .. } if place == Place::File => Err(Misfit::Kind {
+                source_path: "tmpfs".into(),
+                a: DIRECTORY,
+                destination: path,
+                b: FILE,
+                image,
+            }),
+            Self::Mount { source: None, .. } => Ok(()),
+        }
+    }
+}
+
+/// A mount whose place is the image's: not in a file system of the container's own, nor in another mount of the plan.
+fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
+    let destination = destination(mount);
+    let above = destination.parent()?;
+    if is_own(destination) || covering(above, mounts).is_some() {
+        return None;
+    }
+    let source = match mount {
+        Mount::Bind { source, .. } => Some(source.as_path()),
+        Mount::Tmpfs { .. } => None,
+    };
+    Some(Wanted::Mount { source, destination })
+}
+
+/// The innermost mount that a path is in.
+fn covering<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
+    let covering = mounts.iter().filter(|mount| path.starts_with(destination(mount)));
+    covering.max_by_key(|mount| destination(mount).components().count())
+}
+
+fn is_own(path: &Path) -> bool {
+    OWN.iter().any(|own| path.starts_with(own))
+}
+
+fn destination(mount: &Mount) -> &Path {
+    let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;
+    destination
+}
+
+/// A working directory that does not exist is made, in a mount too; a link may lead to what only the container has.
+fn mounted_cwd(cwd: &Path, mount: &Mount) -> Result<(), Misfit> {
+    let Mount::Bind {
+        source, destination, ..
+    } = mount
+    else {
+        return Ok(());
+    };
+    let rest = cwd.strip_prefix(destination).unwrap_or(Path::new(""));
+    let found = match rest.as_os_str().is_empty() {
+        true => std::fs::metadata(source).is_ok_and(|found| !found.is_dir()),
+        false => std::fs::symlink_metadata(source.join(rest)).is_ok_and(|found| found.is_file()),
+    };
+    if !found {
+        return Ok(());
+    }
+    Err(Misfit::MountedCwd {
+        cwd: cwd.display().to_string(),
+        path: source.components().chain(rest.components()).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Ownership;
+
+    fn bind(source: &Path, destination: &str) -> Mount {
+        Mount::Bind {
+            source: source.to_owned(),
+            destination: destination.into(),
+            readonly: true,
+        }
+    }
+
+    const DIR: Place = Place::Directory(Ownership {
+        uid: 0,
+        gid: 0,
+        mode: 0o755,
+    });
+
+    #[test]
+    fn a_file_goes_on_a_file_and_a_directory_on_a_directory_and_both_on_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        std::fs::write(&file, "x").unwrap();
+        let fits = |source: &Path, place| {
+            let mount = bind(source, "/d");
+            let wanted = seen(&mount, std::slice::from_ref(&mount)).unwrap();
+            wanted
+                .fits(wanted.path(), place, "i")
+                .map_err(|error| error.to_string())
+        };
+        for (source, place) in [
+            (dir.path(), DIR),
+            (dir.path(), Place::Linked),
+            (dir.path(), Place::Nothing),
+            (&file, Place::File),
+            (&file, Place::Nothing),
+        ] {
+            assert_eq!(fits(source, place), Ok(()), "{source:?} {place:?}");
+        }
+        let refused = fits(dir.path(), Place::File).unwrap_err();
+        assert!(
+            refused.contains("is a directory, and \"/d\" in image i is a file"),
+            "{refused}"
+        );
+        let refused = fits(&file, DIR).unwrap_err();
+        assert!(
+            refused.contains("is a file, and \"/d\" in image i is a directory"),
+            "{refused}"
+        );
+        assert!(fits(&file, Place::Linked).is_err());
+        for source in [dir.path(), &file] {
+            assert!(fits(source, Place::Blocked).unwrap_err().contains("no directory"));
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_by_another_mount_is_not_the_image_s_to_decide() {
+        let mounts = [
+            bind(Path::new("/s"), "/a"),
+            bind(Path::new("/s"), "/a/b"),
+            bind(Path::new("/s"), "/dev/x"),
+        ];
+        let asked: Vec<_> = mounts
+            .iter()
+            .filter_map(|mount| seen(mount, &mounts))
+            .map(|w| w.path())
+            .collect();
+        assert_eq!(asked, ["/a"]);
+        let odd = bind(Path::new("/s"), "//c/./d/");
+        assert_eq!(seen(&odd, &[]).unwrap().path(), "/c/d");
+    }
+
+    #[test]
+    fn a_working_directory_in_a_mount_is_looked_for_where_it_comes_from() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "x").unwrap();
+        let cwd = |path: &str| {
+            let mounts = [bind(dir.path(), "/m"), bind(&dir.path().join("f"), "/m/file")];
+            let mount = covering(Path::new(path), &mounts)?;
+            Some(mounted_cwd(Path::new(path), mount).map_err(|error| error.to_string()))
+        };
+        assert_eq!(cwd("/elsewhere"), None);
+        for fine in ["/m", "/m/new", "/m/new/er"] {
+            assert_eq!(cwd(fine), Some(Ok(())), "{fine}");
+        }
+        for (bad, of) in [("/m/f", "f"), ("/m/file", "f")] {
+            let error = cwd(bad).unwrap().unwrap_err();
+            let path = dir.path().join(of);
+            assert!(
+                error.contains(bad) && error.contains(path.to_str().unwrap()),
+                "{error}"
+            );
+        }
+        let wanted = Wanted::Cwd(Path::new("/bin/sh"));
+        for place in [Place::File, Place::Blocked] {
+            let error = wanted.fits(wanted.path(), place, "i").unwrap_err().to_string();
+            assert!(error.contains("/bin/sh") && error.contains("image i"), "{error}");
+        }
+        assert_eq!(wanted.fits(wanted.path(), DIR, "i"), Ok(()));
+    }
+}
