@@ -40,7 +40,7 @@ use crate::driver::{
     Task, WaitResult,
 };
 pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
-use crate::engine::{Container, Engine, Seen, Usage};
+use crate::engine::{Container, Engine, Seen, Usage, unique};
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
 use crate::{ContainerId, Context};
 
@@ -126,7 +126,11 @@ impl ContainerdDriver {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub async fn connect(ctx: &Context, config: Config, settings: Settings) -> Result<Self, Error> {
+    pub async fn connect(ctx: &Context, mut config: Config, settings: Settings) -> Result<Self, Error> {
+        // As in Fn: who has no name is a new instance at each start, and what the one before left is nobody's.
+        if !config.container_label_tag.is_empty() && config.instance_id.is_empty() {
+            config.instance_id = unique();
+        }
         let engine = Engine::connect(ctx, settings.engine(&config)?)
             .await
             .map_err(translate)?;

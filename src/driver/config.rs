@@ -31,9 +31,12 @@ pub struct Config {
     pub max_tmpfs_inodes: u64,
     /// The root file system is read-only, and `/tmp` is a tmpfs.
     pub enable_readonly_rootfs: bool,
-    /// The value of the label that marks containers as ours.
+    /// The value of the label that marks containers as ours. At the start, containers with this label and another
+    /// [`instance_id`](Self::instance_id) are removed; empty labels nothing and removes nothing.
     pub container_label_tag: String,
-    /// The value of the label that tells this instance of the host from others.
+    /// The value of the label that tells this instance of the host from others. With a tag and no id, each start is an
+    /// instance of its own, and removes what the one before left. A host that takes its containers over after a restart,
+    /// or runs more than one driver with the same tag, must set it.
     pub instance_id: String,
     /// How many bytes of images to keep; 0 never removes one.
     pub image_clean_max_size: u64,

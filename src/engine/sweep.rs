@@ -15,7 +15,8 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Removes every container of our classifier that another instance made, and touches no other. Each is tried several
-/// times; what stays is reported by name.
+/// times; what stays is reported by name. `instance` is not empty: a host that does not name its instance is a new one at
+/// each start.
 pub(super) fn sweep(deps: &Arc<Deps>, classifier: &str, instance: &str) {
     let (this, classifier, instance) = (Arc::clone(deps), classifier.to_owned(), instance.to_owned());
     deps.recover(async move {
@@ -71,9 +72,9 @@ async fn once(deps: &Arc<Deps>, classifier: &str, instance: &str) -> Result<()> 
     worst
 }
 
-/// No label is the empty instance, as in the original.
+/// A record without an instance was made by nobody who can still ask for it.
 fn is_foreign(record: &Record, instance: &str) -> bool {
-    record.labels.get(label::INSTANCE).map_or("", String::as_str) != instance
+    record.labels.get(label::INSTANCE).is_none_or(|made_by| made_by != instance)
 }
 
 #[cfg(test)]
@@ -99,11 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn our_own_containers_are_never_foreign_whether_the_instance_has_a_name_or_not() {
+    fn our_own_containers_are_never_foreign_and_those_of_nobody_always_are() {
         assert!(!is_foreign(&made_by(Some("i-1")), "i-1"));
-        assert!(!is_foreign(&made_by(None), ""));
         assert!(is_foreign(&made_by(Some("i-2")), "i-1"));
         assert!(is_foreign(&made_by(None), "i-1"));
-        assert!(is_foreign(&made_by(Some("i-1")), ""));
     }
 }

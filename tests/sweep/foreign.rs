@@ -93,3 +93,23 @@ async fn of_two_that_want_a_name_at_once_one_gets_it() {
     assert_eq!(said.text(), "");
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_host_without_an_instance_id_removes_at_its_next_start_what_it_left() {
+    let rig = Rig::warm().await;
+    rig.fake.script(crate::rig::forever());
+    let ctx = Context::timeout(LONG);
+    let crashed = rig.another("").await;
+    let (left, _) = cookie(&crashed, "c1").await;
+    left.validate_image(&ctx).await.unwrap();
+    left.create_container(&ctx).await.unwrap();
+    left.run(&ctx).await.unwrap();
+    // A process that is killed runs no destructors.
+    std::mem::forget(left);
+
+    let next = rig.another("").await;
+    rig.until_clean("the start after a crash").await;
+    next.close(&ctx).await.unwrap();
+    crashed.close(&ctx).await.unwrap();
+    rig.end().await;
+}
