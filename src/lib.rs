@@ -53,7 +53,7 @@
 //!               image/    stdio/ sandbox/ cgroup/   quota/  containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!                       context · teardown · ids · units            foundation: imports nothing of ours
+//!                       context · teardown · tracked · ids · units  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -64,7 +64,7 @@
 //! | Module | Knows | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, know a task or containerd |
-//! | [`Context`], teardown, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -82,8 +82,8 @@
 //!   expiry guard what has no record yet (images being loaded or pulled).
 //! * **What outlives the host is written down first.** A network's addresses are files of its plugins, so a sandbox has an entry
 //!   on disk before the first plugin runs and until the last has undone its work; a container's record names its sandbox.
-//! * **A change is never raced against its caller.** It runs on a tracked task; a caller that goes away cancels it, and it
-//!   unwinds there.
+//! * **A change is never raced against its caller.** It runs on a tracked task (`tracked.rs`); a caller that goes away cancels
+//!   it, and it unwinds there. Every verb of the engine does so itself, so each of its futures may be dropped.
 //! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
 //!   cgroup.
 //! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code; only
@@ -108,6 +108,7 @@ mod quota;
 mod sandbox;
 mod stdio;
 mod teardown;
+mod tracked;
 mod units;
 
 pub use containerd_driver::{

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("context", &[]),
     ("teardown", &[]),
+    ("tracked", &[]),
     ("ids", &[]),
     ("units", &[]),
     ("driver", &[]),
@@ -53,7 +54,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 4] = ["context", "teardown", "ids", "units"];
+const FOUNDATION: [&str; 5] = ["context", "teardown", "tracked", "ids", "units"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a directory").flatten() {

@@ -200,7 +200,7 @@ impl ContainerdCookie {
             .0
             .shared
             .engine
-            .create(&ctx, &plan, &image, streams)
+            .create(&ctx, plan, image, streams)
             .await
             .map_err(translate)?;
         stage.phase = Phase::Created;

@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tracing::Instrument as _;
 
 pub(crate) use self::cookie::ContainerdCookie;
 pub(crate) use self::error::translate;
@@ -42,7 +41,7 @@ use crate::driver::{
 pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
 use crate::engine::{Container, Engine, Seen, Usage, unique};
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, tracked};
 
 /// How long connecting may take when a driver is made by name, where nobody gives a deadline.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -87,10 +86,7 @@ impl Shared {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let mine = ctx.child();
-        let guard = mine.cancel_on_drop();
-        let done = self.engine.tracker().spawn(op(mine).in_current_span()).await;
-        guard.disarm();
+        let done = tracked::run(self.engine.tracker(), ctx, op).await;
         done.map_err(|panic| Error::new(ErrorKind::Internal, panic))?
     }
 
@@ -99,7 +95,7 @@ impl Shared {
         &self,
         op: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.engine.tracker().spawn(op.in_current_span()).await;
+        let done = tracked::finish(self.engine.tracker(), op).await;
         done.map_err(|panic| Error::new(ErrorKind::Internal, panic))?
     }
 }
@@ -170,14 +166,9 @@ impl ContainerdDriver {
     /// [`ErrorKind::ImageRejected`] if the file is no such archive or is damaged; nothing of it is left then.
     ///
     /// # Cancellation
-    /// Continues on its own task, which unwinds.
+    /// Safe to drop: it unwinds on its own task.
     pub async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>, Error> {
-        let (engine, file) = (self.0.engine.clone(), file.to_owned());
-        self.0
-            .tracked(ctx, |ctx| async move {
-                engine.load(&ctx, &file).await.map_err(translate)
-            })
-            .await
+        self.0.engine.load(ctx, file).await.map_err(translate)
     }
 
     /// Waits until the driver has dealt with what earlier processes left on this host: containers of other instances,

@@ -59,20 +59,24 @@ impl Engine {
     /// Loads the images of an archive; returns their names. What a killed load has left makes room first.
     ///
     /// # Cancellation
-    /// Safe to drop: what was loaded so far is under a lease that expires.
+    /// Safe to drop: it unwinds on its own task.
     pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
-        let loading = async {
-            let images = &self.0.images;
-            let orphans = images.orphans(ctx, self.0.config.pulls.kept()).await?;
-            if !orphans.is_empty() {
-                let mut sweep = images.sweep(ctx).await?;
-                images.end_leases(ctx, &mut sweep, &orphans).await?;
-            }
-            images.load(ctx, file).await
+        let (deps, file) = (Arc::clone(&self.0), file.to_owned());
+        let load = move |ctx: Context| async move {
+            let loading = async {
+                let images = &deps.images;
+                let orphans = images.orphans(&ctx, deps.config.pulls.kept()).await?;
+                if !orphans.is_empty() {
+                    let mut sweep = images.sweep(&ctx).await?;
+                    images.end_leases(&ctx, &mut sweep, &orphans).await?;
+                }
+                images.load(&ctx, &file).await
+            };
+            let loaded = loading.await;
+            deps.cache.changed();
+            loaded.at(Step::Load, file.display())
         };
-        let loaded = loading.await;
-        self.0.cache.changed();
-        loaded.at(Step::Load, file.display())
+        self.0.tracked(ctx, load).await
     }
 
     /// All of them.
@@ -87,30 +91,42 @@ impl Engine {
     /// Gives an image another name.
     ///
     /// # Cancellation
-    /// Not safe to drop: the effect is then unknown.
+    /// Safe to drop: it goes on to its end.
     pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<()> {
-        let tagged = self.0.images.tag(ctx, source, name).await;
-        tagged.at(Step::Tag, source)
+        let (deps, ctx, source, name) = (Arc::clone(&self.0), ctx.clone(), source.to_owned(), name.clone());
+        let tag = async move {
+            let tagged = deps.images.tag(&ctx, &source, &name).await;
+            tagged.at(Step::Tag, source)
+        };
+        self.0.finished(tag).await
     }
 
     /// Removes a name, or an image by its id.
     ///
     /// # Cancellation
-    /// Not safe to drop: the effect is then unknown.
+    /// Safe to drop: it goes on to its end, so that an image does not lose some of its names.
     pub(crate) async fn remove_image(&self, ctx: &Context, image: &str, force: bool) -> Result<Removed> {
-        let removed = self.0.images.remove(ctx, image, force).await;
-        self.0.cache.changed();
-        removed.at(Step::Untag, image)
+        let (deps, ctx, image) = (Arc::clone(&self.0), ctx.clone(), image.to_owned());
+        let remove = async move {
+            let removed = deps.images.remove(&ctx, &image, force).await;
+            deps.cache.changed();
+            removed.at(Step::Untag, image)
+        };
+        self.0.finished(remove).await
     }
 
     /// Removes every image that no container uses.
     ///
     /// # Cancellation
-    /// Not safe to drop: the effect is then unknown.
+    /// Safe to drop: it stops, and what was removed by then is removed.
     pub(crate) async fn prune_images(&self, ctx: &Context) -> Result<Removed> {
-        let removed = self.0.images.prune(ctx).await;
-        self.0.cache.changed();
-        removed.at(Step::Untag, "what nobody uses")
+        let deps = Arc::clone(&self.0);
+        let prune = move |ctx: Context| async move {
+            let removed = deps.images.prune(&ctx).await;
+            deps.cache.changed();
+            removed.at(Step::Untag, "what nobody uses")
+        };
+        self.0.tracked(ctx, prune).await
     }
 
     /// Writes images as an archive; returns its size in bytes.

@@ -99,7 +99,7 @@ pub(crate) use crate::sandbox::pool::Bounds;
 use crate::sandbox::pool::Pool;
 use crate::stdio::Streams;
 use crate::teardown::Failed;
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, tracked};
 
 /// What every operation needs.
 #[derive(Debug)]
@@ -248,15 +248,18 @@ impl Engine {
     /// needed, so what fails before has not used them up.
     ///
     /// # Cancellation
-    /// Not safe to drop: call it on a tracked task. Interrupting `ctx` unwinds.
+    /// Safe to drop: it unwinds on its own task, and so it does when `ctx` is interrupted.
     pub(crate) async fn create(
         &self,
         ctx: &Context,
-        plan: &Plan,
-        image: &Image,
-        streams: impl FnOnce() -> Streams,
+        plan: Plan,
+        image: Image,
+        streams: impl FnOnce() -> Streams + Send + 'static,
     ) -> Result<Container> {
-        create::create(&self.0, ctx, plan, image, streams).await
+        let deps = Arc::clone(&self.0);
+        let create =
+            move |ctx: Context| async move { create::create(&deps, &ctx, &plan, &image, streams).await };
+        self.0.tracked(ctx, create).await
     }
 
     /// containerd's version.
@@ -354,10 +357,7 @@ impl Deps {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let mine = ctx.child();
-        let guard = mine.cancel_on_drop();
-        let done = self.tracker.spawn(op(mine).in_current_span()).await;
-        guard.disarm();
+        let done = tracked::run(&self.tracker, ctx, op).await;
         done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
     }
 
@@ -366,7 +366,7 @@ impl Deps {
         &self,
         op: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let done = self.tracker.spawn(op.in_current_span()).await;
+        let done = tracked::finish(&self.tracker, op).await;
         done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
     }
 }
