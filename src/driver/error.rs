@@ -97,7 +97,12 @@ impl ErrorKind {
     pub fn is_user_error(self) -> bool {
         matches!(
             self,
-            Self::InvalidTask | Self::ImageNotFound | Self::ImageDenied | Self::ImageRejected
+            Self::InvalidTask
+                | Self::ImageNotFound
+                | Self::ImageDenied
+                | Self::ImageRejected
+                // The task has named the endpoint.
+                | Self::SyslogUnavailable
         )
     }
 }
@@ -361,7 +366,7 @@ mod tests {
             "syslog at tcp://logs:514 is unavailable: connection refused"
         );
         assert!(error.downcast_ref::<ErrSyslogUnavailable>().is_some());
-        assert!(!error.is_user_error());
+        assert!(error.is_user_error(), "the task has named the endpoint");
     }
 
     #[test]
