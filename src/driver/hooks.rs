@@ -46,10 +46,10 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Runs what is to run just before a call.
+    /// Runs what is to run just before a call, for no longer than `ctx` lasts.
     ///
     /// # Errors
-    /// That of the hook; the call must not happen then.
+    /// That of the hook, or the reason why `ctx` ended before it; the call must not happen then.
     pub async fn before_call(
         &self,
         ctx: &Context,
@@ -57,7 +57,8 @@ impl Hooks {
         extensions: &CallExtensions,
     ) -> Result<(), Error> {
         let hook = Arc::clone(&lock(&self.before));
-        hook(ctx.clone(), call.clone(), extensions.clone()).await
+        ctx.run(hook(ctx.clone(), call.clone(), extensions.clone()))
+            .await?
     }
 
     /// Adds to what runs before each later call.
@@ -67,10 +68,10 @@ impl Hooks {
         *lock(&self.before) = wrapped;
     }
 
-    /// Runs what is to run just after a call.
+    /// Runs what is to run just after a call, for no longer than `ctx` lasts.
     ///
     /// # Errors
-    /// That of the hook.
+    /// That of the hook, or the reason why `ctx` ended before it.
     pub async fn after_call(
         &self,
         ctx: &Context,
@@ -78,7 +79,8 @@ impl Hooks {
         extensions: &CallExtensions,
     ) -> Result<(), Error> {
         let hook = Arc::clone(&lock(&self.after));
-        hook(ctx.clone(), call.clone(), extensions.clone()).await
+        ctx.run(hook(ctx.clone(), call.clone(), extensions.clone()))
+            .await?
     }
 
     /// Adds to what runs after each later call.
@@ -177,6 +179,19 @@ mod tests {
             .await;
         assert_eq!(error.unwrap_err().to_string(), "no room for c1");
         assert!(lock(&seen).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hook_that_never_ends_costs_the_call_its_deadline() {
+        let hooks = Hooks::default();
+        hooks.wrap_before_call(|_| Arc::new(|_, _, _| Box::pin(std::future::pending())));
+        hooks.wrap_after_call(|_| Arc::new(|_, _, _| Box::pin(std::future::pending())));
+        let (call, none) = (Call::default(), CallExtensions::new());
+        let ctx = Context::timeout(std::time::Duration::from_secs(3));
+        let late = hooks.before_call(&ctx, &call, &none).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Timeout);
+        let late = hooks.after_call(&ctx, &call, &none).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Timeout);
     }
 
     #[test]
