@@ -7,8 +7,8 @@ mod patience;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,19 +23,24 @@ const REMOTE: &str = "registry.example/team/fn:v1";
 
 struct MockWorld {
     driver: Arc<MockDriver>,
+    setup: MockSetup,
+    others: Mutex<Vec<Arc<MockDriver>>>,
     lacking: Option<Need>,
     ids: AtomicU32,
 }
 
 impl MockWorld {
     fn new(programs: BTreeMap<String, MockProgram>) -> Self {
+        let setup = MockSetup {
+            images: Some(BTreeSet::from([HERE.to_owned()])),
+            registry: BTreeSet::from([REMOTE.to_owned()]),
+            programs: Some(programs),
+            ..MockSetup::default()
+        };
         Self {
-            driver: Arc::new(MockDriver::new(MockSetup {
-                images: Some(BTreeSet::from([HERE.to_owned()])),
-                registry: BTreeSet::from([REMOTE.to_owned()]),
-                programs: Some(programs),
-                ..MockSetup::default()
-            })),
+            driver: Arc::new(MockDriver::new(setup.clone())),
+            setup,
+            others: Mutex::default(),
             lacking: None,
             ids: AtomicU32::new(0),
         }
@@ -105,6 +110,12 @@ impl World for MockWorld {
         Arc::clone(&self.driver) as Arc<dyn Driver>
     }
 
+    async fn another(&self) -> Arc<dyn Driver> {
+        let other = Arc::new(MockDriver::new(self.setup.clone()));
+        self.others.lock().expect("no panic").push(Arc::clone(&other));
+        other
+    }
+
     fn fresh_id(&self) -> String {
         format!("c{}", self.ids.fetch_add(1, Ordering::Relaxed))
     }
@@ -157,7 +168,9 @@ impl World for MockWorld {
     }
 
     async fn census(&self) -> BTreeSet<String> {
-        self.driver.containers().into_iter().collect()
+        let others = self.others.lock().expect("no panic");
+        let drivers = others.iter().chain([&self.driver]);
+        drivers.flat_map(|driver| driver.containers()).collect()
     }
 }
 

@@ -6,23 +6,20 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex as StageLock;
 
+use super::draft::Draft;
 use super::error::translate;
 use super::logs::Log;
-use super::options::ContainerOptions;
 use super::wait::Started;
-use super::{Shared, pull};
+use super::{Shared, host, pull, streams};
 use crate::Context;
-use crate::driver::{
-    ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Input, Output, Phase, Step, WaitResult,
-};
-use crate::engine::{self, Container, Custody, Kind, Plan, label};
+use crate::driver::{ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Phase, Step, WaitResult};
+use crate::engine::{self, Container, Custody, Kind, Plan};
 use crate::image::{Image, Pin, refuses_volume};
-use crate::stdio::{Sink, Source, Streams};
 
 /// A cookie of the containerd driver.
 #[derive(Clone)]
@@ -32,7 +29,8 @@ struct Inner {
     shared: Arc<Shared>,
     task: Arc<dyn ContainerTask>,
     id: String,
-    plan: Mutex<Plan>,
+    /// What the container is to be.
+    draft: Draft,
     /// Where the log goes, if it goes anywhere.
     log: Option<Log>,
     stage: Arc<StageLock<Stage>>,
@@ -70,18 +68,28 @@ impl ContainerdCookie {
         plan: Plan,
         log: Option<Log>,
     ) -> Self {
+        Self::of(shared, task, plan.id.to_string(), Some(plan), log)
+    }
+
+    fn of(
+        shared: &Arc<Shared>,
+        task: Arc<dyn ContainerTask>,
+        id: String,
+        plan: Option<Plan>,
+        log: Option<Log>,
+    ) -> Self {
         Self(Arc::new(Inner {
             shared: Arc::clone(shared),
-            id: plan.id.to_string(),
+            id,
             task,
-            plan: Mutex::new(plan),
+            draft: Draft::new(plan),
             log,
             stage: Arc::new(StageLock::new(Stage {
                 phase: Phase::Fresh,
                 image: None,
                 pin: None,
             })),
-            life: Context::new(),
+            life: shared.life.child(),
             container: OnceLock::new(),
             started: AtomicBool::new(false),
             spent: AtomicBool::new(false),
@@ -92,11 +100,10 @@ impl ContainerdCookie {
     pub(super) fn adopted(
         shared: &Arc<Shared>,
         task: Arc<dyn ContainerTask>,
-        plan: Plan,
         container: Container,
         phase: Phase,
     ) -> Self {
-        let cookie = Self::new(shared, task, plan, None);
+        let cookie = Self::of(shared, task, container.id().to_string(), None, None);
         let inner = &cookie.0;
         // Both are fresh, so neither can be set or locked.
         drop(inner.container.set(container));
@@ -128,12 +135,27 @@ impl ContainerdCookie {
 
     /// Writes on the container's record who looks after it, so that a later process can tell when nobody does.
     pub(crate) fn kept_for(self, custody: Custody) -> Self {
-        self.plan().custody = Some(custody);
+        self.0.draft.kept_for(custody);
         self
     }
 
-    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
-        self.0.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The plan as it is now; only what was taken over has none, and no step that needs one.
+    fn plan(&self, step: Step) -> Result<Plan, Error> {
+        let plan = self.0.draft.plan();
+        plan.ok_or_else(|| refuse(step, Phase::Running, &self.0.id))
+    }
+
+    /// Where the cookie stands, or, while a step is under way, from where that has begun.
+    fn phase(&self) -> Phase {
+        if let Ok(stage) = self.0.stage.try_lock() {
+            return stage.phase;
+        }
+        match self.0.container.get() {
+            _ if self.0.life.check().is_err() => Phase::Closed,
+            Some(_) if self.0.started.load(Ordering::Acquire) => Phase::Running,
+            Some(_) => Phase::Created,
+            None => Phase::Valid,
+        }
     }
 
     /// The container, if `step` may be taken now. Never waits.
@@ -141,17 +163,15 @@ impl ContainerdCookie {
         match (self.0.container.get(), self.0.started.load(Ordering::Acquire)) {
             (Some(container), true) => Ok(container),
             (Some(_), false) => Err(refuse(step, Phase::Created, &self.0.id)),
-            (None, _) => {
-                let phase = self.0.stage.try_lock().map_or(Phase::Valid, |stage| stage.phase);
-                Err(refuse(step, phase, &self.0.id))
-            }
+            (None, _) => Err(refuse(step, self.phase(), &self.0.id)),
         }
     }
 
     /// A step that a close has interrupted came too late; the caller has cancelled nothing.
     fn turned_away(&self, step: Step, ctx: &Context, error: engine::Error) -> Error {
         if error.kind() == Kind::Cancelled && ctx.check().is_ok() {
-            return refuse(step, Phase::Closed, &self.0.id);
+            let closed = refuse(step, Phase::Closed, &self.0.id);
+            return self.0.shared.open().err().unwrap_or(closed);
         }
         translate(error)
     }
@@ -162,8 +182,10 @@ impl ContainerdCookie {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let ctx = ctx.linked(&self.0.life);
-        self.0.shared.tracked(&ctx, |ctx| op(self.clone(), ctx)).await
+        self.0.shared.open()?;
+        let linked = ctx.linked(&self.0.life);
+        let done = self.0.shared.tracked(&linked, |ctx| op(self.clone(), ctx)).await;
+        done.map_err(|error| self.0.shared.or_closed(ctx, error))
     }
 
     async fn create_now(self, ctx: Context) -> Result<(), Error> {
@@ -186,23 +208,26 @@ impl ContainerdCookie {
             Some(log) => Some(log.connect(&ctx, self.0.shared.engine.tracker()).await?),
             None => None,
         };
-        let plan = self.plan().clone();
-        let this = self.clone();
-        let streams = move || {
+        let Some(plan) = self.0.draft.take() else {
+            return Err(refuse(Step::CreateContainer, Phase::Running, &self.0.id));
+        };
+        let (this, id) = (self.clone(), self.0.id.clone());
+        let streams = async move |ctx: Context| {
             this.0.spent.store(true, Ordering::Release);
-            let streams = streams(this.0.task.as_ref());
-            match syslog {
+            let streams = streams::of(&this.0.task, &ctx).await.map_err(|error| {
+                let kind = error.interrupted().map_or(Kind::Internal, Kind::from);
+                engine::Error::new(engine::Step::Stdio, id, kind, error)
+            })?;
+            Ok(match syslog {
                 Some(syslog) => syslog.attach(streams),
                 None => streams,
-            }
+            })
         };
-        let container = self
-            .0
-            .shared
-            .engine
-            .create(&ctx, plan, image, streams)
-            .await
-            .map_err(translate)?;
+        let created = self.0.shared.engine.create(&ctx, plan, image, streams).await;
+        let container = created.map_err(|error| {
+            self.0.draft.give_back();
+            translate(error)
+        })?;
         stage.phase = Phase::Created;
         stage.image = None;
         drop(self.0.container.set(container));
@@ -219,13 +244,13 @@ impl ContainerdCookie {
         stage.phase = Phase::Running;
         self.0.started.store(true, Ordering::Release);
         self.0.shared.sampler.follow(container, &self.0.task);
-        Ok(Started::new(container.clone(), watched))
+        Ok(Started::new(container.clone(), watched, &self.0.shared.life))
     }
 
     async fn validate_now(self, ctx: Context) -> Result<bool, Error> {
         let mut stage = self.0.stage.lock().await;
         Step::ValidateImage.check(stage.phase, &self.0.id)?;
-        let plan = self.plan().clone();
+        let plan = self.plan(Step::ValidateImage)?;
         let found = self
             .0
             .shared
@@ -256,8 +281,8 @@ impl ContainerdCookie {
     async fn pull_now(self, ctx: Context) -> Result<(), Error> {
         let mut stage = self.0.stage.lock().await;
         Step::PullImage.check(stage.phase, &self.0.id)?;
-        let plan = self.plan().clone();
-        stage.pin = pull::pull(&self.0.shared, &ctx, &plan, self.0.task.as_ref()).await?;
+        let plan = self.plan(Step::PullImage)?;
+        stage.pin = pull::pull(&self.0.shared, &ctx, &plan, &self.0.task).await?;
         stage.phase = Phase::Pulled;
         Ok(())
     }
@@ -271,8 +296,11 @@ impl ContainerdCookie {
             None => Ok(()),
         };
         stage.pin = None;
-        self.0.task.close();
-        closed
+        // The host's own code comes last, so that nothing of ours waits for it.
+        let task = Arc::clone(&self.0.task);
+        let grace = Context::timeout(self.0.shared.grace);
+        let cleaned_up = host::call(&grace, "ContainerTask::close", move || task.close()).await;
+        closed.and(cleaned_up.map_err(Error::from))
     }
 }
 
@@ -284,23 +312,6 @@ fn refuse(step: Step, phase: Phase, id: &str) -> Error {
             ErrorKind::OutOfOrder,
             format!("cannot {step} container {id:?}: it is being created"),
         ),
-    }
-}
-
-fn streams(task: &dyn ContainerTask) -> Streams {
-    let sink = |output| match output {
-        Output::Null => Sink::Null,
-        Output::Stream(writer) => Sink::Writer(writer),
-    };
-    let (stdout, stderr) = task.logger();
-    let stdin = match task.input() {
-        Input::Null => Source::Null,
-        Input::Stream(reader) => Source::Reader(reader),
-    };
-    Streams {
-        stdin,
-        stdout: sink(stdout),
-        stderr: sink(stderr),
     }
 }
 
@@ -325,12 +336,14 @@ impl Cookie for ContainerdCookie {
     }
 
     async fn freeze(&self, ctx: &Context) -> Result<(), Error> {
+        self.0.shared.open()?;
         let container = self.running(Step::Freeze)?;
         let frozen = container.freeze(&ctx.linked(&self.0.life)).await;
         frozen.map_err(|error| self.turned_away(Step::Freeze, ctx, error))
     }
 
     async fn unfreeze(&self, ctx: &Context) -> Result<(), Error> {
+        self.0.shared.open()?;
         let container = self.running(Step::Unfreeze)?;
         let thawed = container.thaw(&ctx.linked(&self.0.life)).await;
         thawed.map_err(|error| self.turned_away(Step::Unfreeze, ctx, error))
@@ -343,39 +356,19 @@ impl Cookie for ContainerdCookie {
         self.0.shared.finished(self.clone().close_now()).await
     }
 
+    /// `()` for what was taken over: the options that it was made with are not known.
     fn container_options(&self) -> Box<dyn Any + Send> {
-        let plan = self.plan();
-        Box::new(ContainerOptions {
-            config: plan.config.clone(),
-            network: plan.network.clone(),
-            labels: plan.labels.clone(),
-            init: plan.init,
-        })
+        self.0.draft.options()
     }
 
+    /// Also while the image is validated or pulled, neither of which depends on the options.
     fn change_container_options(&self, change: &mut dyn FnMut(&mut dyn Any)) -> Result<(), Error> {
-        let Ok(stage) = self.0.stage.try_lock() else {
-            return Err(refuse(Step::ChangeOptions, Phase::Created, &self.0.id));
-        };
-        Step::ChangeOptions.check(stage.phase, &self.0.id)?;
-        let mut plan = self.plan();
-        let mut options = ContainerOptions {
-            config: plan.config.clone(),
-            network: plan.network.clone(),
-            labels: plan.labels.clone(),
-            init: plan.init,
-        };
-        change(&mut options);
-        let ContainerOptions {
-            config,
-            network,
-            labels,
-            init,
-        } = options;
-        (plan.config, plan.network, plan.labels, plan.init) = (config, network, labels, init);
-        // These say what is whose; only the engine knows that.
-        plan.labels.retain(|name, _| !name.starts_with(label::OWN));
-        Ok(())
+        self.0.shared.open()?;
+        Step::ChangeOptions.check(self.phase(), &self.0.id)?;
+        if self.0.draft.change(change) {
+            return Ok(());
+        }
+        Err(refuse(Step::ChangeOptions, Phase::Valid, &self.0.id))
     }
 }
 

@@ -1,7 +1,10 @@
 //! The driver contract on the engine: translates in, calls the engine, translates out. Never calls containerd itself.
 
+mod adopt;
 mod cookie;
+mod draft;
 mod error;
+mod host;
 mod images;
 mod logs;
 mod options;
@@ -12,6 +15,7 @@ mod registries;
 mod sampler;
 mod settings;
 mod stats;
+mod streams;
 mod version;
 mod wait;
 
@@ -22,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::adopt::{Adoptable, Adopted, ContainerState};
 pub(crate) use self::cookie::ContainerdCookie;
 pub(crate) use self::error::translate;
 use self::logs::Log;
@@ -33,13 +38,11 @@ pub use self::registries::Registries;
 use self::sampler::Sampler;
 pub use self::settings::Settings;
 pub(crate) use self::stats::stat;
-use self::wait::Started;
 use crate::driver::{
-    self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, Phase, RetryErrorChecker,
-    Task, WaitResult,
+    self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, RetryErrorChecker,
 };
+use crate::engine::{self, Container, Engine, Kind, Seen, Usage, unique};
 pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
-use crate::engine::{Container, Engine, Seen, Usage, unique};
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
 use crate::{ContainerId, Context, tracked};
 
@@ -54,6 +57,8 @@ struct Shared {
     retry: Mutex<Retry>,
     sampler: Sampler,
     retries: Arc<Retries>,
+    /// How long the host's own cleaning up may take at the close of a cookie.
+    grace: Duration,
     /// Ends with the driver.
     life: Context,
 }
@@ -80,6 +85,19 @@ impl Shared {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Fails once the driver is closed.
+    fn open(&self) -> Result<(), Error> {
+        self.life.check().map_err(|_| Error::closed())
+    }
+
+    /// What an operation failed with, for a caller with this context: what only the driver's end has cancelled was refused.
+    fn or_closed(&self, ctx: &Context, error: Error) -> Error {
+        if error.kind() == ErrorKind::Cancelled && ctx.check().is_ok() && self.open().is_err() {
+            return Error::closed();
+        }
+        error
+    }
+
     /// Runs an operation on a task of the driver's own; a caller that goes away cancels it.
     async fn tracked<T, F>(&self, ctx: &Context, op: impl FnOnce(Context) -> F) -> Result<T, Error>
     where
@@ -100,18 +118,18 @@ impl Shared {
     }
 }
 
-/// A container that was taken over from an earlier process; see [`ContainerdDriver::adopt`].
-#[derive(Debug)]
-pub struct Adopted {
-    /// To freeze, unfreeze and close it. Dropped without a close, it leaves the container as it is.
-    pub cookie: Box<dyn Cookie>,
-    /// To wait for its end.
-    pub running: Box<dyn WaitResult>,
-}
-
 /// A [`Driver`] that runs containers on containerd.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ContainerdDriver(Arc<Shared>);
+
+impl std::fmt::Debug for ContainerdDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContainerdDriver")
+            .field("instance", &self.0.config.instance_id)
+            .field("closed", &self.0.open().is_err())
+            .finish_non_exhaustive()
+    }
+}
 
 impl ContainerdDriver {
     /// Connects, loads the configured images, and begins to remove what other instances of this host left.
@@ -127,9 +145,10 @@ impl ContainerdDriver {
         if !config.container_label_tag.is_empty() && config.instance_id.is_empty() {
             config.instance_id = unique();
         }
+        let grace = settings.close_grace;
         let engine = Engine::connect(ctx, settings.engine(&config)?)
             .await
-            .map_err(translate)?;
+            .map_err(not_connected)?;
         version::require(
             &config.server_version,
             &engine.server_version(ctx).await.map_err(translate)?,
@@ -144,10 +163,11 @@ impl ContainerdDriver {
                 checker: driver::retry_transient(),
             }),
             retries: Arc::default(),
+            grace,
             life,
         }));
-        for file in driver.0.config.docker_load_file.split_whitespace() {
-            driver.load(ctx, Path::new(file)).await?;
+        for file in archives(&driver.0.config.docker_load_file) {
+            driver.load(ctx, file).await?;
         }
         let Config {
             container_label_tag,
@@ -168,6 +188,7 @@ impl ContainerdDriver {
     /// # Cancellation
     /// Safe to drop: it unwinds on its own task.
     pub async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>, Error> {
+        self.0.open()?;
         self.0.engine.load(ctx, file).await.map_err(translate)
     }
 
@@ -188,39 +209,6 @@ impl ContainerdDriver {
     #[must_use]
     pub fn pull_retries(&self) -> BTreeMap<String, u64> {
         self.0.retries.counts()
-    }
-
-    /// Takes over a container that an earlier process made. Its streams were that process's and are not attached again.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none of that name.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Adopted, Error> {
-        let container = self.0.engine.adopt(ctx, id).await.map_err(translate)?;
-        let seen = self.0.engine.inspect(ctx, id).await.map_err(translate)?;
-        let phase = if container.is_created().await {
-            Phase::Created
-        } else {
-            Phase::Running
-        };
-        let task = Task {
-            id: id.to_string(),
-            image: seen.image,
-            disable_net: true,
-            ..Task::default()
-        };
-        let plan = plan::plan(&task, &self.0.config)?;
-        let running = Box::new(Started::new(container.clone(), Context::new()));
-        let cookie = Box::new(ContainerdCookie::adopted(
-            &self.0,
-            Arc::new(task),
-            plan,
-            container,
-            phase,
-        ));
-        Ok(Adopted { cookie, running })
     }
 
     /// A cookie of this driver's own type, for the command line.
@@ -272,7 +260,10 @@ impl Driver for ContainerdDriver {
         task: Arc<dyn ContainerTask>,
     ) -> Result<Box<dyn Cookie>, Error> {
         ctx.check()?;
-        Ok(Box::new(self.cookie(task)?))
+        self.0.open()?;
+        let this = self.clone();
+        let cookie = host::call(ctx, "ContainerTask", move || this.cookie(task)).await??;
+        Ok(Box::new(cookie))
     }
 
     fn set_pull_image_retry_policy(
@@ -296,6 +287,23 @@ impl Driver for ContainerdDriver {
     }
 }
 
+/// What cannot be connected with: at that time nobody has asked for a container yet.
+fn not_connected(error: engine::Error) -> Error {
+    match error.kind() {
+        Kind::InvalidPlan => Error::new(ErrorKind::InvalidConfig, error),
+        _ => translate(error),
+    }
+}
+
+/// The archives of `docker_load_file`: one whose path may have spaces in it, as in Fn, or several between white space.
+fn archives(list: &str) -> Vec<&Path> {
+    let whole = Path::new(list.trim());
+    if whole.is_file() {
+        return vec![whole];
+    }
+    list.split_whitespace().map(Path::new).collect()
+}
+
 /// Registers this driver under the name `containerd`, with default [`Settings`] and the credentials of this process's
 /// environment ([`Registries::from_env`]); the socket is the configuration's `docker` field.
 ///
@@ -313,4 +321,22 @@ pub fn register() -> Result<(), Error> {
         })
     });
     driver::register("containerd", make)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_may_have_spaces_in_its_path_and_several_are_told_apart_by_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let spaced = dir.path().join("two words.tar");
+        std::fs::write(&spaced, b"").unwrap();
+        assert_eq!(archives(spaced.to_str().unwrap()), [spaced.as_path()]);
+        assert_eq!(
+            archives(" /a.tar\n/b.tar "),
+            [Path::new("/a.tar"), Path::new("/b.tar")]
+        );
+        assert!(archives("").is_empty());
+    }
 }

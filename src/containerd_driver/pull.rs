@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::error::translate;
-use super::{ContainerdDriver, Retry, Shared};
+use super::{ContainerdDriver, Retry, Shared, host};
 use crate::Context;
 use crate::driver::{BackOff, ContainerTask, Credentials, Error, ErrorKind, dice};
 use crate::engine::{Plan, Platform, Progress, Pulling};
@@ -18,6 +18,8 @@ use crate::image::{self, Again, Credential, Image, Pin, Reference, Request};
 
 /// A registry that wants to be left alone for longer than this is not asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How long the checker of the retry policy may take. It holds up a thread of the executor meanwhile.
+const JUDGING: Duration = Duration::from_secs(1);
 
 /// How often pulls were begun again, by the reason that the retry policy's checker gave.
 #[derive(Debug, Default)]
@@ -40,14 +42,11 @@ pub(super) async fn pull(
     shared: &Arc<Shared>,
     ctx: &Context,
     plan: &Plan,
-    task: &dyn ContainerTask,
+    task: &Arc<dyn ContainerTask>,
 ) -> Result<Option<Pin>, Error> {
     ctx.check()?;
     let familiar = plan.image.familiar();
-    let credential = match task.auther() {
-        Some(auther) => auther.credentials(ctx, task.image()).await?.map(own),
-        None => None,
-    };
+    let credential = credential(ctx, task).await?;
     let request = Request {
         reference: plan.image.clone(),
         platform: None,
@@ -60,6 +59,17 @@ pub(super) async fn pull(
     pin.map(Some).map_err(translate)
 }
 
+/// The task's own credentials, if it has any.
+async fn credential(ctx: &Context, task: &Arc<dyn ContainerTask>) -> Result<Option<Credential>, Error> {
+    let asked = Arc::clone(task);
+    let auther = host::call(ctx, "ContainerTask::auther", move || asked.auther()).await?;
+    let Some(auther) = auther else { return Ok(None) };
+    let task = Arc::clone(task);
+    let ask = |ctx| async move { auther.credentials(&ctx, task.image()).await };
+    let given = host::wait(ctx, "Auther::credentials", ask).await??;
+    Ok(given.map(own))
+}
+
 /// Begins a pull under the policy of now, or joins one.
 fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
     let Retry { policy, checker } = shared.retry();
@@ -67,14 +77,22 @@ fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
     let mut delays = BackOff::new(policy);
     let again: Again = Box::new(move |why| {
         let error = judged(&image, why, crate::chain(why));
-        let reason = checker(&error)?;
+        let report = error.report();
+        let checker = Arc::clone(&checker);
+        let asked = host::within(JUDGING, "the checker of the retry policy", move || {
+            checker(&error)
+        });
+        let reason = asked.unwrap_or_else(|broken| {
+            tracing::warn!(image, error = %crate::chain(&broken), "the pull is not tried again");
+            None
+        })?;
         let after = why.retry_after().unwrap_or_default();
         if after > LONGEST_WAIT {
             return None;
         }
         let delay = delays.next_delay(dice())?.max(after);
         shared_by_all.count(&reason);
-        tracing::warn!(image, reason, ?delay, error = %error.report(), "pulling again");
+        tracing::warn!(image, reason, ?delay, error = report, "pulling again");
         Some(delay)
     });
     shared.engine.pull(request, again)

@@ -52,7 +52,9 @@ impl Default for Registries {
 
 impl Registries {
     /// The default, with credentials from where the environment of this process says, as Fn has it: `FN_DOCKER_AUTH`, else
-    /// the docker configuration in `DOCKER_CONFIG` or in the home directory.
+    /// the docker configuration in `DOCKER_CONFIG` or in the home directory. Unlike there, an `FN_DOCKER_AUTH` that is no such
+    /// configuration fails the connect, where Fn logs it and then pulls without credentials; and the `~/.dockercfg` of Docker
+    /// before 1.7 is not read.
     #[must_use]
     pub fn from_env() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -7,13 +7,16 @@ use super::{Registries, pool};
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
 use crate::embedded::{Embedded, Home};
-use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
+use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice, label};
 use crate::image::{CacheSettings, Reference};
 use crate::init;
 use crate::sandbox::NetworkSettings;
 
 /// containerd's socket where nothing else is configured.
 const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Name and value of a label together, by containerd's own check.
+const LONGEST_LABEL: usize = 4096;
 
 /// Where and how; the default suits a host of its own.
 #[derive(Debug, Clone)]
@@ -22,11 +25,12 @@ pub struct Settings {
     pub address: Option<PathBuf>,
     /// The containerd namespace that holds everything of ours. `None` is `fnctr`.
     pub namespace: Option<Namespace>,
-    /// Directory for fifos.
+    /// Directory for fifos, an absolute path.
     pub run_dir: PathBuf,
-    /// containerd's snapshotter.
+    /// containerd's snapshotter; one that containerd does not have is refused at connect.
     pub snapshotter: String,
-    /// The OCI runtime's binary; `None` is the shim's default, runc.
+    /// The OCI runtime's binary, an absolute path or a name on containerd's PATH; `None` is the shim's default, runc. One that
+    /// is not there is refused at connect.
     pub runtime_binary: Option<String>,
     /// Where the runtime keeps its records; `None` is the shim's default, which all containerds of a host share, so that two
     /// with the same namespace and container name would meet there.
@@ -40,7 +44,10 @@ pub struct Settings {
     /// [`CgroupDriver::Probe`] takes either, and chooses by it. Where systemd makes them and nothing is set, they are in
     /// `system.slice`.
     pub cgroup_parent: String,
-    /// How long a close may take.
+    /// How long a close may take, and how long the cleaning up of the host's own ([`ContainerTask::close`]) may take after it.
+    /// Not 0.
+    ///
+    /// [`ContainerTask::close`]: crate::driver::ContainerTask::close
     pub close_grace: Duration,
     /// How long a container is frozen before its memory is taken back, as far as the kernel can do without it: clean page
     /// cache, and what can go to swap. It is fetched again when it is needed, so a thaw stays as fast, and what comes after
@@ -113,10 +120,27 @@ impl Settings {
         }
     }
 
+    /// Refuses what would fail at each container.
+    fn check(&self) -> Result<(), Error> {
+        let text = if self.close_grace.is_zero() {
+            "close_grace is 0: a close without time removes nothing".to_owned()
+        } else if !self.run_dir.is_absolute() {
+            format!(
+                "run_dir {:?} is not an absolute path, which containerd needs to find fifos by",
+                self.run_dir
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::InvalidConfig, text))
+    }
+
     /// The engine's configuration.
     pub(super) fn engine(self, config: &Config) -> Result<engine::Config, Error> {
         let invalid =
             |error: Box<dyn std::error::Error + Send + Sync>| Error::new(ErrorKind::InvalidConfig, error);
+        self.check()?;
+        check_config(config)?;
         let namespace = match self.namespace {
             Some(namespace) => namespace,
             None => Namespace::new("fnctr")?,
@@ -148,6 +172,39 @@ impl Settings {
             cache: cache(config)?,
         })
     }
+}
+
+/// The same of the contract's fields.
+fn check_config(config: &Config) -> Result<(), Error> {
+    let labels = [
+        (
+            "container_label_tag",
+            label::CLASSIFIER,
+            &config.container_label_tag,
+        ),
+        ("instance_id", label::INSTANCE, &config.instance_id),
+    ];
+    for (field, name, value) in labels {
+        if name.len() + value.len() > LONGEST_LABEL {
+            let most = LONGEST_LABEL - name.len();
+            let text = format!(
+                "{field} has {} bytes, and containerd takes labels of at most {most}",
+                value.len()
+            );
+            return Err(Error::new(ErrorKind::InvalidConfig, text));
+        }
+    }
+    let networks: Vec<_> = config.docker_networks.split_whitespace().collect();
+    let lone = networks.iter().find(|name| ["host", "none"].contains(*name));
+    if let Some(lone) = lone
+        && networks.len() > 1
+    {
+        let text = format!(
+            "docker_networks: {lone} is not a network to choose from by use; list it alone, or only networks"
+        );
+        return Err(Error::new(ErrorKind::InvalidConfig, text));
+    }
+    Ok(())
 }
 
 /// How much room images may take; what never goes is named by a reference, as images are everywhere.
@@ -192,7 +249,48 @@ fn check_cgroup(parent: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_cgroup;
+    use super::*;
+
+    #[test]
+    fn what_would_fail_at_each_container_is_refused_by_name() {
+        let refused = |settings: Settings, names: &str| {
+            let error = settings.check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert!(error.report().contains(names), "{error:?}");
+        };
+        let no_grace = Settings {
+            close_grace: Duration::ZERO,
+            ..Settings::default()
+        };
+        refused(no_grace, "close_grace");
+        let relative = Settings {
+            run_dir: "run/fnctr".into(),
+            ..Settings::default()
+        };
+        refused(relative, "run/fnctr");
+        Settings::default().check().unwrap();
+
+        let tagged = |tag: String, instance: String, networks: &str| Config {
+            container_label_tag: tag,
+            instance_id: instance,
+            docker_networks: networks.to_owned(),
+            ..Config::default()
+        };
+        let (short, long) = (String::new, || "x".repeat(5000));
+        for (config, names) in [
+            (tagged(long(), short(), ""), "container_label_tag"),
+            (tagged(short(), long(), ""), "instance_id"),
+            (tagged(short(), short(), "ca host"), "host"),
+            (tagged(short(), short(), "none ca"), "none"),
+        ] {
+            let error = check_config(&config).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert!(error.report().contains(names), "{error:?}");
+        }
+        for networks in ["", "ca cb", " host ", "none"] {
+            check_config(&tagged("tag".into(), "one".into(), networks)).unwrap();
+        }
+    }
 
     #[test]
     fn a_cgroup_parent_means_what_it_says() {

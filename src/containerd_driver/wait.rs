@@ -1,24 +1,33 @@
 //! A started container's end, in the contract's words.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::driver::{self, ExitFacts, OutOfMemory, RunResult, WaitResult, outcome};
+use crate::driver::{
+    self, ExitFacts, OutOfMemory, RunResult, StandardStream, StreamFailed, WaitResult, outcome,
+};
 use crate::engine::{Container, OomCount, Outcome, Whose};
+use crate::stdio::{Stream, StreamError};
 use crate::{ByteSize, Context};
 
 /// A container that was started under a context which is watched until its end.
-#[derive(Debug)]
 pub(super) struct Started {
     container: Container,
     watched: Context,
+    /// Ends with the driver.
+    driver: Context,
 }
 
 impl Started {
-    pub(super) fn new(container: Container, watched: Context) -> Self {
-        Self { container, watched }
+    pub(super) fn new(container: Container, watched: Context, driver: &Context) -> Self {
+        Self {
+            container,
+            watched,
+            driver: driver.clone(),
+        }
     }
 }
 
@@ -32,12 +41,14 @@ impl WaitResult for Started {
             _ = self.watched.done() => self.container.wait(&self.watched).await,
         };
         let interrupted = ctx.interrupted().or_else(|| self.watched.interrupted());
+        let driver_closed = self.driver.interrupted().is_some();
         let facts = match ended {
-            Ok(Some(outcome)) => facts(outcome),
+            Ok(Some(outcome)) => facts(outcome, driver_closed),
             Ok(None) => ExitFacts::default(),
-            // Nobody watches it any more: it was closed, or the driver was, before its end was known.
-            Err(error) => ExitFacts {
-                stream_error: Some(Arc::new(io::Error::other(error))),
+            // Nobody watches it any more. It was closed before its end was known, unless the driver was.
+            Err(_) => ExitFacts {
+                driver_closed,
+                lost: !driver_closed,
                 ..ExitFacts::default()
             },
         };
@@ -45,16 +56,51 @@ impl WaitResult for Started {
     }
 }
 
-fn facts(outcome: Outcome) -> ExitFacts {
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.container.exit_now().and_then(|exit| exit.code);
+        f.debug_struct("Started")
+            .field("id", &self.container.id().as_str())
+            .field("exit_code", &code)
+            .finish_non_exhaustive()
+    }
+}
+
+fn facts(outcome: Outcome, driver_closed: bool) -> ExitFacts {
     let Outcome { exit, streams } = outcome;
     let oom_unknown = exit.oom.is_none();
     let oom = exit.oom.filter(|count| count.kills > 0);
+    // The driver's end is what has cut the streams off.
+    let cut_off = driver_closed && matches!(streams.as_deref(), Some(StreamError::Abandoned));
     ExitFacts {
         oom_unknown,
         exit_code: exit.code,
         lost: exit.code.is_none(),
         oom: oom.map(out_of_memory),
-        stream_error: streams.map(|error| Arc::new(io::Error::other(error))),
+        stream_error: streams
+            .filter(|_| !cut_off)
+            .map(|error| stream_failed(error.as_ref())),
+        driver_closed: cut_off,
+    }
+}
+
+fn stream_failed(error: &StreamError) -> StreamFailed {
+    let standard = |stream: &Stream| match stream {
+        Stream::Stdin => StandardStream::Input,
+        Stream::Stdout => StandardStream::Output,
+        Stream::Stderr => StandardStream::Error,
+    };
+    match error {
+        StreamError::Read { stream, source } | StreamError::Write { stream, source } => {
+            StreamFailed::new(Some(standard(stream)), Arc::clone(source))
+        }
+        StreamError::Unopened { .. } => {
+            let late = io::Error::new(io::ErrorKind::TimedOut, error.clone());
+            StreamFailed::new(Some(StandardStream::Input), Arc::new(late))
+        }
+        StreamError::Interrupted(_) | StreamError::Abandoned => {
+            StreamFailed::new(None, Arc::new(io::Error::other(error.clone())))
+        }
     }
 }
 

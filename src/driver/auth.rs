@@ -38,6 +38,9 @@ impl fmt::Debug for Credentials {
 #[async_trait]
 pub trait Auther: fmt::Debug + Send + Sync {
     /// The credentials to pull `image` with; `None` leaves it to the driver's configuration.
+    ///
+    /// # Cancellation
+    /// It is dropped when the pull's context ends, or the cookie is closed.
     async fn credentials(&self, ctx: &Context, image: &str) -> Result<Option<Credentials>, Error>;
 }
 

@@ -19,7 +19,8 @@ use super::{Error, ErrorKind};
 /// The value of [`BackOffConfig::max_retries`] that sets no bound.
 pub const RETRY_FOREVER: u64 = u64::MAX;
 
-/// Says whether an error is worth another try: a short reason for logs and metrics if it is, `None` if it is not.
+/// Says whether an error is worth another try: a short reason for logs and metrics if it is, `None` if it is not. One that
+/// panics, or has no answer within a second, counts as `None`.
 pub type RetryErrorChecker = Arc<dyn Fn(&Error) -> Option<String> + Send + Sync>;
 
 /// The checker that retries what [`Error::is_retryable`] says may pass by itself; the kind is the reason.

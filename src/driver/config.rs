@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The address of the engine, in the form that the driver expects.
     pub docker: String,
-    /// Networks for functions, separated by white space; the least used one is taken.
+    /// Networks for functions, separated by white space; the least used one is taken. `host` or `none` stands alone.
     pub docker_networks: String,
-    /// Archives of images (docker-archive or OCI layout) to load before the driver is ready.
+    /// An archive of images (docker-archive or OCI layout) to load before the driver is ready, or several, separated by
+    /// white space. Only one alone may have white space in its path.
     pub docker_load_file: String,
     /// The oldest engine version to work with.
     pub server_version: String,

@@ -180,6 +180,12 @@ impl Error {
         }
     }
 
+    /// What a driver says to every call, but the close of a cookie, once it was closed.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::new(ErrorKind::Unavailable, "the driver is closed")
+    }
+
     /// The same error with a code of its own.
     #[must_use]
     pub fn with_code(mut self, code: u16) -> Self {

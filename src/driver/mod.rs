@@ -35,10 +35,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-
 use crate::Context;
 
+/// What implements the asynchronous traits here; re-exported, so that a host needs no dependency of its own for it.
+pub use async_trait::async_trait;
 pub use auth::{Auther, Credentials};
 pub use backoff::{BackOff, BackOffConfig, RETRY_FOREVER, RetryErrorChecker, dice, retry_transient};
 pub use config::Config;
@@ -48,7 +48,9 @@ pub use hooks::{AfterCall, BeforeCall, Call, CallExtensions, Closer, Hooks};
 pub use image::parse_image;
 pub use mock::{MockAction, MockDriver, MockOptions, MockProgram, MockSetup};
 pub use order::{OutOfOrder, Phase, Step};
-pub use outcome::{ExitFacts, OutOfMemory, RunError, RunResult, Status, Whose, outcome};
+pub use outcome::{
+    ExitFacts, OutOfMemory, RunError, RunResult, StandardStream, Status, StreamFailed, Whose, outcome,
+};
 pub use registry::{DriverFunc, Registry, new, register};
 pub use stats::{Stat, Stats, decimate, metric};
 pub use streams::{Captured, Input, Once, Output};
@@ -82,7 +84,10 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// texts may share a container.
     fn get_slot_key_extensions(&self, extensions: &BTreeMap<String, String>) -> String;
 
-    /// Shuts the driver down: background work ends, nothing leaks.
+    /// Shuts the driver down: background work ends, steps under way are interrupted and undone, nothing leaks. Every later
+    /// call is refused with [`ErrorKind::Unavailable`], but closing a cookie, which still removes its container. A function
+    /// that runs is the host's to end by its cookie, before or after: nobody watches it from here on, so a wait for it ends
+    /// with [`RunError::DriverClosed`]. May be called again.
     async fn close(&self, ctx: &Context) -> Result<(), Error>;
 }
 

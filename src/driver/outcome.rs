@@ -3,6 +3,7 @@
 //! The rule is subtle, so it is written once and every driver uses it. It never looks at a clock, a context or a
 //! kernel: those facts are handed in.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -145,8 +146,75 @@ pub enum RunError {
     #[error(transparent)]
     Interrupted(Interrupted),
     /// What the function read or wrote could not be passed on.
-    #[error("the container's streams failed")]
-    Streams(#[source] Arc<io::Error>),
+    #[error(transparent)]
+    Streams(StreamFailed),
+    /// The driver was closed while the function ran or its output was under way; what became of it since is not known.
+    #[error("the driver was closed before the function had ended and all its output was delivered")]
+    DriverClosed,
+}
+
+/// One of the three standard streams of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StandardStream {
+    /// What it reads.
+    Input,
+    /// What it writes.
+    Output,
+    /// What it complains to.
+    Error,
+}
+
+impl fmt::Display for StandardStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "standard input",
+            Self::Output => "standard output",
+            Self::Error => "standard error",
+        })
+    }
+}
+
+/// A stream that was not carried to its end. Its source is the very [`io::Error`] of the host's reader or writer, where that
+/// is what failed, and with it whatever is inside that.
+#[derive(Debug, Clone)]
+pub struct StreamFailed {
+    stream: Option<StandardStream>,
+    error: Arc<io::Error>,
+}
+
+impl StreamFailed {
+    /// `stream` is `None` if it cannot be told which one.
+    #[must_use]
+    pub fn new(stream: Option<StandardStream>, error: Arc<io::Error>) -> Self {
+        Self { stream, error }
+    }
+
+    /// Which stream; `None` if it cannot be told.
+    #[must_use]
+    pub fn stream(&self) -> Option<StandardStream> {
+        self.stream
+    }
+
+    /// What the reader or the writer failed with.
+    #[must_use]
+    pub fn io_error(&self) -> &io::Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for StreamFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stream {
+            Some(stream) => write!(f, "the container's {stream} failed"),
+            None => f.write_str("the container's streams failed"),
+        }
+    }
+}
+
+impl StdError for StreamFailed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.error.as_ref())
+    }
 }
 
 impl RunError {
@@ -160,6 +228,7 @@ impl RunError {
             | Self::Killed
             | Self::Lost
             | Self::Streams(_) => 502,
+            Self::DriverClosed => 503,
             Self::Interrupted(Interrupted::DeadlineExceeded) => 504,
             Self::Interrupted(Interrupted::Cancelled) => 499,
         }
@@ -178,7 +247,9 @@ pub struct ExitFacts {
     /// Whether the kernel's record of OOM kills could not be read.
     pub oom_unknown: bool,
     /// What stopped the streams, if anything did.
-    pub stream_error: Option<Arc<io::Error>>,
+    pub stream_error: Option<StreamFailed>,
+    /// The driver was closed before the exit, or the rest of the output, was known.
+    pub driver_closed: bool,
 }
 
 impl ExitFacts {
@@ -240,6 +311,7 @@ impl RunResult {
 /// | any other exit code but 0: it proves that the function ended, and wins over an interruption | error |
 /// | exit code 0, or none yet, and the context is interrupted | timeout or cancelled, by reason |
 /// | it ended and its exit code is lost | error |
+/// | the driver was closed before the end, or before all output was delivered | error |
 /// | the streams failed | error |
 /// | exit code 0 | success |
 /// | no exit code | running |
@@ -273,8 +345,11 @@ fn decide(exit: &ExitFacts, interrupted: Option<Interrupted>) -> (Status, Option
     if exit.lost {
         return (Status::Error, Some(RunError::Lost));
     }
+    if exit.driver_closed {
+        return (Status::Error, Some(RunError::DriverClosed));
+    }
     if let Some(error) = &exit.stream_error {
-        return (Status::Error, Some(RunError::Streams(Arc::clone(error))));
+        return (Status::Error, Some(RunError::Streams(error.clone())));
     }
     match exit.exit_code {
         Some(_) => (Status::Success, None),
@@ -437,19 +512,67 @@ mod tests {
     #[test]
     fn failed_streams_turn_success_into_an_error() {
         let facts = ExitFacts {
-            stream_error: Some(Arc::new(io::Error::other("broken pipe"))),
+            stream_error: Some(failed_output("broken pipe")),
             ..ExitFacts::exited(0)
         };
         assert_ends(
             facts.clone(),
             None,
             Status::Error,
-            "the container's streams failed",
+            "the container's standard output failed",
         );
         let result = outcome(&facts, None);
         let sentence = result.error().map(|error| crate::driver::report(error));
-        assert_eq!(sentence.unwrap(), "the container's streams failed: broken pipe");
+        assert_eq!(
+            sentence.unwrap(),
+            "the container's standard output failed: broken pipe"
+        );
         assert_ends(facts, CANCELLED, Status::Cancelled, "cancelled");
+    }
+
+    #[test]
+    fn the_writers_own_error_is_found_in_the_chain_of_sources() {
+        let facts = ExitFacts {
+            stream_error: Some(failed_output(crate::Interrupted::Cancelled)),
+            ..ExitFacts::exited(0)
+        };
+        let result = outcome(&facts, None);
+        let source = result.error().unwrap().source().unwrap();
+        let found = source.downcast_ref::<io::Error>().unwrap().get_ref().unwrap();
+        assert_eq!(found.downcast_ref(), Some(&Interrupted::Cancelled));
+        let Some(RunError::Streams(failed)) = result.error() else {
+            panic!("{result:?}")
+        };
+        assert_eq!(failed.stream(), Some(StandardStream::Output));
+        assert_eq!(failed.io_error().to_string(), "cancelled");
+    }
+
+    #[test]
+    fn the_drivers_end_is_not_the_functions_and_a_known_end_wins_over_it() {
+        let closed = |facts| ExitFacts {
+            driver_closed: true,
+            ..facts
+        };
+        let said = "the driver was closed before the function had ended and all its output was delivered";
+        assert_ends(closed(ExitFacts::default()), None, Status::Error, said);
+        assert_ends(closed(ExitFacts::exited(0)), None, Status::Error, said);
+        assert_ends(
+            closed(ExitFacts::exited(7)),
+            None,
+            Status::Error,
+            "container exit code 7",
+        );
+        assert_ends(
+            closed(ExitFacts::default()),
+            LATE,
+            Status::Timeout,
+            "deadline exceeded",
+        );
+        assert_eq!(RunError::DriverClosed.code(), 503);
+    }
+
+    fn failed_output(why: impl Into<Box<dyn StdError + Send + Sync>>) -> StreamFailed {
+        StreamFailed::new(Some(StandardStream::Output), Arc::new(io::Error::other(why)))
     }
 
     #[test]
@@ -472,7 +595,7 @@ mod tests {
             let facts = ExitFacts {
                 exit_code: code,
                 oom: OOM.filter(|_| oom),
-                stream_error: streams.then(|| Arc::new(io::Error::other("broken pipe"))),
+                stream_error: streams.then(|| failed_output("broken pipe")),
                 ..ExitFacts::default()
             };
             let result = outcome(&facts, why);

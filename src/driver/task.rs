@@ -36,6 +36,10 @@ pub struct LoggerConfig {
 ///
 /// What has a default body is safe to leave out. The limits and the streams have none, because a limit that somebody
 /// forgot is no limit, and output that nobody asked for is lost. Most hosts fill in a [`Task`] instead.
+///
+/// A method that panics, blocks its thread or never ends costs the step that has called it, and nothing more: the step
+/// fails with an error that names the method, once its context has ended if it must, and what was made by then is undone.
+/// Only [`write_stat`](Self::write_stat) must not block, because it is called so often.
 #[async_trait]
 pub trait ContainerTask: fmt::Debug + Send + Sync {
     /// The name of the container, unique among those that live.
@@ -62,7 +66,8 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
     /// The hooks that [`before_call`](Self::before_call), [`close`](Self::close) and their kin run and wrap.
     fn hooks(&self) -> &Hooks;
 
-    /// Takes a measurement. Calls do not overlap.
+    /// Takes a measurement. Calls do not overlap. It runs on a thread of the executor, and the driver's close waits for it:
+    /// it may wait, and is dropped when the container ends, but it must not block.
     async fn write_stat(&self, _ctx: &Context, _stat: Stat) {}
 
     /// The command, split on white space; empty leaves the image's own.
@@ -177,7 +182,7 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         self.hooks().wrap_after_call(wrap);
     }
 
-    /// Cleans up after the task. Safe to call more than once.
+    /// Cleans up after the task: called by each close of its cookie, when the container is gone. Safe to call more than once.
     fn close(&self) {
         self.hooks().close();
     }

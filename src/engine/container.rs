@@ -253,14 +253,8 @@ impl Container {
     /// Starts the process.
     ///
     /// # Cancellation
-    /// Safe to drop: it goes on on its own task, with a cancelled context.
-    pub(crate) async fn start(&self, ctx: &Context) -> Result<()> {
-        let this = self.clone();
-        let start = move |ctx: Context| async move { this.start_now(&ctx).await };
-        self.deps().tracked(ctx, start).await
-    }
-
-    async fn start_now(&self, ctx: &Context) -> Result<()> {
+    /// Not safe to drop: [`Container::start`] runs it on a tracked task.
+    pub(super) async fn start_now(&self, ctx: &Context) -> Result<()> {
         let mut phase = self.phase().lock().await;
         match *phase {
             Phase::Created => {}

@@ -20,13 +20,16 @@ const STDIN_RETRY: Duration = Duration::from_millis(50);
 const MAX_STDIN_RETRY: Duration = Duration::from_secs(2);
 
 /// Creates everything; whatever fails, everything made so far is undone before the error is returned.
-pub(super) async fn create(
+pub(super) async fn create<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &Plan,
     image: &Image,
-    streams: impl FnOnce() -> Streams,
-) -> Result<Container> {
+    streams: impl FnOnce(Context) -> F,
+) -> Result<Container>
+where
+    F: Future<Output = Result<Streams>>,
+{
     let mut undo = Teardown::new(plan.id.as_str());
     match attempt(deps, ctx, plan, image, streams, &mut undo).await {
         Ok(process) => Ok(Container::new(deps, &plan.id, process, undo)),
@@ -40,14 +43,17 @@ pub(super) async fn create(
     }
 }
 
-async fn attempt(
+async fn attempt<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &Plan,
     image: &Image,
-    streams: impl FnOnce() -> Streams,
+    streams: impl FnOnce(Context) -> F,
     undo: &mut Teardown,
-) -> Result<Process> {
+) -> Result<Process>
+where
+    F: Future<Output = Result<Streams>>,
+{
     let joining = network::reserve(deps, ctx, plan).await?;
     let config = spec::complete(deps, plan, &joining);
     let image_config = spec::image_config(deps, ctx, plan, image, &config).await?;
@@ -62,7 +68,8 @@ async fn attempt(
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
-    let fifos = open_fifos(deps, &plan.id, streams(), undo)?;
+    let streams = streams(ctx.clone()).await?;
+    let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, &plan.id, &mounts, fifos.paths(), undo).await?;

@@ -107,7 +107,7 @@ pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Res
     Ok(seen(deps, task, record))
 }
 
-async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Record> {
+pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Record> {
     match deps.session.containers().get(ctx, id).await {
         Err(error) if error.is_not_found() => {
             Err(Error::new(Step::Find, id, Kind::NotFound, "no such container"))

@@ -35,6 +35,7 @@ mod error;
 mod etc;
 mod exits;
 mod find;
+mod fit;
 mod host;
 mod images;
 mod life;
@@ -57,6 +58,7 @@ mod runtime;
 mod shim;
 mod signal;
 mod spec;
+mod start;
 mod stats;
 mod sweep;
 mod task;
@@ -160,6 +162,7 @@ impl Engine {
             .create_if_missing(ctx, &config.namespace)
             .await
             .at(Step::Connect, &name)?;
+        fit::check(&session, ctx, &config, daemon).await?;
         let ceilings = Ceilings::of_pid(daemon).map_err(internal)?;
         let daemon_oom_score_adj = host::oom_score_adj(daemon);
         let host_networks = [daemon, std::process::id()]
@@ -244,18 +247,22 @@ impl Engine {
         resolve::resolve(&self.0, ctx, plan).await
     }
 
-    /// Creates the container up to its start gate. Whatever fails, nothing is left; `streams` is asked for when they are
-    /// needed, so what fails before has not used them up.
+    /// Creates the container up to its start gate. Whatever fails, nothing is left; `streams` is called when they are
+    /// needed, so what fails before has not used them up. It is given the context of the creation, which it must not
+    /// outlast.
     ///
     /// # Cancellation
     /// Safe to drop: it unwinds on its own task, and so it does when `ctx` is interrupted.
-    pub(crate) async fn create(
+    pub(crate) async fn create<F>(
         &self,
         ctx: &Context,
         plan: Plan,
         image: Image,
-        streams: impl FnOnce() -> Streams + Send + 'static,
-    ) -> Result<Container> {
+        streams: impl FnOnce(Context) -> F + Send + 'static,
+    ) -> Result<Container>
+    where
+        F: Future<Output = Result<Streams>> + Send + 'static,
+    {
         let deps = Arc::clone(&self.0);
         let create =
             move |ctx: Context| async move { create::create(&deps, &ctx, &plan, &image, streams).await };
@@ -302,6 +309,16 @@ impl Engine {
         find::adopt(&self.0, ctx, id).await
     }
 
+    /// The same, with the full name of the image that it was made of.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn adopt_of(&self, ctx: &Context, id: &ContainerId) -> Result<(Container, String)> {
+        let record = find::get(&self.0, ctx, id).await?;
+        let container = find::adopt_record(&self.0, ctx, &record).await?;
+        Ok((container, record.image))
+    }
+
     /// Removes what other instances of our classifier left, in the background.
     pub(crate) fn sweep(&self, classifier: &str, instance: &str) {
         sweep::sweep(&self.0, classifier, instance);
@@ -332,7 +349,8 @@ impl Engine {
     pub(crate) async fn close(&self, ctx: &Context) -> Result<()> {
         self.0.life.cancel();
         self.0.tracker.close();
-        ctx.run(self.0.tracker.wait()).await.at(Step::Close, "the engine")
+        let done = ctx.run(self.0.tracker.wait()).await;
+        done.at(Step::Wait, "the background work of the engine")
     }
 }
 

@@ -74,7 +74,10 @@ async fn once(deps: &Arc<Deps>, classifier: &str, instance: &str) -> Result<()> 
 
 /// A record without an instance was made by nobody who can still ask for it.
 fn is_foreign(record: &Record, instance: &str) -> bool {
-    record.labels.get(label::INSTANCE).is_none_or(|made_by| made_by != instance)
+    record
+        .labels
+        .get(label::INSTANCE)
+        .is_none_or(|made_by| made_by != instance)
 }
 
 #[cfg(test)]

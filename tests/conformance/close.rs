@@ -1,10 +1,11 @@
 //! The end of a cookie, and the names of containers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fnctr::Context;
-use fnctr::driver::{ErrorKind, Status, Task};
+use fnctr::driver::{ContainerTask as _, ErrorKind, RunError, Status, Task};
 
 use super::Verdict;
 use super::world::{World, assert_kind, assert_was_closed, close, cookie, created, ctx, started};
@@ -151,5 +152,96 @@ pub(super) async fn closing_does_not_wait_for_a_step_that_nobody_polls(world: Ar
         .expect("close to end")
         .expect("to close");
     drop(step);
+    Ok(())
+}
+
+pub(super) async fn closing_a_cookie_cleans_up_after_its_task(world: Arc<dyn World>) -> Verdict {
+    let task = world.task("/bin/true");
+    let cleaned = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&cleaned);
+    task.wrap_close(Box::new(move |inner| {
+        Box::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            inner();
+        })
+    }));
+    let closed = created(&world, task).await;
+    assert_eq!(cleaned.load(Ordering::SeqCst), 0, "it is not over yet");
+    closed.close(&ctx()).await.expect("to close");
+    closed.close(&ctx()).await.expect("to close again");
+    assert_eq!(cleaned.load(Ordering::SeqCst), 1);
+    Ok(())
+}
+
+pub(super) async fn a_closed_driver_refuses_everything_but_the_close_of_a_cookie(
+    world: Arc<dyn World>,
+) -> Verdict {
+    let before = world.census().await;
+    let driver = world.another().await;
+    // How far each goes before the driver is closed.
+    let mut cookies = Vec::new();
+    for reached in 0..4 {
+        let task = world.task("/bin/sleep 60");
+        let cookie = driver
+            .create_cookie(&ctx(), Arc::new(task))
+            .await
+            .expect("a cookie");
+        if reached >= 1 {
+            assert!(!cookie.validate_image(&ctx()).await.expect("to validate"));
+        }
+        if reached >= 2 {
+            cookie.create_container(&ctx()).await.expect("to create");
+        }
+        cookies.push(cookie);
+    }
+    let [fresh, valid, created, running] = &cookies[..] else {
+        unreachable!("four were made")
+    };
+    let wait = running.run(&Context::new()).await.expect("to run");
+    let patience = ctx();
+    let closing = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        driver.close(&ctx()).await.expect("to close the driver");
+    };
+    let (result, ()) = tokio::join!(wait.wait(&patience), closing);
+    let tells = |result: &fnctr::driver::RunResult| {
+        assert!(
+            matches!(result.error(), Some(RunError::DriverClosed)),
+            "{result:?}"
+        );
+        assert_eq!(
+            (result.status(), result.exit_code()),
+            (Status::Error, None),
+            "{result:?}"
+        );
+    };
+    tells(&result);
+
+    let closed = ErrorKind::Unavailable;
+    let late = driver
+        .create_cookie(&ctx(), Arc::new(world.task("/bin/true")))
+        .await;
+    let error = late.map(drop).expect_err("a closed driver makes no cookies");
+    assert_eq!(
+        (error.kind(), error.report().as_str()),
+        (closed, "the driver is closed")
+    );
+    assert_kind("validate", fresh.validate_image(&ctx()).await, closed);
+    assert_kind("pull", valid.pull_image(&ctx()).await, closed);
+    assert_kind("change", world.touch_options(&**valid), closed);
+    assert_kind("create", valid.create_container(&ctx()).await, closed);
+    assert_kind("run", created.run(&ctx()).await, closed);
+    assert_kind("freeze", running.freeze(&ctx()).await, closed);
+    assert_kind("unfreeze", running.unfreeze(&ctx()).await, closed);
+    tells(&wait.wait(&ctx()).await);
+    driver.close(&ctx()).await.expect("to close the driver again");
+
+    for cookie in &cookies {
+        for _ in 0..2 {
+            cookie.close(&ctx()).await.expect("to close what it has left");
+        }
+    }
+    assert_eq!(world.census().await, before, "left behind by a closed driver");
+    tells(&wait.wait(&ctx()).await);
     Ok(())
 }

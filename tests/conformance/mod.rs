@@ -92,7 +92,9 @@ fn all() -> Vec<(&'static str, Law)> {
             closing_wins_over_a_storm_of_freezes;
         close: closing_works_in_every_phase_and_twice, closing_ends_what_runs_and_whoever_waits,
             a_name_that_lives_is_not_given_twice, a_name_is_free_after_close,
-            a_dropped_step_is_finished_or_undone, closing_does_not_wait_for_a_step_that_nobody_polls;
+            a_dropped_step_is_finished_or_undone, closing_does_not_wait_for_a_step_that_nobody_polls,
+            closing_a_cookie_cleans_up_after_its_task,
+            a_closed_driver_refuses_everything_but_the_close_of_a_cookie;
         faults: a_bad_task_is_named_and_leaves_nothing;
     }
 }

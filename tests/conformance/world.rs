@@ -46,6 +46,9 @@ pub(crate) trait World: Send + Sync {
     /// The driver.
     fn driver(&self) -> Arc<dyn Driver>;
 
+    /// Another driver of the same kind in the same world, which a law may close.
+    async fn another(&self) -> Arc<dyn Driver>;
+
     /// An id that was never used.
     fn fresh_id(&self) -> String;
 

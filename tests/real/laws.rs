@@ -35,6 +35,10 @@ impl World for Containerd {
         Arc::new(self.0.driver.clone())
     }
 
+    async fn another(&self) -> Arc<dyn Driver> {
+        Arc::new(self.0.another(|_| {}).await.expect("another driver"))
+    }
+
     fn fresh_id(&self) -> String {
         self.0.fresh_id()
     }

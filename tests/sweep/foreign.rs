@@ -1,7 +1,7 @@
 //! A name that somebody else's container has: a conflict, and nothing of it is touched.
 
-use fnctr::Context;
 use fnctr::driver::{Driver, ErrorKind, Status};
+use fnctr::{ContainerState, Context};
 
 use crate::rig::{LONG, Rig, cookie, run_through};
 use crate::ways::Way;
@@ -111,5 +111,75 @@ async fn a_host_without_an_instance_id_removes_at_its_next_start_what_it_left() 
     rig.until_clean("the start after a crash").await;
     next.close(&ctx).await.unwrap();
     crashed.close(&ctx).await.unwrap();
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_host_that_has_lost_its_list_finds_its_own_containers_and_takes_them_over() {
+    let rig = Rig::warm().await;
+    rig.fake.script(crate::rig::forever());
+    let ctx = Context::timeout(LONG);
+    let owner = rig.created("c1").await;
+    owner.run(&ctx).await.unwrap();
+    let other = rig.created("c2").await;
+    let next = rig.another("one").await;
+    let mut found = next.adoptable(&ctx).await.unwrap();
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    let seen: Vec<_> = found
+        .iter()
+        .map(|found| (found.id.as_str(), found.state))
+        .collect();
+    let expected = [("c1", ContainerState::Running), ("c2", ContainerState::Created)];
+    assert_eq!(seen, expected);
+    assert!(found.iter().all(|found| found.created.is_some()));
+    assert_eq!(found[0].labels["fn-agent-instance"], "one");
+    assert!(found[0].image.ends_with("fake:latest"), "{found:?}");
+    other.close(&ctx).await.unwrap();
+
+    rig.fake.faults().reset();
+    let adopted = next.adopt(&ctx, &found[0].id).await.unwrap();
+    let asked = rig.fake.calls();
+    let asked: Vec<_> = asked.iter().filter(|call| call.ends_with("/Get")).collect();
+    assert_eq!(asked, ["Containers/Get", "Tasks/Get"], "each is asked once");
+    let options: Option<fnctr::ContainerOptions> = adopted.cookie.options();
+    assert!(options.is_none(), "what is not known is not made up: {options:?}");
+    let shown = format!("{:?}", adopted.running);
+    assert!(shown.len() < 100 && shown.contains("c1"), "{shown}");
+    adopted.cookie.close(&ctx).await.unwrap();
+    owner.close(&ctx).await.unwrap();
+    rig.assert_clean("a container that was taken over").await;
+
+    next.close(&ctx).await.unwrap();
+    let closed = next.adoptable(&ctx).await.unwrap_err();
+    assert_eq!(closed.report(), "the driver is closed");
+    let closed = next.adopt(&ctx, &found[0].id).await.unwrap_err();
+    assert_eq!(closed.report(), "the driver is closed");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_containerd_or_its_host_does_not_have_is_refused_at_connect_by_name() {
+    let rig = Rig::start().await;
+    let connect = async |change: &dyn Fn(&mut fnctr::Settings)| {
+        let (config, mut settings) = crate::rig::config(&rig.fake, rig.run.path(), "two");
+        change(&mut settings);
+        let connected = fnctr::ContainerdDriver::connect(&Context::timeout(LONG), config, settings).await;
+        connected.map(drop).unwrap_err()
+    };
+    for (error, names) in [
+        (connect(&|s| s.snapshotter = "nosuch".into()).await, "nosuch"),
+        (
+            connect(&|s| s.runtime_binary = Some("nosuch".into())).await,
+            "nosuch",
+        ),
+        (
+            connect(&|s| s.runtime_binary = Some("/etc/passwd".into())).await,
+            "/etc/passwd",
+        ),
+        (connect(&|s| s.run_dir = "run".into()).await, "run_dir"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error:?}");
+        assert!(error.report().contains(names), "{error:?}");
+    }
     rig.end().await;
 }

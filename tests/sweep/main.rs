@@ -23,6 +23,7 @@ mod descriptors;
 mod exits;
 mod fault_sweep;
 mod foreign;
+mod host_code;
 mod images;
 mod order;
 mod pulls;

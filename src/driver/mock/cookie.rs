@@ -46,6 +46,7 @@ impl MockCookie {
     }
 
     fn check(&self, ctx: &Context, step: Step) -> Result<(), Error> {
+        self.world.open()?;
         step.check(lock(&self.state).phase, self.task.id())?;
         Ok(ctx.check()?)
     }
@@ -135,6 +136,7 @@ impl Cookie for MockCookie {
         if let Some(ended) = ended {
             ctx.run(ended).await?;
         }
+        self.task.close();
         Ok(())
     }
 
@@ -143,6 +145,7 @@ impl Cookie for MockCookie {
     }
 
     fn change_container_options(&self, change: &mut dyn FnMut(&mut dyn Any)) -> Result<(), Error> {
+        self.world.open()?;
         let mut state = lock(&self.state);
         Step::ChangeOptions.check(state.phase, self.task.id())?;
         change(&mut state.options);

@@ -112,9 +112,7 @@ impl Driver for MockDriver {
         task: Arc<dyn ContainerTask>,
     ) -> Result<Box<dyn Cookie>, Error> {
         ctx.check()?;
-        if self.world.closing.is_cancelled() {
-            return Err(Error::new(ErrorKind::Unavailable, "the driver is closed"));
-        }
+        self.world.open()?;
         ContainerId::new(task.id())?;
         Ok(Box::new(MockCookie::new(Arc::clone(&self.world), task)))
     }
@@ -179,6 +177,13 @@ impl std::fmt::Debug for Retry {
 }
 
 impl World {
+    fn open(&self) -> Result<(), Error> {
+        if self.closing.is_cancelled() {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
     fn has(&self, image: &str) -> bool {
         let here = lock(&self.here);
         here.images.as_ref().is_none_or(|images| images.contains(image))

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{MockAction, MockProgram, Name, World};
 use crate::driver::{
-    ContainerTask, ExitFacts, Input, OutOfMemory, Output, RunResult, WaitResult, Whose, outcome,
+    ContainerTask, ExitFacts, Input, OutOfMemory, Output, RunResult, StandardStream, StreamFailed,
+    WaitResult, Whose, outcome,
 };
 use crate::{ByteSize, Context, Interrupted};
 
@@ -38,7 +39,7 @@ impl Process {
         let killed = world.closing.child_token();
         let (frozen, standing) = watch::channel(false);
         let (ended, exit) = watch::channel(None);
-        let kill = killed.clone();
+        let (kill, closing) = (killed.clone(), world.closing.clone());
         world.processes.spawn(async move {
             let Start {
                 name,
@@ -58,7 +59,13 @@ impl Process {
             };
             let facts = tokio::select! {
                 biased;
-                () = kill.cancelled() => ExitFacts::exited(137),
+                () = kill.cancelled() => match closing.is_cancelled() {
+                    true => ExitFacts {
+                        driver_closed: true,
+                        ..ExitFacts::default()
+                    },
+                    false => ExitFacts::exited(137),
+                },
                 facts = running.run(program) => facts,
             };
             // The name is free before anybody learns of the end.
@@ -157,7 +164,16 @@ impl Running {
             self.stdout.finish().await,
             self.stderr.finish().await,
         ];
-        facts.stream_error = errors.into_iter().flatten().next().map(Arc::new);
+        let streams = [
+            StandardStream::Input,
+            StandardStream::Output,
+            StandardStream::Error,
+        ];
+        let failed = streams.into_iter().zip(errors).find_map(|(stream, error)| {
+            let error = Arc::new(error?);
+            Some(StreamFailed::new(Some(stream), error))
+        });
+        facts.stream_error = failed;
         facts
     }
 

@@ -10,7 +10,7 @@ use crate::engine::plan::{Plan, label};
 use crate::engine::{Deps, create, find, host, network, process, resolve};
 use crate::image::{Again, Image, Pin, Request};
 use crate::sandbox::{Sandbox, Sandboxes, Wanted};
-use crate::stdio::{Sink, Source, Streams};
+use crate::stdio::Streams;
 use crate::{ContainerId, Context};
 
 /// How long one slot may take to make, or to remove.
@@ -93,11 +93,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
     plan.network = None;
     plan.labels.insert(label::HOLDER.to_owned(), sandbox.id.clone());
     let (image, _pin) = image(deps, ctx, &plan).await?;
-    let streams = || Streams {
-        stdin: Source::Null,
-        stdout: Sink::Null,
-        stderr: Sink::Null,
-    };
+    let streams = |_| std::future::ready(Ok(Streams::default()));
     let container = create::create(deps, ctx, &plan, &image, streams).await?;
     let held = async {
         container.start(ctx).await?;

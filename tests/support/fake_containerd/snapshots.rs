@@ -38,10 +38,7 @@ impl State {
         snapshotter: &str,
         info: Info,
     ) -> Result<Vec<Mount>, Status> {
-        if !["overlayfs", "native"].contains(&snapshotter) {
-            let text = format!("snapshotter not loaded: {snapshotter}: invalid argument");
-            return Err(Status::invalid_argument(text));
-        }
+        loaded(snapshotter)?;
         self.snapshots_made += 1;
         let dir = root.join(self.snapshots_made.to_string());
         let namespace = self.of(call)?;
@@ -93,6 +90,14 @@ impl Namespace {
         let found = self.snapshots.get_mut(&(snapshotter.into(), key.into()));
         found.ok_or_else(|| not_found("snapshot", key))
     }
+}
+
+fn loaded(snapshotter: &str) -> Result<(), Status> {
+    if ["overlayfs", "native"].contains(&snapshotter) {
+        return Ok(());
+    }
+    let text = format!("snapshotter not loaded: {snapshotter}: invalid argument");
+    Err(Status::invalid_argument(text))
 }
 
 fn info(name: String, parent: String, kind: Kind, labels: std::collections::HashMap<String, String>) -> Info {
@@ -191,6 +196,7 @@ fn remove(fake: &Fake, call: &Call, r: api::RemoveSnapshotRequest) -> Result<(),
 }
 
 fn stat(fake: &Fake, call: &Call, r: api::StatSnapshotRequest) -> Result<api::StatSnapshotResponse, Status> {
+    loaded(&r.snapshotter)?;
     let mut state = fake.state();
     let snapshot = state.of(call)?.snapshot(&r.snapshotter, &r.key)?;
     Ok(api::StatSnapshotResponse {

@@ -1,0 +1,95 @@
+//! What a container is to be: its plan, which a host may change through the container's options until a create works by it.
+
+use std::any::Any;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::options::ContainerOptions;
+use crate::engine::{Custody, Plan, label};
+
+/// The plan of a container that does not exist yet.
+#[derive(Debug)]
+pub(super) struct Draft(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// `None` for a container that an earlier process made by a plan of its own.
+    plan: Option<Plan>,
+    /// A create works by it.
+    taken: bool,
+}
+
+impl Draft {
+    /// The draft that begins as this plan; `None` for what exists already.
+    pub(super) fn new(plan: Option<Plan>) -> Self {
+        Self(Mutex::new(State { plan, taken: false }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan as it is now.
+    pub(super) fn plan(&self) -> Option<Plan> {
+        self.state().plan.clone()
+    }
+
+    /// The plan for a create to work by. It cannot be changed any more until it is given back.
+    pub(super) fn take(&self) -> Option<Plan> {
+        let mut state = self.state();
+        state.taken = true;
+        state.plan.clone()
+    }
+
+    /// Says who looks after the container, if it is yet to be made.
+    pub(super) fn kept_for(&self, custody: Custody) {
+        if let Some(plan) = &mut self.state().plan {
+            plan.custody = Some(custody);
+        }
+    }
+
+    /// The create has failed.
+    pub(super) fn give_back(&self) {
+        self.state().taken = false;
+    }
+
+    /// The options that the plan makes; `()` where the plan is not known.
+    pub(super) fn options(&self) -> Box<dyn Any + Send> {
+        match &self.state().plan {
+            Some(plan) => Box::new(options_of(plan)),
+            None => Box::new(()),
+        }
+    }
+
+    /// Has the options changed. `false`, and nothing is called, if they cannot be any more.
+    pub(super) fn change(&self, change: &mut dyn FnMut(&mut dyn Any)) -> bool {
+        let mut state = self.state();
+        let State {
+            plan: Some(plan),
+            taken: false,
+        } = &mut *state
+        else {
+            return false;
+        };
+        let mut options = options_of(plan);
+        change(&mut options);
+        let ContainerOptions {
+            config,
+            network,
+            labels,
+            init,
+        } = options;
+        (plan.config, plan.network, plan.labels, plan.init) = (config, network, labels, init);
+        // These say what is whose; only the engine knows that.
+        plan.labels.retain(|name, _| !name.starts_with(label::OWN));
+        true
+    }
+}
+
+fn options_of(plan: &Plan) -> ContainerOptions {
+    ContainerOptions {
+        config: plan.config.clone(),
+        network: plan.network.clone(),
+        labels: plan.labels.clone(),
+        init: plan.init,
+    }
+}
