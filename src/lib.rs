@@ -84,9 +84,8 @@
 //!   on disk before the first plugin runs and until the last has undone its work; a container's record names its sandbox.
 //! * **A change is never raced against its caller.** It runs on a tracked task (`tracked.rs`); a caller that goes away cancels
 //!   it, and it unwinds there. Every verb of the engine does so itself, so each of its futures may be dropped.
-//! * **Host code is a foreign country.** What a host implements or hands over may panic, block or never end; it is called
-//!   through `containerd_driver/{host,streams}.rs`, which make that an error of the call, and never under a lock that a close
-//!   waits for without a bound.
+//! * **The host's own code may fail in any way.** What a host implements or hands over may panic, block or never end. It is
+//!   called through `containerd_driver/{host,streams}.rs`, which turn that into an error of the call that asked for it.
 //! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
 //!   cgroup.
 //! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code; only

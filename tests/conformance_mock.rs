@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -112,7 +112,10 @@ impl World for MockWorld {
 
     async fn another(&self) -> Arc<dyn Driver> {
         let other = Arc::new(MockDriver::new(self.setup.clone()));
-        self.others.lock().expect("no panic").push(Arc::clone(&other));
+        self.others
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&other));
         other
     }
 
@@ -168,7 +171,7 @@ impl World for MockWorld {
     }
 
     async fn census(&self) -> BTreeSet<String> {
-        let others = self.others.lock().expect("no panic");
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let drivers = others.iter().chain([&self.driver]);
         drivers.flat_map(|driver| driver.containers()).collect()
     }

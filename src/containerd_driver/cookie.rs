@@ -300,7 +300,8 @@ impl ContainerdCookie {
         let task = Arc::clone(&self.0.task);
         let grace = Context::timeout(self.0.shared.grace);
         let cleaned_up = host::call(&grace, "ContainerTask::close", move || task.close()).await;
-        closed.and(cleaned_up.map_err(Error::from))
+        closed?;
+        cleaned_up.map_err(Error::from)
     }
 }
 

@@ -42,8 +42,8 @@ pub trait Cookie: fmt::Debug + Send + Sync {
     /// Lets them go on. Unfreezing what runs is fine.
     async fn unfreeze(&self, ctx: &Context) -> Result<(), Error>;
 
-    /// Ends the container if it runs, frozen or not, and leaves nothing behind. May be called in every phase, and
-    /// again.
+    /// Ends the container if it runs, frozen or not, leaves nothing behind, and then has the task
+    /// [clean up](super::ContainerTask::close). May be called in every phase, again, and after the driver was closed.
     async fn close(&self, ctx: &Context) -> Result<(), Error>;
 
     /// The driver's own options of the container, as built so far: a copy, of a type that the driver documents.
@@ -54,7 +54,7 @@ pub trait Cookie: fmt::Debug + Send + Sync {
     /// [`change_options`](trait.Cookie.html#method.change_options) is the typed way to it.
     ///
     /// # Errors
-    /// Of kind [`ErrorKind::OutOfOrder`] once the container was created.
+    /// Of kind [`ErrorKind::OutOfOrder`] from the creation of the container on.
     fn change_container_options(&self, change: &mut dyn FnMut(&mut dyn Any)) -> Result<(), Error>;
 }
 

@@ -96,15 +96,25 @@ impl Hooks {
         close();
     }
 
-    /// Adds to the cleaning up.
+    /// Adds to the cleaning up. A wrapper that panics takes nothing of the earlier ones with it.
     pub fn wrap_close(&self, wrap: impl FnOnce(Closer) -> Closer) {
-        let wrapped = wrap(self.take_close());
+        let earlier = Arc::new(Mutex::new(self.take_close()));
+        let run = || -> Closer {
+            let earlier = Arc::clone(&earlier);
+            Box::new(move || take(&earlier)())
+        };
+        *lock(&self.close) = run();
+        let wrapped = wrap(run());
         *lock(&self.close) = wrapped;
     }
 
     fn take_close(&self) -> Closer {
-        std::mem::replace(&mut lock(&self.close), Box::new(|| {}))
+        take(&self.close)
     }
+}
+
+fn take(close: &Mutex<Closer>) -> Closer {
+    std::mem::replace(&mut lock(close), Box::new(|| {}))
 }
 
 impl Default for Hooks {
@@ -206,6 +216,8 @@ mod tests {
                 })
             });
         }
+        let broken = std::panic::AssertUnwindSafe(|| hooks.wrap_close(|_| panic!("no wrapper")));
+        assert!(std::panic::catch_unwind(broken).is_err());
         hooks.close();
         hooks.close();
         assert_eq!(*lock(&seen), ["outer", "inner"]);

@@ -19,7 +19,8 @@ pub enum Input {
     /// Nowhere: the function reads end of file at once.
     #[default]
     Null,
-    /// From this reader; its end is the function's end of file.
+    /// From this reader; its end is the function's end of file, and so is an error or a panic, with which the run then ends. It
+    /// is polled on a thread of the executor: it must not block.
     Stream(Box<dyn AsyncRead + Send + Unpin>),
 }
 
@@ -53,7 +54,8 @@ pub enum Output {
     /// Nowhere: the function writes to `/dev/null`.
     #[default]
     Null,
-    /// To this writer, which is flushed and shut down at the end.
+    /// To this writer, which is flushed and shut down at the end. After an error or a panic, with which the run then ends, the
+    /// rest of the output is read and thrown away. It is polled on a thread of the executor: it must not block.
     Stream(Box<dyn AsyncWrite + Send + Unpin>),
 }
 

@@ -39,7 +39,7 @@ pub struct LoggerConfig {
 ///
 /// A method that panics, blocks its thread or never ends costs the step that has called it, and nothing more: the step
 /// fails with an error that names the method, once its context has ended if it must, and what was made by then is undone.
-/// Only [`write_stat`](Self::write_stat) must not block, because it is called so often.
+/// Only [`write_stat`](Self::write_stat) and the streams must not block, because they are asked so often.
 #[async_trait]
 pub trait ContainerTask: fmt::Debug + Send + Sync {
     /// The name of the container, unique among those that live.

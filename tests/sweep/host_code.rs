@@ -271,9 +271,7 @@ async fn a_checker_that_panics_or_blocks_ends_the_tries_of_a_pull_and_not_the_dr
             does.now();
             None
         };
-        let set = rig
-            .driver
-            .set_pull_image_retry_policy(patient.clone(), Arc::new(checker));
+        let set = rig.driver.set_pull_image_retry_policy(patient, Arc::new(checker));
         set.unwrap();
         let cookie = cookie(&rig, Host::new(AWAY, "nothing", Does::Panic)).await;
         let pulled = tokio::time::timeout(LONG, reach(cookie.as_ref(), &Context::new())).await;
