@@ -70,7 +70,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
         task: Arc<dyn ContainerTask>,
     ) -> Result<Box<dyn Cookie>, Error>;
 
-    /// Sets how pulls are retried, from the next one on.
+    /// Sets how pulls are retried, from the next one on. The policy governs all of it: nothing below it asks a registry again
+    /// that has failed or wants to be asked later, so under the default the first failed request fails the pull, and the
+    /// host may go elsewhere at once. A transfer that breaks after new bytes goes on by itself, which is no retry.
     ///
     /// # Errors
     /// Of kind [`ErrorKind::InvalidConfig`] if the policy cannot be.

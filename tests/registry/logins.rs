@@ -1,6 +1,6 @@
 //! Logins: who is asked for which credentials, and that nobody else ever sees them.
 
-use fnctr::driver::{Credentials, ErrorKind};
+use fnctr::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, retry_transient};
 
 use crate::proxy::{Fate, Proxy, Seen};
 use crate::registry::{Image, Kind, Packed, USER};
@@ -41,7 +41,7 @@ async fn a_password_opens_a_registry_and_a_wrong_one_is_told_apart_from_none() {
     let nobody = pull(&rig.driver, &name, None).await.expect_err("it is closed");
     assert_eq!((nobody.kind(), nobody.code()), (ErrorKind::ImageDenied, 401));
     let expected = format!(
-        "Failed to pull image '{name}': registry {} wants credentials, and there are none, for manifest 1 of private",
+        "Failed to pull image '{name}': registry {} wants credentials, and there are none, for manifest 1 of private: authentication required",
         rig.proxy.address()
     );
     assert_eq!(nobody.report(), expected);
@@ -158,6 +158,13 @@ async fn a_token_server_that_slips_is_asked_again_and_one_that_limits_is_obeyed(
     let Some(rig) = Rig::set("a_token_server_that_slips").await else {
         return;
     };
+    let once = BackOffConfig {
+        max_retries: 1,
+        ..BackOffConfig::default()
+    };
+    rig.driver
+        .set_pull_image_retry_policy(once, retry_transient())
+        .expect("a policy");
     for (salt, fate, waits) in [
         ("503", Fate::status("503 Service Unavailable", &[], ""), 0),
         ("cut", Fate::Refuse, 0),
