@@ -1,6 +1,7 @@
 //! `save` and the standard input of `load`: archives that come and go through pipes.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ use crate::engine::Format;
 
 /// An archive that is not complete has this at the end of its name.
 const UNFINISHED: &str = ".unfinished";
+/// What standard input is called in messages.
+const SPOOLED: &str = "standard input";
 
 /// Saves images as an archive.
 pub(super) async fn save(
@@ -71,9 +74,12 @@ impl Drop for Unfinished {
     }
 }
 
-/// Standard input as a file, since an archive is read twice. It is gone with this.
+/// Standard input as a file, since an archive is read twice. It has no name, so it is gone with this process, however that
+/// ends; what has a name is a link to it.
 pub(super) struct Spooled {
     dir: PathBuf,
+    /// What the link leads to for as long as it is open.
+    _file: std::fs::File,
 }
 
 impl Spooled {
@@ -84,17 +90,27 @@ impl Spooled {
                 "there is no archive on standard input: name a file, or redirect one",
             ));
         }
-        let dir = std::env::temp_dir().join(format!("fnctr-load-{}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+        let unique = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+        let name = format!("fnctr-load-{}-{unique:x}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         let failed = |why: std::io::Error| {
             Failure::usage(format!("cannot keep standard input in {}: {why}", dir.display()))
         };
-        made.map_err(failed)?;
-        let spooled = Self { dir: dir.clone() };
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .map_err(failed)?;
+        let file = unnamed(&dir).inspect_err(|_| drop(std::fs::remove_dir(&dir)));
+        let file = file.map_err(failed)?;
+        let writer = file.try_clone().map_err(failed)?;
+        let spooled = Self {
+            dir: dir.clone(),
+            _file: file,
+        };
         let copying = async {
-            let mut file = tokio::fs::File::create(spooled.file()).await?;
-            tokio::io::copy(&mut tokio::io::stdin(), &mut file).await?;
-            file.sync_data().await
+            let mut writer = tokio::fs::File::from_std(writer);
+            tokio::io::copy(&mut tokio::io::stdin(), &mut writer).await?;
+            writer.sync_data().await
         };
         match at.interrupt.ctx().run(copying).await {
             Err(_) => Err(Failure::interrupted()),
@@ -104,8 +120,21 @@ impl Spooled {
 
     /// Its name is what an error says of it.
     pub(super) fn file(&self) -> PathBuf {
-        self.dir.join("standard input")
+        self.dir.join(SPOOLED)
     }
+}
+
+/// A file without a name, and a link in `dir` that leads to it.
+fn unnamed(dir: &Path) -> std::io::Result<std::fs::File> {
+    let path = dir.join(SPOOLED);
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    std::os::unix::fs::symlink(format!("/proc/self/fd/{}", file.as_raw_fd()), &path)?;
+    Ok(file)
 }
 
 impl Drop for Spooled {

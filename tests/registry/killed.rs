@@ -229,6 +229,7 @@ async fn what_a_living_pull_holds_is_not_freed_and_the_removal_names_it() {
     rig.registry.push("small", "1", &small);
     rig.registry.push("large", "1", &large);
     let (small, name) = (rig.name("small:1"), rig.name("large:1"));
+    let empty = rig.world();
     rig.pull(&small).await.expect("to pull");
     let blob = digest(&large.blobs().pop().expect("a layer").0);
     rig.proxy.plan(move |seen| match seen.is_blob(&blob) {
@@ -263,9 +264,43 @@ async fn what_a_living_pull_holds_is_not_freed_and_the_removal_names_it() {
     assert_eq!(left.kind(), ErrorKind::Cancelled, "{left:?}");
     cookie.close(&ctx()).await.expect("to close");
     rig.proxy.reset();
-    // What it has left for the next pull goes with a prune, although its process lives.
-    prune(&rig);
-    let world = rig.world();
-    assert!(world.blobs.is_empty() && world.snapshots.is_empty(), "{world:?}");
+    // It unwinds by itself, and then nothing keeps them.
+    rig.settles(&empty, "a pull that was interrupted");
+    rig.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_from_standard_input_that_is_killed_leaves_no_archive_behind() {
+    let Some(rig) = Rig::set("a_load_from_standard_input").await else {
+        return;
+    };
+    let spool = tempfile::tempdir().expect("a directory");
+    let mut child = fnctr(&rig, &["load", "-"])
+        .env("TMPDIR", spool.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("to run fnctr");
+    let mut input = child.stdin.take().expect("a pipe");
+    // More than a pipe takes, so some of it is spooled by now.
+    std::io::Write::write_all(&mut input, &vec![7; 8 << 20]).expect("to be read");
+    child.kill().expect("to kill it");
+    child.wait().expect("to wait for it");
+    assert!(bytes(spool.path()) < 64 << 10, "{} bytes", bytes(spool.path()));
+    // Where it does not end so, it leaves nothing at all.
+    let (code, _, err) = {
+        let done = fnctr(&rig, &["load", "-"])
+            .env("TMPDIR", spool.path().join(".."))
+            .stdin(Stdio::from(fs::File::open("/bin/busybox").expect("a file")))
+            .output()
+            .expect("to run fnctr");
+        let err = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), done.stdout, err)
+    };
+    assert!(
+        code == Some(1) && err.contains("standard input is not an image archive"),
+        "{err}"
+    );
     rig.strike().await;
 }
