@@ -224,7 +224,8 @@ impl Scratch {
         labels.insert(PURPOSE.to_owned(), self.purpose.to_owned());
         labels.insert(SUBJECT.to_owned(), self.subject.clone());
         if left {
-            labels.insert(LEFT.to_owned(), String::new());
+            // containerd drops labels that are empty.
+            labels.insert(LEFT.to_owned(), "yes".to_owned());
         }
         let expires = SystemTime::now() + expiry;
         self.leases().all.push(lease.clone());

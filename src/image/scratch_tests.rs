@@ -152,5 +152,9 @@ async fn leases_of_killed_processes_go_at_the_start_and_young_pulls_with_a_remov
         "with what the start has freed"
     );
     assert!(is_there(&session, &loading).await, "its process lives");
-    lives.release(&ctx, true).await;
+    // What it has left for others is nobody's work any more.
+    lives.leave(&ctx, Duration::from_secs(60)).await;
+    assert!(is_there(&session, &loading).await);
+    assert_eq!(store.prune(&ctx).await.unwrap().freed, 7);
+    assert!(!is_there(&session, &loading).await);
 }
