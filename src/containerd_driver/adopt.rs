@@ -15,7 +15,7 @@ use crate::{ContainerId, Context};
 pub struct Adopted {
     /// To freeze, unfreeze and close it. Dropped without a close, it leaves the container as it is. The options that it was
     /// made with are not known any more: [`Cookie::container_options`] is `()`, so that the typed
-    /// [`options`](trait.Cookie.html#method.options) is `None`.
+    /// [`options`](driver/trait.Cookie.html#method.options) is `None`.
     pub cookie: Box<dyn Cookie>,
     /// To wait for its end.
     pub running: Box<dyn WaitResult>,
