@@ -30,6 +30,7 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
     let checks = checks(&Options {
         address_from_environment: address.is_some() && variable.is_some_and(|value| !value.is_empty()),
         cgroup_parent: cgroup_parent(global, home.as_ref()),
+        run_dir: super::connect::home(global).fifo_dir(),
         address,
         home,
         data,

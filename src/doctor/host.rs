@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::process::PidfdFlags;
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -246,10 +246,12 @@ pub(super) fn disk_limit(data: &Path) -> Result<(), quota::Error> {
 /// Looks at the file system that will hold `data`, which need not exist yet.
 pub(super) fn space(data: &Path) -> Space {
     let dir = nearest(data);
+    let fs = rustix::fs::statvfs(&dir).ok();
     Space {
-        free: rustix::fs::statvfs(&dir)
-            .ok()
-            .map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
+        free: fs.as_ref().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
+        // A file system that makes inodes as they are needed says that it has none at all.
+        files: fs.as_ref().filter(|fs| fs.f_files != 0).map(|fs| fs.f_favail),
+        read_only: fs.is_some_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY)),
         types_entries: types_entries(&dir),
         dir,
     }

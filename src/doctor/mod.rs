@@ -11,6 +11,7 @@ mod nest;
 mod network;
 mod privileges;
 mod programs;
+mod room;
 mod runtime;
 mod scope;
 mod storage;
@@ -63,6 +64,8 @@ pub struct Options {
     pub address: Option<PathBuf>,
     /// Where images and writable layers will be.
     pub data: PathBuf,
+    /// Where fifos and other things that die with the host will be.
+    pub run_dir: PathBuf,
     /// Whether that containerd was named by the environment, and not on the command line.
     pub address_from_environment: bool,
     /// Where a private containerd would live, if one is to be started.
@@ -193,6 +196,18 @@ pub async fn checks(options: &Options) -> Vec<Check> {
             &host::space(&options.data),
             options.address.is_none(),
         ),
+        room::check(
+            "run dir",
+            &options.run_dir,
+            &mounts,
+            &host::space(&options.run_dir),
+        ),
+        room::check(
+            "state",
+            &options.networks.state_dir,
+            &mounts,
+            &host::space(&options.networks.state_dir),
+        ),
         storage::disk_limit(host::disk_limit(&options.data)),
         privileges::rlimits(&daemon.status, &daemon.limits, daemon.is_server),
         privileges::open_files(&status, &limits),
@@ -234,6 +249,7 @@ mod tests {
         let checks = checks(&Options {
             address: None,
             data: dir.path().to_owned(),
+            run_dir: dir.path().to_owned(),
             address_from_environment: false,
             home: None,
             init: None,
@@ -254,6 +270,7 @@ mod tests {
         let checks = checks(&Options {
             address: Some(dir.path().join("nobody.sock")),
             data: dir.path().join("not/yet/there"),
+            run_dir: dir.path().join("nor/there"),
             address_from_environment: true,
             home: Some(Home::under(dir.path())),
             init: None,

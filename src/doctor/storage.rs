@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Check, cgroup};
+use super::{Check, cgroup, room};
 use crate::{ByteSize, embedded, quota};
 
 /// File systems that cannot hold overlay's writable layer.
@@ -20,6 +20,10 @@ pub(super) struct Space {
     pub(super) dir: PathBuf,
     /// Free bytes.
     pub(super) free: Option<u64>,
+    /// How many more files it can have; `None` if there is no such limit, or it is unknown.
+    pub(super) files: Option<u64>,
+    /// Whether it is mounted read-only.
+    pub(super) read_only: bool,
     /// Whether directory entries tell their type.
     pub(super) types_entries: Option<bool>,
 }
@@ -96,6 +100,9 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
         let found = format!("{at} is on {kind} without types of directory entries (xfs needs ftype=1)");
         return Check::bad(NAME, found, elsewhere);
     }
+    if let Some(lack) = room::lack(NAME, data, mountinfo, space) {
+        return lack;
+    }
     let free = space.free.map_or_else(
         || "unknown space".to_owned(),
         |free| format!("{} free", ByteSize(free >> 20 << 20)),
@@ -107,7 +114,7 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
             format!("{found}; images take memory and are lost at the next boot"),
             elsewhere,
         ),
-        _ if space.free.is_some_and(|free| free < LOW) => Check::warn(NAME, found, elsewhere),
+        _ if space.free.is_some_and(|free| free < LOW) => Check::warn(NAME, found, "fnctr image prune"),
         _ => Check::ok(NAME, found),
     }
 }
@@ -128,6 +135,7 @@ mod tests {
             dir: dir.into(),
             free: Some(64 << 30),
             types_entries: Some(true),
+            ..Space::default()
         }
     }
 
@@ -185,8 +193,19 @@ mod tests {
         let check = place(data, &on("ext4"), &full, true);
         assert_eq!(check.status, Status::Warn);
         assert!(check.found.contains("5m free"), "{check}");
-        assert!(check.mend.unwrap().contains("--root"));
-        let mend = place(data, &on("ext4"), &full, false).mend.unwrap();
+        assert_eq!(
+            check.mend.as_deref(),
+            Some("fnctr image prune"),
+            "it is on ext4 already"
+        );
+        let read_only = Space {
+            read_only: true,
+            ..roomy()
+        };
+        assert_eq!(place(data, &on("ext4"), &read_only, true).status, Status::Bad);
+        let mend = place(data, &on("tmpfs"), &roomy(), true).mend.unwrap();
+        assert!(mend.contains("--root"), "{mend}");
+        let mend = place(data, &on("tmpfs"), &roomy(), false).mend.unwrap();
         assert!(
             !mend.contains("--root"),
             "which moves only a private containerd: {mend}"

@@ -3,6 +3,7 @@
 //! A lock ends with its process, however the process ends. The files stay: removing a lock file races with its users.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +42,13 @@ impl Lock {
     }
 
     async fn take(ctx: &Context, path: &Path, how: FlockOperation) -> Result<Self, Error> {
-        let file = private::file(path, OpenOptions::new().create(true).write(true).truncate(false))?;
+        let file = match private::file(path, OpenOptions::new().create(true).write(true).truncate(false)) {
+            // A lock needs no right to write, and what is there already can be locked on a disk that became read-only.
+            Err(Error::File { cause, .. }) if cause.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                private::file(path, OpenOptions::new().read(true))?
+            }
+            opened => opened?,
+        };
         let lock = Self {
             file,
             path: path.to_owned(),
@@ -112,5 +119,30 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_locked_on_a_disk_that_became_read_only() {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root can mount.
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = |flags| mount(Some("none"), dir.path(), Some("tmpfs"), flags, None::<&str>);
+        if mounted(MsFlags::empty()).is_err() {
+            return; // Nor can root everywhere.
+        }
+        let path = dir.path().join("lock");
+        let ctx = Context::timeout(Duration::from_secs(10));
+        drop(Lock::exclusive(&ctx, &path).await.unwrap());
+        mounted(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY).unwrap();
+        let held = Lock::exclusive(&ctx, &path).await;
+        let other = Lock::shared(&Context::timeout(Duration::from_millis(30)), &path).await;
+        let missing = Lock::exclusive(&ctx, &dir.path().join("missing")).await;
+        umount2(dir.path(), MntFlags::MNT_DETACH).unwrap();
+        held.unwrap();
+        assert!(matches!(other, Err(Error::Interrupted { .. })), "{other:?}");
+        assert!(matches!(missing, Err(Error::File { .. })), "{missing:?}");
     }
 }

@@ -21,11 +21,24 @@ pub(super) fn cgroup_version(root: &Root) -> CgroupVersion {
     }
 }
 
-/// Makes the directory for fifos and the like, which nobody else may look into. One that exists is left as it is.
+/// Makes the directory for fifos and the like, which nobody else may look into. One that exists is left as it is. Where there
+/// is no room for it, what needs no new file works all the same: containers are listed, frozen, killed and removed.
 pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind;
     use std::os::unix::fs::DirBuilderExt as _;
 
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            tracing::warn!(%error, dir = %dir.display(), "no container can be made: the directory for their files cannot be");
+            Ok(())
+        }
+        made => made,
+    }
 }
 
 /// Which network namespace a process is in; `None` if it has ended. The numbers tell namespaces apart (namespaces(7)).
@@ -116,13 +129,21 @@ fn parse_release(text: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_whole, parse_release};
+    use super::*;
 
     #[test]
     fn only_the_first_user_namespace_has_all_groups() {
         assert!(is_whole("         0          0 4294967295\n"));
         assert!(!is_whole("         0     100000      65536\n"));
         assert!(!is_whole("0 0 1000\n1000 1000 4294966295\n"));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_for_another_reason_than_room_is_an_error() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::write(top.path().join("file"), "").unwrap();
+        make_private(&top.path().join("file/below")).unwrap_err();
+        make_private(&top.path().join("a/b")).unwrap();
     }
 
     #[test]

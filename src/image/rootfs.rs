@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,7 +198,11 @@ fn open(mounts: &[Mount], run_dir: &Path) -> io::Result<OwnedFd> {
 
 fn mounted(one: &Mount, run_dir: &Path) -> io::Result<OwnedFd> {
     let at = run_dir.join(unique("view"));
-    std::fs::create_dir_all(&at)?;
+    // Above it there may be nothing yet, which is nobody else's to look into.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&at)?;
     let root = attach(one, &at).and_then(|()| {
         let root = directory(&at);
         // Detached whether it could be opened or not; from here on only the handle keeps it.
