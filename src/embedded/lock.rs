@@ -141,7 +141,7 @@ mod tests {
         let other = Lock::shared(&Context::timeout(Duration::from_millis(30)), &path).await;
         let missing = Lock::exclusive(&ctx, &dir.path().join("missing")).await;
         umount2(dir.path(), MntFlags::MNT_DETACH).unwrap();
-        held.unwrap();
+        drop(held.unwrap());
         assert!(matches!(other, Err(Error::Interrupted { .. })), "{other:?}");
         assert!(matches!(missing, Err(Error::File { .. })), "{missing:?}");
     }
