@@ -226,6 +226,9 @@ pub struct ImageConfig {
     pub passwd: Option<String>,
     /// Text of /etc/group in the root file system; `None` if there is no such file.
     pub group: Option<String>,
+    /// Directories that stay writable when the root file system is not. Each must be in it, with no symbolic link on the
+    /// way there: the runtime looks it up on the host.
+    pub volumes: Vec<String>,
 }
 
 /// What the translation must know of the host.

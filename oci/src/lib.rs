@@ -49,7 +49,7 @@ pub fn spec(config: &ContainerConfig, image: &ImageConfig, host: &Host) -> Resul
     spec.set_root(Some(baseline::root(&host.rootfs, config.readonly_rootfs)?))
         .set_hostname(process::hostname(config)?)
         .set_process(Some(process))
-        .set_mounts(Some(mounts::mounts(config)?))
+        .set_mounts(Some(mounts::mounts(config, image, &host.rootfs)?))
         .set_annotations(process::annotations(config)?)
         .set_linux(Some(linux));
     Ok(spec)

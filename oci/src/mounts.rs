@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount as OciMount;
 
-use crate::config::{ContainerConfig, Mount};
+use crate::config::{ContainerConfig, ImageConfig, Mount};
 use crate::error::Error;
 use crate::process::INIT;
 use crate::{baseline, paths};
@@ -31,7 +31,11 @@ const TMPFS_INODES_MIN: u64 = 2;
 const TMPFS_INODES_MAX: u64 = u64::MAX / 1024;
 
 /// All mounts, in the order in which the runtime makes them.
-pub(crate) fn mounts(config: &ContainerConfig) -> Result<Vec<OciMount>, Error> {
+pub(crate) fn mounts(
+    config: &ContainerConfig,
+    image: &ImageConfig,
+    rootfs: &str,
+) -> Result<Vec<OciMount>, Error> {
     let mut own = Vec::new();
     if let Some(init) = &config.init {
         let source = paths::absolute(init).map_err(|why| Error::Init {
@@ -53,6 +57,11 @@ pub(crate) fn mounts(config: &ContainerConfig) -> Result<Vec<OciMount>, Error> {
     }
     let mut all: Vec<OciMount> = baseline::mounts();
     all.retain(|mount| !replaced(mount.destination(), &destinations));
+    if config.readonly_rootfs {
+        for volume in &image.volumes {
+            all.extend(kept_writable(volume, &destinations, rootfs)?);
+        }
+    }
     all.extend(own.into_iter().map(|(_, mount)| mount));
     // A parent has fewer components than what lies in it; among equals, the order stays.
     all.sort_by_key(|mount| mount.destination().components().count());
@@ -67,6 +76,23 @@ fn replaced(default: &Path, own: &HashSet<&str>) -> bool {
     };
     own.iter()
         .any(|own| *own == default || paths::is_below(default, own))
+}
+
+/// The image's directory, mounted over itself before the root file system becomes read-only. A relative source is below the
+/// runtime's bundle. Nothing for a place that the caller or a default file system has.
+fn kept_writable(volume: &str, own: &HashSet<&str>, rootfs: &str) -> Result<Option<OciMount>, Error> {
+    let place = place(Path::new(volume))?;
+    let taken = |other: &str| place == other || paths::is_below(&place, other);
+    let defaults = baseline::mounts();
+    let mut defaults = defaults.iter().filter_map(|mount| mount.destination().to_str());
+    if own.iter().any(|own| taken(own)) || defaults.any(taken) {
+        return Ok(None);
+    }
+    Ok(Some(bind(
+        &place,
+        &format!("{}{place}", rootfs.trim_end_matches('/')),
+        false,
+    )))
 }
 
 fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
@@ -215,7 +241,10 @@ mod tests {
                 mount.options().as_ref().unwrap().join(",")
             )
         };
-        Ok(super::mounts(&config)?.iter().map(line).collect())
+        Ok(super::mounts(&config, &ImageConfig::default(), "rootfs")?
+            .iter()
+            .map(line)
+            .collect())
     }
 
     fn extra(mounts: &[Mount]) -> Vec<String> {
@@ -261,7 +290,7 @@ mod tests {
             init: Some("/usr/bin/tini".into()),
             ..ContainerConfig::default()
         };
-        let order: Vec<_> = super::mounts(&config)
+        let order: Vec<_> = super::mounts(&config, &ImageConfig::default(), "rootfs")
             .unwrap()
             .iter()
             .map(|m| m.destination().clone())
@@ -296,6 +325,40 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_of_the_image_stays_writable_where_nothing_else_is_mounted() {
+        let made = |readonly_rootfs| {
+            let config = ContainerConfig {
+                readonly_rootfs,
+                mounts: vec![memory("/tmp", None, None)],
+                ..ContainerConfig::default()
+            };
+            let volumes = ["/data//x/", "/tmp", "/tmp/y", "/dev/shm", "/srv"];
+            let image = ImageConfig {
+                volumes: volumes.map(str::to_owned).to_vec(),
+                ..ImageConfig::default()
+            };
+            let mounts = super::mounts(&config, &image, "rootfs").unwrap();
+            let binds = mounts
+                .iter()
+                .filter(|mount| mount.typ().as_deref() == Some("bind"));
+            let line = |mount: &OciMount| {
+                let source = mount.source().as_ref().unwrap().display();
+                let options = mount.options().as_ref().unwrap().join(",");
+                format!("{} {source} {options}", mount.destination().display())
+            };
+            binds.map(line).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            made(true),
+            [
+                "/srv rootfs/srv rbind,rprivate,rw",
+                "/data/x rootfs/data/x rbind,rprivate,rw"
+            ]
+        );
+        assert!(made(false).is_empty(), "all of the root is writable");
+    }
+
+    #[test]
     fn two_mounts_at_one_place_are_refused() {
         let twice = [memory("/tmp", None, None), binding("/s", "//tmp/")];
         assert_eq!(
@@ -310,7 +373,7 @@ mod tests {
             ..ContainerConfig::default()
         };
         assert_eq!(
-            super::mounts(&config),
+            super::mounts(&config, &ImageConfig::default(), "rootfs"),
             Err(Error::DuplicateMount {
                 destination: INIT.into()
             })
@@ -359,7 +422,10 @@ mod tests {
             init: Some("tini".into()),
             ..ContainerConfig::default()
         };
-        assert!(matches!(super::mounts(&config), Err(Error::Init { .. })));
+        assert!(matches!(
+            super::mounts(&config, &ImageConfig::default(), "rootfs"),
+            Err(Error::Init { .. })
+        ));
     }
 
     #[test]

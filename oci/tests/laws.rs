@@ -210,6 +210,7 @@ fn image() -> impl Strategy<Value = ImageConfig> {
             user: String::new(),
             passwd,
             group,
+            volumes: Vec::new(),
         })
 }
 

@@ -43,7 +43,8 @@ pub struct Config {
     pub image_clean_max_size: u64,
     /// Tags that are never removed, separated by white space.
     pub image_clean_exempt_tags: String,
-    /// Images that declare volumes are accepted.
+    /// Images that declare volumes are accepted. Each is then a directory of the container's own, with the image's content,
+    /// writable under a read-only root too, and removed with the container.
     pub image_enable_volume: bool,
     /// Functions run as the image's user with the default capabilities, rather than as 1000:1000 with none.
     pub disable_unprivileged_containers: bool,

@@ -8,7 +8,7 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use super::network::Past;
 use super::placement::Placement;
 use super::plan::Plan;
-use super::{Deps, checks, disk, etc, network, record, rootfs, spec, stats, task, undo};
+use super::{Deps, checks, disk, etc, network, record, rootfs, spec, stats, task, undo, volumes};
 use crate::cgroup::Paths;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
@@ -56,7 +56,8 @@ where
 {
     let joining = network::reserve(deps, ctx, plan).await?;
     let config = spec::complete(deps, plan, &joining);
-    let image_config = spec::image_config(deps, ctx, plan, image, &config).await?;
+    let volumes = volumes::find(deps, ctx, plan, image).await?;
+    let image_config = spec::image_config(deps, ctx, plan, image, &config, &volumes).await?;
     let oci = fnctr_oci::spec(&config, &image_config, &deps.host)
         .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;
     checks::all(deps, ctx, plan, image, &oci).await?;
@@ -68,6 +69,7 @@ where
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
+    volumes::make(deps, &plan.id, &volumes, &mounts)?;
     let streams = streams(ctx.clone()).await?;
     let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;

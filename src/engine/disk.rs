@@ -166,14 +166,14 @@ async fn blocking(
 
 /// The directories that an overlay writes to.
 #[derive(Debug, PartialEq, Eq)]
-struct Layer {
-    upper: PathBuf,
+pub(super) struct Layer {
+    pub(super) upper: PathBuf,
     work: PathBuf,
 }
 
 impl Layer {
     /// Only overlay's own: what a program in user space writes for others is counted, but it may be above the limit.
-    fn of(mounts: &[Mount]) -> Option<Self> {
+    pub(super) fn of(mounts: &[Mount]) -> Option<Self> {
         let overlay = mounts.iter().find(|mount| mount.kind == "overlay")?;
         let option = |name: &str| {
             let mut options = overlay.options.iter();

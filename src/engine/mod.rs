@@ -63,6 +63,7 @@ mod stats;
 mod sweep;
 mod task;
 mod undo;
+mod volumes;
 mod wait;
 
 use std::future::Future;

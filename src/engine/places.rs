@@ -157,12 +157,13 @@ fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
 }
 
 /// The innermost mount that a path is in.
-fn covering<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
+pub(super) fn covering<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
     let covering = mounts.iter().filter(|mount| path.starts_with(destination(mount)));
     covering.max_by_key(|mount| destination(mount).components().count())
 }
 
-fn is_own(path: &Path) -> bool {
+/// Whether it is in a file system of the container's own.
+pub(super) fn is_own(path: &Path) -> bool {
     OWN.iter().any(|own| path.starts_with(own))
 }
 

@@ -5,6 +5,7 @@ use fnctr_oci::{ContainerConfig, ImageConfig};
 use super::error::{At as _, Result, Step};
 use super::network::Joining;
 use super::plan::Plan;
+use super::volumes::Volumes;
 use super::{Deps, etc};
 use crate::Context;
 use crate::image::Image;
@@ -35,6 +36,7 @@ pub(super) async fn image_config(
     plan: &Plan,
     image: &Image,
     config: &ContainerConfig,
+    volumes: &Volumes,
 ) -> Result<ImageConfig> {
     let settings = &image.config;
     let user = config
@@ -56,6 +58,7 @@ pub(super) async fn image_config(
         user: settings.user.clone().unwrap_or_default(),
         passwd,
         group,
+        volumes: volumes.paths.clone(),
     })
 }
 

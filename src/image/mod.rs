@@ -52,9 +52,7 @@ pub(crate) use platform::Platform;
 pub(crate) use pull::{Again, LayerProgress, LayerState, Progress, PullSettings, Puller, Pulling, Request};
 pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;
-#[cfg(test)]
-pub(crate) use rootfs::Ownership;
-pub(crate) use rootfs::{Lookup, Place, Program};
+pub(crate) use rootfs::{Lookup, Ownership, Place, Program};
 pub(crate) use save::Format;
 pub(crate) use settings::{ImageSettings, refuses_volume};
 pub(crate) use shelf::{Removed, Shelf, Shelved};

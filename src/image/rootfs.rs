@@ -16,9 +16,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
-#[cfg(test)]
-pub(crate) use super::lookup::Ownership;
-pub(crate) use super::lookup::{Lookup, Place, Program};
+pub(crate) use super::lookup::{Lookup, Ownership, Place, Program};
 use super::scratch::{Scratch, discard, unique};
 use super::{Error, Image, ImageStore, lookup};
 use crate::Context;

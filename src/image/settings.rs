@@ -33,8 +33,8 @@ pub(crate) struct ImageSettings {
     pub(crate) created: Option<String>,
 }
 
-/// The driver contract refuses an image that declares VOLUME, unless the host allows it: a volume would be writable
-/// storage that no limit covers.
+/// The driver contract refuses an image that declares VOLUME, unless the host allows it: a volume is writable where the
+/// host has said read-only.
 pub(crate) fn refuses_volume(settings: &ImageSettings) -> bool {
     !settings.volumes.is_empty()
 }

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use fnctr::driver::{RunError, Status, Task};
 
-use crate::world::Stage;
+use crate::image;
+use crate::world::{Stage, ctx};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_limit_is_seen_from_inside() {
@@ -88,6 +89,52 @@ async fn a_read_only_root_is_read_only_and_tmp_is_not() {
     ";
     let (said, _) = stage.says(stage.task(""), script).await;
     assert_eq!(said, "root=closed\ntmp=open\nfull\n");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_the_image_is_writable_under_a_read_only_root_and_goes_with_the_container() {
+    let lenient = Stage::with("a_volume_of_the_image_is_writable", |config| {
+        config.image_enable_volume = true;
+        config.enable_readonly_rootfs = true;
+    });
+    let Some(stage) = lenient.await else { return };
+    let layer = stage.real.dir().join("layer");
+    std::fs::create_dir_all(layer.join("home/fn")).expect("a directory");
+    std::fs::write(layer.join("home/fn/given"), "by the image\n").expect("a file");
+    let layer_option = layer.display().to_string();
+    let options = [
+        "--name",
+        "volumes",
+        "--add",
+        &layer_option,
+        "--volume",
+        "/home/fn",
+        "--volume",
+        "/home/fn/new/er",
+    ];
+    let archive = image::build(stage.real.dir(), "v.tar", &options);
+    stage.driver.load(&ctx(), &archive).await.expect("an image");
+    std::fs::remove_file(archive).expect("to clean up");
+    std::fs::remove_dir_all(layer).expect("to clean up");
+    let before = crate::world::take(&stage.real).await;
+    let stage = Stage { before, ..stage };
+    let script = "
+        touch /home/x 2>/dev/null || echo root=closed
+        cat /home/fn/given
+        stat -c '%u:%g %a' /home/fn /home/fn/new/er
+        touch /home/fn/x && ls /home/fn | tr '\\n' ' '
+    ";
+    // What one life writes, the next does not find.
+    for _ in 0..2 {
+        let task = Task {
+            image: "volumes".into(),
+            ..stage.task("")
+        };
+        let (said, result) = stage.says(task, script).await;
+        let expected = "root=closed\nby the image\n1000:1000 755\n0:0 755\ngiven new x ";
+        assert_eq!(said, expected, "{result:?}");
+    }
     stage.strike().await;
 }
 
