@@ -11,6 +11,33 @@
 //! - All output has been delivered before the result is.
 //! - A step out of order is an error, never a panic. Closing is always possible and leaves nothing behind.
 //!
+//! # Where this differs from Fn's Go driver
+//!
+//! On purpose, beside the errors and statistics that are more precise here:
+//!
+//! | | Fn's driver on Docker | here |
+//! |---|---|---|
+//! | a second create | does nothing | [`ErrorKind::OutOfOrder`] |
+//! | a pull of an image that is here | does nothing | asks the registry; validate again afterwards |
+//! | closing a cookie | leaves the task's own `close` to the agent | calls [`ContainerTask::close`] |
+//! | SIGKILL without an out-of-memory kill | reported as out of memory | killed by signal 9 |
+//! | exit code 137 of an out-of-memory kill | names no limit | names the limit that was hit, and whose it is |
+//! | an image with VOLUME, refused | an API error, nobody's fault | [`ErrImageWithVolume`], the function's fault |
+//! | an image with VOLUME, accepted | an anonymous Docker volume | a directory of the container's writable layer: within `fs_size` |
+//! | a pull that passes its deadline | 502, the function's fault | [`ErrorKind::Timeout`], nobody's fault |
+//! | a freeze that fails | the agent kills the container | the container runs on, and can be used |
+//! | `volumes` | named volumes, sources made on demand, all of Docker's modes | sources must exist; `:ro` and `:rw` |
+//! | hostname | the host's, on the default network | the container's own name on every network but the host's |
+//! | `/sys/fs/cgroup` on cgroup v1 | the host's paths | the container's own cgroup is the root, as on v2 |
+//! | AppArmor | the profile docker-default | none, unless the driver's options name one |
+//! | syslog over TLS | taken | refused |
+//! | limits that the host cannot enforce | some are dropped with a warning | [`ErrorKind::Unsupported`], by name |
+//! | `mem_usage`, `mem_limit` | with the page cache; the host's memory without a limit | without it; absent |
+//! | processes that hold the pool's networks | the image's user | 1000:1000 without capabilities |
+//!
+//! Texts differ too, but for `container exit code N` and `Failed to pull image 'X': reason`: act on [`ErrorKind`],
+//! [`Status`] and codes. Docker's metrics (`docker_api_latency` and its kin) have no counterpart.
+//!
 //! This module imports the foundation only. It must never name an engine, a transport or a kernel.
 
 mod auth;

@@ -147,7 +147,8 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether the container has no network but its own loopback.
+    /// Whether the container has no network but its own loopback. False, as in the contract: a task that says nothing joins
+    /// a network, the default one if the configuration names none, which is then made on the host.
     fn disable_net(&self) -> bool {
         false
     }
