@@ -121,6 +121,7 @@ impl Embedded {
         if !share.become_exclusive()? {
             return Ok(Stopped::StillShared);
         }
+        process::settled(&home).await;
         launch::end(&home).await?;
         Ok(Stopped::Ended)
     }

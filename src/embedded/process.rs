@@ -20,10 +20,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::Error;
+use super::{Error, Home};
 
 /// How long containerd may take to end after SIGTERM, and after SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a runtime may take to unwind before containerd is ended all the same.
+const UNWINDING: Duration = Duration::from_secs(5);
 
 /// How often the end is looked for.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -46,6 +49,46 @@ pub(super) struct Process {
 /// Whether a containerd runs with this configuration file.
 pub(super) fn runs(config: &Path) -> Result<bool, Error> {
     Ok(find(config)?.is_some())
+}
+
+/// Waits until no runtime works for the containerd of this home, for a while: what a caller that was killed had begun is
+/// being unwound, and a containerd that ends in the middle leaves it.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn settled(home: &Home) {
+    let until = Instant::now() + UNWINDING;
+    while works_for(home) {
+        if Instant::now() >= until {
+            tracing::warn!("a runtime does not end; the next start removes what it leaves");
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether a runtime, or a shim that containerd calls to start or to clear away another, runs for this home right now.
+fn works_for(home: &Home) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = processes
+        .filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit))
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let mut lines = lines.filter(|line| !line.is_empty());
+    lines.any(|line| is_at_work(&line, &home.runc_root(), &home.socket()))
+}
+
+fn is_at_work(cmdline: &[u8], runc_root: &Path, socket: &Path) -> bool {
+    let words: Vec<_> = cmdline
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .collect();
+    let follows = |flag: &[u8], is: &dyn Fn(&Path) -> bool| {
+        let mut pairs = words.iter().zip(words.iter().skip(1));
+        pairs.any(|(word, value)| word.ends_with(flag) && is(Path::new(OsStr::from_bytes(value))))
+    };
+    let runtime = follows(b"-root", &|root| root.starts_with(runc_root));
+    let helper = matches!(words.last(), Some(&(b"start" | b"delete")));
+    runtime || helper && follows(b"-address", &|address| address == socket)
 }
 
 /// Ends the containerd that runs with this configuration file, if there is one.
@@ -208,6 +251,26 @@ mod tests {
             b"",
         ] {
             assert_eq!(config_of(other), None, "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn a_runtime_and_a_shims_helper_are_at_work_for_one_home_and_a_shim_is_not() {
+        let at_work = |line: &str| {
+            let (root, socket) = (Path::new("/h/runc"), Path::new("/h/containerd.sock"));
+            is_at_work(line.replace(' ', "\0").as_bytes(), root, socket)
+        };
+        let shim = "containerd-shim-runc-v2 -namespace ns -id c1 -address /h/containerd.sock";
+        assert!(at_work("runc --root /h/runc/ns --log /l create --bundle /b c1 "));
+        assert!(at_work(&format!("{shim} start ")));
+        assert!(at_work(&format!("{shim} -bundle /b delete ")));
+        for other in [
+            shim,
+            "runc --root /h/runc2/ns create c1",
+            "runc init",
+            "containerd-shim-runc-v2 -namespace ns -id c1 -address /other.sock start",
+        ] {
+            assert!(!at_work(other), "{other}");
         }
     }
 
