@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{Hierarchy, Mounts};
+use super::places::Places;
 use super::root::Version;
 
 /// The key of the v2 tree among the controllers' names.
@@ -119,6 +120,11 @@ impl Paths {
             freezer: own(self.freezer),
         };
         (named != Self::default()).then_some(named)
+    }
+
+    /// The same without their names: where processes are found, and killed without `cgroup.kill`.
+    pub(crate) fn places(&self) -> Places {
+        Places::new(self.dirs().map(Path::to_owned).collect())
     }
 
     /// Whether the kernel still has the container in any hierarchy.

@@ -76,6 +76,21 @@ impl Places {
         self.0.iter().all(|dir| remove_tree(dir).is_ok())
     }
 
+    /// The names of the cgroups in it, in any hierarchy.
+    pub(crate) fn children(&self) -> impl Iterator<Item = String> {
+        let below = self.dirs().flat_map(children);
+        below.filter_map(|child| child.file_name()?.to_str().map(str::to_owned))
+    }
+
+    /// Removes the directories that have neither processes nor cgroups in them, and leaves the others.
+    pub(crate) fn remove_childless(&self) {
+        for dir in self.dirs() {
+            if let Err(error) = fs::remove_dir(dir) {
+                tracing::debug!(dir = %dir.display(), %error, "kept");
+            }
+        }
+    }
+
     /// Kills what lives in the cgroup, and removes its directories.
     ///
     /// # Errors

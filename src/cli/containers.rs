@@ -61,6 +61,7 @@ impl Row {
 pub(super) fn state_of(seen: &Seen) -> &'static str {
     match seen.state {
         State::Dead => "dead",
+        State::Lost => "lost",
         State::Created => "created",
         State::Running => "running",
         State::Frozen => "frozen",
@@ -278,8 +279,18 @@ pub(super) async fn rm(
 
 async fn remove(driver: &crate::ContainerdDriver, id: &ContainerId, force: bool) -> Result<(), Error> {
     let ctx = Context::new();
-    let seen = driver.inspect(&ctx, id).await?;
-    if !force && matches!(seen.state, State::Running | State::Frozen) {
+    let seen = match driver.inspect(&ctx, id).await {
+        // A runtime or a containerd that was killed may have left what no record stands for.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let removed = driver.engine().remove_remains(id, force).await;
+            return match removed.map_err(crate::containerd_driver::translate)? {
+                true => Ok(()),
+                false => Err(error),
+            };
+        }
+        seen => seen?,
+    };
+    if !force && matches!(seen.state, State::Running | State::Frozen | State::Lost) {
         let text = format!("container {id} is running: kill it first, or remove it with --force");
         return Err(Error::new(ErrorKind::Conflict, text));
     }

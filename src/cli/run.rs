@@ -110,14 +110,14 @@ async fn live(
         line("");
     }
     report(cookie.id(), args, &result, ms, print);
-    match closed {
-        Ok(()) => Ok(ExitCode::from(exit_code(&result, at.interrupt))),
-        // The result has been told; that something is left behind must be noticed too.
-        Err(error) => {
-            note(&format!("fnctr: {}", error.report()));
-            Ok(ExitCode::from(super::OWN_FAILURE))
-        }
+    // The function's result is the result; what is left behind is no part of it, and the next command removes it.
+    if let Err(error) = closed {
+        note(&format!(
+            "fnctr: warning: {}; the next fnctr command tries again",
+            error.report()
+        ));
     }
+    Ok(ExitCode::from(exit_code(&result, at.interrupt)))
 }
 
 async fn start(

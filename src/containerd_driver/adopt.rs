@@ -51,6 +51,8 @@ pub enum ContainerState {
     Frozen,
     /// It has ended with this exit code.
     Exited(u32),
+    /// Its processes live, and containerd has lost them. It can be closed, and nothing else.
+    Lost,
 }
 
 impl From<engine::State> for ContainerState {
@@ -61,6 +63,7 @@ impl From<engine::State> for ContainerState {
             engine::State::Running => Self::Running,
             engine::State::Frozen => Self::Frozen,
             engine::State::Exited(code) => Self::Exited(code),
+            engine::State::Lost => Self::Lost,
         }
     }
 }

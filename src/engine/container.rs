@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::life::Mark;
+use super::life::{Mark, Origin};
 use super::network::Past;
 use super::oom::Witness;
 use super::process::Alive;
@@ -17,9 +17,9 @@ use super::reclaim::Idle;
 use super::record::Owner;
 use super::stats::Network;
 use super::wait::{self, Ended, Exit, Watched};
-use super::{Deps, network};
+use super::{Deps, error, network};
 use crate::cgroup::{Freezer, Paths, State};
-use crate::stdio::{Fifos, Pumps, StreamError};
+use crate::stdio::{Pumps, StreamError};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
@@ -84,16 +84,6 @@ pub(crate) struct Outcome {
     pub(crate) exit: Exit,
     /// Why not all of its output was delivered, if so.
     pub(crate) streams: Option<Arc<StreamError>>,
-}
-
-/// Where a handle comes from. Either way it knows which attempt to create the id it stands for: the name may have a later
-/// life, which is none of its business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// Created here.
-    Made { attempt: String },
-    /// Taken over from a process that is gone.
-    Adopted { attempt: String },
 }
 
 /// What `create` and `adopt` know about a process.
@@ -344,15 +334,16 @@ impl Container {
                 self.0.pumps.abort();
                 self.0.life.cancel();
                 let failed = own.run(&ctx).await;
-                let files = self.leave_to(&other);
+                let files = self.0.leave_to(&other);
                 if !failed.is_empty() || files.is_err() {
                     *list = Some(own);
                 }
-                super::report(Step::Close, self.id(), failed)?;
+                error::report(Step::Close, self.id(), failed)?;
                 return files;
             }
             Err(error) => {
                 *list = Some(undo);
+                self.0.note_unfinished();
                 return Err(error).at(Step::Close, self.id());
             }
         }
@@ -373,19 +364,12 @@ impl Container {
         let failed = undo.run(&ctx).await;
         if failed.is_empty() {
             self.0.life.cancel();
+            self.deps().forget_unfinished(self.id(), self.0.origin.attempt());
         } else {
             *list = Some(undo);
+            self.0.note_unfinished();
         }
-        super::report(Step::Close, self.id(), failed)
-    }
-
-    /// Somebody else has removed this life. What a later one has is its own; what nobody has can only be files.
-    fn leave_to(&self, owner: &Owner) -> Result<()> {
-        if *owner == Owner::Another {
-            return Ok(());
-        }
-        let removed = Fifos::remove(&self.deps().fifo_dir(self.id()));
-        removed.map_err(|error| Error::new(Step::Close, self.id(), Kind::Internal, error))
+        error::report(Step::Close, self.id(), failed)
     }
 
     /// Leaves the container running and forgets it: a later process finds it by its labels.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::container::{Container, Origin, Phase, Process};
+use super::container::{Container, Phase, Process};
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::life::Origin;
 use super::network::Past;
 use super::placement::Placement;
 use super::plan::Plan;
@@ -30,12 +31,17 @@ pub(super) async fn create<F>(
 where
     F: Future<Output = Result<Streams>>,
 {
+    let name = super::unique();
     let mut undo = Teardown::new(plan.id.as_str());
-    match attempt(deps, ctx, plan, image, streams, &mut undo).await {
+    match attempt(deps, ctx, plan, image, streams, &name, &mut undo).await {
         Ok(process) => Ok(Container::new(deps, &plan.id, process, undo)),
         Err(error) => {
             let clean_up = ctx.detached(deps.config.close_grace);
-            for failed in undo.run(&clean_up).await {
+            let failed = undo.run(&clean_up).await;
+            if !failed.is_empty() {
+                deps.note_unfinished(&plan.id, &name);
+            }
+            for failed in failed {
                 tracing::warn!(error = %crate::chain(&failed), "left behind by a failed create");
             }
             Err(error)
@@ -49,6 +55,7 @@ async fn attempt<F>(
     plan: &Plan,
     image: &Image,
     streams: impl FnOnce(Context) -> F,
+    name: &str,
     undo: &mut Teardown,
 ) -> Result<Process>
 where
@@ -63,7 +70,7 @@ where
     checks::all(deps, ctx, plan, image, &oci).await?;
 
     ctx.check().at(Step::Record, &plan.id)?;
-    let attempt = record::create(deps, ctx, plan, &oci, joining.sandbox(), undo).await?;
+    record::create(deps, ctx, plan, &oci, joining.sandbox(), name, undo).await?;
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
     ctx.check().at(Step::Rootfs, &plan.id)?;
@@ -88,7 +95,9 @@ where
         memory: plan.config.resources.memory,
         pumps,
         phase: Phase::Created,
-        origin: Origin::Made { attempt },
+        origin: Origin::Made {
+            attempt: name.to_owned(),
+        },
         network: Past {
             of: joined.target.map(|target| target.id),
             counted: joined.is_used.then(|| stats::network(pid)).flatten(),

@@ -6,7 +6,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Interrupted, cgroup, containerd, image, sandbox};
+use crate::teardown::Failed;
+use crate::{ContainerId, Interrupted, cgroup, containerd, image, sandbox};
 
 /// What a front door can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -248,6 +249,20 @@ impl Judged for sandbox::Error {
             Kind::Internal
         }
     }
+}
+
+/// Turns what an undo could not do into one error, and logs the rest.
+pub(super) fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Result<()> {
+    let mut failed = failed.into_iter();
+    let Some(first) = failed.next() else { return Ok(()) };
+    for other in failed {
+        tracing::warn!(error = %crate::chain(&other), "left behind by a close");
+    }
+    let kind = first
+        .source
+        .downcast_ref::<containerd::Error>()
+        .map_or(Kind::Internal, Judged::kind);
+    Err(Error::new(step, id, kind, first))
 }
 
 /// Attaches the step and the container to what a mechanism said.

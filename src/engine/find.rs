@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::container::{Container, Origin, Phase, Process};
+use super::container::{Container, Phase, Process};
 use super::create::container_paths;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::life::Origin;
 use super::network::Past;
 use super::placement::Placement;
 use super::plan::label;
@@ -18,6 +19,9 @@ use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::Pumps;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
+
+/// How long the create of a task may take before what lives without one counts as lost.
+const CREATING: Duration = Duration::from_secs(5);
 
 /// A container as a person sees it in a list.
 #[derive(Debug, Clone)]
@@ -62,6 +66,8 @@ impl Seen {
 pub(crate) enum State {
     /// A record without a process.
     Dead,
+    /// Processes that containerd knows nothing of, because its state was removed: they can be killed and removed.
+    Lost,
     /// Behind its start gate.
     Created,
     /// Running.
@@ -122,8 +128,12 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
     let placement = Placement::of_record(&record, &spec);
     let paths = container_paths(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
+    let lives = || Remains::of_record(deps, &record, placement.clone()).live(deps);
     let state = match task.map(|task| (task.status, task.exit.code)) {
-        None => State::Dead,
+        None if !lives() => State::Dead,
+        // The task is about to be.
+        None if is_young(&record) => State::Created,
+        None => State::Lost,
         Some((TaskStatus::Created, _)) => State::Created,
         Some((TaskStatus::Stopped, code)) => State::Exited(code),
         Some((TaskStatus::Paused, _)) => State::Frozen,
@@ -142,6 +152,12 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
         cgroup_name: placement.map(|placement| placement.name),
         id: record.id,
     }
+}
+
+/// Whether a record is so new that its task may not have been made yet.
+fn is_young(record: &Record) -> bool {
+    let age = record.created_at.and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age < CREATING)
 }
 
 /// The pid of a task whose process has not ended. containerd keeps the number of one that has, which may be somebody

@@ -7,12 +7,31 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::container::{Inner, Origin};
+use super::container::Inner;
+use super::error::{Error, Kind, Result, Step};
 use super::network;
 use super::record::{self, Owner};
 use crate::Context;
 use crate::cgroup::{self, Paths};
 use crate::containerd;
+use crate::stdio::Fifos;
+
+/// Where a handle comes from. Either way it knows which attempt to create the id it stands for: the name may have a later
+/// life, which is none of its business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Created here.
+    Made { attempt: String },
+    /// Taken over from a process that is gone.
+    Adopted { attempt: String },
+}
+
+impl Origin {
+    pub(super) fn attempt(&self) -> &str {
+        let (Self::Made { attempt } | Self::Adopted { attempt }) = self;
+        attempt
+    }
+}
 
 impl Inner {
     /// Whose the name is now. containerd is asked only if there is a reason to: what was taken over may have been recreated,
@@ -26,6 +45,20 @@ impl Inner {
                 record::owner(&self.deps.session, ctx, &self.id, attempt).await
             }
         }
+    }
+
+    /// So that the next start goes on, if nobody closes it again.
+    pub(super) fn note_unfinished(&self) {
+        self.deps.note_unfinished(&self.id, self.origin.attempt());
+    }
+
+    /// Somebody else has removed this life. What a later one has is its own; what nobody has can only be files.
+    pub(super) fn leave_to(&self, owner: &Owner) -> Result<()> {
+        if *owner == Owner::Another {
+            return Ok(());
+        }
+        let removed = Fifos::remove(&self.deps.fifo_dir(&self.id));
+        removed.map_err(|error| Error::new(Step::Close, &self.id, Kind::Internal, error))
     }
 
     /// Whether containerd knew nothing of the task any more when it ended.
@@ -94,7 +127,13 @@ impl Drop for Inner {
                     }
                 }
             }
-            for failed in undo.run(&ctx).await {
+            let failed = undo.run(&ctx).await;
+            if failed.is_empty() {
+                deps.forget_unfinished(&id, &attempt);
+            } else {
+                deps.note_unfinished(&id, &attempt);
+            }
+            for failed in failed {
                 tracing::error!(%id, error = %crate::chain(&failed), "left behind");
             }
         };

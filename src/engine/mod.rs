@@ -41,6 +41,7 @@ mod images;
 mod life;
 mod network;
 mod oom;
+mod orphans;
 mod pause;
 mod placement;
 mod places;
@@ -63,6 +64,7 @@ mod stats;
 mod sweep;
 mod task;
 mod undo;
+mod unfinished;
 mod volumes;
 mod wait;
 
@@ -101,7 +103,6 @@ use crate::sandbox::Sandboxes;
 pub(crate) use crate::sandbox::pool::Bounds;
 use crate::sandbox::pool::Pool;
 use crate::stdio::Streams;
-use crate::teardown::Failed;
 use crate::{ContainerId, Context, tracked};
 
 /// What every operation needs.
@@ -155,7 +156,8 @@ impl Engine {
         let cgroups = cgroup::Root::probe().map_err(internal)?;
         // Limits are inherited from the daemon that starts containers, not from us.
         let daemon = session.server_pid(ctx).await.at(Step::Connect, &name)?;
-        // One in another pid namespace cannot be looked at; ours are the best guess then.
+        // One in another pid namespace cannot be looked at, nor can its shims; ours are the best guess then.
+        let is_visible = daemon.is_some();
         let daemon = daemon.unwrap_or_else(std::process::id);
         placement::choose_driver(&mut config, daemon).await?;
         session
@@ -229,6 +231,10 @@ impl Engine {
         });
         reconcile::reconcile(&deps);
         images::end_orphans(&deps, ctx).await;
+        unfinished::resume(&deps);
+        if is_visible {
+            orphans::sweep(&deps);
+        }
         if let Some(config) = pool_config {
             pool::start(&deps, config);
         }
@@ -351,7 +357,9 @@ impl Engine {
         self.0.life.cancel();
         self.0.tracker.close();
         let done = ctx.run(self.0.tracker.wait()).await;
-        done.at(Step::Wait, "the background work of the engine")
+        done.at(Step::Wait, "the background work of the engine")?;
+        placement::remove_empty_parents(&self.0).await;
+        Ok(())
     }
 }
 
@@ -388,20 +396,6 @@ impl Deps {
         let done = tracked::finish(&self.tracker, op).await;
         done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
     }
-}
-
-/// Turns what an undo could not do into one error, and logs the rest.
-fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Result<()> {
-    let mut failed = failed.into_iter();
-    let Some(first) = failed.next() else { return Ok(()) };
-    for other in failed {
-        tracing::warn!(error = %crate::chain(&other), "left behind by a close");
-    }
-    let kind = first
-        .source
-        .downcast_ref::<crate::containerd::Error>()
-        .map_or(Kind::Internal, error::Judged::kind);
-    Err(Error::new(step, id, kind, first))
 }
 
 /// A name that no other call on this host returns.

@@ -256,7 +256,7 @@ pub(super) async fn join(
                 joined.is_used = slot.uses > 0;
             }
             let (deps, mut lease) = (Arc::clone(deps), Some(lease));
-            defer(undo, move |_| {
+            undo.defer(STEP, move |_| {
                 let given = lease
                     .take()
                     .map(|lease| super::pool::give_back(Arc::clone(&deps), lease));
@@ -289,19 +289,10 @@ pub(super) async fn join(
     Ok(joined)
 }
 
-/// Puts what gives a network back on the list, whatever kind of network it is.
-fn defer<F, E>(undo: &mut Teardown, step: impl FnMut(Context) -> F + Send + 'static)
-where
-    F: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<StepError>,
-{
-    undo.defer(STEP, step);
-}
-
 /// Puts the removal of a sandbox on the list.
 fn defer_removal(undo: &mut Teardown, sandboxes: &Sandboxes, id: &str) {
     let (sandboxes, id) = (sandboxes.clone(), id.to_owned());
-    defer(undo, move |ctx| {
+    undo.defer(STEP, move |ctx| {
         let (sandboxes, id) = (sandboxes.clone(), id.clone());
         async move { sandboxes.remove(&ctx, &id).await.map(drop) }
     });
@@ -311,7 +302,7 @@ fn defer_removal(undo: &mut Teardown, sandboxes: &Sandboxes, id: &str) {
 pub(super) fn defer_removal_of(undo: &mut Teardown, deps: &Arc<Deps>, record: &Record) {
     let Some(id) = sandbox_of(record) else { return };
     let (deps, id, of) = (Arc::clone(deps), id.to_owned(), record.id.clone());
-    defer(undo, move |ctx| {
+    undo.defer(STEP, move |ctx| {
         let (deps, id, of) = (Arc::clone(&deps), id.clone(), of.clone());
         async move { release(&deps, &ctx, &of, &id).await }
     });

@@ -12,8 +12,10 @@
 //! inside, but never two in a row, so a double one tells where the first ends. They are made of what systemd allows in the
 //! name of a unit (unit_name_is_valid() in its source), and with at most 76 characters each they stay below its 255.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fnctr_oci::Cgroup;
 
@@ -22,6 +24,10 @@ use super::{Config, Deps};
 use crate::ContainerId;
 use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
 use crate::containerd::Record;
+
+/// How often, and how many times, the shims are looked at before the cgroups of a namespace are kept.
+const SHIM_AGAIN: Duration = Duration::from_millis(20);
+const SHIM_LOOKS: u32 = 10;
 
 /// The cgroup of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +98,69 @@ impl Deps {
     }
 }
 
+impl Deps {
+    /// Where it goes, in the words of a spec.
+    pub(super) fn notation(&self, id: &ContainerId) -> Option<String> {
+        match self.cgroup(id) {
+            Cgroup::Systemd { slice, prefix, id } => Some(format!("{slice}:{prefix}:{id}")),
+            Cgroup::Cgroupfs { parent, id } => Some(format!("{parent}/{id}")),
+            Cgroup::Unset => None,
+        }
+    }
+
+    /// The cgroup that all those of this namespace are made in, if it is ours alone: systemd's slices are systemd's.
+    fn parent(&self) -> Option<String> {
+        let Config {
+            namespace,
+            cgroup_parent,
+            runtime,
+            ..
+        } = &self.config;
+        let parent = cgroup_parent.trim_end_matches('/');
+        (!runtime.systemd_cgroup).then(|| format!("{parent}/{namespace}"))
+    }
+}
+
+/// The containers of this namespace that have a cgroup in any hierarchy, where the parent of all of them is ours.
+pub(super) fn present(deps: &Deps) -> BTreeSet<ContainerId> {
+    let places = deps.parent().and_then(|parent| deps.cgroups.places(&parent).ok());
+    let names = places.iter().flat_map(cgroup::Places::children);
+    names.filter_map(|name| ContainerId::new(&name).ok()).collect()
+}
+
+/// Removes the cgroups above those of the containers of this namespace, when there are none and none is being made.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn remove_empty_parents(deps: &Deps) {
+    let Some(parent) = deps.parent() else { return };
+    let Ok(places) = deps.cgroups.places(&parent) else {
+        return;
+    };
+    let is_empty = || places.exist() && places.children().next().is_none();
+    if !is_empty() {
+        return;
+    }
+    // A shim outlives its container by a moment; one that stays makes another container.
+    let mut looks = 0..SHIM_LOOKS;
+    while !deps.shims().is_empty() {
+        if looks.next().is_none() {
+            return;
+        }
+        tokio::time::sleep(SHIM_AGAIN).await;
+    }
+    if !is_empty() {
+        return;
+    }
+    places.remove_childless();
+    // The one above it is ours only if nobody has named another.
+    if deps.config.cgroup_parent == cgroup::DEFAULT_PARENT
+        && let Ok(above) = deps.cgroups.places(cgroup::DEFAULT_PARENT)
+    {
+        above.remove_childless();
+    }
+}
+
 impl Placement {
     /// The cgroup of a container by its record and the spec in it; `None` if they do not tell.
     pub(super) fn of_record(record: &Record, spec: &serde_json::Value) -> Option<Self> {
@@ -154,8 +223,6 @@ fn expanded(slice: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::Namespace;
     use crate::containerd::RuntimeOptions;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use fnctr_oci::Spec;
 
+use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::plan::{Plan, label};
-use super::{Deps, unique};
 use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -44,24 +44,24 @@ impl Claim {
     }
 }
 
-/// Makes the record, and returns the name of this attempt, which it bears. A live container of the same id is a conflict
-/// and stays untouched.
+/// Makes the record, which bears the name of this attempt. A live container of the same id is a conflict and stays
+/// untouched.
 pub(super) async fn create(
     deps: &Deps,
     ctx: &Context,
     plan: &Plan,
     spec: &Spec,
     sandbox: Option<&str>,
+    attempt: &str,
     undo: &mut Teardown,
-) -> Result<String> {
+) -> Result<()> {
     // The order of its sets differs from run to run, which no reader of a record minds; sorting them costs more than all
     // the rest of the translation.
     let spec_json =
         serde_json::to_vec(spec).map_err(|e| Error::new(Step::Record, &plan.id, Kind::Internal, e))?;
-    let attempt = unique();
     let mut labels = plan.labels.clone();
     labels.insert(label::ENGINE.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    labels.insert(label::ATTEMPT.to_owned(), attempt.clone());
+    labels.insert(label::ATTEMPT.to_owned(), attempt.to_owned());
     if let Some(sandbox) = sandbox {
         labels.insert(label::SANDBOX.to_owned(), sandbox.to_owned());
     }
@@ -83,11 +83,11 @@ pub(super) async fn create(
         created_at: None,
     };
     let claim = Claim::new(UNKNOWN);
-    defer(undo, &deps.session, &plan.id, &attempt, &claim);
+    defer(undo, &deps.session, &plan.id, attempt, &claim);
     match deps.session.containers().create(ctx, &record).await {
         Ok(()) => {
             claim.settle(OURS);
-            Ok(attempt)
+            Ok(())
         }
         Err(error) => {
             if error.is_already_exists() {

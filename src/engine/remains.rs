@@ -74,6 +74,11 @@ impl Remains {
         live && !self.are_anothers(deps)
     }
 
+    /// Removes their directories as far as nothing lives in them; whether none is left.
+    pub(super) fn remove_empty(&self, deps: &Deps) -> bool {
+        self.places(deps).is_none_or(|places| places.remove_empty())
+    }
+
     fn are_anothers(&self, deps: &Deps) -> bool {
         deps.shims_of(&self.id).iter().any(|shim| !deps.is_ours(shim))
     }

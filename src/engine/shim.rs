@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, umount2};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{Deps, process};
@@ -27,12 +28,16 @@ pub(super) struct Shim {
     namespace: String,
     pid: u32,
     process: OwnedFd,
+    /// Where containerd keeps the container's files: every shim works there.
+    bundle: Option<PathBuf>,
 }
 
 impl Shim {
     fn of(pid: u32) -> Option<Self> {
         let words = Words::of(pid)?;
         let process = process::open_once(pid)?;
+        let bundle = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+        let name = Path::new(&words.namespace).join(&words.id);
         // The number may have become another process's before the descriptor was opened.
         (Words::of(pid).as_ref() == Some(&words) && !process::has_ended(&process)).then(|| Self {
             id: words.id,
@@ -40,11 +45,14 @@ impl Shim {
             namespace: words.namespace,
             pid,
             process,
+            // One that was removed has another name.
+            bundle: bundle.filter(|bundle| bundle.ends_with(name)),
         })
     }
 
     /// Ends it at once. What it has started on behalf of the runtime ends with it; the container does not.
     pub(super) fn kill(&self) {
+        let sockets = self.sockets();
         match pidfd_send_signal(&self.process, Signal::KILL) {
             Ok(()) => tracing::warn!(
                 id = self.id,
@@ -52,6 +60,33 @@ impl Shim {
                 "killed a shim that containerd has lost sight of"
             ),
             Err(error) => tracing::debug!(id = self.id, pid = self.pid, %error, "cannot kill a shim"),
+        }
+        // Nobody listens there any more.
+        for socket in sockets {
+            drop(std::fs::remove_file(socket));
+        }
+    }
+
+    /// Where it listens for its containerd.
+    fn sockets(&self) -> Vec<PathBuf> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
+        let targets = open.into_iter().flatten().flatten();
+        let targets = targets.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let targets: Vec<_> = targets.collect();
+        let known = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        let listening = known.lines().filter_map(listener);
+        let own = listening.filter(|(inode, _)| targets.contains(&format!("socket:[{inode}]").into()));
+        own.map(|(_, path)| path.into()).collect()
+    }
+
+    /// Unmounts the root file system that it has mounted for the container, for when containerd knows nothing of it; what else
+    /// is in its directory is left to containerd's next start.
+    pub(super) fn unmount(&self) {
+        let Some(bundle) = &self.bundle else { return };
+        let rootfs = bundle.join("rootfs");
+        if umount2(&rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {
+            drop(std::fs::remove_dir(rootfs));
+            drop(std::fs::remove_dir(bundle));
         }
     }
 }
@@ -88,6 +123,15 @@ impl Deps {
     }
 }
 
+/// The inode and the path of a socket that somebody listens on, from a line of `/proc/net/unix` (unix(7)).
+fn listener(line: &str) -> Option<(&str, &str)> {
+    const ACCEPTS: &str = "00010000";
+
+    let mut words = line.split_whitespace().skip(3);
+    let (flags, inode, path) = (words.next()?, words.nth(2)?, words.next()?);
+    (flags == ACCEPTS && path.starts_with('/')).then_some((inode, path))
+}
+
 /// What a command line says.
 #[derive(Debug, PartialEq, Eq)]
 struct Words {
@@ -110,17 +154,20 @@ impl Words {
         }
         let words: Vec<_> = words.collect();
         let value = |flag: &str| {
+            // Go takes one dash or two.
             let at = words.iter().position(|word| {
-                let name = word.strip_prefix(b"-").unwrap_or(word);
-                name == flag.as_bytes()
+                let name = word
+                    .strip_prefix(b"-")
+                    .map(|word| word.strip_prefix(b"-").unwrap_or(word));
+                name == Some(flag.as_bytes())
             })?;
             words.get(at + 1).copied()
         };
         let text = |flag| value(flag).map(|word| String::from_utf8_lossy(word).into_owned());
         Some(Self {
-            address: OsStr::from_bytes(value("-address")?).into(),
-            namespace: text("-namespace")?,
-            id: text("-id")?,
+            address: OsStr::from_bytes(value("address")?).into(),
+            namespace: text("namespace")?,
+            id: text("id")?,
         })
     }
 }
@@ -132,6 +179,24 @@ mod tests {
     fn parse(line: &str) -> Option<(String, String, String)> {
         let words = Words::parse(line.replace(' ', "\0").as_bytes())?;
         Some((words.address.display().to_string(), words.namespace, words.id))
+    }
+
+    #[test]
+    fn a_socket_that_somebody_listens_on_is_told_from_one_that_is_connected() {
+        let line = |flags: &str, path: &str| {
+            format!("0000000000000000: 00000002 00000000 {flags} 0001 01 4711 {path}")
+        };
+        assert_eq!(
+            listener(&line("00010000", "/run/containerd/s/ab")),
+            Some(("4711", "/run/containerd/s/ab"))
+        );
+        for other in [
+            line("00000000", "/run/containerd/s/ab"),
+            line("00010000", "@x"),
+            line("00010000", ""),
+        ] {
+            assert_eq!(listener(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -22,13 +22,17 @@ impl Container {
     }
 
     async fn signal_now(&self, ctx: &Context, signal: u32) -> Result<()> {
+        let refuse = |why: &'static str| Err(Error::new(Step::Signal, self.id(), Kind::NotFound, why));
         if self.exit_now().is_some() {
-            return Err(Error::new(
-                Step::Signal,
-                self.id(),
-                Kind::NotFound,
-                "its process has ended already",
-            ));
+            match (self.is_lost(), signal == SIGKILL) {
+                (false, _) => return refuse("its process has ended already"),
+                (true, false) => {
+                    return refuse(
+                        "containerd has lost its process, and only SIGKILL reaches it through its cgroup",
+                    );
+                }
+                (true, true) => {}
+            }
         }
         if signal == SIGKILL {
             // Where a kill needs a thaw after it, no freeze may come in between.
@@ -48,6 +52,12 @@ impl Container {
             .at(Step::Signal, self.id())
     }
 
+    /// Whether nobody can tell how it ended, and processes of it live on: containerd has lost sight of them.
+    fn is_lost(&self) -> bool {
+        let unknown = self.exit_now().is_some_and(|exit| exit.code.is_none());
+        unknown && self.paths().is_some_and(|paths| paths.places().is_populated())
+    }
+
     /// Kills every process of the container, whatever state it is in. Returns once the kill is on its way.
     pub(super) async fn kill_now(&self, ctx: &Context) -> Result<()> {
         self.witness().kills();
@@ -55,6 +65,10 @@ impl Container {
             match cgroup::kill_all(paths) {
                 // One write, no RPC, no runtime binary; the kernel kills frozen processes too (cgroup-v2.rst).
                 Ok(()) => return Ok(()),
+                Err(_) if self.is_lost() => {
+                    paths.places().kill();
+                    return Ok(());
+                }
                 Err(error) => tracing::debug!(id = %self.id(), %error, "no cgroup.kill; asking containerd"),
             }
         }

@@ -67,7 +67,7 @@ pub(super) fn defer_discard(undo: &mut Teardown, deps: &Arc<Deps>, remains: Rema
 async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
     let tasks = deps.session.tasks();
     let until = ctx.halved().with_timeout(SHIM_PATIENCE);
-    loop {
+    let lost = loop {
         if delete(&tasks, ctx, id).await? == Deleted::Task {
             return Ok(());
         }
@@ -76,10 +76,10 @@ async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), con
             return Ok(());
         }
         if until.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err() {
-            shims.iter().for_each(Shim::kill);
-            break;
+            break shims;
         }
-    }
+    };
+    lost.iter().for_each(Shim::kill);
     // A containerd that knows the shim clears up after it, by means of another one.
     let until = ctx.halved().with_timeout(SHIM_PATIENCE);
     while until.run(tokio::time::sleep(SHIM_AGAIN)).await.is_ok() {
@@ -87,6 +87,7 @@ async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), con
             break;
         }
     }
+    lost.iter().for_each(Shim::unmount);
     delete(&tasks, ctx, id).await.map(drop)
 }
 

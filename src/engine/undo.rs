@@ -57,7 +57,13 @@ mod tests {
     fn a_list_is_whole_with_every_step_in_its_place() {
         assert!(list(&["record", "snapshot", "streams", "cgroup", "task"]));
         assert!(list(&[
-            "record", "network", "snapshot", "quota", "streams", "cgroup", "task"
+            "record",
+            "network",
+            "snapshot",
+            "disk quota",
+            "streams",
+            "cgroup",
+            "task"
         ]));
         for wrong in [
             &["network", "record", "snapshot", "streams", "cgroup", "task"][..],

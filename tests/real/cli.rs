@@ -353,3 +353,72 @@ pub(crate) fn remove_cgroups(parent: &str) {
         drop(std::fs::remove_dir(parent));
     }
 }
+
+/// A command on a private containerd of its own, with the test image in it.
+fn private(path: &std::path::Path) -> impl Fn(&[&str]) -> Command {
+    let archive = crate::image::busybox(path);
+    let path = path.to_owned();
+    let parent = format!("/fnctr-e{}", std::process::id());
+    let fnctr = move |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fnctr"));
+        command.arg("--embedded").arg("--root").arg(&path);
+        command.args(["--cgroup-parent", &parent]).args(args);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let loaded = fnctr(&["load", &archive.display().to_string()]).output();
+    let loaded = loaded.expect("to run fnctr");
+    assert!(loaded.status.success(), "{}", text(&loaded.stderr));
+    fnctr
+}
+
+#[test]
+fn what_a_killed_run_has_begun_is_removed_by_its_name_and_the_name_is_free() {
+    if !crate::real::available("what_a_killed_run_has_begun") {
+        return;
+    }
+    let root = tempfile::Builder::new().prefix("fnctr-e").tempdir();
+    let root = root.expect("a directory");
+    let path = root.path().canonicalize().expect("a path");
+    let fnctr = private(&path);
+    let parent = format!("fnctr-e{}", std::process::id());
+    let cgroups = || -> Vec<_> {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+        let below = [parent.clone(), format!("unified/{parent}")];
+        let tops = hierarchies.map(|hierarchy| hierarchy.path().join(&parent));
+        let all = tops.chain(below.map(|dir| std::path::Path::new("/sys/fs/cgroup").join(dir)));
+        all.map(|dir| dir.join("fnctr/v"))
+            .filter(|dir| dir.is_dir())
+            .collect()
+    };
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let until =
+            tokio::time::Instant::now() + crate::patience::patient(std::time::Duration::from_secs(30));
+        while !done() {
+            assert!(tokio::time::Instant::now() < until, "{what}");
+            std::thread::yield_now();
+        }
+    };
+    for round in 0..5 {
+        let run = ["run", "-d", "--name", "v", "busybox", "sleep", "1000"];
+        let mut child = fnctr(&run).stdout(Stdio::null()).spawn().expect("to run fnctr");
+        wait("a cgroup", &|| !cgroups().is_empty());
+        child.kill().expect("to kill");
+        child.wait().expect("to end");
+        let removed = fnctr(&["rm", "-f", "v"]).output().expect("to run fnctr");
+        assert!(removed.status.success(), "{round}: {}", text(&removed.stderr));
+        assert_eq!(cgroups(), Vec::<std::path::PathBuf>::new(), "{round}");
+        let shims = crate::real::shims(&path.join("containerd.sock"));
+        assert!(shims.is_empty(), "{round}: {shims:?}");
+        assert_eq!(private_containerd(&path), Vec::<i32>::new());
+        assert_eq!(crate::real::mounts_under(&path), Vec::<std::path::PathBuf>::new());
+        let again = fnctr(&["run", "--name", "v", "busybox", "true"]).output();
+        let again = again.expect("to run fnctr");
+        assert!(again.status.success(), "{round}: {}", text(&again.stderr));
+    }
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+    for dir in hierarchies.map(|hierarchy| hierarchy.path().join(&parent)) {
+        assert!(!dir.join("fnctr").exists(), "{}", dir.display());
+        drop(std::fs::remove_dir(dir));
+    }
+}

@@ -224,9 +224,13 @@ async fn a_deadline_that_passes_anywhere_in_a_create_leaves_nothing() {
     stage.strike().await;
 }
 
-/// Kills the shim of a container as soon as its runtime has made a cgroup for it, which is half-way through a create.
-fn kill_its_shim_half_way(stage: &Stage, id: &str) -> std::thread::JoinHandle<()> {
-    let (address, name) = (stage.real.address(), format!("{}/{id}", stage.real.namespace()));
+/// Does something as soon as the runtime has made a cgroup for a container, which is half-way through a create.
+fn when_its_cgroup_is_made(
+    stage: &Stage,
+    id: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    let name = format!("{}/{id}", stage.real.namespace());
     let id = id.to_owned();
     std::thread::spawn(move || {
         let hierarchies = || std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
@@ -234,17 +238,12 @@ fn kill_its_shim_half_way(stage: &Stage, id: &str) -> std::thread::JoinHandle<()
             let mut below = hierarchies().map(|hierarchy| hierarchy.path().join(&name));
             below.any(|dir| dir.is_dir()) || std::path::Path::new("/sys/fs/cgroup").join(&name).is_dir()
         };
-        let until = std::time::Instant::now() + patient(Duration::from_secs(20));
+        let until = tokio::time::Instant::now() + patient(Duration::from_secs(20));
         while !made() {
-            assert!(std::time::Instant::now() < until, "no cgroup for {id}");
+            assert!(tokio::time::Instant::now() < until, "no cgroup for {id}");
             std::thread::yield_now();
         }
-        for shim in crate::real::shims(&address) {
-            if shim.command.contains(&format!("-id {id} ")) {
-                let pid = nix::unistd::Pid::from_raw(shim.pid);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            }
-        }
+        work();
     })
 }
 
@@ -268,7 +267,15 @@ async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
             .await
             .expect("a cookie");
         cookie.validate_image(&ctx()).await.expect("an image");
-        let killer = kill_its_shim_half_way(&stage, &id);
+        let (address, flag) = (stage.real.address(), format!("-id {id} "));
+        let killer = when_its_cgroup_is_made(&stage, &id, move || {
+            for shim in crate::real::shims(&address) {
+                if shim.command.contains(&flag) {
+                    let pid = nix::unistd::Pid::from_raw(shim.pid);
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+        });
         drop(cookie.create_container(&ctx()).await);
         killer.join().expect("a killed shim");
         cookie.close(&ctx()).await.expect("to close");
@@ -281,4 +288,182 @@ async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
         assert_eq!(lived.status(), Status::Success);
     }
     stage.strike().await;
+}
+
+/// A container that runs for a minute and that this process knows nothing of any more.
+async fn abandoned(stage: &Stage) -> String {
+    let task = stage.task("/bin/sleep 60");
+    let id = task.id.clone();
+    let (cookie, wait) = crate::world::started(&stage.driver, task, "sleep 60").await;
+    // A process that dies runs no destructors.
+    std::mem::forget((cookie, wait));
+    id
+}
+
+/// Removes the files of a container's streams, which the command does not know: it has another directory for its own.
+fn forget_files(stage: &Stage, id: &str) {
+    let dir = stage.real.dir().join("run").join(stage.real.namespace());
+    drop(std::fs::remove_dir_all(dir.join(id)));
+}
+
+/// What the command says, and whether it succeeded.
+fn said(stage: &Stage, args: &[&str]) -> (bool, String) {
+    let done = crate::cli::fnctr(stage, args).output().expect("to run fnctr");
+    let text = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_containerd_has_lost_is_called_so_and_can_be_killed_and_removed() {
+    let Some(mut stage) = Stage::set("what_containerd_has_lost").await else {
+        return;
+    };
+    let killed = abandoned(&stage).await;
+    let removed = abandoned(&stage).await;
+    // Under a minute old, but older than any create takes.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    stage.real.crash();
+    // As `rm -rf` does it, past what is busy.
+    let state = stage.real.dir().join("state");
+    let gone = std::process::Command::new("rm").arg("-rf").arg(&state).output();
+    drop(gone.expect("to run rm"));
+    stage.real.restart();
+    let (_, listed) = said(&stage, &["ps"]);
+    for id in [&killed, &removed] {
+        let line = listed.lines().find(|line| line.starts_with(id.as_str()));
+        assert!(line.is_some_and(|line| line.contains(" lost ")), "{listed}");
+    }
+    let (done, why) = said(&stage, &["rm", &removed]);
+    assert!(!done && why.contains("--force"), "{why}");
+    let (done, why) = said(&stage, &["kill", "--signal", "TERM", &killed]);
+    assert!(!done && why.contains("only SIGKILL"), "{why}");
+    let (done, why) = said(&stage, &["kill", "--signal", "KILL", &killed]);
+    assert!(done, "{why}");
+    let dead = async {
+        while !said(&stage, &["ps"]).1.contains(" dead ") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(patient(Duration::from_secs(20)), dead)
+        .await
+        .expect("the killed one to be dead");
+    for (id, args) in [(&killed, &["rm"][..]), (&removed, &["rm", "-f"])] {
+        let (done, why) = said(&stage, &[args, &[id.as_str()]].concat());
+        assert!(done, "{why}");
+        forget_files(&stage, id);
+    }
+    // The rest of what `rm` left of its state is containerd's own to remove, when it starts.
+    stage.real.crash();
+    stage.real.restart();
+    stage.strike().await;
+}
+
+/// Removes the record under a container, which containerd allows.
+async fn forget_record(stage: &Stage, id: &str) {
+    let address = stage.real.address();
+    let connector = tower::service_fn(move |_| {
+        let address = address.clone();
+        async move {
+            let stream = tokio::net::UnixStream::connect(address).await;
+            stream.map(hyper_util::rt::TokioIo::new)
+        }
+    });
+    let channel = containerd_client::tonic::transport::Endpoint::from_static("http://containerd")
+        .connect_with_connector(connector)
+        .await
+        .expect("containerd");
+    let message = containerd_client::services::v1::DeleteContainerRequest { id: id.to_owned() };
+    let mut request = containerd_client::tonic::Request::new(message);
+    let namespace = stage.real.namespace().parse().expect("a header");
+    request.metadata_mut().insert("containerd-namespace", namespace);
+    containerd_client::services::v1::containers_client::ContainersClient::new(channel)
+        .delete(request)
+        .await
+        .expect("to delete the record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_record_stands_for_is_removed_by_the_next_start_and_by_its_name() {
+    let Some(mut stage) = Stage::set("what_no_record_stands_for").await else {
+        return;
+    };
+    for by_name in [false, true] {
+        for restarted in [false, true] {
+            let (id, kept) = (abandoned(&stage).await, abandoned(&stage).await);
+            forget_record(&stage, &id).await;
+            if restarted {
+                stage.real.crash();
+                stage.real.restart();
+            }
+            if by_name {
+                let (done, why) = said(&stage, &["rm", "-f", &id]);
+                assert!(done, "{why}");
+            } else {
+                let next = stage.another(|_| {}).await.expect("a driver");
+                // What it has begun is ended before it closes.
+                next.close(&ctx()).await.expect("to close");
+            }
+            let (_, listed) = said(&stage, &["ps"]);
+            assert!(listed.contains(&format!("{kept} ")), "{listed}");
+            let (done, why) = said(&stage, &["rm", "-f", &kept]);
+            assert!(done, "{why}");
+            forget_files(&stage, &kept);
+            if by_name {
+                forget_files(&stage, &id);
+            }
+            stage.before.assert_same().await;
+            // And the name is free.
+            let again = Task {
+                id,
+                ..stage.task("/bin/true")
+            };
+            let lived = stage.life(again, None).await.expect("another life of the name");
+            assert_eq!(lived.status(), Status::Success);
+        }
+    }
+    let (done, why) = said(&stage, &["rm", "nobody"]);
+    assert!(!done && why.contains("no such container"), "{why}");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_is_killed_in_a_create_leaves_nothing_after_the_next_start() {
+    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
+        return crate::real::skipped(
+            "a_containerd_that_is_killed",
+            "its cgroup has another name under systemd",
+        );
+    }
+    let Some(mut stage) = Stage::set("a_containerd_that_is_killed").await else {
+        return;
+    };
+    for _ in 0..3 {
+        let task = stage.task("/bin/sleep 60");
+        let id = task.id.clone();
+        let cookie = stage
+            .driver
+            .create_cookie(&ctx(), Arc::new(task))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        let containerd = nix::unistd::Pid::from_raw(stage.real.pid().cast_signed());
+        let killer = when_its_cgroup_is_made(&stage, &id, move || {
+            let _ = nix::sys::signal::kill(containerd, nix::sys::signal::Signal::SIGKILL);
+        });
+        drop(cookie.create_container(&ctx()).await);
+        killer.join().expect("a killed containerd");
+        stage.real.crash();
+        stage.real.restart();
+        drop(cookie.close(&ctx()).await);
+        let next = stage.another(|_| {}).await.expect("a driver");
+        next.close(&ctx()).await.expect("to close");
+        stage.before.assert_same().await;
+    }
+    let parents = || {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+        let dirs = hierarchies.map(|hierarchy| hierarchy.path().join(stage.real.namespace()));
+        dirs.filter(|dir| dir.exists()).collect::<Vec<_>>()
+    };
+    stage.driver.close(&ctx()).await.expect("to close");
+    assert_eq!(parents(), Vec::<std::path::PathBuf>::new());
 }

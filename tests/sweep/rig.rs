@@ -143,8 +143,9 @@ impl Rig {
 
     /// Waits until nothing is left.
     pub(crate) async fn until_clean(&self, after: &str) {
-        eventually(after, || self.fake.world().is_empty()).await;
-        // The last to go is the record, so everything else is gone.
+        // The last to go is the record, and after it the note that it was to be removed.
+        let run = self.run.path();
+        eventually(after, || self.fake.world().is_empty() && files(run).is_empty()).await;
         self.assert_clean(after).await;
     }
 

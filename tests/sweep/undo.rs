@@ -143,3 +143,118 @@ async fn a_close_that_could_not_do_all_says_what_and_a_second_one_does_the_rest(
         rig.end().await;
     }
 }
+
+#[tokio::test]
+async fn what_could_not_be_removed_is_removed_by_the_next_start_of_the_same_instance_too() {
+    for undone in ["Tasks/Delete", "Snapshots/Remove", "Containers/Delete"] {
+        // By a close, and by the undo of a create.
+        for made in [None, Some("Tasks/Create")] {
+            let what = format!("{made:?} broken, and {undone} for good");
+            let rig = Rig::warm().await;
+            if let Some(made) = made {
+                rig.fake
+                    .faults()
+                    .break_call(made, 1, Way::ReplyLost.how(&Context::new()));
+            }
+            break_for_good(&rig, undone);
+            let life = rig.live(&Context::timeout(LONG), "c1").await;
+            assert!(life.ran.is_err() || life.closed.is_err(), "{what}");
+            assert_eq!(rig.fake.world().containers, ["sweep/c1"], "{what}");
+            rig.fake.faults().reset();
+            rig.driver.close(&Context::timeout(LONG)).await.unwrap();
+            let next = rig.another("one").await;
+            rig.until_clean(&what).await;
+            next.close(&Context::timeout(LONG)).await.unwrap();
+            rig.end().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_later_life_of_a_name_is_not_what_was_to_be_removed() {
+    let rig = Rig::warm().await;
+    let first = rig.created("c1").await;
+    break_for_good(&rig, "Containers/Delete");
+    first.close(&Context::new()).await.unwrap_err();
+    rig.fake.faults().reset();
+    // Somebody else removes it and makes another of the name.
+    let id = fnctr::ContainerId::new("c1").unwrap();
+    let other = rig.driver.adopt(&Context::new(), &id).await.unwrap();
+    let note = rig.run.path().join("sweep/.unfinished/c1");
+    let noted = std::fs::read(&note).unwrap();
+    other.cookie.close(&Context::new()).await.unwrap();
+    assert!(!note.exists(), "a close that has done all leaves no note");
+    let cookie = rig.created("c1").await;
+    std::fs::create_dir_all(note.parent().unwrap()).unwrap();
+    std::fs::write(&note, noted).unwrap();
+    let next = rig.another("one").await;
+    crate::rig::eventually("the note to be dealt with", || !note.exists()).await;
+    assert_eq!(rig.fake.world().tasks, ["sweep/c1"], "the later life goes on");
+    first.close(&Context::new()).await.unwrap();
+    cookie.close(&Context::new()).await.unwrap();
+    next.close(&Context::timeout(LONG)).await.unwrap();
+    rig.assert_clean("a later life").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_life_that_somebody_else_removed_is_tried_again_by_a_second_close() {
+    let rig = Rig::warm().await;
+    let ctx = Context::timeout(LONG);
+    let (cookie, _) = rig.cookie("c1").await;
+    let ran = run_through(cookie.as_ref(), &ctx).await.unwrap();
+    assert_eq!(ran.status(), Status::Success);
+    let id = fnctr::ContainerId::new("c1").unwrap();
+    let other = rig.driver.adopt(&ctx, &id).await.unwrap();
+    // Its files are out of reach of either close, because their directory is no directory for a while.
+    let (dir, away) = (rig.run.path().join("sweep"), rig.run.path().join("away"));
+    std::fs::rename(&dir, &away).unwrap();
+    std::fs::write(&dir, "").unwrap();
+    other.cookie.close(&ctx).await.unwrap_err();
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&away, &dir).unwrap();
+    other.cookie.close(&ctx).await.unwrap();
+    // And those that appear again.
+    std::fs::create_dir_all(dir.join("c1")).unwrap();
+    std::fs::rename(&dir, &away).unwrap();
+    std::fs::write(&dir, "").unwrap();
+    cookie.close(&ctx).await.unwrap_err();
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&away, &dir).unwrap();
+    cookie.close(&ctx).await.unwrap();
+    rig.assert_clean("a second close").await;
+    rig.end().await;
+}
+
+/// The command, on the fake.
+async fn command(rig: &Rig, args: &[&str]) -> std::process::Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fnctr"));
+    command.arg("--address").arg(rig.fake.socket());
+    command
+        .args(["--namespace", crate::rig::NS])
+        .arg("--root")
+        .arg(rig.run.path());
+    command.args(args).stdin(std::process::Stdio::null());
+    command.output().await.expect("to run fnctr")
+}
+
+#[tokio::test]
+async fn a_function_that_ended_well_has_ended_well_whatever_is_left_and_the_next_command_removes_it() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // The command wants root.
+    }
+    let rig = Rig::warm().await;
+    break_for_good(&rig, "Tasks/Delete");
+    let ran = command(&rig, &["run", "--name", "c1", "fake", "true"]).await;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("warning: cannot remove c1: its task is left behind"),
+        "{said}"
+    );
+    assert_eq!(rig.fake.world().containers, ["sweep/c1"]);
+    rig.fake.faults().reset();
+    assert!(command(&rig, &["ps"]).await.status.success());
+    assert_eq!(rig.fake.world().containers, Vec::<String>::new());
+    rig.end().await;
+}

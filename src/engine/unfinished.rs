@@ -1,0 +1,83 @@
+//! What could not be undone is written down, and the next start undoes it: containerd was down, or a device was busy.
+//!
+//! A note is a file with the name of the container, and in it the attempt whose life it was, beside the directories of the
+//! containers' streams. So it dies with the host, and it never means a later life of the same name.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+
+use super::error::{Error, Kind, Result, Step};
+use super::{Deps, find, record};
+use crate::{ContainerId, Context};
+
+/// No container is called so: names begin with a letter or a digit.
+const DIR: &str = ".unfinished";
+
+impl Deps {
+    fn notes(&self) -> PathBuf {
+        let namespace = self.config.namespace.as_str();
+        self.config.run_dir.join(namespace).join(DIR)
+    }
+
+    /// Writes down that this life is to be removed.
+    pub(super) fn note_unfinished(&self, id: &ContainerId, attempt: &str) {
+        let dir = self.notes();
+        let written =
+            super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), attempt));
+        match written {
+            Ok(()) => tracing::warn!(%id, "what is left of the container is removed by the next start"),
+            Err(error) => tracing::error!(%id, %error, "cannot write down what is left of the container"),
+        }
+    }
+
+    /// Forgets that, because nothing of this life is left.
+    pub(super) fn forget_unfinished(&self, id: &ContainerId, attempt: &str) {
+        let (dir, note) = (self.notes(), self.notes().join(id.as_str()));
+        // As good as always there is none.
+        if fs::read_to_string(&note).is_ok_and(|noted| noted == attempt) && fs::remove_file(note).is_ok() {
+            // Others may be in it.
+            drop(fs::remove_dir(dir));
+        }
+    }
+}
+
+/// Begins to undo what earlier processes have written down, in the background.
+pub(super) fn resume(deps: &Arc<Deps>) {
+    let Ok(notes) = fs::read_dir(deps.notes()) else {
+        return;
+    };
+    let names = notes
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let ids: Vec<_> = names.filter_map(|name| ContainerId::new(&name).ok()).collect();
+    let this = Arc::clone(deps);
+    // Not the engine's own end: a command that ends at once, as most do, waits for this at its close.
+    deps.recover(async move {
+        for id in ids {
+            if let Err(error) = finish(&this, &id).await {
+                tracing::warn!(%id, error = %crate::chain(&error), "cannot remove what is left of a container; the next start tries again");
+            }
+        }
+    });
+}
+
+async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
+    let attempt = match fs::read_to_string(deps.notes().join(id.as_str())) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))?,
+    };
+    let ctx = Context::timeout(deps.config.close_grace);
+    let found = match find::get(deps, &ctx, id).await {
+        Err(error) if error.kind() == Kind::NotFound => None,
+        found => Some(found?).filter(|found| record::attempt_of(found) == attempt),
+    };
+    if let Some(found) = found {
+        find::adopt_record(deps, &ctx, &found).await?.close_here().await?;
+        tracing::info!(%id, "removed what was left of a container");
+    }
+    deps.forget_unfinished(id, &attempt);
+    Ok(())
+}
