@@ -100,7 +100,7 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     let cwd = spec
         .process()
         .as_ref()
-        .map_or(Path::new("/"), |process| process.cwd());
+        .map_or_else(|| Path::new("/"), |process| process.cwd());
     places::check(deps, ctx, plan, image, cwd).await?;
     command(deps, ctx, plan, image, spec).await
 }

@@ -180,7 +180,7 @@ fn mounted_cwd(cwd: &Path, mount: &Mount) -> Result<(), Misfit> {
     else {
         return Ok(());
     };
-    let rest = cwd.strip_prefix(destination).unwrap_or(Path::new(""));
+    let rest = cwd.strip_prefix(destination).unwrap_or_else(|_| Path::new(""));
     let found = match rest.as_os_str().is_empty() {
         true => std::fs::metadata(source).is_ok_and(|found| !found.is_dir()),
         false => std::fs::symlink_metadata(source.join(rest)).is_ok_and(|found| found.is_file()),
