@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::plan::label;
 use super::remains::Remains;

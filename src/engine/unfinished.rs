@@ -8,7 +8,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-
 use super::error::{Error, Kind, Result, Step};
 use super::{Deps, find, record};
 use crate::{ContainerId, Context};
