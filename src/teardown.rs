@@ -44,7 +44,7 @@ pub(crate) struct Teardown {
 
 /// A step that failed while the list ran. The rest of the list ran all the same, but for a claim.
 #[derive(Debug, thiserror::Error)]
-#[error("its {step} is left behind")]
+#[error("its {step} could not be removed")]
 pub(crate) struct Failed {
     /// What the list belongs to, for a person to read.
     pub(crate) of: String,
@@ -152,7 +152,7 @@ impl Drop for Teardown {
             return;
         }
         let steps: Vec<_> = self.steps().collect();
-        tracing::error!(of = %self.of, ?steps, "a teardown was dropped with steps left, and what they would have removed stays");
+        tracing::error!(of = %self.of, ?steps, "undo steps were dropped without being run; what they would have removed stays");
     }
 }
 

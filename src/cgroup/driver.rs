@@ -186,7 +186,7 @@ impl Facts {
                 "runc reaches systemd neither through /run/dbus/system_bus_socket nor through /run/systemd/private",
             ),
             (false, false) => {
-                Some("the runtime cannot reach systemd: nobody answers on /run/dbus/system_bus_socket")
+                Some("the runtime cannot reach systemd: no process answers on /run/dbus/system_bus_socket")
             }
         }
     }

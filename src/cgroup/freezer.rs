@@ -381,7 +381,7 @@ impl Drop for Pending {
             return;
         }
         if let Err(error) = self.freezer.request(Goal::Thawed) {
-            tracing::warn!(%error, "a freeze that nobody waits for could not be taken back");
+            tracing::warn!(%error, "cannot take back a freeze whose caller is gone");
         }
     }
 }

@@ -37,7 +37,7 @@ fn release(paths: &Paths) {
     };
     let opened = fs::File::options().write(true).open(&state);
     if let Err(error) = opened.and_then(|mut file| std::io::Write::write_all(&mut file, b"THAWED")) {
-        tracing::debug!(path = %state.display(), %error, "cannot thaw what was killed");
+        tracing::debug!(path = %state.display(), %error, "cannot thaw a cgroup whose processes were killed");
     }
 }
 

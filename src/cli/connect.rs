@@ -86,9 +86,9 @@ impl Connection {
     pub(super) async fn close(self) {
         if let Err(error) = self.driver.close(&Context::timeout(LEAVE)).await {
             let after = LEAVE.as_secs();
-            tracing::debug!(error = error.report(), "the engine's background work goes on");
+            tracing::debug!(error = error.report(), "the engine's background work is not over");
             note(&format!(
-                "fnctr: what goes on in the background does not end within {after} s, so it is cut off; the next fnctr undoes what is left"
+                "fnctr: background work did not end within {after} s and was cut off; the next fnctr command undoes what it left"
             ));
         }
         if let Some(embedded) = self.embedded {
@@ -99,7 +99,7 @@ impl Connection {
                 .collect_garbage(&Context::timeout(LEAVE))
                 .await
             {
-                tracing::debug!(error = %crate::chain(&error), "garbage is left to the next start");
+                tracing::debug!(error = %crate::chain(&error), "cannot collect garbage; the next start does");
             }
             leave(embedded).await;
         }

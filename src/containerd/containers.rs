@@ -106,7 +106,9 @@ impl Containers {
             .await?;
         let records = reply.containers.into_iter().filter_map(|container| {
             from_wire(container)
-                .inspect_err(|why| tracing::debug!(%why, "a container of somebody else is left out"))
+                .inspect_err(
+                    |why| tracing::debug!(%why, "skipped a container record that fnctr did not make"),
+                )
                 .ok()
         });
         Ok(records.collect())

@@ -160,7 +160,7 @@ impl fmt::Display for Error {
             Cause::Socket(why) => match why.kind() {
                 io::ErrorKind::NotFound => write!(f, "containerd is not there: no socket at {target}"),
                 io::ErrorKind::ConnectionRefused => {
-                    write!(f, "containerd is not running: nobody listens on {target}")
+                    write!(f, "containerd is not running: no process listens on {target}")
                 }
                 io::ErrorKind::PermissionDenied => {
                     write!(f, "the containerd socket {target} is not open to this user")

@@ -72,7 +72,7 @@ impl Images {
             .await?;
         let images = reply.images.into_iter().filter_map(|image| {
             from_wire(image)
-                .inspect_err(|why| tracing::debug!(%why, "an image that cannot be used is left out"))
+                .inspect_err(|why| tracing::debug!(%why, "skipped an image record that cannot be used"))
                 .ok()
         });
         Ok(images.collect())

@@ -80,7 +80,7 @@ impl Content {
         let call = self.session.call(ctx, "Content/Write", reference);
         match self.store(call, ingest, labels, reader).await? {
             Written::New(digest, size) => Ok((digest, size)),
-            Written::Present => Err(call.malformed("it knows a blob that nobody has named")),
+            Written::Present => Err(call.malformed("it reports a blob that was not named")),
         }
     }
 
@@ -108,7 +108,7 @@ impl Content {
         if let Err(left) = self.abort(&grace, ingest.reference).await
             && !left.is_not_found()
         {
-            tracing::debug!(%left, "an unfinished write is left to the garbage collector");
+            tracing::debug!(%left, "cannot abort an unfinished write; the garbage collector does");
         }
         Err(why)
     }

@@ -36,7 +36,7 @@ pub(super) fn check(nested: bool, unified: Option<&Nest>, private: bool) -> Opti
         Check::ok(NAME, found)
     } else {
         let found = format!(
-            "a container whose processes keep {} from functions, so that they cannot be limited",
+            "processes of this container keep the controllers {} from functions, so functions cannot be limited",
             closed.join(", ")
         );
         Check::warn(NAME, found, nest.command())

@@ -153,7 +153,7 @@ pub(super) fn socket(named: Named<'_>, socket: Socket) -> Check {
     };
     match socket {
         Socket::Answers => Check::ok(NAME, format!("a server answers on {at}")),
-        Socket::Silent => Check::bad(NAME, format!("nobody answers on {at}"), mend),
+        Socket::Silent => Check::bad(NAME, format!("no process answers on {at}"), mend),
         Socket::Missing => Check::bad(NAME, format!("{at} does not exist"), mend),
         Socket::Forbidden => Check::bad(NAME, format!("this user may not use {at}"), "sudo fnctr doctor"),
     }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(socket(named(true), Socket::Answers).status, Status::Ok);
         assert_eq!(
             socket(named(true), Socket::Silent).found,
-            "nobody answers on /run/c.sock"
+            "no process answers on /run/c.sock"
         );
         let check = socket(named(true), Socket::Missing);
         assert_eq!(check.found, "/run/c.sock does not exist");

@@ -49,7 +49,7 @@ pub(super) fn overlay(filesystems: &str) -> Check {
 pub(super) fn home(would_do: Result<(), embedded::Error>) -> Check {
     const NAME: &str = "home";
     match would_do {
-        Ok(()) => Check::ok(NAME, "nobody else can write there"),
+        Ok(()) => Check::ok(NAME, "only root can write there"),
         Err(embedded::Error::Writable { path }) => Check::bad(
             NAME,
             format!("others can write in {}", path.display()),

@@ -116,9 +116,9 @@ impl fmt::Display for OutOfMemory {
             }
             (Whose::Unknown, Some(limit)) => write!(
                 f,
-                "whose limit was hit cannot be told; the container's own is {limit}"
+                "it is not known whose limit was hit; the container's own is {limit}"
             ),
-            (Whose::Unknown, None) => f.write_str("whose limit was hit cannot be told"),
+            (Whose::Unknown, None) => f.write_str("it is not known whose limit was hit"),
         }
     }
 }
@@ -137,7 +137,7 @@ pub enum RunError {
     #[error("killed by signal 9, not by memory")]
     Signalled,
     /// Somebody sent SIGKILL, and the kernel's count of OOM kills was gone before it could be read.
-    #[error("killed by signal 9; whether memory ran out cannot be told")]
+    #[error("killed by signal 9; it is not known whether memory ran out")]
     Killed,
     /// It has ended, and whoever knew its exit code is gone: the engine was restarted in that moment, or its helper killed.
     #[error("the container ended, and its exit code is lost")]
@@ -432,9 +432,9 @@ mod tests {
             (
                 Whose::Unknown,
                 limit,
-                "whose limit was hit cannot be told; the container's own is 64m",
+                "it is not known whose limit was hit; the container's own is 64m",
             ),
-            (Whose::Unknown, None, "whose limit was hit cannot be told"),
+            (Whose::Unknown, None, "it is not known whose limit was hit"),
         ] {
             let facts = ExitFacts {
                 oom: Some(OutOfMemory { limit, whose }),
@@ -478,7 +478,7 @@ mod tests {
             oom_unknown: true,
             ..ExitFacts::exited(137)
         };
-        let said = "killed by signal 9; whether memory ran out cannot be told";
+        let said = "killed by signal 9; it is not known whether memory ran out";
         assert_ends(facts, None, Status::Killed, said);
         let facts = ExitFacts {
             oom_unknown: true,

@@ -36,13 +36,13 @@ pub enum Error {
         path: PathBuf,
     },
     /// Others could decide what containerd does.
-    #[error("others can write in {0}, so it is no place for a private containerd: chmod go-w {0}", path.display())]
+    #[error("{0} is writable by others and cannot hold a private containerd: chmod go-w {0}", path.display())]
     Writable {
         /// The directory.
         path: PathBuf,
     },
     /// Another user could decide what containerd does.
-    #[error("{} belongs to the user with id {uid}, so it is no place for a private containerd: choose another", path.display())]
+    #[error("{} belongs to user id {uid} and cannot hold a private containerd: choose another directory", path.display())]
     Foreign {
         /// The file or directory.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum Error {
         uid: u32,
     },
     /// containerd runs where this process cannot see it, as in another container.
-    #[error("the containerd that answers on {} is not among the processes that are seen here: it goes on", socket.display())]
+    #[error("the containerd that answers on {} is in another pid namespace and cannot be ended from here", socket.display())]
     OutOfReach {
         /// Where it answers.
         socket: PathBuf,
@@ -97,7 +97,7 @@ pub enum Error {
         cause: io::Error,
     },
     /// The caller's context ended first.
-    #[error("gave up while {doing}")]
+    #[error("interrupted while {doing}")]
     Interrupted {
         /// What was waited for.
         doing: &'static str,

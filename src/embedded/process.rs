@@ -60,7 +60,7 @@ pub(super) async fn settled(home: &Home) {
     let until = Instant::now() + UNWINDING;
     while works_for(home) {
         if Instant::now() >= until {
-            tracing::warn!("a runtime does not end; the next start removes what it leaves");
+            tracing::warn!("a runtime is still at work; the next start removes what it leaves");
             return;
         }
         tokio::time::sleep(AGAIN).await;
@@ -108,7 +108,7 @@ pub(super) async fn end(config: &Path) -> Result<(), Error> {
         if process.ended_within(GRACE).await? {
             return Ok(());
         }
-        tracing::warn!(pid = %process.pid, ?signal, "containerd does not end");
+        tracing::warn!(pid = %process.pid, ?signal, "containerd does not exit on this signal");
     }
     Err(process.failed("wait for the end of", io::ErrorKind::TimedOut.into()))
 }

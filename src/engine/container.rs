@@ -354,7 +354,7 @@ impl Container {
             match self.kill_now(&in_time).await {
                 Ok(()) => drop(in_time.run(self.wait_exit()).await),
                 Err(error) => {
-                    tracing::warn!(id = %self.id(), error = %crate::chain(&error), "cannot kill the container the fast way");
+                    tracing::warn!(id = %self.id(), error = %crate::chain(&error), "cannot kill the container through its cgroup; containerd kills it");
                 }
             }
         }

@@ -42,7 +42,7 @@ where
                 deps.note_unfinished(&plan.id, &name);
             }
             for failed in failed {
-                tracing::warn!(error = %crate::chain(&failed), "left behind by a failed create");
+                tracing::warn!(error = %crate::chain(&failed), "a failed create could not undo a step");
             }
             Err(error)
         }
@@ -132,7 +132,7 @@ pub(super) fn container_paths(
     let named = || deps.cgroups.of_path(&placement?.path).ok().filter(Paths::exist);
     let paths = found.or_else(named);
     if paths.is_none() {
-        tracing::debug!(%id, ?pid, "the container has no cgroups that can be told to be its own");
+        tracing::debug!(%id, ?pid, "no cgroup bears the container's name");
     }
     paths
 }

@@ -73,6 +73,10 @@ pub(crate) enum Step {
     Find,
     /// Undoing everything.
     Close,
+    /// Having containerd collect what was removed.
+    Collect,
+    /// Work on a task of its own.
+    Finish,
     /// Loading images from an archive.
     Load,
     /// Writing images to one.
@@ -103,6 +107,8 @@ impl fmt::Display for Step {
             Self::Stats => "read the usage of",
             Self::Find => "find",
             Self::Close => "remove",
+            Self::Collect => "collect",
+            Self::Finish => "finish",
             Self::Load => "load the images of",
             Self::Save => "save",
             Self::Tag => "name",
@@ -256,7 +262,7 @@ pub(super) fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Resul
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };
     for other in failed {
-        tracing::warn!(error = %crate::chain(&other), "left behind by a close");
+        tracing::warn!(error = %crate::chain(&other), "a close could not undo a step");
     }
     let kind = first
         .source

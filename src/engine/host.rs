@@ -34,7 +34,7 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
             ) =>
         {
-            tracing::warn!(%error, dir = %dir.display(), "no container can be made: the directory for their files cannot be");
+            tracing::warn!(%error, dir = %dir.display(), "cannot make the directory for containers' files, so no container can be created");
             Ok(())
         }
         made => made,

@@ -19,7 +19,7 @@ pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
         Ok(orphans) if orphans.is_empty() => return,
         Ok(orphans) => orphans,
         Err(why) => {
-            tracing::debug!(why = %crate::chain(&why), "what killed processes left of images is not looked at");
+            tracing::debug!(why = %crate::chain(&why), "cannot list the image leases of killed processes");
             return;
         }
     };
@@ -32,7 +32,7 @@ pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
         // Not the engine's own: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(background.config.close_grace);
         if let Err(why) = background.images.end_leases(&ctx, &mut sweep, &orphans).await {
-            tracing::warn!(why = %crate::chain(&why), "what killed processes left of images stays until it expires");
+            tracing::warn!(why = %crate::chain(&why), "cannot end the image leases of killed processes; they expire");
         }
     });
 }
@@ -44,16 +44,16 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop: the lease expires.
     pub(crate) async fn collect_garbage(&self, ctx: &Context) -> Result<()> {
-        let name = "what was removed";
+        let name = "the garbage of what was removed";
         let lease = LeaseId::new(format!("fnctr-gc-{}", super::unique()))
-            .map_err(|error| Error::new(Step::Close, name, Kind::Internal, error))?;
+            .map_err(|error| Error::new(Step::Collect, name, Kind::Internal, error))?;
         let leases = self.0.session.leases();
         let soon = SystemTime::now() + Duration::from_secs(60);
         leases
             .create(ctx, &lease, soon, &BTreeMap::new())
             .await
-            .at(Step::Close, name)?;
-        leases.delete(ctx, &lease, true).await.at(Step::Close, name)
+            .at(Step::Collect, name)?;
+        leases.delete(ctx, &lease, true).await.at(Step::Collect, name)
     }
 
     /// Loads the images of an archive; returns their names. What a killed load has left makes room first.
@@ -124,7 +124,7 @@ impl Engine {
         let prune = move |ctx: Context| async move {
             let removed = deps.images.prune(&ctx).await;
             deps.cache.changed();
-            removed.at(Step::Untag, "what nobody uses")
+            removed.at(Step::Untag, "the unused images")
         };
         self.0.tracked(ctx, prune).await
     }

@@ -114,7 +114,7 @@ impl Drop for Inner {
             drop(cgroup::kill_all(paths));
         }
         let (deps, id) = (Arc::clone(&self.deps), self.id.clone());
-        tracing::warn!(%id, "nobody closed the container; removing it");
+        tracing::warn!(%id, "the last handle of the container was dropped without a close; removing it");
         let work = async move {
             let ctx = Context::timeout(deps.config.close_grace);
             if !intact {
@@ -122,7 +122,7 @@ impl Drop for Inner {
                     Ok(Owner::This) => {}
                     Ok(Owner::Another | Owner::Nobody) => undo = undo.only(network::STEP),
                     Err(error) => {
-                        tracing::error!(%id, error = %crate::chain(&error), "cannot tell whose the name is; left behind");
+                        tracing::error!(%id, error = %crate::chain(&error), "cannot find out whether the name has a later container; not removed");
                         return undo.forget();
                     }
                 }
@@ -134,7 +134,7 @@ impl Drop for Inner {
                 deps.note_unfinished(&id, &attempt);
             }
             for failed in failed {
-                tracing::error!(%id, error = %crate::chain(&failed), "left behind");
+                tracing::error!(%id, error = %crate::chain(&failed), "could not undo a step");
             }
         };
         drop(self.deps.tracker.spawn_on(work, &runtime));

@@ -187,7 +187,7 @@ impl Engine {
         let exits = Exits::start(session.clone(), life.child(), &tracker);
         if config.reclaim_after.is_some() && !cgroups.controllers().reclaim {
             tracing::warn!(
-                "memory of frozen containers is not taken back: that takes unified cgroups and Linux 5.19"
+                "memory of frozen containers is not reclaimed: this needs unified cgroups and Linux 5.19"
             );
         }
         let reclaims = config
@@ -385,7 +385,7 @@ impl Deps {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let done = tracked::run(&self.tracker, ctx, op).await;
-        done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
+        done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
     }
 
     /// Runs an operation that goes on to its end, whoever waits for it.
@@ -394,7 +394,7 @@ impl Deps {
         op: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let done = tracked::finish(&self.tracker, op).await;
-        done.map_err(|panic| Error::new(Step::Wait, "an operation", Kind::Internal, panic))?
+        done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
     }
 }
 

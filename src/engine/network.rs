@@ -151,11 +151,11 @@ pub(super) async fn sandboxes(deps: &Deps, id: &ContainerId) -> Result<Sandboxes
 /// Why a container cannot have the network of another one.
 #[derive(Debug, thiserror::Error)]
 enum NoTarget {
-    #[error("there is no container {0}, whose network it is to share")]
+    #[error("cannot share the network of container {0}: there is no such container")]
     Missing(ContainerId),
-    #[error("container {0}, whose network it is to share, does not run")]
+    #[error("cannot share the network of container {0}: it is not running")]
     Stopped(ContainerId),
-    #[error("it cannot share its own network")]
+    #[error("a container cannot share its own network")]
     Itself,
     #[error("the network of container {id} cannot be opened")]
     Unreadable {
@@ -353,7 +353,7 @@ impl super::Engine {
             Err(error) => Err(error),
         };
         listed.unwrap_or_else(|error| {
-            tracing::warn!(error = %crate::chain(&error), "networks cannot be looked at");
+            tracing::warn!(error = %crate::chain(&error), "cannot list the networks");
             Vec::new()
         })
     }

@@ -81,7 +81,7 @@ impl Witness {
             return seen;
         }
         if ctx.with_timeout(LATE).run(self.told.notified()).await.is_err() {
-            tracing::debug!(%id, "killed, and nobody tells whether for memory");
+            tracing::debug!(%id, "killed, and there is no record of whether memory ran out");
         }
         self.seen()
     }
@@ -127,7 +127,7 @@ pub(super) fn record(id: &ContainerId, paths: Option<&Paths>, above: &Above) -> 
     match cgroup::oom_kills(paths?, above) {
         Ok(count) => count,
         Err(error) => {
-            tracing::warn!(%id, error = %crate::chain(&error), "cannot tell whether memory ran out");
+            tracing::warn!(%id, error = %crate::chain(&error), "cannot read whether memory ran out");
             None
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn sweep(deps: &Arc<Deps>) {
     let this = Arc::clone(deps);
     deps.recover(async move {
         if let Err(error) = once(&this).await {
-            tracing::warn!(error = %crate::chain(&error), "cannot remove what is left of containers; the next start tries again");
+            tracing::warn!(error = %crate::chain(&error), "cannot remove the remains of containers; the next start tries again");
         }
     });
 }
@@ -50,7 +50,7 @@ async fn once(deps: &Arc<Deps>) -> Result<()> {
                 }
             }
             Trace::Shim => match remove(deps, &id).await {
-                Ok(true) => tracing::info!(%id, "removed what was left of a container without a record"),
+                Ok(true) => tracing::info!(%id, "removed the remains of a container that has no record"),
                 Ok(false) => {}
                 Err(error) => failed = Err(error),
             },
@@ -83,7 +83,7 @@ async fn look(deps: &Deps) -> Result<BTreeMap<ContainerId, Trace>> {
     if !own.is_empty() {
         let ctx = Context::timeout(deps.config.close_grace);
         let records = deps.session.containers().list(&ctx, &[]).await;
-        let records = records.at(Step::Find, "what is left of containers")?;
+        let records = records.at(Step::Find, "the remains of containers")?;
         let known: BTreeSet<_> = records.into_iter().map(|record| record.id).collect();
         let lost = own.into_iter().filter(|id| !known.contains(id));
         found.extend(lost.map(|id| (id, Trace::Shim)));

@@ -59,7 +59,7 @@ pub(super) fn oom_log(config: &Config, cgroups: &cgroup::Root) -> Option<Arc<Oom
     match OomLog::open(top) {
         Ok(log) => Some(Arc::new(log)),
         Err(error) => {
-            tracing::debug!(%error, "the kernel's log cannot be read, so a kill for memory may remain untold");
+            tracing::debug!(%error, "cannot read the kernel's log, so a result may lack an out-of-memory kill");
             None
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn reconcile(deps: &Arc<Deps>) {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "removed network namespaces that no container has"),
             Err(error) => {
-                tracing::warn!(error = %crate::chain(&error), "cannot undo what is left of networks; the next start tries again")
+                tracing::warn!(error = %crate::chain(&error), "cannot remove networks that killed processes left; the next start tries again")
             }
         }
     });

@@ -57,7 +57,7 @@ impl Shim {
             Ok(()) => tracing::warn!(
                 id = self.id,
                 pid = self.pid,
-                "killed a shim that containerd has lost sight of"
+                "killed a shim that containerd does not know"
             ),
             Err(error) => tracing::debug!(id = self.id, pid = self.pid, %error, "cannot kill a shim"),
         }

@@ -32,7 +32,10 @@ pub(super) fn sweep(deps: &Arc<Deps>, classifier: &str, instance: &str) {
             }
             let error = crate::chain(&error);
             if left == 0 {
-                tracing::error!(error, "gave up on containers of another instance");
+                tracing::error!(
+                    error,
+                    "cannot remove containers of another instance; the next start tries again"
+                );
             } else {
                 tracing::warn!(
                     error,

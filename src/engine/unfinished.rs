@@ -27,8 +27,10 @@ impl Deps {
         let written =
             super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), attempt));
         match written {
-            Ok(()) => tracing::warn!(%id, "what is left of the container is removed by the next start"),
-            Err(error) => tracing::error!(%id, %error, "cannot write down what is left of the container"),
+            Ok(()) => tracing::warn!(%id, "the next start removes the remains of the container"),
+            Err(error) => {
+                tracing::error!(%id, %error, "cannot note the remains of the container for the next start")
+            }
         }
     }
 
@@ -57,7 +59,7 @@ pub(super) fn resume(deps: &Arc<Deps>) {
     deps.recover(async move {
         for id in ids {
             if let Err(error) = finish(&this, &id).await {
-                tracing::warn!(%id, error = %crate::chain(&error), "cannot remove what is left of a container; the next start tries again");
+                tracing::warn!(%id, error = %crate::chain(&error), "cannot remove the remains of a container; the next start tries again");
             }
         }
     });
@@ -75,7 +77,7 @@ async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
     };
     if let Some(found) = found {
         find::adopt_record(deps, &ctx, &found).await?.close_here().await?;
-        tracing::info!(%id, "removed what was left of a container");
+        tracing::info!(%id, "removed the remains of a container");
     }
     deps.forget_unfinished(id, &attempt);
     Ok(())

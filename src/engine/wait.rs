@@ -131,7 +131,9 @@ async fn by_reply(deps: &Deps, ctx: &Context, id: &ContainerId) -> Ended {
             Ok(exit) => return (Some(exit.code), exit.at),
             // The task was deleted by somebody else: it has ended, and nobody will ever know how.
             Err(error) if error.is_not_found() => return (None, None),
-            Err(error) => tracing::debug!(%id, %error, "the wait for the container broke; asking again"),
+            Err(error) => {
+                tracing::debug!(%id, %error, "the wait for the container's exit was interrupted; asking again")
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_RETRY);

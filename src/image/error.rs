@@ -24,7 +24,7 @@ pub(crate) enum Error {
         source: containerd::Error,
     },
     /// The image is for other machines.
-    #[error("image {image} has nothing for {wanted}, only for {found}")]
+    #[error("image {image} has no variant for {wanted}, only for {found}")]
     OtherPlatform {
         /// Which image.
         image: String,
@@ -54,7 +54,7 @@ pub(crate) enum Error {
         found: String,
     },
     /// The root file system could not be looked into.
-    #[error("cannot look into the root file system of image {image}")]
+    #[error("cannot read the root file system of image {image}")]
     Rootfs {
         /// Which image.
         image: String,
@@ -72,7 +72,7 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// The caller's context ended the reading of the file.
-    #[error("{} was not loaded to its end", path.display())]
+    #[error("loading {} was interrupted", path.display())]
     NotLoaded {
         /// Which file.
         path: PathBuf,
@@ -118,7 +118,7 @@ pub(crate) enum Error {
         blob: String,
     },
     /// Another process is fetching a blob, and gets nowhere.
-    #[error("image {image} waits for {blob}, which another process fetches without getting on")]
+    #[error("image {image} needs {blob}, which another process is fetching without progress")]
     Blocked {
         /// Which image.
         image: String,
@@ -135,7 +135,7 @@ pub(crate) enum Error {
         source: containerd::Error,
     },
     /// Nobody wants it any more, or the caller did not wait.
-    #[error("image {image} was not pulled to its end from registry {registry}{}", last_of(last.as_deref()))]
+    #[error("pulling image {image} from registry {registry} was interrupted{}", last_of(last.as_deref()))]
     NotPulled {
         /// Which image.
         image: String,
@@ -148,7 +148,7 @@ pub(crate) enum Error {
         source: Interrupted,
     },
     /// The work on it ended in a panic, which is a defect of this program.
-    #[error("pulling image {image} failed inside: {why}")]
+    #[error("pulling image {image} failed: {why}")]
     Broken {
         /// Which image.
         image: String,
@@ -162,7 +162,7 @@ pub(crate) enum Error {
         image: String,
     },
     /// Several images have ids that begin so.
-    #[error("{id} is the beginning of several images' ids")]
+    #[error("image id {id} is ambiguous: several ids begin with it")]
     SeveralImages {
         /// What was given.
         id: String,
@@ -194,7 +194,7 @@ pub(crate) enum Error {
         part: String,
     },
     /// The caller's context ended while what killed processes have left was being removed.
-    #[error("what killed processes have left was not removed to its end")]
+    #[error("removing the leases of killed processes was interrupted")]
     NotSwept {
         /// Why.
         #[source]

@@ -59,7 +59,7 @@ impl ImageStore {
         self.look_again(ctx, parts, containers)
             .await
             .unwrap_or_else(|why| {
-                tracing::warn!(why = %crate::chain(&why), "what a removal has freed cannot be looked at");
+                tracing::warn!(why = %crate::chain(&why), "cannot find out how much a removal has freed");
                 (0, None)
             })
     }
@@ -125,7 +125,7 @@ impl ImageStore {
             Part::Unfinished(reference) => content.ingested(ctx, reference).await,
             Part::Snapshot(key) => snapshots.usage(ctx, key).await.map(|(bytes, _)| bytes),
         };
-        there(size).map_err(Error::containerd("what is left of an image"))
+        there(size).map_err(Error::containerd("the remains of an image"))
     }
 }
 

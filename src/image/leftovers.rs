@@ -122,7 +122,7 @@ impl ImageStore {
         let mut failed = None;
         for (at, lease) in leases.0.iter().enumerate() {
             match scratch::delete(&self.session, ctx, lease, at == last).await {
-                Ok(()) => tracing::info!(%lease, "ended a lease that nobody works under"),
+                Ok(()) => tracing::info!(%lease, "ended a lease of a killed process"),
                 Err(why) => failed = failed.or(Some(why)),
             }
         }

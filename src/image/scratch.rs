@@ -145,7 +145,7 @@ impl Scratch {
             tokio::time::sleep(self.expiry / RENEWALS).await;
             if let Err(why) = self.renew(ctx, self.expiry, false).await {
                 // There are more tries before it ends.
-                tracing::warn!(purpose = self.purpose, why = %crate::chain(&why), "a lease could not be renewed");
+                tracing::warn!(purpose = self.purpose, why = %crate::chain(&why), "cannot renew a lease");
             }
         }
     }
@@ -191,7 +191,7 @@ impl Scratch {
         let last = leases.len().saturating_sub(1);
         for (at, lease) in leases.iter().enumerate() {
             if let Err(why) = self.delete(&ctx, lease, collect && at == last).await {
-                tracing::warn!(%lease, %why, "a lease is left to expire by itself");
+                tracing::warn!(%lease, %why, "cannot delete a lease; it expires");
             }
         }
     }
@@ -204,14 +204,14 @@ impl Scratch {
     pub(super) async fn leave(&self, ctx: &Context, keep: Duration) -> Option<LeaseId> {
         let ctx = ctx.detached(GRACE);
         if let Err(why) = self.renew(&ctx, keep, true).await {
-            tracing::debug!(purpose = self.purpose, why = %crate::chain(&why), "unfinished work is not kept");
+            tracing::debug!(purpose = self.purpose, why = %crate::chain(&why), "cannot keep unfinished transfers for the next pull");
             self.release(&ctx, true).await;
             return None;
         }
         let Leases { all, current, .. } = std::mem::take(&mut *self.leases());
         for lease in all.into_iter().filter(|lease| Some(lease) != current.as_ref()) {
             if let Err(why) = self.delete(&ctx, &lease, false).await {
-                tracing::warn!(%lease, %why, "a lease is left to expire by itself");
+                tracing::warn!(%lease, %why, "cannot delete a lease; it expires");
             }
         }
         current
@@ -261,7 +261,7 @@ impl Scratch {
 /// Safe to drop: the lease expires.
 pub(super) async fn drop_left(session: &Session, ctx: &Context, lease: &LeaseId) {
     if let Err(why) = delete(session, &ctx.detached(GRACE), lease, false).await {
-        tracing::debug!(%lease, %why, "a lease is left to expire by itself");
+        tracing::debug!(%lease, %why, "cannot delete a lease; it expires");
     }
 }
 
@@ -290,7 +290,7 @@ pub(super) async fn discard(session: &Session, ctx: &Context, snapshotter: &str,
     match removed.await {
         Ok(()) => true,
         Err(left) => {
-            tracing::debug!(%left, "a snapshot is left to the garbage collector");
+            tracing::debug!(%left, "cannot remove a snapshot; the garbage collector does");
             false
         }
     }

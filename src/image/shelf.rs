@@ -134,7 +134,7 @@ impl ImageStore {
             let Some(first) = names.first() else { continue };
             let look = match self.look(ctx, first).await {
                 Err(why @ Error::Malformed { .. }) => {
-                    tracing::debug!(why = %crate::chain(&why), "an image that cannot be understood");
+                    tracing::debug!(why = %crate::chain(&why), "skipped an image whose documents cannot be read");
                     Look::nothing()
                 }
                 look => look?,

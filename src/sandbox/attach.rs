@@ -202,7 +202,10 @@ impl Sandboxes {
     /// Not safe to drop.
     pub(crate) async fn remove(&self, ctx: &Context, id: &str) -> Result<Vec<(String, Duration)>, Error> {
         if !is_name(id) {
-            tracing::warn!(id, "what is called so is no sandbox");
+            tracing::warn!(
+                id,
+                "not removed: the name is not one of fnctr's network namespaces"
+            );
             return Ok(Taken::new());
         }
         let entry = self.read_settled(id).await?;

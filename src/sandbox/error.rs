@@ -56,7 +56,7 @@ pub(crate) enum Error {
         after: Duration,
     },
     /// The program's answer is none.
-    #[error("CNI plugin {plugin:?} of network {network} answered nothing that can be read: {why}")]
+    #[error("CNI plugin {plugin:?} of network {network} gave no valid answer: {why}")]
     Answer {
         network: String,
         plugin: String,
@@ -102,21 +102,21 @@ pub(crate) enum Error {
     #[error("port {port} cannot be published: {by} has it")]
     PortTaken { port: String, by: String },
     /// The firewall keeps rules of a sandbox that is gone.
-    #[error("the firewall's rules of sandbox {sandbox} cannot be removed")]
+    #[error("cannot remove the firewall rules of network namespace {sandbox}")]
     Rules {
         sandbox: String,
         #[source]
         source: std::io::Error,
     },
     /// A plugin outlived whoever ran it, and cannot be ended.
-    #[error("a CNI plugin of sandbox {sandbox} that the process which ran it left behind cannot be ended")]
+    #[error("cannot end a CNI plugin of network namespace {sandbox} that outlived the process that ran it")]
     Straggler {
         sandbox: String,
         #[source]
         source: std::io::Error,
     },
     /// The caller gave up; what was begun has been undone.
-    #[error("the network was not waited for")]
+    #[error("interrupted while waiting for the network")]
     Interrupted(#[from] Interrupted),
 }
 

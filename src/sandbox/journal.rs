@@ -203,7 +203,9 @@ pub(super) fn all(dir: &Path) -> Result<Vec<Entry>, Error> {
         }
         match read(&path) {
             Ok(entry) => all.extend(entry),
-            Err(error) => tracing::warn!(error = %crate::chain(&error), "a sandbox's entry is passed over"),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "skipped an unreadable journal entry of a network namespace")
+            }
         }
     }
     all.sort_by(|a: &Entry, b| a.id.cmp(&b.id));

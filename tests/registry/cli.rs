@@ -97,7 +97,7 @@ async fn another_platform_is_pulled_when_it_is_asked_for() {
     // A v7 runs what is made for a v6; a v5 does not.
     let (code, _, err) = run(&rig, &["pull", "--platform", "linux/arm/v5", &name]);
     assert!(
-        code == 1 && err.contains("nothing for linux/arm/v5, only for linux/arm/v6"),
+        code == 1 && err.contains("no variant for linux/arm/v5, only for linux/arm/v6"),
         "{err}"
     );
     let (code, _, err) = run(&rig, &["pull", "--platform", "linux/arm/v7", &name]);

@@ -138,7 +138,7 @@ fn assert_out_of_memory(result: &RunResult) {
     assert_eq!((result.status(), &oom.whose), (Status::Killed, &Whose::Unknown));
     assert_eq!(
         oom.to_string(),
-        "out of memory: whose limit was hit cannot be told"
+        "out of memory: it is not known whose limit was hit"
     );
 }
 

@@ -128,7 +128,7 @@ async fn a_close_that_could_not_do_all_says_what_and_a_second_one_does_the_rest(
         let error = cookie.close(&ctx).await.unwrap_err().report();
         assert!(error.starts_with("cannot remove c1: "), "{error}");
         assert!(
-            error.contains(&format!("its {step} is left behind")) && error.contains("no space left"),
+            error.contains(&format!("its {step} could not be removed")) && error.contains("no space left"),
             "{error}"
         );
         assert_eq!(rig.fake.world().containers, ["sweep/c1"], "{undone}");
@@ -249,7 +249,7 @@ async fn a_function_that_ended_well_has_ended_well_whatever_is_left_and_the_next
     let said = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(0), "{said}");
     assert!(
-        said.contains("warning: cannot remove c1: its task is left behind"),
+        said.contains("warning: cannot remove c1: its task could not be removed"),
         "{said}"
     );
     assert_eq!(rig.fake.world().containers, ["sweep/c1"]);

@@ -222,7 +222,7 @@ impl Shared {
                 tracing::warn!(
                     slot = slot.sandbox.id,
                     why,
-                    "a prepared network namespace is dead; it is replaced"
+                    "a prepared network namespace is dead; replacing it"
                 );
                 self.pool.retire(slot);
             }

@@ -34,7 +34,7 @@ pub(crate) struct PoolConfig {
 pub(super) fn take(pool: &Pool<Slot>) -> Option<Lease<Slot>> {
     let lease = pool.take(Slot::is_fit);
     if lease.is_none() {
-        tracing::warn!("the pool of network namespaces is empty; a new one is made");
+        tracing::warn!("the pool of network namespaces is empty; making one for this container");
     }
     lease
 }

@@ -78,7 +78,7 @@ pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> 
     if made.is_err() {
         let clean_up = Context::timeout(deps.config.close_grace);
         if let Err(error) = sandboxes.remove(&clean_up, &id).await {
-            tracing::warn!(sandbox = id, error = %crate::chain(&error), "left behind by the pool");
+            tracing::warn!(sandbox = id, error = %crate::chain(&error), "the pool could not remove a part of a slot");
         }
     }
     made
@@ -119,7 +119,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
         }
         Err(error) => {
             if let Err(left) = container.close().await {
-                tracing::warn!(error = %crate::chain(&left), "left behind by the pool");
+                tracing::warn!(error = %crate::chain(&left), "the pool could not remove a part of a slot");
             }
             Err(error)
         }
@@ -154,7 +154,7 @@ pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
         match removed.await {
             // Without the slot nobody would know of its holder.
             Err(error) if error.kind() != Kind::NotFound => {
-                tracing::warn!(error = %crate::chain(&error), "a slot's container cannot be removed");
+                tracing::warn!(error = %crate::chain(&error), "cannot remove the container of a slot of the pool");
                 return Err(slot);
             }
             _ => {}
@@ -167,7 +167,7 @@ pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
     match removed {
         Ok(_) => Ok(()),
         Err(error) => {
-            tracing::warn!(sandbox = slot.sandbox.id, error = %crate::chain(&error), "a slot cannot be removed");
+            tracing::warn!(sandbox = slot.sandbox.id, error = %crate::chain(&error), "cannot remove a slot of the pool");
             Err(slot)
         }
     }
@@ -177,6 +177,6 @@ pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
 pub(super) async fn remove(sandboxes: &Sandboxes, id: &str) {
     let ctx = Context::timeout(PATIENCE);
     if let Err(error) = sandboxes.remove(&ctx, id).await {
-        tracing::warn!(sandbox = id, error = %crate::chain(&error), "left behind by the pool");
+        tracing::warn!(sandbox = id, error = %crate::chain(&error), "the pool could not remove a part of a slot");
     }
 }

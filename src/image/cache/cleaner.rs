@@ -23,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>, life: Context) {
     loop {
         let round = life.with_timeout(PATIENCE);
         if let Err(why) = clean(&shared, &round).await {
-            tracing::warn!(why = %crate::chain(&why), "images could not be looked at; they are again in a while");
+            tracing::warn!(why = %crate::chain(&why), "cannot look at the images; trying again in a minute");
         }
         let told = async {
             drop(tokio::time::timeout(LOOK, shared.wake.notified()).await);
@@ -83,11 +83,11 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
                 let freed = before.saturating_sub(policy.total());
                 drop(policy);
                 let names: Vec<_> = names.iter().map(|record| record.name.as_str()).collect();
-                tracing::info!(?names, freed, "an idle image was removed to make room");
+                tracing::info!(?names, freed, "removed an idle image to make room");
             }
             Err(why) => {
                 shared.policy().stays(&digest);
-                tracing::warn!(%digest, why = %crate::chain(&why), "an idle image could not be removed");
+                tracing::warn!(%digest, why = %crate::chain(&why), "cannot remove an idle image");
                 tried.insert(digest);
             }
         }
@@ -98,7 +98,7 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
         tracing::debug!(
             total,
             limit = shared.limit,
-            "all images that are left are in use or exempt"
+            "the images are above their limit, and all of them are in use or exempt"
         );
     }
     Ok(())
@@ -127,7 +127,7 @@ async fn look(shared: &Shared, ctx: &Context, images: &ByTarget) {
         match shared.images.look(ctx, record).await {
             Ok(look) => shared.policy().measured(digest, look.footprint.parts),
             Err(why) => {
-                tracing::debug!(image = record.name, why = %crate::chain(&why), "an image could not be measured");
+                tracing::debug!(image = record.name, why = %crate::chain(&why), "cannot measure an image");
             }
         }
     }

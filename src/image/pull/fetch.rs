@@ -150,7 +150,7 @@ impl Fetch<'_> {
             }
             self.work.repository.avoid(from);
         }
-        tracing::debug!(why = %crate::chain(&why), reached = course.reached, "a transfer broke and goes on");
+        tracing::debug!(why = %crate::chain(&why), reached = course.reached, "a transfer broke; resuming it");
         self.work.job.reporter.failed(&why);
         Ok(())
     }

@@ -104,7 +104,7 @@ pub(crate) enum Error {
         found: String,
     },
     /// What came makes no sense.
-    #[error("registry {host} answered nonsense for {what}: {why}")]
+    #[error("registry {host} gave an invalid answer for {what}: {why}")]
     Nonsense {
         /// Which registry.
         host: String,
@@ -114,7 +114,7 @@ pub(crate) enum Error {
         why: String,
     },
     /// A redirect that is not followed.
-    #[error("registry {host} redirects {what} to where it is not followed: {why}")]
+    #[error("registry {host} redirects {what} to an address that is not followed: {why}")]
     Redirect {
         /// Which registry.
         host: String,
@@ -153,7 +153,7 @@ pub(crate) enum Error {
         what: &'static str,
     },
     /// The credentials for it could not be had.
-    #[error("the credentials for registry {host} cannot be had")]
+    #[error("cannot get the credentials for registry {host}")]
     Login {
         /// Which registry.
         host: String,

@@ -223,7 +223,7 @@ impl Repository {
             let sent = match self.blob_at(ctx, endpoint, blob, offset).await {
                 // It cannot begin in the middle, and says so badly: all of it, then.
                 Err(why) if offset > 0 && why.is_of_range() => {
-                    tracing::debug!(why = %crate::chain(&why), "a range was not understood");
+                    tracing::debug!(why = %crate::chain(&why), "a host does not understand a range; fetching the whole blob");
                     self.blob_at(ctx, endpoint, blob, 0).await
                 }
                 sent => sent,
@@ -334,7 +334,7 @@ impl Tried {
         if matches!(why, Error::Unreachable { .. } | Error::Stalled { .. }) {
             endpoint.unreachable.store(true, Ordering::Relaxed);
         }
-        tracing::debug!(why = %crate::chain(&why), "a host of a registry does not serve");
+        tracing::debug!(why = %crate::chain(&why), "a host of the registry cannot serve the request; trying the next");
         // The registry's own word counts for more than a mirror's.
         if self.last.is_none() || endpoint.host.is_final {
             self.last = Some(why);

@@ -77,7 +77,7 @@ impl Chain<'_> {
                     tracing::debug!(
                         plugin,
                         what,
-                        "a plugin will not hear of this configuration at all"
+                        "a CNI plugin refuses to detach with the words with which it refused to attach; it has nothing to undo"
                     );
                 }
                 Err(error) if first.is_none() => first = Some(error),

@@ -31,7 +31,11 @@ pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
         if found.is_empty() {
             return Ok(());
         }
-        tracing::info!(id, processes = found.len(), "ends plugins whose runner is gone");
+        tracing::info!(
+            id,
+            processes = found.len(),
+            "ending CNI plugins that outlived the process that ran them"
+        );
         for process in &found {
             match pidfd_send_signal(process, Signal::KILL) {
                 Ok(()) | Err(Errno::SRCH) => {}

@@ -57,7 +57,7 @@ impl Delivery {
         }
         let lost = queue.abandon();
         if lost > 0 {
-            tracing::warn!(%endpoint, lost, "not all lines of the function's log reached syslog");
+            tracing::warn!(%endpoint, lost, "lost lines of a function's log: syslog did not take them");
         }
     }
 
