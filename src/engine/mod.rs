@@ -30,6 +30,7 @@ mod config;
 mod container;
 mod create;
 mod custody;
+mod deps;
 mod disk;
 mod error;
 mod etc;
@@ -69,19 +70,17 @@ mod volumes;
 mod wait;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::OnceCell;
-use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 pub(crate) use self::config::Config;
 pub(crate) use self::container::{Container, Outcome, WeakContainer};
 pub(crate) use self::custody::Custody;
+use self::deps::Deps;
 use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
@@ -94,49 +93,15 @@ pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulli
 use self::reclaim::Reclaims;
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::stats::{Usage, standing};
-use crate::cgroup::{self, Ceilings, OomLog};
+use crate::cgroup::{self, Ceilings};
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 use crate::containerd::Session;
 use crate::image::{Cache, Image, ImageStore, Pin, Puller};
-use crate::sandbox::Sandboxes;
 pub(crate) use crate::sandbox::pool::Bounds;
 use crate::sandbox::pool::Pool;
 use crate::stdio::Streams;
-use crate::{ContainerId, Context, tracked};
-
-/// What every operation needs.
-#[derive(Debug)]
-struct Deps {
-    config: Config,
-    session: Session,
-    images: Arc<ImageStore>,
-    puller: Puller,
-    cache: Cache,
-    /// Opened when it is first needed.
-    sandboxes: OnceCell<Sandboxes>,
-    pool: Option<Pool<pool::Slot>>,
-    cgroups: cgroup::Root,
-    ceilings: Ceilings,
-    daemon_oom_score_adj: i32,
-    /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,
-    /// and ours.
-    host_networks: Vec<(u64, u64)>,
-    host: fnctr_oci::Host,
-    exits: Exits,
-    /// Where systemd removes cgroups before anybody has read their end, and the kernel's log can be read.
-    oom_log: Option<Arc<OomLog>>,
-    /// Where the snapshotter keeps its files, once somebody had to know; `None` if it does not tell.
-    snapshotter_root: OnceCell<Option<PathBuf>>,
-    reclaims: Option<Reclaims>,
-    tracker: TaskTracker,
-    /// Counts the work at the start that undoes what earlier processes left; see [`Engine::recovered`].
-    recovery: TaskTracker,
-    /// Ends with the engine.
-    life: Context,
-    /// An engine that nobody closed, or that was never finished, ends with its last handle.
-    _end: DropGuard,
-}
+use crate::{ContainerId, Context};
 
 /// A handle to the engine; clones are the same engine.
 #[derive(Debug, Clone)]
@@ -360,41 +325,6 @@ impl Engine {
         done.at(Step::Wait, "the background work of the engine")?;
         placement::remove_empty_parents(&self.0).await;
         Ok(())
-    }
-}
-
-impl Deps {
-    /// Where the fifos of a container are.
-    fn fifo_dir(&self, id: &ContainerId) -> PathBuf {
-        self.config
-            .run_dir
-            .join(self.config.namespace.as_str())
-            .join(id.as_str())
-    }
-
-    /// Begins work that undoes what earlier processes left, in the background.
-    fn recover(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let counted = self.recovery.track_future(work);
-        self.tracker.spawn(counted.in_current_span());
-    }
-
-    /// Runs an operation that changes the world on its own task. A caller that goes away cancels it, and it unwinds.
-    async fn tracked<T, F>(&self, ctx: &Context, op: impl FnOnce(Context) -> F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let done = tracked::run(&self.tracker, ctx, op).await;
-        done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
-    }
-
-    /// Runs an operation that goes on to its end, whoever waits for it.
-    async fn finished<T: Send + 'static>(
-        &self,
-        op: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let done = tracked::finish(&self.tracker, op).await;
-        done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
     }
 }
 
