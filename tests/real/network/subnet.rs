@@ -15,10 +15,11 @@ pub(crate) struct Subnet {
 }
 
 impl Subnet {
-    /// One that nobody holds, and that the host has no route to.
+    /// One that nobody holds, and that the host has neither a route nor a rule for.
     pub(crate) fn take() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let routes = said("ip", &["-4", "route", "show", "table", "all"]);
+        let known = routes + &said("iptables-save", &[]);
         let candidates = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed) % 512).take(512);
         for number in candidates {
             let name = format!("fnctr-test-subnet-{number}");
@@ -27,7 +28,8 @@ impl Subnet {
                 continue;
             };
             let subnet = Self { number, _held };
-            if !routes.contains(&format!("{}.", subnet.prefix())) {
+            let prefix = format!("{}.", subnet.prefix());
+            if !known.split_whitespace().any(|word| word.starts_with(&prefix)) {
                 return subnet;
             }
         }
