@@ -62,11 +62,16 @@ async fn what_passes_by_itself_is_waited_for() {
         ),
         ("500 for a blob", 2, Box::new(last(&image)), server_error.clone()),
         ("500 for the manifest", 2, Box::new(manifests), server_error),
-        ("429 for the manifest", 1, Box::new(manifests), soon.clone()),
+        // The HEAD, and the GET that decides; they are one try.
+        ("429 for the manifest", 2, Box::new(manifests), soon.clone()),
         ("429 for a blob", 2, Box::new(last(&image)), soon),
     ];
     for (what, times, which, fate) in cases {
-        let waits = what.starts_with("429").then(|| Duration::from_secs(times as u64));
+        let waits = match what {
+            "429 for the manifest" => Some(Duration::from_secs(1)),
+            "429 for a blob" => Some(Duration::from_secs(2)),
+            _ => None,
+        };
         rig.proxy.break_next(times, which, fate);
         let began = Instant::now();
         rig.pull(&name)
