@@ -105,7 +105,9 @@ depmod -b "$root" "$kernel"
 if [ "${VM_INIT:-}" = systemd ]; then
     put /lib/systemd/systemd
     put /usr/bin/dbus-daemon
-    libraries /lib/systemd/systemd /usr/bin/dbus-daemon
+    # By which a private containerd leaves the service or session that starts it.
+    put /usr/bin/systemd-run
+    libraries /lib/systemd/systemd /usr/bin/dbus-daemon /usr/bin/systemd-run
     for unit in dbus.service dbus.socket basic.target sysinit.target sockets.target shutdown.target; do
         put "/lib/systemd/system/$unit"
     done
