@@ -239,7 +239,7 @@ mod tests {
         let (mut undo, seen) = list("task", 4);
         let failed = undo.run(&Context::new()).await;
         let failed: Vec<_> = failed.iter().map(ToString::to_string).collect();
-        assert_eq!(failed, ["its task is left behind"]);
+        assert_eq!(failed, ["its task could not be removed"]);
         assert_eq!(undo.steps().collect::<Vec<_>>(), ["task", "record"]);
         assert_eq!(seen.lock().unwrap().last(), Some(&"snapshot"));
         assert!(undo.run(&Context::new()).await.is_empty());

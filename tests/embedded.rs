@@ -151,7 +151,8 @@ async fn the_last_share_of_one_that_was_killed_ends_at_once_and_the_next_start_w
     let home = Home::under(dir.path());
     let embedded = Embedded::start(&ctx(), &home).await.unwrap();
     kill_and_wait(dir.path()).await;
-    let stopped = tokio::time::timeout(Duration::from_secs(1), embedded.stop(&ctx())).await;
+    // Not after the ten seconds that one which runs is given to end.
+    let stopped = tokio::time::timeout(Duration::from_secs(9), embedded.stop(&ctx())).await;
     assert_eq!(stopped.unwrap().unwrap(), Stopped::Ended);
     assert_nothing_is_left(dir.path());
     let next = Embedded::start(&ctx(), &home).await.unwrap();
@@ -198,7 +199,7 @@ async fn one_whose_socket_was_removed_is_replaced() {
     let first = Embedded::start(&ctx(), &home).await.unwrap();
     let deaf = processes(dir.path());
     fs::remove_file(first.socket()).unwrap();
-    let context = Context::timeout(Duration::from_secs(20));
+    let context = Context::timeout(Duration::from_secs(120));
     let second = Embedded::start(&context, &home).await.unwrap();
     assert_ne!(processes(dir.path()), deaf);
     assert!(answers(&second.socket()).await);

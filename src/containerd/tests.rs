@@ -44,7 +44,10 @@ async fn an_absent_a_refusing_and_a_false_socket_are_told_apart_by_name() {
     assert_eq!(message(&path).await, expected);
     let path = dir.path().join("left.sock");
     drop(tokio::net::UnixListener::bind(&path).unwrap());
-    let expected = format!("containerd is not running: nobody listens on {}", path.display());
+    let expected = format!(
+        "containerd is not running: no process listens on {}",
+        path.display()
+    );
     assert_eq!(message(&path).await, expected);
     assert!(
         message(&dir.path().join("x".repeat(200)))

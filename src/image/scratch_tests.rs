@@ -70,7 +70,8 @@ async fn a_renewed_lease_holds_what_came_under_the_ones_before_it() {
         } => second,
     };
     let leases = session.leases().list(&patience(), &[]).await.unwrap();
-    assert_eq!(leases.len(), 2, "{leases:?}");
+    // The one in force, the one before it, and one more for a moment after each renewal.
+    assert!((2..=3).contains(&leases.len()), "{leases:?}");
     let third = write(&scratch.leased(), b"third").await;
     collect(&session).await;
     for held in [&first, &second, &third] {

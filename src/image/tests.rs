@@ -496,7 +496,7 @@ async fn an_image_for_other_machines_is_refused_by_name() {
     let wanted = format!("linux/{}", config(&bare)["architecture"].as_str().unwrap());
     assert_eq!(
         failed.to_string(),
-        format!("image docker.io/library/big:latest has nothing for {wanted}, only for linux/s390x")
+        format!("image docker.io/library/big:latest has no variant for {wanted}, only for linux/s390x")
     );
     assert_eq!(world.blobs(), Vec::<String>::new());
 }

@@ -77,13 +77,57 @@ impl Entry {
 pub(super) struct Journal {
     dir: PathBuf,
     token: String,
-    /// Held until this is dropped; the kernel takes it from a process that is killed.
-    _lock: Flock<File>,
+    /// Held until this is dropped; the kernel takes it from a process that is killed. Without one, entries can be read and
+    /// removed, and none can be made: other processes would take it for an entry of a process that is gone.
+    lock: Result<Flock<File>, NoRoom>,
+}
+
+/// Why a process has no place in the journal.
+#[derive(Debug)]
+struct NoRoom {
+    file: PathBuf,
+    why: Errno,
+}
+
+impl NoRoom {
+    /// That of a file system that takes no new file; anything else is the caller's to hear of at once.
+    fn of(error: Error) -> Result<Self, Error> {
+        match &error {
+            Error::Journal { path, source, .. } => {
+                let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS];
+                let why = source.raw_os_error().map(Errno::from_raw);
+                let why = why.filter(|why| full.contains(why)).ok_or(());
+                why.map(|why| Self {
+                    file: path.clone(),
+                    why,
+                })
+                .map_err(|()| error)
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn error(&self) -> Error {
+        failed("made", &self.file)(self.why.into())
+    }
 }
 
 impl Journal {
-    /// Opens the journal for a process that goes by `token` there.
+    /// Opens the journal for a process that goes by `token` there. Where the file system takes no new file, what is in it can
+    /// still be undone.
     pub(super) fn open(dir: &Path, token: &str) -> Result<Self, Error> {
+        let lock = match Self::take_place(dir, token) {
+            Ok(lock) => Ok(lock),
+            Err(error) => Err(NoRoom::of(error)?),
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            token: token.to_owned(),
+            lock,
+        })
+    }
+
+    fn take_place(dir: &Path, token: &str) -> Result<Flock<File>, Error> {
         let owners = dir.join("owners");
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
@@ -100,11 +144,7 @@ impl Journal {
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, why)| failed("locked", &path)(why.into()))?;
         fs::rename(&path, &named).map_err(failed("named", &path))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            token: token.to_owned(),
-            _lock: lock,
-        })
+        Ok(lock)
     }
 
     pub(super) fn token(&self) -> &str {
@@ -117,6 +157,7 @@ impl Journal {
 
     /// Writes an entry so that it is there whole after a power cut, or not at all.
     pub(super) fn write(&self, entry: &Entry) -> Result<(), Error> {
+        self.lock.as_ref().map_err(NoRoom::error)?;
         let path = self.path(&entry.id);
         let failed = failed("written", &path);
         let json = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;

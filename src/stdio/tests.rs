@@ -83,13 +83,13 @@ impl Room {
 }
 
 async fn patiently<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work)
+    tokio::time::timeout(Duration::from_secs(300), work)
         .await
         .expect("this should have ended long ago")
 }
 
 fn patience() -> Context {
-    Context::timeout(Duration::from_secs(20))
+    Context::timeout(Duration::from_secs(300))
 }
 
 /// The runtime's write end of an output fifo.

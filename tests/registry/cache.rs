@@ -59,7 +59,7 @@ impl Shelf {
         async move {
             let expected: BTreeSet<_> = expected.iter().copied().collect();
             let mut there = BTreeSet::new();
-            for _ in 0..100 {
+            for _ in 0..1200 {
                 there = self.there();
                 if there == expected {
                     tokio::time::sleep(Duration::from_millis(300)).await;

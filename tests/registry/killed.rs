@@ -55,7 +55,7 @@ fn begin(rig: &Rig, args: &[&str]) -> Child {
 
 /// Kills a process as soon as something is so.
 async fn kill_when(mut child: Child, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(180);
     while !is_so() {
         assert!(Instant::now() < until, "it never came so far");
         if let Some(status) = child.try_wait().expect("to look at it") {
@@ -241,7 +241,7 @@ async fn what_a_living_pull_holds_is_not_freed_and_the_removal_names_it() {
     let leaves = Context::new();
     let (pulled, ()) = tokio::join!(cookie.pull_image(&leaves), async {
         let ingests = content(&rig).join("ingest");
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(180);
         // More than a document: a layer is on its way, and those below it are held.
         while bytes(&ingests) < 1 << 18 {
             assert!(Instant::now() < until, "it never began");

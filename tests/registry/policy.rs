@@ -170,7 +170,7 @@ async fn a_pull_that_times_out_says_what_it_waited_for() {
     let late = late.expect_err("too late");
     assert_eq!((late.kind(), late.code()), (ErrorKind::Timeout, 504));
     let expected = format!(
-        "image {name} was not pulled to its end from registry {address} (the last failure: registry {address} limits how \
+        "pulling image {name} from registry {address} was interrupted (the last failure: registry {address} limits how \
          often it is asked for manifest 1 of late: try again in 50 s: buy a plan): deadline exceeded"
     );
     assert_eq!(late.report(), expected);

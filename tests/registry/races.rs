@@ -90,7 +90,7 @@ async fn a_pull_may_be_cancelled_at_any_moment() {
 /// Like [`Rig::settles`], but an image that a cancelled pull still named is removed first.
 #[track_caller]
 fn settle(rig: &Rig, name: &str, before: &crate::rig::World, after: &str) {
-    for _ in 0..100 {
+    for _ in 0..1200 {
         if rig.world() == *before {
             return;
         }

@@ -144,7 +144,7 @@ async fn a_process_that_is_killed_leaves_its_bytes_to_the_next() {
         .stderr(Stdio::null())
         .spawn()
         .expect("to run fnctr");
-    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    let until = tokio::time::Instant::now() + Duration::from_secs(120);
     while rig.proxy.sent() < at as u64 {
         assert!(
             tokio::time::Instant::now() < until,

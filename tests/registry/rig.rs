@@ -169,7 +169,7 @@ impl Rig {
     #[track_caller]
     pub(crate) fn settles(&self, before: &World, after: &str) {
         let mut now = self.world();
-        for _ in 0..100 {
+        for _ in 0..1200 {
             if now == *before {
                 return;
             }
@@ -277,5 +277,5 @@ pub(crate) fn fresh_id() -> String {
 
 /// Long enough for anything but a hang.
 pub(crate) fn ctx() -> Context {
-    Context::timeout(Duration::from_secs(60))
+    Context::timeout(Duration::from_secs(180))
 }

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::patience::patient;
 
 /// How long asynchronous cleanup (garbage collection, ending shims) may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the host's programs pin network namespaces: `ip netns`, Docker, this project, CNI runtimes.
 const NETNS: [&str; 4] = ["/run/netns", "/run/docker/netns", "/run/fnctr/netns", "/run/cni"];

@@ -1,5 +1,5 @@
-//! How long the tests wait for what must come. On an emulated machine everything takes longer: `FNCTR_TEST_PATIENCE` is
-//! the whole number that all such times are multiplied by.
+//! How long the tests wait for what must come: long enough for a machine that is busy with other things. On an emulated
+//! one everything takes longer still: `FNCTR_TEST_PATIENCE` is the whole number that all such times are multiplied by.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub(crate) fn patient(time: Duration) -> Duration {
             Ok(factor) if factor > 0 => factor,
             _ => panic!("FNCTR_TEST_PATIENCE is {text:?}, and must be a whole number above 0"),
         },
-        Err(_) => 1,
+        Err(_) => 3,
     });
     time * *factor
 }

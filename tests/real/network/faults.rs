@@ -7,6 +7,7 @@ use std::time::Duration;
 use fnctr::driver::ErrorKind;
 use serde_json::json;
 
+use super::recovery::fnctr;
 use super::rig::{Net, attached, run};
 use crate::world::ctx;
 
@@ -170,7 +171,7 @@ async fn a_plugin_that_fails_to_detach_is_an_error_and_closing_again_mends_it() 
         .await
         .expect_err("it does not detach");
     assert!(
-        stuck.report().contains("its network is left behind"),
+        stuck.report().contains("its network could not be removed"),
         "{}",
         stuck.report()
     );
@@ -248,5 +249,38 @@ async fn labels_that_say_what_is_whose_are_the_engine_s_alone() {
     );
     running.close().await;
     fs::remove_file(&treasure).expect("it is still there");
+    net.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_with_a_network_is_removed_where_no_file_can_be_made() {
+    let Some(net) = Net::set("a_container_with_a_network_is_removed_where_no_file").await else {
+        return;
+    };
+    let journal = net.dir("sandboxes");
+    fs::create_dir_all(&journal).expect("a directory");
+    let options = Some("size=1m,nr_inodes=12");
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), &journal, Some("tmpfs"), flags, options).expect("a tmpfs");
+    let run = ["run", "--detach", "--network", &net.name, "--name"];
+    let run = |name| {
+        let command = ["busybox", "sleep", "600"];
+        let args: Vec<_> = run.iter().copied().chain([name]).chain(command).collect();
+        fnctr(&net, &args).output().expect("to run fnctr")
+    };
+    let started = run("full");
+    assert!(started.status.success(), "{started:?}");
+    let mut count = 0;
+    while fs::File::create_new(journal.join(format!("fill-{count}"))).is_ok() {
+        count += 1;
+    }
+    let refused = run("another");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(125), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    let removed = fnctr(&net, &["rm", "--force", "full"]).output();
+    let removed = removed.expect("to run fnctr");
+    assert!(removed.status.success(), "{removed:?}");
+    nix::mount::umount2(&journal, nix::mount::MntFlags::MNT_DETACH).expect("to unmount it");
     net.strike().await;
 }

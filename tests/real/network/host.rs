@@ -25,7 +25,7 @@ pub(super) async fn host_gets(at: SocketAddr, path: &str) -> std::io::Result<Str
     let get = move || {
         let until = Duration::from_secs(2);
         let mut last = std::io::Error::other("never tried");
-        let end = Instant::now() + patient(Duration::from_secs(20));
+        let end = Instant::now() + patient(Duration::from_secs(60));
         while Instant::now() < end {
             let asked = TcpStream::connect_timeout(&at, until).and_then(|mut stream| {
                 stream.set_read_timeout(Some(until))?;

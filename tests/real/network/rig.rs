@@ -225,7 +225,7 @@ impl Net {
 
     /// Everything is as it was before, at once or soon.
     pub(crate) async fn settles(&self) {
-        let until = Instant::now() + patient(Duration::from_secs(10));
+        let until = Instant::now() + patient(Duration::from_secs(60));
         loop {
             let now = self.world();
             if now == self.before {
