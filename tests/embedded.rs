@@ -55,9 +55,11 @@ fn umask_of(pid: i32) -> String {
     umask.unwrap().to_owned()
 }
 
+/// Whoever shares it may have started another one by then.
 async fn kill_and_wait(dir: &Path) {
-    kill(Pid::from_raw(processes(dir)[0]), Signal::SIGKILL).unwrap();
-    while !processes(dir).is_empty() {
+    let pid = processes(dir)[0];
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    while processes(dir).contains(&pid) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
