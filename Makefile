@@ -8,6 +8,7 @@
 #   make test-vm-full  there, too, the laws, quotas, races, statistics; and what changes where systemd makes the cgroups
 #   make test-vm-systemd  the second part of that, alone
 #   make test-nested  runs the tests on real containerd inside a privileged container; V2=1 adds the v2 tree to v1 cgroups
+#   make package  both crates as they would be published
 #   make check    format, lints, docs, the tests, and licences and advisories if cargo-deny is there
 #   make bless    rewrites the golden files from what the code now gives; review the difference
 
@@ -21,7 +22,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network test test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny bless install-deps build release clean about-host
+.PHONY: help demo demo-network test test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -33,10 +34,10 @@ about-host:
 	@tools/about-host.sh
 
 build: install-deps
-	$(CARGO) build --locked --profile $(PROFILE) --bin fnctr
+	$(CARGO) build --locked --profile $(PROFILE) --features cli --bin fnctr
 
 release: install-deps
-	$(CARGO) build --locked --release --bin fnctr
+	$(CARGO) build --locked --release --features cli --bin fnctr
 
 demo: build
 	@FNCTR=$(abspath $(FNCTR)) tools/demo.sh
@@ -46,7 +47,7 @@ demo-network: build
 
 # A test that needs real containerd fails, rather than being skipped, when it cannot have it.
 test: install-deps about-host
-	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --no-fail-fast
+	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features --no-fail-fast
 	@tools/about-host.sh
 
 # Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part.
@@ -66,8 +67,8 @@ test-vm-systemd: install-deps
 
 # TESTS names some of them, as in TESTS='laws limits'.
 test-nested: install-deps
-	$(CARGO) build --locked --bin fnctr
-	@real=$$($(CARGO) test --locked --test real --no-run --message-format short 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$$/\1/p') && \
+	$(CARGO) build --locked --features cli --bin fnctr
+	@real=$$($(CARGO) test --locked --features cli --test real --no-run --message-format short 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$$/\1/p') && \
 	RUST_TEST_THREADS=$(TEST_THREADS) tools/nested.sh $(TARGET)/debug/fnctr "$$real" $(TESTS)
 
 bless: install-deps
@@ -77,11 +78,18 @@ bless: install-deps
 fmt:
 	$(CARGO) fmt --all -- --check
 
+# The library alone, too, as a platform builds it: without the command there must be no warning, and no clap.
 lint: install-deps
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --package fnctr --lib -- -D warnings
+	@! $(CARGO) tree --locked --package fnctr --edges normal --prefix none | grep -E '^(clap|tracing-subscriber) '
+
+# Both crates as they would be published, in target/package.
+package:
+	$(CARGO) package --locked --workspace --no-verify
 
 doc: install-deps
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --all-features --no-deps --document-private-items
 
 deny:
 	@tools/deny.sh

@@ -38,7 +38,7 @@
 //! # }
 //! ```
 //!
-//! An operator uses the `fnctr` command, which is the same through [`cli`].
+//! An operator uses the `fnctr` command, which is the same through `cli` (the feature `cli`; the library is built without).
 //!
 //! # Architecture
 //!
@@ -71,7 +71,7 @@
 //! | `engine` | the mechanisms and [`oci`] | know the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, where an [`embedded`] containerd is, and the values of `image`, `stdio` and `sandbox` that it hands over | call containerd itself |
 //! | [`embedded`], [`init`], [`doctor`] | the host; the first also `cgroup`, the last also both, `quota` and `sandbox` | call containerd's services, import the engine |
-//! | [`cli`] | everything | contain what deserves a unit test of its own elsewhere |
+//! | `cli` | everything | contain what deserves a unit test of its own elsewhere |
 //!
 //! # Invariants
 //!
@@ -89,24 +89,56 @@
 //! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
 //!   cgroup.
 //! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code; only
-//!   [`cli`], [`Registries::from_env`] and the search for programs in [`embedded`] read the environment; only `main.rs`
+//!   `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment; only `main.rs`
 //!   installs a subscriber or exits; every task that can change the world belongs to a tracker that a close waits for;
 //!   "namespace" always says which kind.
 
 mod cgroup;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 mod containerd;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the command's verbs; a build with it finds what nobody uses"
+    )
+)]
 mod containerd_driver;
 mod context;
 pub mod doctor;
 pub mod driver;
 pub mod embedded;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the command's verbs; a build with it finds what nobody uses"
+    )
+)]
 mod engine;
 mod ids;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        reason = "the command's verbs; a build with it finds what nobody uses"
+    )
+)]
 mod image;
 pub mod init;
 mod quota;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the command's verbs; a build with it finds what nobody uses"
+    )
+)]
 mod sandbox;
 mod stdio;
 mod teardown;

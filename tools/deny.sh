@@ -16,9 +16,9 @@ if ! have; then
     echo "cargo deny: NOT CHECKED, it is not installed: cargo install cargo-deny --locked"
     exit 0
 fi
-cargo deny --locked --workspace check --hide-inclusion-graph licenses bans sources
+cargo deny --locked --workspace --all-features check --hide-inclusion-graph licenses bans sources
 if cargo deny fetch db >/dev/null 2>&1; then
-    cargo deny --locked --workspace check --hide-inclusion-graph advisories
+    cargo deny --locked --workspace --all-features check --hide-inclusion-graph advisories
 else
     echo "cargo deny: advisories NOT CHECKED, their list cannot be fetched"
 fi

@@ -36,6 +36,7 @@ mod oom;
 mod oom_log;
 mod paths;
 mod places;
+#[cfg(feature = "cli")]
 mod raw;
 mod reclaim;
 mod root;
@@ -65,12 +66,15 @@ pub(crate) use oom::{Above, OomCount, Whose, oom_kills};
 pub(crate) use oom_log::OomLog;
 pub(crate) use paths::Paths;
 pub(crate) use places::Places;
+#[cfg(feature = "cli")]
 pub(crate) use raw::Raw;
 pub(crate) use reclaim::{Reclaimed, Reclaimer};
 pub(crate) use root::{Root, Version};
 pub(crate) use standing::standing;
 pub(crate) use stats::sample;
 #[cfg(test)]
-pub(crate) use stats_parse::{Cpu, Memory, Pressure, Throttling};
+pub(crate) use stats_parse::{Cpu, Pressure};
+#[cfg(all(test, feature = "cli"))]
+pub(crate) use stats_parse::{Memory, Throttling};
 pub(crate) use stats_parse::{Sample, Stall};
 pub(crate) use ties::{Tie, ties, tops};

@@ -23,6 +23,8 @@ pub(crate) struct Meter {
     timings: Mutex<Vec<Timing>>,
 }
 
+/// What asks for them is `fnctr bench`.
+#[cfg(feature = "cli")]
 impl Meter {
     /// Begins to record; calls that are in flight already are not.
     pub(crate) fn start(&self) {
@@ -33,7 +35,9 @@ impl Meter {
     pub(crate) fn take(&self) -> Vec<Timing> {
         std::mem::take(&mut *self.timings.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
+impl Meter {
     /// A call is sent; it has ended when the value is dropped, with its reply or without.
     pub(super) fn begin(&self, call: &'static str) -> Option<Running<'_>> {
         self.on.load(Ordering::Relaxed).then(|| Running {

@@ -53,7 +53,9 @@ pub(crate) use events::{Events, TaskEvent, TaskExit};
 pub(crate) use images::{ImageRecord, Images};
 pub(crate) use introspection::{Introspection, SNAPSHOTTER};
 pub(crate) use leases::{Lease, Leases, Resource};
-pub(crate) use meter::{Meter, Timing};
+pub(crate) use meter::Meter;
+#[cfg(feature = "cli")]
+pub(crate) use meter::Timing;
 pub(crate) use namespaces::Namespaces;
 pub(crate) use session::Session;
 #[cfg(test)]

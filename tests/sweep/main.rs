@@ -19,6 +19,8 @@ mod registry;
 
 mod cancellation;
 mod closing;
+#[cfg(feature = "cli")]
+mod command;
 mod descriptors;
 mod exits;
 mod fault_sweep;

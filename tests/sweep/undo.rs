@@ -70,7 +70,7 @@ async fn an_undo_that_meets_a_fault_of_its_own_still_leaves_nothing() {
 }
 
 /// Breaks a call for as long as anybody will try it.
-fn break_for_good(rig: &Rig, call: &str) {
+pub(crate) fn break_for_good(rig: &Rig, call: &str) {
     for nth in 1..=100 {
         rig.fake
             .faults()
@@ -223,38 +223,5 @@ async fn what_is_left_of_a_life_that_somebody_else_removed_is_tried_again_by_a_s
     std::fs::rename(&away, &dir).unwrap();
     cookie.close(&ctx).await.unwrap();
     rig.assert_clean("a second close").await;
-    rig.end().await;
-}
-
-/// The command, on the fake.
-async fn command(rig: &Rig, args: &[&str]) -> std::process::Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fnctr"));
-    command.arg("--address").arg(rig.fake.socket());
-    command
-        .args(["--namespace", crate::rig::NS])
-        .arg("--root")
-        .arg(rig.run.path());
-    command.args(args).stdin(std::process::Stdio::null());
-    command.output().await.expect("to run fnctr")
-}
-
-#[tokio::test]
-async fn a_function_that_ended_well_has_ended_well_whatever_is_left_and_the_next_command_removes_it() {
-    if !nix::unistd::geteuid().is_root() {
-        return; // The command wants root.
-    }
-    let rig = Rig::warm().await;
-    break_for_good(&rig, "Tasks/Delete");
-    let ran = command(&rig, &["run", "--name", "c1", "fake", "true"]).await;
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(ran.status.code(), Some(0), "{said}");
-    assert!(
-        said.contains("warning: cannot remove c1: its task could not be removed"),
-        "{said}"
-    );
-    assert_eq!(rig.fake.world().containers, ["sweep/c1"]);
-    rig.fake.faults().reset();
-    assert!(command(&rig, &["ps"]).await.status.success());
-    assert_eq!(rig.fake.world().containers, Vec::<String>::new());
     rig.end().await;
 }

@@ -29,7 +29,7 @@ began=$SECONDS
 
 cd "$project"
 # One JSON object per artefact; those of tests and binaries name their executable.
-built=$(cargo test --locked --no-run --message-format=json --lib --bins --test real |
+built=$(cargo test --locked --features cli --no-run --message-format=json --lib --bins --test real |
     sed -n 's/.*"target":{"kind":\["\([a-z]*\)"\].*"name":"\([a-z_]*\)".*"executable":"\([^"]*\)".*/\1 \2 \3/p')
 # KIND NAME: the last one listed is the one that was asked for.
 executable() {
