@@ -105,19 +105,18 @@ pub(super) fn choose(options: &mut ContainerOptions, args: &RunArgs) -> Result<(
         ));
     }
     options.network = match choice {
-        Choice::None => None,
+        Choice::None => Network::None,
         Choice::Host => {
-            options.config.network = fnctr_oci::NetworkMode::Host;
             // It goes by the host's name, as the host's network does.
             options.config.hostname = None;
-            None
+            Network::Host
         }
-        Choice::Of(id) => Some(Network::Of(id)),
-        Choice::Named(networks) => Some(Network::Attached {
+        Choice::Of(id) => Network::Of(id),
+        Choice::Named(networks) => Network::Attached {
             networks,
             ports: args.publish.clone(),
             pooled: false,
-        }),
+        },
     };
     Ok(())
 }

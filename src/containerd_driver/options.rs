@@ -19,11 +19,11 @@ use crate::engine::Network;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerOptions {
-    /// What the process gets. Where its cgroup goes and which init runs are the engine's to fill in.
+    /// What the process gets. Where its cgroup goes, which init runs and which network namespace it joins are the engine's to
+    /// fill in.
     pub config: ContainerConfig,
-    /// The network that it joins. `None` is what `config.network` says: none, the host's, or a namespace that somebody else
-    /// looks after.
-    pub network: Option<Network>,
+    /// The network that it has.
+    pub network: Network,
     /// Labels of the containerd record.
     pub labels: BTreeMap<String, String>,
     /// Whether an init is PID 1, which reaps and forwards signals.

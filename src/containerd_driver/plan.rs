@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use fnctr_oci::{
-    Capabilities, ContainerConfig, Mount, NetworkMode, Resources, Rlimit, RlimitKind, Seccomp,
-    SecurityContext,
+    Capabilities, ContainerConfig, Mount, Resources, Rlimit, RlimitKind, Seccomp, SecurityContext,
 };
 
 use crate::ContainerId;
@@ -41,14 +40,14 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
     let id = ContainerId::new(task.id())?;
     let image = Reference::parse(task.image()).map_err(invalid)?;
     let command: Vec<String> = task.command().split_whitespace().map(str::to_owned).collect();
-    let (mode, network) = network(task, config);
+    let network = network(task, config);
     let uds = task.uds_docker_path();
     let container = ContainerConfig {
         command: (!command.is_empty()).then_some(command),
         env: task.env_vars().into_iter().collect(),
         cwd: task.work_dir().filter(|dir| !dir.is_empty()).map(str::to_owned),
         user: (!config.disable_unprivileged_containers).then(|| UNPRIVILEGED.to_owned()),
-        hostname: (mode != NetworkMode::Host).then(|| hostname(&id)),
+        hostname: (network != Network::Host).then(|| hostname(&id)),
         readonly_rootfs: config.enable_readonly_rootfs,
         mounts: mounts(task, config)?,
         resources: Resources {
@@ -60,7 +59,6 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         },
         rlimits: rlimits(task),
         security: security(config),
-        network: mode,
         ..ContainerConfig::default()
     };
     Ok(Plan {
@@ -199,9 +197,9 @@ fn volume(destination: String) -> Result<(String, bool), Error> {
 }
 
 /// None at all, else one of the pool's if there is a pool, else one of those that the configuration lists, else the default one.
-fn network(task: &dyn ContainerTask, config: &Config) -> (NetworkMode, Option<Network>) {
+fn network(task: &dyn ContainerTask, config: &Config) -> Network {
     if task.disable_net() {
-        return (NetworkMode::None, None);
+        return Network::None;
     }
     let networks: Vec<String> = config
         .docker_networks
@@ -210,16 +208,13 @@ fn network(task: &dyn ContainerTask, config: &Config) -> (NetworkMode, Option<Ne
         .collect();
     // These cost nothing and never fill up, so there is nothing to choose.
     match networks.first().map(String::as_str) {
-        Some("none") => (NetworkMode::None, None),
-        Some("host") => (NetworkMode::Host, None),
-        _ => {
-            let network = Network::Attached {
-                networks,
-                ports: Vec::new(),
-                pooled: config.pre_fork_pool_size != 0,
-            };
-            (NetworkMode::None, Some(network))
-        }
+        Some("none") => Network::None,
+        Some("host") => Network::Host,
+        _ => Network::Attached {
+            networks,
+            ports: Vec::new(),
+            pooled: config.pre_fork_pool_size != 0,
+        },
     }
 }
 
@@ -247,7 +242,7 @@ mod tests {
         assert_eq!(plan.config.resources, Resources::default());
         assert_eq!(plan.config.user.as_deref(), Some("1000:1000"));
         assert_eq!(plan.config.security, SecurityContext::default());
-        assert_eq!(plan.config.network, NetworkMode::None);
+        assert_eq!(plan.network, Network::None);
         assert!(plan.init && plan.labels.is_empty() && plan.config.mounts.is_empty());
         assert!(plan.fs_size.is_none() && plan.config.command.is_none());
         assert_eq!(plan.config.hostname.as_deref(), Some("c1"));
@@ -436,31 +431,22 @@ mod tests {
             pre_fork_pool_size: pool,
             ..Config::default()
         };
-        let planned = |task, config: Config| {
-            let plan = planned(task, &config);
-            (plan.config.network, plan.network)
-        };
+        let planned = |task, config: Config| planned(task, &config).network;
         let attached = |networks: &[&str], pooled| {
             let networks = networks.iter().map(ToString::to_string).collect();
             let ports = Vec::new();
-            (
-                NetworkMode::None,
-                Some(Network::Attached {
-                    networks,
-                    ports,
-                    pooled,
-                }),
-            )
+            Network::Attached {
+                networks,
+                ports,
+                pooled,
+            }
         };
         assert_eq!(planned(wants(), config("", 0)), attached(&[], false));
         assert_eq!(planned(wants(), config(" a  b", 0)), attached(&["a", "b"], false));
         assert_eq!(planned(wants(), config("a", 3)), attached(&["a"], true));
-        assert_eq!(
-            planned(wants(), config(" host none", 3)),
-            (NetworkMode::Host, None)
-        );
-        assert_eq!(planned(wants(), config("none", 0)), (NetworkMode::None, None));
-        assert_eq!(planned(task(), config("a", 3)), (NetworkMode::None, None));
+        assert_eq!(planned(wants(), config(" host none", 3)), Network::Host);
+        assert_eq!(planned(wants(), config("none", 0)), Network::None);
+        assert_eq!(planned(task(), config("a", 3)), Network::None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fnctr_oci::{ContainerConfig, Mount, RlimitKind, Spec};
+use fnctr_oci::{ContainerConfig, Mount, NetworkMode, RlimitKind, Spec};
 use rustix::fs::StatVfsMountFlags;
 
 use super::Deps;
@@ -39,6 +39,11 @@ pub(crate) enum Unfit {
         "a terminal (config.terminal) is not supported: the container's streams are pipes; leave it false"
     )]
     Terminal,
+    /// The engine fills it in, so what is there would be lost.
+    #[error(
+        "config.network is {network:?}, but the engine fills that in; leave it None and set the network of the options"
+    )]
+    Network { network: NetworkMode },
     /// containerd takes no longer ones.
     #[error(
         "label {name:?} takes {length} bytes with its value; containerd takes at most {}",
@@ -109,6 +114,10 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
 fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
     if plan.config.terminal {
         return Err(Unfit::Terminal);
+    }
+    if plan.config.network != NetworkMode::None {
+        let network = plan.config.network.clone();
+        return Err(Unfit::Network { network });
     }
     let labels = plan
         .labels
@@ -361,6 +370,7 @@ fn may_come_from_a_mount(command: &str, path: &str, cwd: &Path, mounts: &[Mount]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Network;
 
     fn bind(destination: &str) -> Mount {
         Mount::Bind {
@@ -375,7 +385,7 @@ mod tests {
             id: crate::ContainerId::new("c1").unwrap(),
             image: crate::image::Reference::parse("i").unwrap(),
             config: ContainerConfig::default(),
-            network: None,
+            network: Network::None,
             init: true,
             labels: Default::default(),
             fs_size: None,
@@ -385,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_a_long_label_and_an_unknown_sysctl_are_refused_by_name() {
+    fn a_terminal_a_namespace_a_long_label_and_an_unknown_sysctl_are_refused_by_name() {
         let sysctls = tempfile::tempdir().unwrap();
         let known = sysctls.path().join("net/ipv4/conf/default");
         std::fs::create_dir_all(&known).unwrap();
@@ -399,6 +409,11 @@ mod tests {
         let error = check(&|plan| plan.config.terminal = true).unwrap_err();
         assert!(
             error.contains("config.terminal") && error.contains("leave it false"),
+            "{error}"
+        );
+        let error = check(&|plan| plan.config.network = NetworkMode::Host).unwrap_err();
+        assert!(
+            error.contains("config.network is Host") && error.contains("the options"),
             "{error}"
         );
         let label =

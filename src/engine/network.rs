@@ -106,12 +106,14 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
         target: None,
     };
     match &plan.network {
-        None => Ok(there(plan.config.network.clone())),
-        Some(Network::Attached {
+        Network::None => Ok(there(NetworkMode::None)),
+        Network::Host => Ok(there(NetworkMode::Host)),
+        Network::Path(path) => Ok(there(joins(path))),
+        Network::Attached {
             networks,
             ports,
             pooled,
-        }) => {
+        } => {
             if *pooled
                 && ports.is_empty()
                 && let Some(lease) = deps.pool.as_ref().and_then(super::pool::take)
@@ -140,7 +142,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
                 target: None,
             })
         }
-        Some(Network::Of(id)) => of_container(deps, ctx, plan, id).await,
+        Network::Of(id) => of_container(deps, ctx, plan, id).await,
     }
 }
 

@@ -38,9 +38,14 @@ pub(crate) mod label {
     pub(crate) const INSTANCE: &str = "fn-agent-instance";
 }
 
-/// A network that is more than "none" and "host".
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The network that a container has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Network {
+    /// None but loopback.
+    #[default]
+    None,
+    /// The host's. The container goes by the host's name if `config.hostname` gives it none.
+    Host,
     /// Attached to a network of this host.
     Attached {
         /// The one of these that is used least; the default one, `fnctr`, if there are none.
@@ -52,6 +57,8 @@ pub enum Network {
     },
     /// Another container's, which must run.
     Of(ContainerId),
+    /// A network namespace that the caller looks after, pinned at this path.
+    Path(PathBuf),
 }
 
 /// A container, decided.
@@ -62,10 +69,10 @@ pub(crate) struct Plan {
     pub(crate) id: ContainerId,
     /// The image whose file system and configuration it starts from.
     pub(crate) image: Reference,
-    /// What the process gets. The engine fills in where the cgroup goes and which init runs.
+    /// What the process gets. The engine fills in where the cgroup goes, which init runs and which network namespace it joins.
     pub(crate) config: ContainerConfig,
-    /// The network that it joins, if that takes more than a word of `config`.
-    pub(crate) network: Option<Network>,
+    /// The network that it has.
+    pub(crate) network: Network,
     /// Whether an init is PID 1.
     pub(crate) init: bool,
     /// Labels of the containerd record.

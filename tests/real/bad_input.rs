@@ -155,8 +155,11 @@ async fn what_only_the_runtime_would_refuse_is_the_task_s_own_mistake_and_is_nam
     refused(&["255 bytes"], &volume(&dir, &format!("/{}", "n".repeat(300)))).await;
     refused(&["/v:z", "ro"], &volume(&dir, "/v:z")).await;
 
-    let options: [Case<'_>; 4] = [
+    let options: [Case<'_>; 5] = [
         (&["config.terminal"], |options| options.config.terminal = true),
+        (&["config.network", "the options"], |options| {
+            options.config.network = fnctr::oci::NetworkMode::Host;
+        }),
         (&["oom_score_adj", "5000"], |options| {
             options.config.oom_score_adj = Some(5000)
         }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::PoolConfig;
 use crate::engine::error::{At as _, Error, Kind, Result, Step};
-use crate::engine::plan::{Plan, label};
+use crate::engine::plan::{Network, Plan, label};
 use crate::engine::{Deps, create, find, host, network, process, resolve};
 use crate::image::{Again, Image, Pin, Request};
 use crate::sandbox::{Sandbox, Sandboxes, Wanted};
@@ -89,8 +89,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
     let mut plan = plan.clone();
     plan.id = ContainerId::new(format!("pool-{}", sandbox.id))
         .map_err(|error| Error::new(Step::Network, &sandbox.id, Kind::Internal, error))?;
-    plan.config.network = fnctr_oci::NetworkMode::Join(sandbox.path.clone());
-    plan.network = None;
+    plan.network = Network::Path(sandbox.path.clone());
     plan.labels.insert(label::HOLDER.to_owned(), sandbox.id.clone());
     let (image, _pin) = image(deps, ctx, &plan).await?;
     let streams = |_| std::future::ready(Ok(Streams::default()));

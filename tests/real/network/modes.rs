@@ -148,7 +148,7 @@ async fn a_network_whose_container_is_gone_or_stopped_cannot_be_shared() {
         .expect("a cookie");
     let network = of(&target.id);
     cookie
-        .change_options(|options: &mut fnctr::ContainerOptions| options.network = Some(network.clone()))
+        .change_options(|options: &mut fnctr::ContainerOptions| options.network = network.clone())
         .expect("an option");
     assert!(!cookie.validate_image(&ctx()).await.expect("an image"));
     cookie.create_container(&ctx()).await.expect("a container");
@@ -162,7 +162,7 @@ async fn a_network_whose_container_is_gone_or_stopped_cannot_be_shared() {
     let own = net.task("");
     let (name, own_name) = (own.id.clone(), own.id.clone());
     let refused = run(&net.stage.driver, own, "true", |options| {
-        options.network = Some(of(&name))
+        options.network = of(&name)
     })
     .await
     .err()

@@ -198,7 +198,7 @@ async fn a_slot_in_which_somebody_stays_is_nobodys() {
     let container = start(&net, &driver, "sleep 1000").await;
     let shares = fnctr::Network::Of(fnctr::ContainerId::new(&container.id).expect("an id"));
     let guest = run(&driver, net.task(""), "sleep 1000", |options| {
-        options.network = Some(shares)
+        options.network = shares
     });
     let guest = guest.await.expect("a container");
     container.close().await;

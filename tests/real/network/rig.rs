@@ -161,7 +161,7 @@ impl Net {
     pub(crate) async fn joins(&self, network: Network, script: &str) -> Result<Running, Error> {
         let task = self.task("");
         run(&self.stage.driver, task, script, |options| {
-            options.network = Some(network)
+            options.network = network
         })
         .await
     }
