@@ -265,6 +265,18 @@ pub(super) enum Bench {
         #[arg(long, default_value = "busybox")]
         image: String,
     },
+    /// What idle containers cost this process, each, with statistics and without; and a life's time beside them
+    Idle {
+        /// Containers at once; a runc shim takes some 15 MB for each
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+        containers: u32,
+        /// For how long processor time is counted
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "S")]
+        seconds: u32,
+        /// The image; needs sleep and /bin/true
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
     /// What a sandbox on a network costs, and the share of each plugin; and what it costs to take one that is prepared
     Network {
         /// The network

@@ -274,6 +274,15 @@ async fn the_benchmarks_print_their_figures() {
         assert!(life[kind]["p50_ms"].is_number(), "{life}");
     }
     assert_eq!(life["parallel"]["containers"], 5);
+    let idle = json(&["--json", "bench", "idle", "--containers", "2", "--seconds", "1"]);
+    let rows = idle["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 3, "{idle}");
+    for row in rows {
+        assert!(
+            row["cpu_percent"].is_number() && row["life_ms"]["p50"].is_number(),
+            "{idle}"
+        );
+    }
     stage.strike().await;
 }
 

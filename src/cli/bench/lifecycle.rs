@@ -140,7 +140,7 @@ async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Resul
 }
 
 /// One life of `/bin/true`, phase by phase.
-async fn live(
+pub(super) async fn live(
     ctx: &Context,
     driver: &ContainerdDriver,
     image: &str,

@@ -2,6 +2,7 @@
 
 mod figures;
 mod freeze;
+mod idle;
 mod lifecycle;
 mod network;
 
@@ -21,6 +22,18 @@ use crate::engine::Custody;
 pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
     match what {
         Bench::Freeze { procs, rounds, image } => freeze::bench(at, procs, rounds, &image, print).await,
+        Bench::Idle {
+            containers,
+            seconds,
+            image,
+        } => {
+            let plan = idle::Plan {
+                containers,
+                seconds,
+                image,
+            };
+            idle::bench(at, &plan, print).await
+        }
         Bench::Lifecycle {
             rounds,
             parallel,

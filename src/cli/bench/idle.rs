@@ -1,0 +1,349 @@
+//! What idle containers cost this process: memory, tasks, descriptors and processor time for each, with statistics that
+//! nobody takes and with some that somebody does; and how long a life takes beside them.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::figures::Figures;
+use super::lifecycle::live;
+use crate::cli::At;
+use crate::cli::connect::with;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Print, line, table};
+use crate::containerd_driver::ContainerdCookie;
+use crate::driver::{Cookie as _, StatSink, Task};
+use crate::{ContainerdDriver, Context};
+
+/// How many are started at once.
+const AT_ONCE: u32 = 4;
+/// From the last start to the first measurement: what a start sets going is over by then.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Lives beside the idle containers.
+const LIVES: u32 = 9;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) containers: u32,
+    /// For how long the processor time is counted.
+    pub(super) seconds: u32,
+    pub(super) image: String,
+}
+
+/// What this process has at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// Bytes of memory: what is its own, and its share of the rest.
+    memory: u64,
+    tasks: usize,
+    descriptors: usize,
+}
+
+/// One row of the figures.
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    containers: u32,
+    /// What was held before there was any container.
+    before: Held,
+    held: Held,
+    /// Processor time of all of this process in percent of one core.
+    cpu: f64,
+    lives: Figures,
+}
+
+impl Row {
+    /// What there is more than before, for each container; all of it where there is none.
+    fn each(&self) -> (f64, f64, f64) {
+        let share = |now: f64, before: f64| match self.containers {
+            0 => now,
+            containers => (now - before) / f64::from(containers),
+        };
+        (
+            share(kibibytes(self.held.memory), kibibytes(self.before.memory)),
+            share(number(self.held.tasks), number(self.before.tasks)),
+            share(number(self.held.descriptors), number(self.before.descriptors)),
+        )
+    }
+}
+
+/// Measures and prints.
+pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+    let rows = with(at, async |driver| {
+        // On a worker of the runtime, as a host's handler of a request is.
+        let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
+        let measuring = async move { measure(&ctx, &worker, &planned).await };
+        driver
+            .engine()
+            .tracker()
+            .spawn(measuring)
+            .await
+            .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))
+    })
+    .await?;
+    print.result(&report(&rows, plan), || describe(&rows, plan));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Result<Vec<Row>, Failure> {
+    // The ways of the first life are paid for once, whether anything idles or not.
+    live(ctx, driver, &plan.image, false).await?;
+    pause(ctx, SETTLE).await?;
+    let before = held()?;
+    let none = Row {
+        name: "none",
+        containers: 0,
+        before,
+        held: before,
+        cpu: cpu(ctx, plan.seconds).await?,
+        lives: lives(ctx, driver, &plan.image).await?,
+    };
+    let mut rows = vec![none];
+    let listener: StatSink = Arc::new(drop);
+    for (name, stats) in [("statistics off", None), ("statistics on", Some(listener))] {
+        let mut idle = Vec::new();
+        let measured: Result<Row, Failure> = async {
+            start(ctx, driver, plan, stats, &mut idle).await?;
+            pause(ctx, SETTLE).await?;
+            Ok(Row {
+                name,
+                containers: plan.containers,
+                before,
+                held: held()?,
+                cpu: cpu(ctx, plan.seconds).await?,
+                lives: lives(ctx, driver, &plan.image).await?,
+            })
+        }
+        .await;
+        let closed = close(idle).await;
+        rows.push(measured?);
+        closed?;
+    }
+    Ok(rows)
+}
+
+/// Starts the containers; those that were begun are in `idle`, whatever became of them.
+async fn start(
+    ctx: &Context,
+    driver: &ContainerdDriver,
+    plan: &Plan,
+    stats: Option<StatSink>,
+    idle: &mut Vec<ContainerdCookie>,
+) -> Result<(), Failure> {
+    for _ in 0..plan.containers {
+        let task = Task {
+            id: format!("bench-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff),
+            image: plan.image.clone(),
+            command: "sleep 1000000".to_owned(),
+            disable_net: true,
+            stats: stats.clone(),
+            ..Task::default()
+        };
+        idle.push(super::cookie(driver, task)?);
+    }
+    let run = |cookie: ContainerdCookie, ctx: Context| async move {
+        if cookie.validate_image(&ctx).await? {
+            cookie.pull_image(&ctx).await?;
+        }
+        cookie.create_container(&ctx).await?;
+        cookie.run(&ctx).await?;
+        Ok::<_, Failure>(())
+    };
+    in_batches(idle, |cookie| run(cookie, ctx.clone())).await
+}
+
+async fn close(idle: Vec<ContainerdCookie>) -> Result<(), Failure> {
+    let ctx = Context::new();
+    let close = |cookie: ContainerdCookie| {
+        let ctx = ctx.clone();
+        async move { Ok(cookie.close(&ctx).await?) }
+    };
+    in_batches(&idle, close).await
+}
+
+/// Does this to all of them, a few at once. The first failure is returned, after as many as were begun by then.
+async fn in_batches<F>(
+    cookies: &[ContainerdCookie],
+    work: impl Fn(ContainerdCookie) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let tracker = TaskTracker::new();
+    let mut first = Ok(());
+    for batch in cookies.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
+        let begun: Vec<_> = batch
+            .iter()
+            .map(|cookie| tracker.spawn(work(cookie.clone())))
+            .collect();
+        for one in begun {
+            let done = one
+                .await
+                .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())));
+            first = first.and(done);
+        }
+    }
+    first
+}
+
+async fn lives(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<Figures, Failure> {
+    let mut figures = Figures::default();
+    for _ in 0..LIVES {
+        figures.push(live(ctx, driver, image, false).await?.iter().sum());
+    }
+    Ok(figures)
+}
+
+async fn pause(ctx: &Context, long: Duration) -> Result<(), Failure> {
+    let paused = ctx.run(tokio::time::sleep(long)).await;
+    paused.map_err(|_| Failure::interrupted())
+}
+
+/// What of one core this process takes while nobody asks anything of it, in percent.
+async fn cpu(ctx: &Context, seconds: u32) -> Result<f64, Failure> {
+    let (before, began) = (processor_time()?, Instant::now());
+    pause(ctx, Duration::from_secs(seconds.into())).await?;
+    let spent = processor_time()?.saturating_sub(before);
+    Ok(spent.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0)
+}
+
+fn processor_time() -> Result<Duration, Failure> {
+    let used = getrusage(UsageWho::RUSAGE_SELF).map_err(|errno| Failure::host(&io::Error::from(errno)))?;
+    Ok(duration(used.user_time()).saturating_add(duration(used.system_time())))
+}
+
+fn duration(time: TimeVal) -> Duration {
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    Duration::from_secs(part(time.tv_sec())).saturating_add(Duration::from_micros(part(time.tv_usec())))
+}
+
+fn held() -> Result<Held, Failure> {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").map_err(|error| Failure::host(&error))?;
+    let descriptors = std::fs::read_dir("/proc/self/fd").map_err(|error| Failure::host(&error))?;
+    Ok(Held {
+        memory: pss(&rollup),
+        tasks: Handle::current().metrics().num_alive_tasks(),
+        // One of them is the directory that is read.
+        descriptors: descriptors.count().saturating_sub(1),
+    })
+}
+
+/// The proportional set size in `smaps_rollup` (proc_pid_smaps(5)), in bytes.
+fn pss(rollup: &str) -> u64 {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let value = line.and_then(|line| line.split_whitespace().next());
+    value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn kibibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
+fn number(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}
+
+fn report(rows: &[Row], plan: &Plan) -> Value {
+    let rounded = |value: f64| (value * 100.0).round() / 100.0;
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let (memory, tasks, descriptors) = row.each();
+            json!({
+                "what": row.name,
+                "containers": row.containers,
+                "memory_kib": rounded(memory),
+                "tasks": rounded(tasks),
+                "descriptors": rounded(descriptors),
+                "cpu_percent": rounded(row.cpu),
+                "life_ms": { "p50": row.lives.ms(50), "p90": row.lives.ms(90) },
+            })
+        })
+        .collect();
+    json!({ "seconds": plan.seconds, "rows": rows })
+}
+
+fn describe(rows: &[Row], plan: &Plan) -> String {
+    line(&format!(
+        "{} idle containers, processor time over {} s; memory, tasks and descriptors are those of each container",
+        plan.containers, plan.seconds
+    ));
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let (memory, tasks, descriptors) = row.each();
+            vec![
+                row.name.to_owned(),
+                format!("{memory:.1}"),
+                format!("{tasks:.2}"),
+                format!("{descriptors:.2}"),
+                format!("{:.2}", row.cpu),
+                format!("{:.1}", row.lives.ms(50)),
+                format!("{:.1}", row.lives.ms(90)),
+            ]
+        })
+        .collect();
+    let head = [
+        "",
+        "KiB",
+        "tasks",
+        "descriptors",
+        "% of a core",
+        "life ms p50",
+        "p90",
+    ];
+    table(&head, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Held = Held {
+        memory: 10 << 20,
+        tasks: 20,
+        descriptors: 30,
+    };
+
+    #[test]
+    fn the_proportional_size_is_read_and_not_its_parts() {
+        let rollup = "55d-7ff ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss:   120 kB\nPss_Anon: 80 kB\n";
+        assert_eq!(pss(rollup), 120 << 10);
+        assert_eq!(pss(""), 0);
+    }
+
+    #[test]
+    fn each_container_costs_its_share_of_what_is_more_than_before() {
+        let row = |containers| Row {
+            name: "",
+            containers,
+            before: HELD,
+            held: Held {
+                memory: 30 << 20,
+                tasks: 40,
+                descriptors: 35,
+            },
+            cpu: 0.0,
+            lives: Figures::default(),
+        };
+        assert_eq!(row(10).each(), (2048.0, 2.0, 0.5));
+        assert_eq!(row(0).each(), (30720.0, 40.0, 35.0));
+    }
+
+    #[test]
+    fn processor_time_is_that_of_this_process_and_grows() {
+        let before = processor_time().unwrap();
+        while processor_time().unwrap() == before {}
+        assert!(processor_time().unwrap() > before);
+    }
+}
