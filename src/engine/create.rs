@@ -87,7 +87,9 @@ where
     ctx.check().at(Step::Task, &plan.id)?;
     let paths = container_paths(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
     let pumps = Arc::new(fifos.start(&deps.tracker, &deps.life));
-    close_stdin_at_its_end(deps, &plan.id, &pumps);
+    if pumps.is_fed() {
+        close_stdin_at_its_end(deps, &plan.id, &pumps);
+    }
     Ok(Process {
         pid: Some(pid),
         ended: None,

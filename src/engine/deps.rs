@@ -35,6 +35,8 @@ pub(super) struct Deps {
     pub(super) cgroups: cgroup::Root,
     pub(super) ceilings: Ceilings,
     pub(super) daemon_oom_score_adj: i32,
+    /// Whether containerd's pids are those of our pid namespace.
+    pub(super) shares_pids: bool,
     /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,
     /// and ours.
     pub(super) host_networks: Vec<(u64, u64)>,

@@ -18,7 +18,7 @@
 //! | Containers/Create | claims the id and keeps the snapshot from the garbage collector (see [`record`]) |
 //! | Snapshots/Prepare | the writable layer |
 //! | Tasks/Create | shim, cgroup, namespaces, process behind its gate |
-//! | Tasks/Wait | answered at the end; sent beside the start, so it costs no time |
+//! | Tasks/Wait | answered at the end; sent beside the start, so it costs no time; taken back from what idles (see [`wait`]) |
 //! | Tasks/Start | opens the gate |
 //! | Tasks/Delete | ends the shim, removes the cgroup |
 //! | Containers/Delete, Snapshots/Remove | what the create made |
@@ -183,6 +183,7 @@ impl Engine {
             cgroups,
             ceilings,
             daemon_oom_score_adj,
+            shares_pids: is_visible,
             host_networks,
             host,
             exits,

@@ -3,11 +3,22 @@
 //! The end is learned in three ways, whichever is first: the reply to Tasks/Wait, the exit event, and the process
 //! itself being gone (a pidfd, see pidfd_open(2), becomes readable). The third knows no exit code, but it works while
 //! containerd is down; the code is asked for afterwards. Never kills anything: see [`super::signal`].
+//!
+//! ```text
+//! create ──► Tasks/Wait ──┬─ replies within 2 s ─────────────────────────────────────────────┐
+//!                         └─ taken back: the container idles ──► event ──────────────────────┼──► the end
+//!                                                           └──► process gone ──► Tasks/Get ─┘
+//! ```
+//!
+//! So a container that idles costs one task and one descriptor here, and nothing in containerd or its shim. No way of
+//! learning the end is lost: the process that is gone makes containerd be asked, and its reply tells. Without a pidfd the
+//! wait stands until it is answered.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::Deps;
@@ -21,6 +32,12 @@ use crate::{ContainerId, Context};
 /// Before a containerd that does not answer is asked again; doubles up to [`MAX_RETRY`].
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
+/// For how long the reply to Tasks/Wait is waited for where the process itself is watched too. Most functions have ended
+/// by then. For one that has not, the call costs a task and a stream of the connection here, and a call in its shim.
+const STANDS: Duration = Duration::from_secs(2);
+/// Before containerd is asked about a process that is gone and of which no reply tells; doubles up to [`MAX_RETRY`]. The
+/// event, which spares the question, follows within milliseconds.
+const UNTOLD: Duration = Duration::from_millis(5);
 
 /// How a container's process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +90,8 @@ pub(super) fn watch(
     let work = async move {
         let learned = learn(&deps, &ctx, &id, pid, event.as_mut(), vanished);
         if let Ok((code, at)) = ctx.run(learned).await {
-            let oom = witness.verdict(&ctx, &id, paths.as_ref(), &above, code).await;
+            let verdict = witness.verdict(&ctx, &id, paths.as_ref(), &above, code);
+            let oom = Box::pin(verdict).await;
             tx.send_replace(Some(Exit { code, oom, at }));
         }
     };
@@ -104,6 +122,20 @@ async fn learn(
     event: Option<&mut Watching>,
     vanished: Option<Arc<Pidfd>>,
 ) -> Ended {
+    let began = Instant::now();
+    // A pid of another pid namespace is a stranger's here, so its descriptor proves nothing.
+    let taken_back = vanished.is_some() && deps.shares_pids;
+    let replied = async {
+        // In a box, so that what it took is given back with it.
+        let reply = Box::pin(by_reply(deps, ctx, id));
+        if !taken_back {
+            return reply.await;
+        }
+        match tokio::time::timeout_at(began + STANDS, reply).await {
+            Ok(told) => told,
+            Err(_) => std::future::pending().await,
+        }
+    };
     let by_event = async {
         let told = match event {
             Some(event) => event.exit().await,
@@ -117,9 +149,9 @@ async fn learn(
     };
     tokio::select! {
         biased;
-        told = by_reply(deps, ctx, id) => told,
+        told = replied => told,
         told = by_event => told,
-        told = by_absence(deps, ctx, id, pid, vanished) => told,
+        told = by_absence(deps, ctx, id, pid, vanished, began) => told,
     }
 }
 
@@ -147,6 +179,7 @@ async fn by_absence(
     id: &ContainerId,
     pid: Option<u32>,
     process: Option<Arc<Pidfd>>,
+    began: Instant,
 ) -> Ended {
     let Some(process) = process else {
         return std::future::pending().await;
@@ -156,11 +189,11 @@ async fn by_absence(
     }
     drop(process);
     // The reply or the event follow within microseconds when containerd is well; only then is asking a detour.
-    let mut pause = RETRY;
+    let mut pause = if began.elapsed() < STANDS { RETRY } else { UNTOLD };
     loop {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_RETRY);
-        match deps.session.tasks().get(ctx, id).await {
+        match Box::pin(deps.session.tasks().get(ctx, id)).await {
             // A later life of the same name knows nothing of this one.
             Ok(task) if task.pid != 0 && Some(task.pid) != pid => break,
             Ok(task) if task.status == TaskStatus::Stopped => return (Some(task.exit.code), task.exit.at),

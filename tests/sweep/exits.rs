@@ -130,6 +130,47 @@ async fn running(rig: &Rig, id: &str) -> (Box<dyn Cookie>, Box<dyn WaitResult>) 
     (cookie, running)
 }
 
+/// Longer than a container idles before the wait for its end is taken back.
+const IDLED: Duration = Duration::from_millis(2500);
+
+fn count(rig: &Rig, call: &str) -> usize {
+    let calls = rig.fake.calls();
+    calls.iter().filter(|made| *made == call).count()
+}
+
+#[tokio::test]
+async fn of_what_has_idled_no_reply_is_waited_for_and_the_vanished_process_makes_containerd_be_asked() {
+    let rig = Rig::warm().await;
+    let (cookie, running) = running(&rig, "c1").await;
+    without_events(&rig).await;
+    tokio::time::sleep(IDLED).await;
+    assert_eq!((count(&rig, "Tasks/Wait"), count(&rig, "Tasks/Get")), (1, 0));
+    rig.fake.kill_behind("c1");
+    let result = running.wait(&Context::timeout(LONG)).await;
+    assert_eq!((result.status(), result.exit_code()), (Status::Killed, Some(137)));
+    // A reply that was still waited for would have told it without a question.
+    assert_eq!(count(&rig, "Tasks/Wait"), 1);
+    assert!(count(&rig, "Tasks/Get") > 0);
+    cookie.close(&Context::new()).await.unwrap();
+    rig.assert_clean("an end after idling").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_end_of_what_has_idled_is_told_by_its_event_too() {
+    let rig = Rig::warm().await;
+    let (cookie, running) = running(&rig, "c1").await;
+    break_always(&rig, "Tasks/Get", broken);
+    tokio::time::sleep(IDLED).await;
+    rig.fake.kill_behind("c1");
+    let result = running.wait(&Context::timeout(LONG)).await;
+    assert_eq!((result.status(), result.exit_code()), (Status::Killed, Some(137)));
+    assert_eq!(count(&rig, "Tasks/Wait"), 1);
+    cookie.close(&Context::new()).await.unwrap();
+    rig.assert_clean("an end after idling").await;
+    rig.end().await;
+}
+
 #[track_caller]
 fn assert_out_of_memory(result: &RunResult) {
     let Some(RunError::OutOfMemory(oom)) = result.error() else {
