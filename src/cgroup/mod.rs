@@ -71,7 +71,7 @@ pub(crate) use raw::Raw;
 pub(crate) use reclaim::{Reclaimed, Reclaimer};
 pub(crate) use root::{Root, Version};
 pub(crate) use standing::standing;
-pub(crate) use stats::sample;
+pub(crate) use stats::{processor_time, sample};
 #[cfg(test)]
 pub(crate) use stats_parse::{Cpu, Pressure};
 #[cfg(all(test, feature = "cli"))]

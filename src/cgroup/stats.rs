@@ -44,6 +44,17 @@ pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
     Ok(sample)
 }
 
+/// The processor time of [`sample`] alone, from one file. `None` if the host does not count it, or the container is gone.
+pub(crate) fn processor_time(paths: &Paths) -> Option<u64> {
+    match paths.controller(&paths.cpuacct)? {
+        (Version::V1, dir) => read_number(dir, "cpuacct.usage").ok()?,
+        (Version::V2, dir) => {
+            let stat = read(dir, "cpu.stat").ok()??;
+            parse::cpu_v2(&stat).map(|cpu| cpu.total)
+        }
+    }
+}
+
 fn memory(paths: &Paths) -> Result<Option<Memory>, Error> {
     let Some((version, dir)) = paths.controller(&paths.memory) else {
         return Ok(None);
@@ -187,6 +198,7 @@ mod tests {
             fs::write(cgroup.join(file), text).unwrap();
         }
         let seen = sample(&paths).unwrap();
+        assert_eq!(processor_time(&paths), seen.cpu.map(|cpu| cpu.total));
         let memory = Memory {
             usage: 700,
             limit: Some(4096),
@@ -233,6 +245,7 @@ mod tests {
         fs::write(dir.path().join("pids/fnctr/a/pids.current"), "7\n").unwrap();
         let paths = Root::at(dir.path()).unwrap().of_path("/fnctr/a").unwrap();
         let seen = sample(&paths).unwrap();
+        assert_eq!(processor_time(&paths), seen.cpu.map(|cpu| cpu.total));
         assert_eq!((seen.memory, seen.cpu, seen.disk), (None, None, None));
         assert_eq!((seen.oom_kills, seen.throttling, seen.frozen), (None, None, None));
         assert_eq!(seen.pressure, Pressure::default());

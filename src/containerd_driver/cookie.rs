@@ -33,6 +33,8 @@ struct Inner {
     draft: Draft,
     /// Where the log goes, if it goes anywhere.
     log: Option<Log>,
+    /// Whether the task takes measurements.
+    takes_stats: bool,
     stage: Arc<StageLock<Stage>>,
     /// Ended by a close, so that whoever holds the stage gives up.
     life: Context,
@@ -67,8 +69,9 @@ impl ContainerdCookie {
         task: Arc<dyn ContainerTask>,
         plan: Plan,
         log: Option<Log>,
+        takes_stats: bool,
     ) -> Self {
-        Self::of(shared, task, plan.id.to_string(), Some(plan), log)
+        Self::of(shared, task, plan.id.to_string(), Some(plan), log, takes_stats)
     }
 
     fn of(
@@ -77,6 +80,7 @@ impl ContainerdCookie {
         id: String,
         plan: Option<Plan>,
         log: Option<Log>,
+        takes_stats: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             shared: Arc::clone(shared),
@@ -84,6 +88,7 @@ impl ContainerdCookie {
             task,
             draft: Draft::new(plan),
             log,
+            takes_stats,
             stage: Arc::new(StageLock::new(Stage {
                 phase: Phase::Fresh,
                 image: None,
@@ -103,7 +108,7 @@ impl ContainerdCookie {
         container: Container,
         phase: Phase,
     ) -> Self {
-        let cookie = Self::of(shared, task, container.id().to_string(), None, None);
+        let cookie = Self::of(shared, task, container.id().to_string(), None, None, false);
         let inner = &cookie.0;
         // Both are fresh, so neither can be set or locked.
         drop(inner.container.set(container));
@@ -243,7 +248,9 @@ impl ContainerdCookie {
         container.start(&ctx).await.map_err(translate)?;
         stage.phase = Phase::Running;
         self.0.started.store(true, Ordering::Release);
-        self.0.shared.sampler.follow(container, &self.0.task);
+        if self.0.takes_stats {
+            self.0.shared.sampler.follow(container, &self.0.task);
+        }
         Ok(Started::new(container.clone(), watched, &self.0.shared.life))
     }
 

@@ -215,7 +215,8 @@ impl ContainerdDriver {
     pub(crate) fn cookie(&self, task: Arc<dyn ContainerTask>) -> Result<ContainerdCookie, Error> {
         let plan = plan::plan(task.as_ref(), &self.0.config)?;
         let log = Log::of(task.as_ref())?;
-        Ok(ContainerdCookie::new(&self.0, task, plan, log))
+        let takes_stats = task.takes_stats();
+        Ok(ContainerdCookie::new(&self.0, task, plan, log, takes_stats))
     }
 
     /// A container that an earlier process made, without the contract's order around it.

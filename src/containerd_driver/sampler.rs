@@ -1,10 +1,13 @@
 //! Reads once a second what each running container uses, and hands it to its task: one task and one timer for all.
 //!
 //! ```text
-//! follow ──► schedule (by slots of 50 ms) ──► due ──► frozen and untouched? ──yes──► the last reading, as of now ─┐
-//!                 ▲                                          │no                                                  ├─► write_stat
+//! follow ──► schedule (by slots of 50 ms) ──► due ──► has it run since then? ──no──► the last reading, as of now ─┐
+//!                 ▲                                          │yes                                                 ├─► write_stat
 //!                 └───────────── a second later ─────────────┴──────► a new reading ──────────────────────────────┘
 //! ```
+//!
+//! Nothing has run in a container that stood frozen, of which nothing is read, and in one whose processor time stands still,
+//! of which that alone is read. Only what somebody listens to is here at all.
 //!
 //! A container keeps its own second, counted from its start, so that a thousand of them are not read in one burst; and
 //! as each falls into one of twenty slots, no more than twenty wakings a second come of it. What is written is written on
@@ -38,6 +41,8 @@ const READ_AT_FIRST: u32 = 3;
 /// After so many reports a frozen container is read again. None of its processes runs, but the kernel may take its memory
 /// for others, and packets may arrive.
 const READ_AGAIN: u32 = 30;
+/// The same for one that is not frozen and of which nothing runs.
+const READ_UNMOVED_AGAIN: u32 = 10;
 
 /// Takes containers into the round. Ends with the driver.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ struct Entry {
     task: Arc<dyn ContainerTask>,
     last: Option<Usage>,
     still: Still,
+    /// For how many reports it has not run since it was read.
+    unmoved: u32,
     /// What is being handed over. Until that is done, no more is.
     writing: Option<JoinHandle<()>>,
 }
@@ -106,6 +113,7 @@ impl Sampler {
             task: Arc::clone(task),
             last: None,
             still: Still::default(),
+            unmoved: 0,
             writing: None,
         };
         // The driver has ended: nobody wants reports any more.
@@ -198,9 +206,12 @@ impl Entry {
         let holds = self.still.holds(stands);
         let now = match self.last.filter(|_| holds) {
             Some(last) => last.still(Instant::now()),
-            // Its end is the end of the reports, and is noticed elsewhere; anything else that cannot be read can be
-            // read a second later.
-            None => container.usage().ok()?,
+            None => match self.unmoved(container, stands) {
+                Some(now) => now,
+                // Its end is the end of the reports, and is noticed elsewhere; anything else that cannot be read can be
+                // read a second later.
+                None => container.usage().ok()?,
+            },
         };
         let before = self.last.replace(now)?;
         let mut report = stat(&before, &now);
@@ -209,6 +220,17 @@ impl Entry {
             .metrics
             .extend(reclaimed.map(|back| (metric::MEM_RECLAIMED.to_owned(), back.bytes)));
         Some(report)
+    }
+
+    /// The last reading as of now, if nothing has run since; not for ever, because others may have changed what it tells.
+    fn unmoved(&mut self, container: &Container, stands: Option<Turns>) -> Option<Usage> {
+        let due = stands.is_some() || self.unmoved >= READ_UNMOVED_AGAIN;
+        let now = self
+            .last
+            .filter(|_| !due)
+            .and_then(|last| container.usage_if_unmoved(&last));
+        self.unmoved = if now.is_some() { self.unmoved + 1 } else { 0 };
+        now
     }
 
     /// Hands a report over, unless the one before is still being taken.

@@ -70,6 +70,12 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
     /// it may wait, and is dropped when the container ends, but it must not block.
     async fn write_stat(&self, _ctx: &Context, _stat: Stat) {}
 
+    /// Whether anybody takes measurements; asked once, when the cookie is made. Where nobody does, nothing is measured. The
+    /// original contract has no such question, so the default is that somebody does.
+    fn takes_stats(&self) -> bool {
+        true
+    }
+
     /// The command, split on white space; empty leaves the image's own.
     fn command(&self) -> &str {
         ""
@@ -286,6 +292,10 @@ impl ContainerTask for Task {
         }
     }
 
+    fn takes_stats(&self) -> bool {
+        self.stats.is_some()
+    }
+
     fn command(&self) -> &str {
         &self.command
     }
@@ -383,6 +393,16 @@ mod tests {
         };
         let shown = format!("{task:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_task_takes_measurements_if_it_has_somebody_to_give_them_to() {
+        assert!(!Task::default().takes_stats());
+        let task = Task {
+            stats: Some(Arc::new(drop)),
+            ..Task::default()
+        };
+        assert!(task.takes_stats());
     }
 
     #[test]

@@ -87,6 +87,15 @@ impl Usage {
         }
     }
 
+    /// The same reading as of now, for a container of which nothing has run since, frozen or not.
+    fn unmoved(self, now: Instant) -> Self {
+        Self {
+            at: now,
+            read_by: now,
+            ..self
+        }
+    }
+
     /// What happened since an earlier reading.
     pub(crate) fn since(&self, before: &Self) -> Rates {
         let elapsed = self.at.saturating_duration_since(before.at).as_nanos();
@@ -158,6 +167,16 @@ impl Container {
             network,
             frozen,
         })
+    }
+
+    /// A reading as of now, from one file, if no process of the container has run since `last`; `None` if one has, or that
+    /// cannot be told. What others do to it is not in it: memory that is taken from it, packets that it does not look at.
+    pub(crate) fn usage_if_unmoved(&self, last: &Usage) -> Option<Usage> {
+        let now = Instant::now();
+        let spent = cgroup::processor_time(self.paths()?)?;
+        // The number counts for this container only while its process is there.
+        let is_unmoved = last.cgroup.cpu?.total == spent && self.alive().now() == Some(true);
+        is_unmoved.then(|| last.unmoved(now))
     }
 
     /// Looked up once: a function cannot leave its network namespace.
