@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fnctr_oci::{ContainerConfig, Mount, NetworkMode, RlimitKind, Spec};
 use rustix::fs::StatVfsMountFlags;
 
+use super::facts::MAX_LABEL;
 use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::placement::Placement;
@@ -88,9 +89,6 @@ pub(crate) enum Unfit {
     #[error("command {command:?} in image {image} is not an executable file")]
     NotExecutable { command: String, image: String },
 }
-
-/// The longest label with its name, in bytes.
-const MAX_LABEL: usize = 4096;
 
 /// Checks everything; the first thing that does not hold is the error.
 pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &Spec) -> Result<()> {

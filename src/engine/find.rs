@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use super::container::{Container, Phase, Process};
 use super::create::container_paths;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::facts::Facts;
 use super::life::Origin;
 use super::network::Past;
-use super::placement::Placement;
 use super::plan::label;
 use super::remains::Remains;
 use super::{Deps, disk, network, record, rootfs, task, undo};
@@ -124,8 +124,9 @@ pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<
 
 fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
     let pid = task.as_ref().and_then(living);
-    let spec = spec_of(&record);
-    let placement = Placement::of_record(&record, &spec);
+    let Facts {
+        command, placement, ..
+    } = Facts::of(&record);
     let paths = container_paths(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
     let lives = || Remains::of_record(deps, &record, placement.clone()).live(deps);
@@ -141,7 +142,7 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
         Some(_) => State::Running,
     };
     Seen {
-        command: command_of(&spec),
+        command,
         image: record.image,
         state,
         pid,
@@ -166,35 +167,10 @@ fn living(task: &TaskInfo) -> Option<u32> {
     (task.pid != 0 && task.status != TaskStatus::Stopped).then_some(task.pid)
 }
 
-/// The spec of a record; null if it is none.
-fn spec_of(record: &Record) -> serde_json::Value {
-    serde_json::from_slice(&record.spec).unwrap_or_default()
-}
-
 /// The hostname inside.
 pub(super) fn hostname_of(record: &Record) -> Option<String> {
-    spec_of(record).pointer("/hostname")?.as_str().map(str::to_owned)
-}
-
-/// The memory limit that a spec sets.
-fn memory_of(spec: &serde_json::Value) -> Option<u64> {
-    spec.pointer("/linux/resources/memory/limit")?.as_u64()
-}
-
-/// The command as a person would type it, without the init.
-fn command_of(spec: &serde_json::Value) -> String {
-    let args = spec
-        .pointer("/process/args")
-        .and_then(serde_json::Value::as_array);
-    let args: Vec<_> = args
-        .into_iter()
-        .flatten()
-        .filter_map(serde_json::Value::as_str)
-        .collect();
-    match args.as_slice() {
-        [init, "--", rest @ ..] if *init == fnctr_oci::INIT_PATH => rest.join(" "),
-        all => all.join(" "),
-    }
+    let spec: serde_json::Value = serde_json::from_slice(&record.spec).ok()?;
+    spec.pointer("/hostname")?.as_str().map(str::to_owned)
 }
 
 /// Takes a container over from a process that is gone. Its output up to now has been lost with that process.
@@ -222,13 +198,14 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         Some(_) => None,
     };
     let created = task.is_some_and(|task| task.status == TaskStatus::Created);
-    let spec = spec_of(record);
-    let placement = Placement::of_record(record, &spec);
+    let Facts {
+        placement, memory, ..
+    } = Facts::of(record);
     let process = Process {
         pid,
         ended,
         paths: container_paths(deps, id, pid, placement.as_ref()),
-        memory: memory_of(&spec),
+        memory,
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Created } else { Phase::Running },
         origin: Origin::Adopted {
@@ -254,18 +231,4 @@ fn undo_of(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
     undo::defer_streams(&mut list, &deps.fifo_dir(id));
     task::defer_discard(&mut list, deps, remains);
     list
-}
-
-#[cfg(test)]
-mod tests {
-    use super::command_of;
-
-    #[test]
-    fn the_command_is_shown_without_the_init() {
-        let spec = |args: &[&str]| serde_json::json!({ "process": { "args": args } });
-        let with_init = spec(&["/sbin/docker-init", "--", "sleep", "60"]);
-        assert_eq!(command_of(&with_init), "sleep 60");
-        assert_eq!(command_of(&spec(&["sleep", "--", "60"])), "sleep -- 60");
-        assert_eq!(command_of(&serde_json::Value::Null), "");
-    }
 }

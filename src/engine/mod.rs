@@ -35,6 +35,7 @@ mod disk;
 mod error;
 mod etc;
 mod exits;
+mod facts;
 mod find;
 mod fit;
 mod host;

@@ -26,6 +26,12 @@ pub(crate) mod label {
     /// On the record of a container whose writable layer is limited: to how many bytes. Whoever takes it over knows by it
     /// that there is a limit to take away.
     pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
+    /// The command as a person would type it. With the next two, what lists need of the spec; see `facts`.
+    pub(crate) const COMMAND: &str = "io.fnctr.command";
+    /// Where the cgroup is, in the words of the spec.
+    pub(crate) const CGROUP: &str = "io.fnctr.cgroup";
+    /// The limit of memory, in bytes.
+    pub(crate) const MEMORY: &str = "io.fnctr.memory";
     /// The process that looks after the container: its id, its start, its pid namespace and the boot. See `custody`.
     pub(crate) const OWNER: &str = "io.fnctr.owner";
     /// Present if that process leaves the container running when it ends.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use fnctr_oci::Spec;
 
-use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::plan::{Plan, label};
+use super::{Deps, facts};
 use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -60,6 +60,7 @@ pub(super) async fn create(
     let spec_json =
         serde_json::to_vec(spec).map_err(|e| Error::new(Step::Record, &plan.id, Kind::Internal, e))?;
     let mut labels = plan.labels.clone();
+    labels.extend(facts::labels(spec));
     labels.insert(label::ENGINE.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     labels.insert(label::ATTEMPT.to_owned(), attempt.to_owned());
     if let Some(sandbox) = sandbox {
