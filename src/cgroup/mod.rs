@@ -73,8 +73,8 @@ pub(crate) use root::{Root, Version};
 pub(crate) use standing::standing;
 pub(crate) use stats::{processor_time, sample};
 #[cfg(test)]
-pub(crate) use stats_parse::{Cpu, Pressure};
+pub(crate) use stats_parse::Pressure;
+pub(crate) use stats_parse::{Cpu, Sample, Stall};
 #[cfg(all(test, feature = "cli"))]
 pub(crate) use stats_parse::{Memory, Throttling};
-pub(crate) use stats_parse::{Sample, Stall};
 pub(crate) use ties::{Tie, ties, tops};

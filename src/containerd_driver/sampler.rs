@@ -6,8 +6,8 @@
 //!                 └───────────── a second later ─────────────┴──────► a new reading ──────────────────────────────┘
 //! ```
 //!
-//! Nothing has run in a container that stood frozen, of which nothing is read, and in one whose processor time stands still,
-//! of which that alone is read. Only what somebody listens to is here at all.
+//! Nothing has run in a container that stood frozen, of which nothing is read, and next to nothing in one whose processor
+//! time stands nearly still, of which that alone is read. Only what somebody listens to is here at all.
 //!
 //! A container keeps its own second, counted from its start, so that a thousand of them are not read in one burst; and
 //! as each falls into one of twenty slots, no more than twenty wakings a second come of it. What is written is written on
@@ -41,7 +41,7 @@ const READ_AT_FIRST: u32 = 3;
 /// After so many reports a frozen container is read again. None of its processes runs, but the kernel may take its memory
 /// for others, and packets may arrive.
 const READ_AGAIN: u32 = 30;
-/// The same for one that is not frozen and of which nothing runs.
+/// The same for one that is not frozen and of which next to nothing runs.
 const READ_UNMOVED_AGAIN: u32 = 10;
 
 /// Takes containers into the round. Ends with the driver.
@@ -222,7 +222,7 @@ impl Entry {
         Some(report)
     }
 
-    /// The last reading as of now, if nothing has run since; not for ever, because others may have changed what it tells.
+    /// The last reading as of now, if next to nothing has run since; not for ever, because others may have changed what it tells.
     fn unmoved(&mut self, container: &Container, stands: Option<Turns>) -> Option<Usage> {
         let due = stands.is_some() || self.unmoved >= READ_UNMOVED_AGAIN;
         let now = self

@@ -10,7 +10,11 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use super::find::{self, Seen};
 use super::{Deps, Engine, host, process};
 use crate::Context;
-use crate::cgroup::{self, Sample, Turns};
+use crate::cgroup::{self, Cpu, Sample, Turns};
+
+/// How much processor time may pass between two readings, in nanoseconds, of what counts as idle: an init that looks for
+/// orphans each second takes some ten microseconds for it.
+const SLIGHT: u64 = 250_000;
 
 /// One reading.
 #[derive(Debug, Clone, Copy)]
@@ -87,13 +91,17 @@ impl Usage {
         }
     }
 
-    /// The same reading as of now, for a container of which nothing has run since, frozen or not.
-    fn unmoved(self, now: Instant) -> Self {
-        Self {
+    /// The same reading as of now, for a container of which next to nothing has run since: by the processor time that it has
+    /// used in all by now. `None` if more has run, or that was not counted before.
+    fn unmoved(self, now: Instant, total: u64) -> Option<Self> {
+        let before = self.cgroup.cpu?;
+        let cpu = Some(Cpu { total, ..before });
+        (total.checked_sub(before.total)? <= SLIGHT).then_some(Self {
             at: now,
             read_by: now,
+            cgroup: Sample { cpu, ..self.cgroup },
             ..self
-        }
+        })
     }
 
     /// What happened since an earlier reading.
@@ -169,14 +177,14 @@ impl Container {
         })
     }
 
-    /// A reading as of now, from one file, if no process of the container has run since `last`; `None` if one has, or that
-    /// cannot be told. What others do to it is not in it: memory that is taken from it, packets that it does not look at.
+    /// A reading as of now, from one file, if next to nothing of the container has run since `last`; `None` if more has, or
+    /// that cannot be told. What others do to it is not in it: memory that is taken from it, packets that it does not look at.
     pub(crate) fn usage_if_unmoved(&self, last: &Usage) -> Option<Usage> {
         let now = Instant::now();
-        let spent = cgroup::processor_time(self.paths()?)?;
+        let total = cgroup::processor_time(self.paths()?)?;
         // The number counts for this container only while its process is there.
-        let is_unmoved = last.cgroup.cpu?.total == spent && self.alive().now() == Some(true);
-        is_unmoved.then(|| last.unmoved(now))
+        last.unmoved(now, total)
+            .filter(|_| self.alive().now() == Some(true))
     }
 
     /// Looked up once: a function cannot leave its network namespace.
@@ -268,7 +276,7 @@ fn net_bytes(text: &str) -> Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::{Cpu, Pressure, Stall};
+    use crate::cgroup::{Pressure, Stall};
 
     fn usage(at: Instant, cpu: Option<u64>, memory: Option<(u64, Option<u64>)>) -> Usage {
         let sample = Sample {
@@ -335,6 +343,19 @@ mod tests {
         );
         let absurd = usage(later, Some(0), Some((9_000_000, None)));
         assert_eq!(absurd.since(&before).stalled_on_memory.some, Some(10_000));
+    }
+
+    #[test]
+    fn a_reading_holds_while_next_to_nothing_runs_and_what_did_run_is_counted() {
+        let began = Instant::now();
+        let later = began + Duration::from_secs(1);
+        let last = usage(began, Some(1_000_000), None);
+        let idle = last.unmoved(later, 1_000_000 + SLIGHT).unwrap();
+        assert_eq!((idle.at, idle.cgroup.cpu.unwrap().total), (later, 1_000_000 + SLIGHT));
+        assert_eq!((idle.frozen, idle.since(&last).cpu_total), (last.frozen, Some(3)));
+        assert!(last.unmoved(later, 1_000_001 + SLIGHT).is_none());
+        assert!(last.unmoved(later, 1).is_none(), "another container's");
+        assert!(usage(began, None, None).unmoved(later, 0).is_none());
     }
 
     #[test]
