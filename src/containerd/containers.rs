@@ -95,23 +95,37 @@ impl Containers {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn list(&self, ctx: &Context, filters: &[String]) -> Result<Vec<Record>, Error> {
+        let filters = filters.to_vec();
+        match self.streamed(ctx, ListContainersRequest { filters: filters.clone() }).await {
+            Err(error) if error.is_unimplemented() => {
+                self.at_once(ctx, ListContainersRequest { filters }).await
+            }
+            other => other,
+        }
+    }
+
+    /// A message for each record: all of them together may be larger than a message can be.
+    async fn streamed(&self, ctx: &Context, message: ListContainersRequest) -> Result<Vec<Record>, Error> {
         let mut client = self.client();
-        let message = ListContainersRequest {
-            filters: filters.to_vec(),
-        };
+        let call = self.session.call(ctx, "Containers/ListStream", "");
+        let opening = call.read(message, |r| async move { client.list_stream(r).await });
+        let mut stream = opening.await?;
+        let mut records = Vec::new();
+        while let Some(message) = call.step(stream.message()).await? {
+            records.extend(message.container.and_then(nameable));
+        }
+        Ok(records)
+    }
+
+    /// What a server has that cannot stream them.
+    async fn at_once(&self, ctx: &Context, message: ListContainersRequest) -> Result<Vec<Record>, Error> {
+        let mut client = self.client();
         let reply = self
             .session
             .call(ctx, "Containers/List", "")
             .read(message, |r| async move { client.list(r).await })
             .await?;
-        let records = reply.containers.into_iter().filter_map(|container| {
-            from_wire(container)
-                .inspect_err(
-                    |why| tracing::debug!(%why, "skipped a container record that fnctr did not make"),
-                )
-                .ok()
-        });
-        Ok(records.collect())
+        Ok(reply.containers.into_iter().filter_map(nameable).collect())
     }
 
     /// Deletes a record. Its task and its snapshot are not touched.
@@ -134,6 +148,13 @@ impl Containers {
     fn client(&self) -> ContainersClient<Channel> {
         ContainersClient::new(self.session.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
+}
+
+/// The record, if its name could be one of ours.
+fn nameable(container: Container) -> Option<Record> {
+    from_wire(container)
+        .inspect_err(|why| tracing::debug!(%why, "skipped a container record that fnctr did not make"))
+        .ok()
 }
 
 fn to_wire(record: &Record) -> Container {

@@ -89,6 +89,11 @@ impl Error {
         self.code() == Some(Code::FailedPrecondition)
     }
 
+    /// The server does not have this call.
+    pub(crate) fn is_unimplemented(&self) -> bool {
+        self.code() == Some(Code::Unimplemented)
+    }
+
     /// The request itself is wrong.
     pub(crate) fn is_invalid(&self) -> bool {
         self.code() == Some(Code::InvalidArgument) || matches!(self.cause, Cause::Unusable(_))

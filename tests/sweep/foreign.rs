@@ -3,6 +3,7 @@
 use fnctr::driver::{Driver, ErrorKind, Status};
 use fnctr::{ContainerState, Context};
 
+use crate::fake_containerd::How;
 use crate::rig::{LONG, Rig, cookie, run_through};
 use crate::ways::Way;
 
@@ -119,6 +120,28 @@ async fn a_host_without_an_instance_id_removes_at_its_next_start_what_it_left() 
     rig.until_clean("the start after a crash").await;
     next.close(&ctx).await.unwrap();
     crashed.close(&ctx).await.unwrap();
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_list_is_streamed_and_comes_at_once_from_a_containerd_that_cannot_stream_it() {
+    let rig = Rig::warm().await;
+    let ctx = Context::timeout(LONG);
+    let one = rig.created("c1").await;
+    let listed = async || {
+        let found = rig.driver.adoptable(&ctx).await.unwrap();
+        found.iter().map(|found| found.id.to_string()).collect::<Vec<_>>()
+    };
+    let at_once = || rig.fake.calls().iter().any(|call| call == "Containers/List");
+    assert_eq!(listed().await, ["c1"]);
+    assert!(!at_once());
+    let missing = tonic::Status::unimplemented("unknown method ListStream");
+    rig.fake
+        .faults()
+        .break_call("Containers/ListStream", 1, How::BeforeEffect(missing));
+    assert_eq!(listed().await, ["c1"]);
+    assert!(at_once());
+    one.close(&ctx).await.unwrap();
     rig.end().await;
 }
 

@@ -6,16 +6,18 @@ use axum::Router;
 use containerd_client::events;
 use containerd_client::services::v1 as api;
 use tonic::Status;
+use tonic::codegen::tokio_stream;
 
 use super::Fake;
 use super::filter;
-use super::grpc::{Call, Service};
+use super::grpc::{Call, Replies, Service};
 use super::state::{already_exists, not_found, now, update_labels};
 
 pub(super) fn routes(fake: &Arc<Fake>) -> Router {
     Service::new(fake, "containerd.services.containers.v1.Containers")
         .plain("Get", get)
         .plain("List", list)
+        .streaming("ListStream", list_stream)
         .plain("Create", create)
         .plain("Update", update)
         .plain("Delete", delete)
@@ -53,6 +55,22 @@ fn list(
         }
     }
     Ok(api::ListContainersResponse { containers })
+}
+
+async fn list_stream(
+    fake: Arc<Fake>,
+    call: Call,
+    request: api::ListContainersRequest,
+) -> Result<Replies<api::ListContainerMessage>, Status> {
+    let found = list(&fake, &call, request)?.containers.into_iter();
+    let messages: Vec<_> = found
+        .map(|container| {
+            Ok(api::ListContainerMessage {
+                container: Some(container),
+            })
+        })
+        .collect();
+    Ok(Box::pin(tokio_stream::iter(messages)))
 }
 
 fn create(
