@@ -96,7 +96,15 @@ impl Containers {
     /// Safe to drop.
     pub(crate) async fn list(&self, ctx: &Context, filters: &[String]) -> Result<Vec<Record>, Error> {
         let filters = filters.to_vec();
-        match self.streamed(ctx, ListContainersRequest { filters: filters.clone() }).await {
+        match self
+            .streamed(
+                ctx,
+                ListContainersRequest {
+                    filters: filters.clone(),
+                },
+            )
+            .await
+        {
             Err(error) if error.is_unimplemented() => {
                 self.at_once(ctx, ListContainersRequest { filters }).await
             }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use fnctr_oci::{ContainerConfig, Mount, NetworkMode, RlimitKind, Spec};
 use rustix::fs::StatVfsMountFlags;
 
-use super::facts::MAX_LABEL;
 use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::facts::MAX_LABEL;
 use super::placement::Placement;
 use super::plan::Plan;
 use super::{disk, places};

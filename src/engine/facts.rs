@@ -27,7 +27,10 @@ pub(super) struct Facts {
 
 /// The labels of a container with this spec.
 pub(super) fn labels(spec: &Spec) -> BTreeMap<String, String> {
-    let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
+    let args = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.args().as_ref());
     let args: Vec<_> = args.into_iter().flatten().map(String::as_str).collect();
     let linux = spec.linux().as_ref();
     let cgroup = linux.and_then(|linux| linux.cgroups_path().as_ref());
@@ -122,7 +125,10 @@ mod tests {
         let told = Facts::of(&record(b"no JSON".to_vec(), labels(&spec)));
         let of_an_older_version = Facts::of(&record(json, BTreeMap::new()));
         assert_eq!(told, of_an_older_version);
-        assert_eq!((told.command.as_str(), told.memory), ("echo hello", Some(64 << 20)));
+        assert_eq!(
+            (told.command.as_str(), told.memory),
+            ("echo hello", Some(64 << 20))
+        );
         assert_eq!(told.placement.unwrap().path, "/fnctr/ns/c1");
     }
 

@@ -351,7 +351,10 @@ mod tests {
         let later = began + Duration::from_secs(1);
         let last = usage(began, Some(1_000_000), None);
         let idle = last.unmoved(later, 1_000_000 + SLIGHT).unwrap();
-        assert_eq!((idle.at, idle.cgroup.cpu.unwrap().total), (later, 1_000_000 + SLIGHT));
+        assert_eq!(
+            (idle.at, idle.cgroup.cpu.unwrap().total),
+            (later, 1_000_000 + SLIGHT)
+        );
         assert_eq!((idle.frozen, idle.since(&last).cpu_total), (last.frozen, Some(3)));
         assert!(last.unmoved(later, 1_000_001 + SLIGHT).is_none());
         assert!(last.unmoved(later, 1).is_none(), "another container's");
