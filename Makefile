@@ -1,6 +1,7 @@
 # The commands people type; nothing happens in CI that cannot be typed here.
 #
-#   make demo     installs what is missing, builds, and shows a function's life on a private containerd
+#   make demo     installs what is missing, builds, and shows a function's life on a private containerd; with PROFILE=dev it
+#                 builds in a third of the time (part of which make test needs too), but freezes take three times as long
 #   make demo-network  two containers on the default bridge network reach each other and the host
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
 #   make test-vm  limits, memory that runs out, freezing and a whole life on full cgroup v2, in an emulated machine, with runc
@@ -13,7 +14,7 @@
 #   make bless    rewrites the golden files from what the code now gives; review the difference
 
 CARGO ?= cargo
-# The demo prints measured times, so it runs what users run.
+# The demo prints measured times, so it runs what users run; PROFILE=dev for a look at the rest.
 PROFILE ?= release
 # Tests that use containers share a host with each other; more at once only makes them slower.
 TEST_THREADS ?= 4
