@@ -46,7 +46,12 @@ async fn a_running_container_shows_up_everywhere_and_a_removed_one_nowhere() {
 
     let image = "docker.io/library/busybox:latest";
     ctr(&real, &["run", "--detach", image, "c1", "sleep", "1000"]);
-    let kinds: Vec<_> = before.changes().await.iter().map(|change| change.kind).collect();
+    let kinds: Vec<_> = before
+        .changes_now()
+        .await
+        .iter()
+        .map(|change| change.kind)
+        .collect();
     for kind in [
         Kind::Container,
         Kind::Task,
@@ -79,7 +84,7 @@ async fn a_mount_of_the_tests_own_is_counted_and_a_network_namespace_of_somebody
         assert!(done.success(), "ip netns {verb}: {done}");
     };
     ip("add");
-    let foreign = before.changes().await;
+    let foreign = before.changes_now().await;
     ip("del");
     assert_eq!(foreign, []);
 
@@ -94,7 +99,7 @@ async fn a_mount_of_the_tests_own_is_counted_and_a_network_namespace_of_somebody
         none,
     )
     .unwrap();
-    let counted = before.changes().await;
+    let counted = before.changes_now().await;
     nix::mount::umount(&own).unwrap();
     assert!(
         counted.iter().any(|change| change.kind == Kind::Mount),
@@ -115,7 +120,7 @@ async fn a_lease_and_an_image_are_counted() {
         &["--format", "oci", "--zstd", "--name", "example.com/a:1"],
     );
     ctr(&real, &["images", "import", tar.to_str().unwrap()]);
-    let changes = before.changes().await;
+    let changes = before.changes_now().await;
     let has = |kind, name: &str| {
         changes
             .iter()

@@ -141,9 +141,12 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     if !is_empty() {
         return;
     }
-    // A shim outlives its container by a moment; one that stays makes another container.
+    // A shim outlives its container by a moment; one that stays makes another container. Those of another containerd may make
+    // one here only where nobody has chosen a parent.
+    let is_default = deps.config.cgroup_parent == cgroup::DEFAULT_PARENT;
+    let busy = || deps.shims().iter().any(|shim| is_default || deps.is_ours(shim));
     let mut looks = 0..SHIM_LOOKS;
-    while !deps.shims().is_empty() {
+    while busy() {
         if looks.next().is_none() {
             return;
         }
@@ -154,9 +157,7 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     }
     places.remove_childless();
     // The one above it is ours only if nobody has named another.
-    if deps.config.cgroup_parent == cgroup::DEFAULT_PARENT
-        && let Ok(above) = deps.cgroups.places(cgroup::DEFAULT_PARENT)
-    {
+    if is_default && let Ok(above) = deps.cgroups.places(cgroup::DEFAULT_PARENT) {
         above.remove_childless();
     }
 }

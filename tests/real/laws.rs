@@ -141,10 +141,9 @@ impl World for Containerd {
     async fn census(&self) -> BTreeSet<String> {
         self.0
             .before
-            .changes()
+            .changes_but(|change| self.is_pulled(change))
             .await
             .iter()
-            .filter(|change| !self.is_pulled(change))
             .map(ToString::to_string)
             .collect()
     }

@@ -140,17 +140,24 @@ impl Census {
             .collect()
     }
 
-    /// What differs from now, after giving asynchronous cleanup its time.
-    pub(crate) async fn changes(&self) -> Vec<Change> {
-        self.diff(&self.settled().await)
+    /// What differs at this moment, whether it is on its way out or not.
+    pub(crate) async fn changes_now(&self) -> Vec<Change> {
+        self.diff(&Self::of(self.scope.clone()).await)
     }
 
-    /// A census of now, taken again until nothing differs or asynchronous cleanup has had its time.
-    async fn settled(&self) -> Self {
+    /// What differs beside what is expected to, after giving asynchronous cleanup its time.
+    pub(crate) async fn changes_but(&self, is_expected: impl Fn(&Change) -> bool) -> Vec<Change> {
+        let mut changes = self.diff(&self.settled(&is_expected).await);
+        changes.retain(|change| !is_expected(change));
+        changes
+    }
+
+    /// A census of now, taken again until nothing differs but what may, or asynchronous cleanup has had its time.
+    async fn settled(&self, may_differ: &impl Fn(&Change) -> bool) -> Self {
         let until = Instant::now() + patient(PATIENCE);
         loop {
             let now = Self::of(self.scope.clone()).await;
-            if self.diff(&now).is_empty() || Instant::now() >= until {
+            if self.diff(&now).iter().all(may_differ) || Instant::now() >= until {
                 return now;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -159,7 +166,7 @@ impl Census {
 
     /// Fails, listing every difference, unless the world is as it was.
     pub(crate) async fn assert_same(&self) {
-        let now = self.settled().await;
+        let now = self.settled(&|_| false).await;
         let changes = self.diff(&now);
         let mut list = changes.iter().fold(String::new(), |mut out, change| {
             let _ = writeln!(out, "  {change}");

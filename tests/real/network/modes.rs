@@ -120,7 +120,7 @@ async fn a_network_whose_container_is_gone_or_stopped_cannot_be_shared() {
     let (kind, why) = refused("nobody").await;
     assert_eq!(kind, ErrorKind::NotFound);
     assert!(
-        why.contains("there is no container nobody, whose network it is to share"),
+        why.contains("cannot share the network of container nobody: there is no such container"),
         "{why}"
     );
     let ended = net.runs("true").await;
@@ -130,7 +130,7 @@ async fn a_network_whose_container_is_gone_or_stopped_cannot_be_shared() {
     assert_eq!(kind, ErrorKind::NotFound);
     assert!(
         why.contains(&format!(
-            "container {}, whose network it is to share, does not run",
+            "cannot share the network of container {}: it is not running",
             ended.id
         )),
         "{why}"
