@@ -114,8 +114,11 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
             ports,
             pooled,
         } => {
+            // The runtime writes them into the namespace, where the slot's next user would find them.
+            let sets_parameters = plan.config.sysctls.keys().any(|name| name.starts_with("net"));
             if *pooled
                 && ports.is_empty()
+                && !sets_parameters
                 && let Some(lease) = deps.pool.as_ref().and_then(super::pool::take)
             {
                 let path = lease

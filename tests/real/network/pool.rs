@@ -85,6 +85,29 @@ async fn slots_are_taken_given_back_and_gone_with_the_driver() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parameters_of_the_kernel_that_a_container_sets_are_not_the_next_ones() {
+    const TTL: &str = "cat /proc/sys/net/ipv4/ip_default_ttl";
+    let Some(net) = Net::set("parameters_of_the_kernel").await else {
+        return;
+    };
+    let driver = pooled(&net, 1, |_| {}).await;
+    let set = run(&driver, net.task(""), TTL, |options| {
+        let name = "net.ipv4.ip_default_ttl".to_owned();
+        options.config.sysctls.insert(name, "33".to_owned());
+    });
+    assert_eq!(set.await.expect("a container").ends().await, "33\n");
+    assert_eq!(
+        driver.pool().expect("a pool").hits,
+        0,
+        "it has a namespace of its own"
+    );
+    assert_eq!(start(&net, &driver, TTL).await.ends().await, "64\n");
+    assert_eq!(driver.pool().expect("a pool").hits, 1);
+    driver.close(&ctx()).await.expect("to close");
+    net.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_for_one_use_is_made_anew_each_time() {
     let Some(net) = Net::set("a_slot_for_one_use").await else {
         return;
