@@ -111,10 +111,11 @@ async fn a_process_that_goes_on_ends_what_falls_due_meanwhile() {
     let until = tokio::time::Instant::now() + patient(Duration::from_secs(60));
     let shims = || crate::real::shims(&stage.real.address());
     let late_runs = || shims().iter().any(|shim| shim.command.contains(" late"));
-    while late_runs() && tokio::time::Instant::now() < until {
+    // containerd may call another one to clear up after it, for a moment.
+    while late_runs() {
+        assert!(tokio::time::Instant::now() < until, "{:?}", shims());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(!late_runs(), "{:?}", shims());
     let pid = nix::unistd::Pid::from_raw(other.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("to signal");
     other.wait().expect("to end");
