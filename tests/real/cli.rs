@@ -14,9 +14,11 @@ pub(crate) fn fnctr(stage: &Stage, args: &[&str]) -> Command {
         .args(["--namespace", stage.real.namespace()])
         .args(["--cgroup-parent", crate::world::cgroup_parent()])
         .arg("--root")
-        .arg(stage.real.dir().join("cli"))
-        .args(args)
-        .stdin(Stdio::null());
+        .arg(stage.real.dir().join("cli"));
+    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
+        command.args(["--cgroup-driver", "systemd"]);
+    }
+    command.args(args).stdin(Stdio::null());
     command
 }
 
