@@ -163,6 +163,10 @@ async fn the_containerd_driver_keeps_every_law() {
     if let Some(registry) = &registry {
         registry.push("pulled", "1", &Image::busybox(Packed::OciGzip, "pulled", &[]));
     }
+    crate::real::takes_long(
+        TEST,
+        "it shows every law of the contract, one after the other, with a census after each",
+    );
     let world = Arc::new(Containerd(stage, registry));
     let report = run_all(Arc::clone(&world) as Arc<dyn World>).await;
     report.assert_kept();

@@ -105,6 +105,10 @@ async fn the_image_may_be_removed_while_it_is_pulled_again() {
     let Some((rig, name)) = rig("the_image_may_be_removed").await else {
         return;
     };
+    crate::real::takes_long(
+        "the_image_may_be_removed",
+        "a hundred rounds of two pulls, each at another moment of a removal",
+    );
     let before = rig.world();
     for round in 0..ROUNDS {
         // A cookie may pull once it has missed the image.
@@ -141,6 +145,10 @@ async fn the_collector_may_run_at_any_moment() {
     let Some((rig, name)) = rig("the_collector_may_run").await else {
         return;
     };
+    crate::real::takes_long(
+        "the_collector_may_run",
+        "a hundred pulls, each at another moment of a collection of garbage",
+    );
     let before = rig.world();
     for round in 0..ROUNDS {
         let cookie = missing(&rig, &name).await;

@@ -63,6 +63,11 @@ pub(crate) fn tell(what: &str) {
     drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
+/// Says why a test takes more than half a minute, so that nobody takes it for one that hangs.
+pub(crate) fn takes_long(test: &str, why: &str) {
+    tell(&format!("{test} takes most of a minute: {why}"));
+}
+
 /// `PATH` for containerd: `FNCTR_TEST_CONTAINERD_DIR` (another version's programs) comes first.
 fn search_path() -> String {
     let first = std::env::var("FNCTR_TEST_CONTAINERD_DIR").unwrap_or_default();

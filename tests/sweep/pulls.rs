@@ -94,6 +94,7 @@ async fn calls_of_a_pull(registry: &Proxy) -> Vec<(String, usize)> {
     calls
 }
 
+/// Takes half a minute: each of some forty calls is broken in five ways, and one of these is to hang until a deadline.
 #[tokio::test]
 async fn a_pull_that_meets_a_broken_call_leaves_no_lease_and_the_next_one_succeeds() {
     let registry = Arc::new(registry().await);
