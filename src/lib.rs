@@ -53,7 +53,7 @@
 //!               image/    stdio/ sandbox/ cgroup/   quota/  containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!                       context · teardown · tracked · ids · units  foundation: imports nothing of ours
+//!                       context · teardown · tracked · holder · ids · units  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -64,7 +64,7 @@
 //! | Module | Knows | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, know a task or containerd |
-//! | [`Context`], teardown, tracked, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, holder, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -120,6 +120,7 @@ pub mod embedded;
     )
 )]
 mod engine;
+mod holder;
 mod ids;
 #[cfg_attr(
     not(feature = "cli"),

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
+    ("holder", &[]),
     ("ids", &[]),
     ("units", &[]),
     ("driver", &[]),
@@ -54,7 +55,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 5] = ["context", "teardown", "tracked", "ids", "units"];
+const FOUNDATION: [&str; 6] = ["context", "teardown", "tracked", "holder", "ids", "units"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a directory").flatten() {

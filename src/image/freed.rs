@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::footprint::Part;
-use super::holder::{Holder, Life};
 use super::leftovers::Leftovers;
 use super::scratch::{PURPOSE, SUBJECT};
 use super::{Error, ImageStore};
 use crate::containerd::{self, Lease, Resource};
+use crate::holder::{Holder, Life};
 use crate::{Context, LeaseId};
 
 /// Something that a removal has not freed, and why.

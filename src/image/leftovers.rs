@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::holder::{Holder, Life};
 use super::scratch::{self, LEFT, PURPOSE, SUBJECT};
 use super::{Error, ImageStore};
 use crate::containerd::Lease;
+use crate::holder::{Holder, Life};
 use crate::{Context, LeaseId};
 
 /// The purpose of the leases whose bytes another process can go on with.

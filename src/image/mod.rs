@@ -20,7 +20,6 @@ mod error;
 mod fixtures;
 mod footprint;
 mod freed;
-mod holder;
 mod leftovers;
 mod load;
 mod look;

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::holder::Holder;
 use crate::containerd::{Error, Resource, Session};
+use crate::holder::Holder;
 use crate::teardown::insist;
 use crate::{Context, Digest, LeaseId};
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::ImageStore;
-use super::holder::Holder;
 use super::scratch::{PURPOSE, Scratch, unique};
 use crate::containerd::testing::{Private, patience};
 use crate::containerd::{Descriptor, Session};
+use crate::holder::Holder;
 use crate::{Context, Digest, LeaseId};
 
 use sha2::{Digest as _, Sha256};

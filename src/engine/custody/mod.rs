@@ -3,14 +3,13 @@
 
 mod orphans;
 mod overdue;
-mod owner;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::owner::Owner;
 use super::find::{Seen, State};
 use super::plan::label;
+use crate::holder::{Holder, Life};
 
 /// What the process that makes a container is to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +30,8 @@ impl Custody {
     /// The labels that say so on the record of a container that this process makes now.
     pub(super) fn labels(&self) -> Vec<(String, String)> {
         let mut labels = Vec::new();
-        // Without a /proc nobody could tell later whether this process lives, so nothing is claimed.
-        if let Some(owner) = Owner::this_process() {
+        // Without a /proc of its own a later process could not judge whether this one lives, so nothing is claimed.
+        if let Some(owner) = Holder::this() {
             labels.push((label::OWNER.to_owned(), owner.to_string()));
         }
         if self.detached {
@@ -56,8 +55,8 @@ impl Seen {
 }
 
 fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
-    let owner = labels.get(label::OWNER).and_then(|text| Owner::parse(text));
-    owner.is_some_and(|owner| owner.is_gone())
+    let owner = labels.get(label::OWNER).and_then(|text| Holder::parse(text));
+    owner.is_some_and(|owner| owner.life() == Life::Ended)
 }
 
 /// How long until a container's deadline; zero if it has passed, `None` if it has none.
@@ -98,8 +97,9 @@ mod tests {
     /// The labels of a container whose owner has ended.
     fn ownerless(detached: bool) -> BTreeMap<String, String> {
         let mut labels = labels(detached, None);
-        let mut ended = std::process::Command::new("true").spawn().unwrap();
-        let owner = Owner::of(ended.id()).unwrap();
+        let mut ended = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let owner = Holder::of_pid(ended.id()).unwrap();
+        ended.kill().unwrap();
         ended.wait().unwrap();
         labels.insert(label::OWNER.to_owned(), owner.to_string());
         labels

@@ -1,13 +1,14 @@
-//! Which process a lease belongs to, and whether that process still lives.
+//! Which process something belongs to, and whether that process still lives: a lease on images, a container that it waits for.
 //!
-//! A process that is killed releases nothing, and its leases would keep what it has loaded until they expire. So each lease
-//! names its process by labels. The process id alone may be another's by now: the moment at which the process began, in the
-//! kernel's ticks since the boot, tells them apart, and the boot's own id tells one boot from another.
+//! A process that is killed releases nothing. So what it holds names it. The process id alone may be another's by now: the
+//! moment at which the process began, in the kernel's ticks since the boot, tells them apart, and the boot's own id tells one
+//! boot from another.
 //!
-//! Both numbers mean something in one pid namespace (and one time namespace) only. The lease of a process in another one is
-//! respected until it expires, for nobody here can tell whether that process lives.
+//! Both numbers mean something in one pid namespace and one time namespace only. A process in another one cannot be judged,
+//! and what it holds is respected.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,7 +21,7 @@ const NAMESPACES: &str = "fnctr/namespaces";
 
 /// A process, told apart from every other that has had or will have its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     pid: u32,
     /// When it began, in ticks since the boot.
     start: u64,
@@ -32,7 +33,7 @@ pub(super) struct Holder {
 
 /// What can be told of a holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(crate) enum Life {
     /// It is there.
     Lives,
     /// It has ended: nobody works under its leases any more.
@@ -43,12 +44,12 @@ pub(super) enum Life {
 
 impl Holder {
     /// This process; `None` where `/proc` shows another pid namespace than this process is in.
-    pub(super) fn this() -> Option<&'static Self> {
+    pub(crate) fn this() -> Option<&'static Self> {
         static THIS: OnceLock<Option<Holder>> = OnceLock::new();
         THIS.get_or_init(|| {
             let this = Self::look();
             if this.is_none() {
-                tracing::debug!("/proc does not show this process; its leases do not name it");
+                tracing::debug!("/proc does not show this process; what it holds does not name it");
             }
             this
         })
@@ -71,7 +72,7 @@ impl Holder {
 
     /// A process of the same namespaces; `None` if there is none of that id.
     #[cfg(test)]
-    pub(super) fn of_pid(pid: u32) -> Option<Self> {
+    pub(crate) fn of_pid(pid: u32) -> Option<Self> {
         let start = start_of(pid).ok()??;
         Some(Self {
             pid,
@@ -81,7 +82,7 @@ impl Holder {
     }
 
     /// What a lease of this process says about it.
-    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let labels = [
             (PID, self.pid.to_string()),
             (START, self.start.to_string()),
@@ -95,7 +96,7 @@ impl Holder {
     }
 
     /// The holder that these labels name, if they name one.
-    pub(super) fn of(labels: &BTreeMap<String, String>) -> Option<Self> {
+    pub(crate) fn of(labels: &BTreeMap<String, String>) -> Option<Self> {
         Some(Self {
             pid: labels.get(PID)?.parse().ok()?,
             start: labels.get(START)?.parse().ok()?,
@@ -104,12 +105,23 @@ impl Holder {
         })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    /// Reads what `Display` writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.splitn(4, ':');
+        Some(Self {
+            pid: fields.next()?.parse().ok()?,
+            start: fields.next()?.parse().ok()?,
+            namespaces: fields.next()?.to_owned(),
+            boot: fields.next()?.to_owned(),
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Whether it still lives.
-    pub(super) fn life(&self) -> Life {
+    pub(crate) fn life(&self) -> Life {
         let Some(this) = Self::this() else {
             return Life::Unknown;
         };
@@ -124,6 +136,18 @@ impl Holder {
             Ok(_) => Life::Ended,
             Err(_) => Life::Unknown,
         }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pid,
+            start,
+            boot,
+            namespaces,
+        } = self;
+        write!(f, "{pid}:{start}:{namespaces}:{boot}")
     }
 }
 
@@ -173,6 +197,15 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_holder_survives_its_text() {
+        let this = Holder::this().unwrap();
+        assert_eq!(Holder::parse(&this.to_string()).as_ref(), Some(this));
+        for bad in ["", "1", "1:2:3", "a:2:3:b"] {
+            assert_eq!(Holder::parse(bad), None, "{bad:?}");
+        }
+    }
 
     fn this() -> Holder {
         Holder::this().unwrap().clone()
