@@ -86,8 +86,10 @@ where
     // A caller that has gone meanwhile wants none of it.
     ctx.check().at(Step::Task, &plan.id)?;
     let paths = container_paths(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
+    // Asked before the start: a short input may be carried whole before the next line runs.
+    let is_fed = fifos.has_input();
     let pumps = Arc::new(fifos.start(&deps.tracker, &deps.life));
-    if pumps.is_fed() {
+    if is_fed {
         close_stdin_at_its_end(deps, &plan.id, &pumps);
     }
     Ok(Process {

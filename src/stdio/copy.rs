@@ -26,7 +26,7 @@ const OPENING: Duration = Duration::from_secs(10);
 pub(super) struct InputEnd {
     /// Bytes that the fifo took. The function need not have read them.
     pub(super) delivered: u64,
-    /// The input came to its end, or failed; either way the function must see the end of file.
+    /// The input came to its end, or could not be carried on; either way the function must see the end of file.
     pub(super) close: bool,
     /// The error, if there was one.
     pub(super) error: Option<StreamError>,
@@ -136,6 +136,7 @@ pub(super) async fn feed(path: &Path, mut from: Reader) -> InputEnd {
     let mut to = match open_sender(path).await {
         Ok(sender) => sender,
         Err(error) => {
+            end.close = true;
             end.error = Some(error);
             return end;
         }
@@ -160,6 +161,7 @@ pub(super) async fn feed(path: &Path, mut from: Reader) -> InputEnd {
             Ok(()) => end.delivered += buffer.len() as u64,
             Err(error) => {
                 if error.kind() != ErrorKind::BrokenPipe {
+                    end.close = true;
                     end.error = Some(StreamError::write(Stream::Stdin, error));
                 }
                 break;

@@ -92,6 +92,11 @@ impl Fifos {
         }
     }
 
+    /// Whether there is a standard input, whose end the runtime must be told of.
+    pub(crate) fn has_input(&self) -> bool {
+        self.stdin.is_some()
+    }
+
     /// Starts to carry the streams, until `life` ends. Call it as soon as the task exists: from then on the runtime reads
     /// and writes.
     pub(crate) fn start(self, tracker: &TaskTracker, life: &Context) -> Pumps {

@@ -130,11 +130,6 @@ impl Pumps {
         pumps
     }
 
-    /// Whether there is input that has not ended.
-    pub(crate) fn is_fed(&self) -> bool {
-        self.progress.borrow().stdin == Phase::Copying
-    }
-
     /// Waits until the input has ended and its fifo is closed here. `true`: the runtime must now close the write end
     /// that it holds itself, or the function never sees the end of file. `false`: there is nothing to close, because
     /// the stream is null, the function no longer reads it, or the pumps were stopped.

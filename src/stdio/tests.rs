@@ -272,6 +272,34 @@ async fn input_that_never_ends_does_not_hold_back_the_end() {
 }
 
 #[tokio::test]
+async fn input_that_was_carried_before_anybody_waited_for_it_is_still_to_be_closed() {
+    let room = Room::new();
+    let streams = Streams {
+        stdin: Source::reader(&b"short"[..]),
+        ..Streams::default()
+    };
+    let fifos = Fifos::create(&room.dir(), streams).unwrap();
+    let (path, has_input) = (fifos.paths().stdin.unwrap(), fifos.has_input());
+    let pumps = fifos.start(&room.tracker, &Context::new());
+    let runtime = thread::spawn(move || io::read_to_string(File::open(path).unwrap()).unwrap());
+    room.all_tasks_end().await;
+    assert_eq!(joined(runtime).await, "short");
+    assert!(has_input && patiently(pumps.stdin_done()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn input_that_the_runtime_never_opens_is_closed_and_reported() {
+    let room = Room::new();
+    let (_, pumps) = room.start(Streams {
+        stdin: Source::reader(&b"unread"[..]),
+        ..Streams::default()
+    });
+    assert!(pumps.stdin_done().await);
+    let error = pumps.finished(&Context::new()).await.unwrap_err();
+    assert!(matches!(error, StreamError::Unopened { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_reader_that_fails_closes_the_input_and_is_reported_by_name() {
     struct Broken;
     impl tokio::io::AsyncRead for Broken {
