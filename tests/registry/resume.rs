@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fnctr::Context;
 
+use crate::patience::patient;
 use crate::proxy::Fate;
 use crate::registry::{Image, Packed, digest};
 use crate::rig::{Rig, ctx};
@@ -86,6 +87,30 @@ async fn a_server_without_ranges_is_read_from_the_start_and_nothing_is_written_t
     rig.strike().await;
 }
 
+/// Waits until so much of a blob was sent and is with containerd, but for what is gathered for one write, a megabyte.
+async fn arrived(rig: &Rig, bytes: u64) {
+    let until = tokio::time::Instant::now() + patient(Duration::from_secs(120));
+    while rig.proxy.sent() < bytes {
+        let sent = rig.proxy.sent();
+        assert!(tokio::time::Instant::now() < until, "{sent} of {bytes} were sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ingests = rig
+        .real
+        .dir()
+        .join("root/io.containerd.content.v1.content/ingest");
+    let written = || {
+        let each = std::fs::read_dir(&ingests).into_iter().flatten().flatten();
+        let sizes = each.filter_map(|one| Some(std::fs::metadata(one.path().join("data")).ok()?.len()));
+        sizes.max().unwrap_or_default()
+    };
+    while written() + (1 << 20) < bytes {
+        let written = written();
+        assert!(tokio::time::Instant::now() < until, "{written} of {bytes} were written");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_pull_goes_on_where_the_last_one_gave_up() {
     let Some(rig) = Rig::set("the_next_pull_goes_on").await else {
@@ -95,16 +120,19 @@ async fn the_next_pull_goes_on_where_the_last_one_gave_up() {
     let at = usize::try_from(size * 9 / 10).expect("a size");
     let wanted = blob.clone();
     rig.proxy.plan(move |seen| match seen.is_blob(&wanted) {
-        true if seen.from() == 0 => Fate::Stall(at, Duration::from_secs(5)),
-        true => Fate::Stall(0, Duration::from_secs(5)),
+        true if seen.from() == 0 => Fate::Stall(at, Duration::from_secs(60)),
+        true => Fate::Stall(0, Duration::from_secs(60)),
         false => Fate::Pass,
     });
     let cookie = rig.cookie(&name).await;
     assert!(cookie.validate_image(&ctx()).await.expect("to validate"));
-    // Everybody leaves before the stall is noticed.
-    let left = cookie
-        .pull_image(&Context::timeout(Duration::from_millis(1500)))
-        .await;
+    // Everybody leaves when nothing more comes.
+    let leaves = Context::new();
+    let leave = async {
+        arrived(&rig, at as u64).await;
+        leaves.cancel();
+    };
+    let (left, ()) = tokio::join!(cookie.pull_image(&leaves), leave);
     left.expect_err("interrupted");
     cookie.close(&ctx()).await.expect("to close");
     rig.proxy.reset();
@@ -144,29 +172,7 @@ async fn a_process_that_is_killed_leaves_its_bytes_to_the_next() {
         .stderr(Stdio::null())
         .spawn()
         .expect("to run fnctr");
-    let until = tokio::time::Instant::now() + Duration::from_secs(120);
-    while rig.proxy.sent() < at as u64 {
-        assert!(
-            tokio::time::Instant::now() < until,
-            "{} of {at}",
-            rig.proxy.sent()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    // What came is with containerd a moment later, but for what is gathered for one write, a megabyte.
-    let ingests = rig
-        .real
-        .dir()
-        .join("root/io.containerd.content.v1.content/ingest");
-    let written = || {
-        let each = std::fs::read_dir(&ingests).into_iter().flatten().flatten();
-        let sizes = each.filter_map(|one| Some(std::fs::metadata(one.path().join("data")).ok()?.len()));
-        sizes.max().unwrap_or_default()
-    };
-    while written() + (1 << 20) < at as u64 {
-        assert!(tokio::time::Instant::now() < until, "{} of {at}", written());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    arrived(&rig, at as u64).await;
     child.kill().expect("to kill it");
     child.wait().expect("to wait for it");
     rig.proxy.reset();
