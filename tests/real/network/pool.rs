@@ -242,9 +242,11 @@ async fn a_container_may_live_in_each_slot() {
     let Some(net) = Net::set("a_container_may_live").await else {
         return;
     };
+    // No other process of this host has this command.
+    let command = format!("sleep 9{}", std::process::id());
     let driver = pooled(&net, 2, |config| {
         config.pre_fork_image = "busybox".into();
-        config.pre_fork_cmd = "sleep 100000".into();
+        config.pre_fork_cmd.clone_from(&command);
         config.container_label_tag = "fnctr-pool-test".into();
         config.instance_id = "ours".into();
     })
@@ -255,7 +257,7 @@ async fn a_container_may_live_in_each_slot() {
     container.close().await;
     until(&driver, "filled again", |state| state.ready == 2).await;
     // A holder that ends takes its slot with it.
-    let pids = said("pgrep", &["-f", "sleep 100000"]);
+    let pids = said("pgrep", &["-x", "-f", &command]);
     let pid = pids
         .lines()
         .last()
