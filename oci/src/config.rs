@@ -79,10 +79,34 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
-/// The limits that the driver contract knows.
+/// The limits of `setrlimit(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RlimitKind {
+    /// RLIMIT_AS: bytes of address space.
+    AddressSpace,
+    /// RLIMIT_CORE: bytes of a core dump.
+    CoreSize,
+    /// RLIMIT_CPU: seconds of processor time.
+    CpuTime,
+    /// RLIMIT_DATA: bytes of data segments.
+    DataSize,
+    /// RLIMIT_FSIZE: bytes of a file that is written.
+    FileSize,
+    /// RLIMIT_LOCKS: file locks; no kernel of today enforces it.
+    FileLocks,
+    /// RLIMIT_NICE: 20 less the lowest nice value.
+    Nice,
+    /// RLIMIT_NPROC: processes and threads of the user, on the whole host.
+    Processes,
+    /// RLIMIT_RSS: bytes of resident memory; no kernel of today enforces it.
+    ResidentSet,
+    /// RLIMIT_RTPRIO: real-time priority.
+    RealtimePriority,
+    /// RLIMIT_RTTIME: microseconds without a blocking call under real-time scheduling.
+    RealtimeTime,
+    /// RLIMIT_STACK: bytes of the stack.
+    Stack,
     /// RLIMIT_NOFILE: open file descriptors.
     OpenFiles,
     /// RLIMIT_MEMLOCK: bytes locked into RAM.
@@ -106,15 +130,46 @@ pub enum Mount {
         /// Whether writing through it is refused.
         readonly: bool,
     },
-    /// Memory: rw, nosuid, nodev, noexec, mode 1777.
+    /// Memory: nosuid, nodev.
     Tmpfs {
         /// Absolute path in the container.
         destination: PathBuf,
-        /// Megabytes (2^20 bytes); `None` is the kernel's default, half of the memory.
-        size_mb: Option<u64>,
+        /// Bytes; `None` is the kernel's default, half of the memory.
+        size: Option<u64>,
         /// Number of files and directories; `None` is the kernel's default.
         inodes: Option<u64>,
+        /// Who may do what in it.
+        #[serde(default)]
+        access: TmpfsAccess,
     },
+}
+
+/// Who may do what in a tmpfs. The default lets everybody write and nobody execute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TmpfsAccess {
+    /// Mode of its root directory; the default is 1777.
+    pub mode: u32,
+    /// Owner of its root directory; `None` is root.
+    pub uid: Option<u32>,
+    /// Group of its root directory; `None` is root's.
+    pub gid: Option<u32>,
+    /// Whether programs in it may be executed.
+    pub exec: bool,
+    /// Whether writing is refused.
+    pub readonly: bool,
+}
+
+impl Default for TmpfsAccess {
+    fn default() -> Self {
+        Self {
+            mode: 0o1777,
+            uid: None,
+            gid: None,
+            exec: false,
+            readonly: false,
+        }
+    }
 }
 
 /// Capabilities, seccomp and paths.

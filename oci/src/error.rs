@@ -164,14 +164,22 @@ pub enum Error {
         destination: String,
     },
     /// A tmpfs of an impossible size.
-    #[error("the size of the tmpfs at {destination:?}, {size_mb} MB, is not usable: {why}")]
+    #[error("the size of the tmpfs at {destination:?}, {size} bytes, is not usable: {why}")]
     TmpfsSize {
         /// Where the tmpfs goes.
         destination: PathBuf,
-        /// Megabytes.
-        size_mb: u64,
+        /// Bytes.
+        size: u64,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// A tmpfs whose root has an impossible mode.
+    #[error("the tmpfs at {destination:?} cannot have the mode {mode:o}: 7777 is the most")]
+    TmpfsMode {
+        /// Where the tmpfs goes.
+        destination: PathBuf,
+        /// The mode.
+        mode: u32,
     },
     /// A tmpfs with an impossible number of inodes.
     #[error("the tmpfs at {destination:?} cannot have {inodes} inodes: {why}")]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount as OciMount;
 
-use crate::config::{ContainerConfig, ImageConfig, Mount};
+use crate::config::{ContainerConfig, ImageConfig, Mount, TmpfsAccess};
 use crate::error::Error;
 use crate::process::INIT;
 use crate::{baseline, paths};
@@ -23,6 +23,11 @@ const PROC_EXCEPTIONS: [&str; 9] = [
     "/proc/swaps",
     "/proc/uptime",
 ];
+
+const MEBIBYTE: u64 = 1 << 20;
+
+/// All bits of a mode.
+const MODE_MAX: u32 = 0o7777;
 
 /// A tmpfs spends one inode on its own root, so a single one holds no file.
 const TMPFS_INODES_MIN: u64 = 2;
@@ -112,8 +117,9 @@ fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
         }
         Mount::Tmpfs {
             destination,
-            size_mb,
+            size,
             inodes,
+            access,
         } => {
             let place = place(destination)?;
             if place == "/dev" {
@@ -123,7 +129,7 @@ fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
                     why,
                 });
             }
-            let mount = tmpfs(destination, &place, *size_mb, *inodes)?;
+            let mount = tmpfs(destination, &place, *size, *inodes, *access)?;
             Ok((place, mount))
         }
     }
@@ -158,32 +164,49 @@ fn bind(destination: &str, source: &str, readonly: bool) -> OciMount {
     baseline::mount(destination, "bind", source, options)
 }
 
-/// Memory for anybody to write, and nothing else. runc before 1.1.8 gives it the mode of the directory that it covers,
+/// Memory, and no devices or set-user-id programs in it. runc before 1.1.8 gives it the mode of the directory that it covers,
 /// if there is one, whatever the option says: an image whose /tmp is not 1777 gets what it has.
 fn tmpfs(
     destination: &Path,
     place: &str,
-    size_mb: Option<u64>,
+    size: Option<u64>,
     inodes: Option<u64>,
+    access: TmpfsAccess,
 ) -> Result<OciMount, Error> {
-    let mut options = ["rw", "nosuid", "nodev", "noexec", "mode=1777"]
-        .map(str::to_owned)
-        .to_vec();
-    if let Some(size_mb) = size_mb {
+    if access.mode > MODE_MAX {
+        return Err(Error::TmpfsMode {
+            destination: destination.to_owned(),
+            mode: access.mode,
+        });
+    }
+    let written = if access.readonly { "ro" } else { "rw" };
+    let executed = if access.exec { "exec" } else { "noexec" };
+    let mut options = [written, "nosuid", "nodev", executed].map(str::to_owned).to_vec();
+    options.push(format!("mode={:o}", access.mode));
+    let owners = [("uid", access.uid), ("gid", access.gid)];
+    options.extend(
+        owners
+            .into_iter()
+            .filter_map(|(name, id)| Some(format!("{name}={}", id?))),
+    );
+    if let Some(size) = size {
         let refuse = |why| {
             Err(Error::TmpfsSize {
                 destination: destination.to_owned(),
-                size_mb,
+                size,
                 why,
             })
         };
-        if size_mb == 0 {
+        if size == 0 {
             return refuse("to the kernel 0 is no limit, so leave it out");
         }
-        if size_mb > i64::MAX.unsigned_abs() >> 20 {
-            return refuse("it does not fit in 63 bits of bytes");
+        if size > i64::MAX.unsigned_abs() {
+            return refuse("it does not fit in 63 bits");
         }
-        options.push(format!("size={size_mb}m"));
+        options.push(match size % MEBIBYTE {
+            0 => format!("size={}m", size / MEBIBYTE),
+            _ => format!("size={size}"),
+        });
     }
     if let Some(inodes) = inodes {
         let refuse = |why| {
@@ -219,11 +242,12 @@ mod tests {
         }
     }
 
-    fn memory(destination: &str, size_mb: Option<u64>, inodes: Option<u64>) -> Mount {
+    fn memory(destination: &str, size: Option<u64>, inodes: Option<u64>) -> Mount {
         Mount::Tmpfs {
             destination: destination.into(),
-            size_mb,
+            size,
             inodes,
+            access: TmpfsAccess::default(),
         }
     }
 
@@ -259,7 +283,10 @@ mod tests {
     #[test]
     fn a_bind_is_private_and_a_tmpfs_harmless() {
         assert_eq!(
-            extra(&[memory("/tmp", Some(64), Some(1000)), binding("/host//d/", "/d/")]),
+            extra(&[
+                memory("/tmp", Some(64 << 20), Some(1000)),
+                binding("/host//d/", "/d/")
+            ]),
             [
                 "/tmp tmpfs tmpfs rw,nosuid,nodev,noexec,mode=1777,size=64m,nr_inodes=1000",
                 "/d bind /host/d rbind,rprivate,rw",
@@ -275,6 +302,28 @@ mod tests {
             extra(&[memory("/tmp", None, None)]),
             ["/tmp tmpfs tmpfs rw,nosuid,nodev,noexec,mode=1777"]
         );
+        let access = TmpfsAccess {
+            mode: 0o750,
+            uid: Some(0),
+            gid: Some(7),
+            exec: true,
+            readonly: true,
+        };
+        let mount = |access| Mount::Tmpfs {
+            destination: "/run".into(),
+            size: Some(10_000),
+            inodes: None,
+            access,
+        };
+        assert_eq!(
+            extra(&[mount(access)]),
+            ["/run tmpfs tmpfs ro,nosuid,nodev,exec,mode=750,uid=0,gid=7,size=10000"]
+        );
+        let mode = TmpfsAccess {
+            mode: 0o10_000,
+            ..access
+        };
+        assert!(matches!(made(&[mount(mode)]), Err(Error::TmpfsMode { .. })));
     }
 
     #[test]
@@ -430,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_tmpfs_that_holds_nothing_or_everything_is_refused() {
-        for size in [0, (1 << 43), u64::MAX] {
+        for size in [0, (1 << 63), u64::MAX] {
             assert!(
                 matches!(
                     made(&[memory("/t", Some(size), None)]),
@@ -448,6 +497,6 @@ mod tests {
                 "{inodes}"
             );
         }
-        assert!(made(&[memory("/t", Some((1 << 43) - 1), Some(2))]).is_ok());
+        assert!(made(&[memory("/t", Some((1 << 63) - 1), Some(2))]).is_ok());
     }
 }

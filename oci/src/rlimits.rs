@@ -64,6 +64,18 @@ fn check(kind: RlimitKind, value: u64) -> Result<(), Error> {
 
 fn typ(kind: RlimitKind) -> PosixRlimitType {
     match kind {
+        RlimitKind::AddressSpace => PosixRlimitType::RlimitAs,
+        RlimitKind::CoreSize => PosixRlimitType::RlimitCore,
+        RlimitKind::CpuTime => PosixRlimitType::RlimitCpu,
+        RlimitKind::DataSize => PosixRlimitType::RlimitData,
+        RlimitKind::FileSize => PosixRlimitType::RlimitFsize,
+        RlimitKind::FileLocks => PosixRlimitType::RlimitLocks,
+        RlimitKind::Nice => PosixRlimitType::RlimitNice,
+        RlimitKind::Processes => PosixRlimitType::RlimitNproc,
+        RlimitKind::ResidentSet => PosixRlimitType::RlimitRss,
+        RlimitKind::RealtimePriority => PosixRlimitType::RlimitRtprio,
+        RlimitKind::RealtimeTime => PosixRlimitType::RlimitRttime,
+        RlimitKind::Stack => PosixRlimitType::RlimitStack,
         RlimitKind::OpenFiles => PosixRlimitType::RlimitNofile,
         RlimitKind::LockedMemory => PosixRlimitType::RlimitMemlock,
         RlimitKind::PendingSignals => PosixRlimitType::RlimitSigpending,
@@ -97,6 +109,8 @@ mod tests {
         assert!(one(RlimitKind::LockedMemory, UNLIMITED, UNLIMITED).is_ok());
         assert!(one(RlimitKind::OpenFiles, 11, i64::MAX.unsigned_abs()).is_ok());
         assert!(one(RlimitKind::PendingSignals, 0, 0).is_ok());
+        assert!(one(RlimitKind::CoreSize, 0, UNLIMITED).is_ok());
+        assert_eq!(RlimitKind::Processes.to_string(), "RLIMIT_NPROC");
     }
 
     #[test]

@@ -54,17 +54,50 @@ fn mount() -> impl Strategy<Value = Mount> {
             destination,
             readonly
         }),
-        (path(), of(1_u64..1 << 20), of(amount())).prop_map(|(destination, size_mb, inodes)| Mount::Tmpfs {
-            destination,
-            size_mb,
-            inodes
-        }),
+        (path(), of(1_u64..1 << 40), of(amount()), access()).prop_map(
+            |(destination, size, inodes, access)| {
+                Mount::Tmpfs {
+                    destination,
+                    size,
+                    inodes,
+                    access,
+                }
+            }
+        ),
     ]
+}
+
+fn access() -> impl Strategy<Value = TmpfsAccess> {
+    let bits = prop_oneof![40 => 0_u32..0o10_000, 1 => any::<u32>()];
+    (
+        bits,
+        of(any::<u32>()),
+        of(any::<u32>()),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(mode, uid, gid, exec, readonly)| TmpfsAccess {
+            mode,
+            uid,
+            gid,
+            exec,
+            readonly,
+        })
 }
 
 fn rlimit() -> impl Strategy<Value = Rlimit> {
     use RlimitKind::*;
-    let kind = proptest::sample::select(&[OpenFiles, LockedMemory, PendingSignals, MessageQueue][..]);
+    let kind = proptest::sample::select(
+        &[
+            OpenFiles,
+            LockedMemory,
+            PendingSignals,
+            MessageQueue,
+            CoreSize,
+            Processes,
+            Stack,
+        ][..],
+    );
     (kind, amount(), 0_u64..100).prop_map(|(kind, soft, more)| Rlimit {
         kind,
         soft,

@@ -10,26 +10,68 @@ use super::error::{Error, is_gone};
 /// The bit of CAP_SYS_RESOURCE in a capability set.
 const SYS_RESOURCE: u32 = 24;
 
-/// The limits that the driver contract knows.
+/// A limit of setrlimit(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rlimit {
+    /// Seconds of processor time.
+    Cpu,
+    /// Bytes of a file that is written.
+    Fsize,
+    /// Bytes of data segments.
+    Data,
+    /// Bytes of the stack.
+    Stack,
+    /// Bytes of a core dump.
+    Core,
+    /// Bytes of resident memory; no kernel of today enforces it.
+    Rss,
+    /// Processes and threads of the user.
+    Nproc,
     /// Open files.
     Nofile,
     /// Bytes of locked memory.
     Memlock,
+    /// Bytes of address space.
+    As,
+    /// File locks; no kernel of today enforces it.
+    Locks,
     /// Queued signals.
     Sigpending,
     /// Bytes in POSIX message queues.
     Msgqueue,
+    /// 20 less the lowest nice value.
+    Nice,
+    /// Real-time priority.
+    Rtprio,
+    /// Microseconds without a blocking call under real-time scheduling.
+    Rttime,
 }
 
-/// The hard limits of one process, and what may override them. `None` is unlimited.
+/// Every limit, and the beginning of its row in `/proc/PID/limits`, in the kernel's order.
+const ROWS: [(Rlimit, &str); 16] = [
+    (Rlimit::Cpu, "Max cpu time"),
+    (Rlimit::Fsize, "Max file size"),
+    (Rlimit::Data, "Max data size"),
+    (Rlimit::Stack, "Max stack size"),
+    (Rlimit::Core, "Max core file size"),
+    (Rlimit::Rss, "Max resident set"),
+    (Rlimit::Nproc, "Max processes"),
+    (Rlimit::Nofile, "Max open files"),
+    (Rlimit::Memlock, "Max locked memory"),
+    (Rlimit::As, "Max address space"),
+    (Rlimit::Locks, "Max file locks"),
+    (Rlimit::Sigpending, "Max pending signals"),
+    (Rlimit::Msgqueue, "Max msgqueue size"),
+    (Rlimit::Nice, "Max nice priority"),
+    (Rlimit::Rtprio, "Max realtime priority"),
+    (Rlimit::Rttime, "Max realtime timeout"),
+];
+
+/// The hard limits of one process, and what may override them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ceilings {
-    nofile: Option<u64>,
-    memlock: Option<u64>,
-    sigpending: Option<u64>,
-    msgqueue: Option<u64>,
+    /// In the order of [`ROWS`]; `None` is unlimited.
+    hard: [Option<u64>; ROWS.len()],
     /// Whether CAP_SYS_RESOURCE is in effect.
     pub(crate) may_raise: bool,
     /// `fs.nr_open`: nobody's limit of open files goes above it.
@@ -66,6 +108,7 @@ impl Ceilings {
     fn parse(limits: &str, status: &str, nr_open: Option<u64>) -> Option<Self> {
         let hard = |name: &str| {
             let row = limits.lines().find_map(|line| line.strip_prefix(name))?;
+            // Behind the soft one.
             match row.split_ascii_whitespace().nth(1)? {
                 "unlimited" => Some(None),
                 number => number.parse().ok().map(Some),
@@ -73,11 +116,12 @@ impl Ceilings {
         };
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
         let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+        let mut all = [None; ROWS.len()];
+        for (place, (_, name)) in all.iter_mut().zip(ROWS) {
+            *place = hard(name)?;
+        }
         Some(Self {
-            nofile: hard("Max open files")?,
-            memlock: hard("Max locked memory")?,
-            sigpending: hard("Max pending signals")?,
-            msgqueue: hard("Max msgqueue size")?,
+            hard: all,
             may_raise: effective >> SYS_RESOURCE & 1 == 1,
             nr_open,
         })
@@ -85,13 +129,11 @@ impl Ceilings {
 
     /// The highest hard limit that can be had; `None` is any.
     pub(crate) fn ceiling(&self, of: Rlimit) -> Option<u64> {
-        let (hard, absolute) = match of {
-            Rlimit::Nofile => (self.nofile, self.nr_open),
-            Rlimit::Memlock => (self.memlock, None),
-            Rlimit::Sigpending => (self.sigpending, None),
-            Rlimit::Msgqueue => (self.msgqueue, None),
-        };
-        if self.may_raise { absolute } else { hard }
+        if self.may_raise {
+            return self.nr_open.filter(|_| of == Rlimit::Nofile);
+        }
+        let mut rows = ROWS.iter().zip(self.hard);
+        rows.find_map(|((limit, _), hard)| (*limit == of).then_some(hard))?
     }
 }
 
@@ -102,11 +144,21 @@ mod tests {
     const LIMITS: &str = "\
 Limit                     Soft Limit           Hard Limit           Units     
 Max cpu time              unlimited            unlimited            seconds   
+Max file size             unlimited            unlimited            bytes     
+Max data size             unlimited            unlimited            bytes     
+Max stack size            8388608              unlimited            bytes     
+Max core file size        0                    4096                 bytes     
+Max resident set          unlimited            unlimited            bytes     
 Max processes             96365                96365                processes 
 Max open files            1024                 20000                files     
 Max locked memory         8388608              8388608              bytes     
+Max address space         unlimited            unlimited            bytes     
+Max file locks            unlimited            unlimited            locks     
 Max pending signals       96365                96366                signals   
 Max msgqueue size         819200               unlimited            bytes     
+Max nice priority         0                    0                    
+Max realtime priority     0                    0                    
+Max realtime timeout      unlimited            unlimited            us        
 ";
 
     #[test]
@@ -117,6 +169,9 @@ Max msgqueue size         819200               unlimited            bytes
         assert_eq!(found.ceiling(Rlimit::Memlock), Some(8 << 20));
         assert_eq!(found.ceiling(Rlimit::Sigpending), Some(96366));
         assert_eq!(found.ceiling(Rlimit::Msgqueue), None);
+        assert_eq!(found.ceiling(Rlimit::Stack), None);
+        assert_eq!(found.ceiling(Rlimit::Core), Some(4096));
+        assert_eq!(found.ceiling(Rlimit::Nice), Some(0));
     }
 
     #[test]
@@ -138,12 +193,19 @@ Max msgqueue size         819200               unlimited            bytes
     fn our_own_ceilings_are_those_that_the_kernel_enforces() {
         use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
         let found = Ceilings::of_pid(std::process::id()).unwrap();
-        for (ours, theirs) in [
-            (found.nofile, Resource::RLIMIT_NOFILE),
-            (found.memlock, Resource::RLIMIT_MEMLOCK),
+        let ours = Ceilings {
+            may_raise: false,
+            ..found
+        };
+        for (of, theirs) in [
+            (Rlimit::Nofile, Resource::RLIMIT_NOFILE),
+            (Rlimit::Memlock, Resource::RLIMIT_MEMLOCK),
+            (Rlimit::Core, Resource::RLIMIT_CORE),
+            (Rlimit::Nproc, Resource::RLIMIT_NPROC),
         ] {
             let (_, hard) = getrlimit(theirs).unwrap();
-            assert_eq!(ours, (hard != RLIM_INFINITY).then_some(hard), "{theirs:?}");
+            let expected = (hard != RLIM_INFINITY).then_some(hard);
+            assert_eq!(ours.ceiling(of), expected, "{theirs:?}");
         }
         assert!(Ceilings::of_pid(u32::MAX).unwrap_err().is_gone());
     }

@@ -75,10 +75,12 @@ impl Draft {
         let ContainerOptions {
             config,
             network,
+            hosts,
             labels,
             init,
         } = options;
-        (plan.config, plan.network, plan.labels, plan.init) = (config, network, labels, init);
+        (plan.config, plan.network, plan.hosts) = (config, network, hosts);
+        (plan.labels, plan.init) = (labels, init);
         // These say what is whose; only the engine knows that.
         plan.labels.retain(|name, _| !name.starts_with(label::OWN));
         true
@@ -89,6 +91,7 @@ fn options_of(plan: &Plan) -> ContainerOptions {
     ContainerOptions {
         config: plan.config.clone(),
         network: plan.network.clone(),
+        hosts: plan.hosts.clone(),
         labels: plan.labels.clone(),
         init: plan.init,
     }

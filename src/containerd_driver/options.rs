@@ -1,6 +1,7 @@
 //! The driver-specific options of a container: what `Cookie::container_options` is about here.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use fnctr_oci::ContainerConfig;
 
@@ -24,6 +25,9 @@ pub struct ContainerOptions {
     pub config: ContainerConfig,
     /// The network that it has.
     pub network: Network,
+    /// Names in `/etc/hosts` beside those that the network gives it, and their addresses. A container in another's network
+    /// has that one's, and no more.
+    pub hosts: Vec<(String, IpAddr)>,
     /// Labels of the containerd record.
     pub labels: BTreeMap<String, String>,
     /// Whether an init is PID 1, which reaps and forwards signals.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use fnctr_oci::{
     Capabilities, ContainerConfig, Mount, Resources, Rlimit, RlimitKind, Seccomp, SecurityContext,
+    TmpfsAccess,
 };
 
 use crate::ContainerId;
@@ -70,6 +71,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         labels: labels(config),
         fs_size: limited(task.fs_size()).map(|mb| mb.saturating_mul(1 << 20)),
         writable: uds.into_iter().collect(),
+        hosts: Vec::new(),
         custody: None,
     })
 }
@@ -148,13 +150,14 @@ fn rlimits(task: &dyn ContainerTask) -> Vec<Rlimit> {
 
 fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
-    let size_mb = limited(task.tmpfs_size());
-    if size_mb.is_some() || config.enable_readonly_rootfs {
+    let size = limited(task.tmpfs_size()).map(|mb| mb.saturating_mul(1 << 20));
+    if size.is_some() || config.enable_readonly_rootfs {
         let inodes = limited(config.max_tmpfs_inodes);
         mounts.push(Mount::Tmpfs {
             destination: "/tmp".into(),
-            size_mb,
+            size,
             inodes,
+            access: TmpfsAccess::default(),
         });
     }
     for (source, destination) in task.volumes() {
@@ -295,10 +298,11 @@ mod tests {
 
     #[test]
     fn tmp_is_a_tmpfs_when_it_has_a_size_or_the_root_is_read_only() {
-        let tmp = |size_mb, inodes| Mount::Tmpfs {
+        let tmp = |size_mb: Option<u64>, inodes| Mount::Tmpfs {
             destination: "/tmp".into(),
-            size_mb,
+            size: size_mb.map(|mb| mb << 20),
             inodes,
+            access: TmpfsAccess::default(),
         };
         let sized = Task {
             tmpfs_size: 16,

@@ -4,31 +4,21 @@
 
 use std::path::{Path, PathBuf};
 
-use fnctr_oci::{ContainerConfig, Mount, NetworkMode, RlimitKind, Spec};
+use fnctr_oci::{ContainerConfig, Mount, NetworkMode, Spec};
 use rustix::fs::StatVfsMountFlags;
 
 use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::MAX_LABEL;
 use super::placement::Placement;
-use super::plan::Plan;
-use super::{disk, places};
+use super::plan::{Network, Plan};
+use super::{disk, places, rlimits};
 use crate::Context;
-use crate::cgroup::Rlimit as Of;
 use crate::image::{Image, Lookup, Program};
 
 /// Why this host or this image cannot serve the plan.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
-    /// The daemon that starts the container may not raise its own limit.
-    #[error(
-        "{limit} of {wanted} is above this host's ceiling of {ceiling}; raise the limit of containerd's service, or ask for less"
-    )]
-    Rlimit {
-        limit: &'static str,
-        wanted: u64,
-        ceiling: u64,
-    },
     /// The kernel offers no controller for the limit.
     #[error("this host cannot enforce a limit on {resource}: its cgroups have no {controller} controller")]
     Controller {
@@ -78,6 +68,14 @@ pub(crate) enum Unfit {
     /// The function could not write where it must.
     #[error("mount source {path:?} is not writable {why}")]
     NotWritable { path: PathBuf, why: String },
+    /// The container has no file of names of its own.
+    #[error(
+        "names cannot be added to the /etc/hosts of a container in the network of another one: it has that one's names"
+    )]
+    SharedHosts,
+    /// A name that would be another line, or none, in `/etc/hosts`.
+    #[error("{name:?} cannot be a name in /etc/hosts")]
+    HostsName { name: String },
     /// There is no such command in the image.
     #[error("command {command:?} was not found in image {image} (searched {searched})")]
     NoCommand {
@@ -95,7 +93,8 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
     settings(plan, Path::new("/proc/sys")).map_err(|error| unfit(Kind::InvalidPlan, error))?;
     oom_score(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
-    rlimits(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
+    rlimits::check(&deps.ceilings, &plan.config.rlimits)
+        .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     cgroup_is_free(deps, plan).map_err(|error| unfit(Kind::Conflict, error))?;
     mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))?;
@@ -116,6 +115,14 @@ fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
     if plan.config.network != NetworkMode::None {
         let network = plan.config.network.clone();
         return Err(Unfit::Network { network });
+    }
+    if matches!(plan.network, Network::Of(_)) && !plan.hosts.is_empty() {
+        return Err(Unfit::SharedHosts);
+    }
+    let breaks = |c: char| c.is_whitespace() || c.is_control() || c == '#';
+    let broken = |name: &&String| name.is_empty() || name.contains(breaks);
+    if let Some(name) = plan.hosts.iter().map(|(name, _)| name).find(broken) {
+        return Err(Unfit::HostsName { name: name.clone() });
     }
     let labels = plan
         .labels
@@ -148,27 +155,6 @@ fn oom_score(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
         Some(wanted) if wanted < least && !deps.ceilings.may_raise => Err(Unfit::OomScore { wanted, least }),
         _ => Ok(()),
     }
-}
-
-fn rlimits(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
-    for rlimit in &config.rlimits {
-        let (limit, of) = match rlimit.kind {
-            RlimitKind::OpenFiles => ("open_files", Of::Nofile),
-            RlimitKind::LockedMemory => ("locked_memory", Of::Memlock),
-            RlimitKind::PendingSignals => ("pending_signals", Of::Sigpending),
-            RlimitKind::MessageQueue => ("message_queue", Of::Msgqueue),
-        };
-        if let Some(ceiling) = deps.ceilings.ceiling(of)
-            && rlimit.hard > ceiling
-        {
-            return Err(Unfit::Rlimit {
-                limit,
-                wanted: rlimit.hard,
-                ceiling,
-            });
-        }
-    }
-    Ok(())
 }
 
 fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
@@ -368,7 +354,6 @@ fn may_come_from_a_mount(command: &str, path: &str, cwd: &Path, mounts: &[Mount]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Network;
 
     fn bind(destination: &str) -> Mount {
         Mount::Bind {
@@ -388,6 +373,7 @@ mod tests {
             labels: Default::default(),
             fs_size: None,
             writable: Vec::new(),
+            hosts: Vec::new(),
             custody: None,
         }
     }
@@ -414,6 +400,21 @@ mod tests {
             error.contains("config.network is Host") && error.contains("the options"),
             "{error}"
         );
+        let named = |name: &str, of: bool| {
+            check(&|plan| {
+                plan.hosts.push((name.to_owned(), [10, 0, 0, 1].into()));
+                if of {
+                    plan.network = Network::Of(plan.id.clone());
+                }
+            })
+        };
+        named("db.local", false).unwrap();
+        for broken in ["", "a b", "a\n127.0.0.1 b", "#"] {
+            let error = named(broken, false).unwrap_err();
+            assert!(error.contains("/etc/hosts"), "{error}");
+        }
+        let error = named("db.local", true).unwrap_err();
+        assert!(error.contains("has that one's names"), "{error}");
         let label =
             |length: usize| check(&|plan| drop(plan.labels.insert("name".into(), "v".repeat(length - 4))));
         label(4096).unwrap();

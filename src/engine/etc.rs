@@ -51,7 +51,11 @@ pub(super) fn write(deps: &Deps, plan: &Plan, config: &ContainerConfig, joined: 
         let shared = theirs
             .as_ref()
             .and_then(|theirs| fs::read(theirs.join(name)).ok());
-        shared.unwrap_or_else(|| own(name, &config.network, hostname, joined).into_bytes())
+        let mut text = shared.unwrap_or_else(|| own(name, &config.network, hostname, joined).into_bytes());
+        if name == HOSTS {
+            text.extend(files::more_hosts(&plan.hosts).into_bytes());
+        }
+        text
     };
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
     made.map_err(|error| failed(&plan.id, HOSTS, error))?;

@@ -1,6 +1,7 @@
 //! Everything decided about one container, as data. Both front doors end here, and nothing below them decides again.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use fnctr_oci::ContainerConfig;
@@ -87,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) fs_size: Option<u64>,
     /// Host directories that the container's user must be able to write to (the function's socket goes there).
     pub(crate) writable: Vec<PathBuf>,
+    /// Names beside those that the network gives it in `/etc/hosts`. Not of a network that is another container's.
+    pub(crate) hosts: Vec<(String, IpAddr)>,
     /// What the process that makes it is to it, if its record shall say so.
     pub(crate) custody: Option<Custody>,
 }

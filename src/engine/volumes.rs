@@ -200,13 +200,16 @@ fn to_make(
 
 #[cfg(test)]
 mod tests {
+    use fnctr_oci::TmpfsAccess;
+
     use super::*;
 
     fn mount(destination: &str) -> Mount {
         Mount::Tmpfs {
             destination: destination.into(),
-            size_mb: None,
+            size: None,
             inodes: None,
+            access: TmpfsAccess::default(),
         }
     }
 

@@ -32,6 +32,14 @@ pub(crate) fn hosts(hostname: Option<&str>, addresses: &[Address]) -> String {
     text
 }
 
+/// Lines of `/etc/hosts` that a caller adds.
+pub(crate) fn more_hosts(hosts: &[(String, IpAddr)]) -> String {
+    hosts.iter().fold(String::new(), |mut text, (name, address)| {
+        let _ = writeln!(text, "{address}\t{name}");
+        text
+    })
+}
+
 /// `/etc/resolv.conf` for a network namespace of its own that can reach others. `host` is the host's file, `upstream` what is
 /// behind its stub. What the network says of names comes first.
 pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns) -> String {

@@ -71,7 +71,7 @@ async fn what_cannot_be_is_refused_by_name_and_leaves_nothing() {
     assert_refused(
         bad(&|t| t.open_files = Some(1 << 40)).await,
         Unsupported,
-        &["open_files", "ceiling"],
+        &["RLIMIT_NOFILE", "ceiling"],
     );
     assert_refused(bad(&|t| t.memory = 1).await, InvalidTask, &["memory"]);
     assert_refused(bad(&|t| t.cpus = 1).await, InvalidTask, &["CPU"]);
