@@ -48,7 +48,7 @@ demo-network: build
 
 # A test that needs real containerd fails, rather than being skipped, when it cannot have it.
 test: install-deps about-host
-	FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features --no-fail-fast
+	FNCTR_CONFIG= FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features --no-fail-fast
 	@tools/about-host.sh
 
 # Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part.

@@ -2,19 +2,24 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
-use super::network::{Dirs, NetworkCommand};
-use super::run_args::RunArgs;
-use crate::{CgroupDriver, ContainerId, Namespace};
+use super::global::Global;
+use super::images::ImagesArgs;
+use super::network::NetworkCommand;
+use super::ps::PsArgs;
+use super::run::RunArgs;
+use crate::ContainerId;
 
 /// Runs function containers on containerd: limits, freezing in microseconds, clean endings.
 #[derive(Debug, Parser)]
 #[command(
     name = "fnctr",
-    version,
+    version = super::manual::VERSION,
     propagate_version = true,
+    after_help = "Options that every command has may also stand in /etc/fnctr/config.toml, by the same names without the dashes, \
+        or in the environment.\n\nExit codes: 0, or 1 for a failure, or 2 for a command line that cannot be read; 128 + N when \
+        signal N ended fnctr. `fnctr run` gives the function's own: see `fnctr run --help`.",
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -25,88 +30,38 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-/// Which containerd, and how to print.
-#[derive(Debug, Clone, Args)]
-pub(super) struct Global {
-    /// containerd's socket. Without it: CONTAINERD_ADDRESS, then the system's socket, else a private containerd
-    #[arg(
-        long,
-        global = true,
-        env = "CONTAINERD_ADDRESS",
-        value_name = "SOCKET",
-        hide_env_values = true
-    )]
-    pub(super) address: Option<String>,
-    /// Use a private containerd, started when needed and stopped by its last user, even if the system has one
-    #[arg(long, global = true)]
-    pub(super) embedded: bool,
-    /// Where the private containerd keeps everything [default: /var/lib/fnctr and /run/fnctr]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(super) root: Option<PathBuf>,
-    /// containerd namespace that holds fnctr's containers and images
-    #[arg(long, global = true, default_value = "fnctr", value_name = "NAME")]
-    pub(super) namespace: Namespace,
-    /// OCI runtime, a name on containerd's PATH or a path [default: runc]
-    #[arg(long, global = true, value_name = "BINARY")]
-    pub(super) runtime: Option<String>,
-    /// The init that becomes PID 1 of containers [default: tini-static or docker-init, wherever they are]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(super) init: Option<PathBuf>,
-    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice [default: /fnctr, or one of its
-    /// own for the private containerd of a --root]
-    #[arg(long, global = true, value_name = "CGROUP")]
-    pub(super) cgroup_parent: Option<String>,
-    /// Who makes the containers' cgroups; probe is systemd where it is there to be asked. `fnctr doctor` tells
-    #[arg(
-        long,
-        global = true,
-        env = "FNCTR_CGROUP_DRIVER",
-        default_value = "cgroupfs",
-        value_name = "DRIVER",
-        hide_env_values = true,
-        value_parser = PossibleValuesParser::new(CgroupDriver::NAMES).try_map(|name| name.parse::<CgroupDriver>())
-    )]
-    pub(super) cgroup_driver: CgroupDriver,
-    /// Directory that describes registries: mirrors, certificates, headers, as containerd's certs.d
-    #[arg(
-        long,
-        global = true,
-        default_value = "/etc/containerd/certs.d",
-        value_name = "DIR"
-    )]
-    pub(super) hosts_dir: PathBuf,
-    /// Ask this registry without TLS; those on this machine are anyway
-    #[arg(long, global = true, value_name = "HOST[:PORT]")]
-    pub(super) plain_http: Vec<String>,
-    #[command(flatten)]
-    pub(super) networks: Dirs,
-    /// Print JSON, one value per line
-    #[arg(long, global = true)]
-    pub(super) json: bool,
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run a function's container to its end, or start it with --detach
     ///
     /// By default it runs as uid 1000, without capabilities, without a network, under an init, and its output is
-    /// streamed. Exits with the function's own code, 124 after --timeout, 137 when memory ran out, 125 when fnctr
-    /// itself failed, 128 + N when signal N ended it (141: nobody read the output any more).
-    #[command(after_help = "Examples:\n  fnctr run busybox echo hello\n  \
+    /// streamed. SIGTERM, Ctrl-C and the other signals that a program can take are passed on to the function, which is killed
+    /// if it has not ended after --stop-timeout, or at the next one.
+    #[command(
+        after_help = "Exit codes:\n  the function's own, where it has ended by itself or by a signal that was passed on\n  \
+        124  --timeout had passed\n  125  fnctr itself failed\n  126  the command cannot be executed\n  \
+        127  the command is not in the image\n  137  memory ran out, or it was killed\n  \
+        128 + N  signal N ended fnctr (141: nobody read the output any more)\n\nExamples:\n  fnctr run busybox echo hello\n  \
         fnctr run --memory 64m --cpus 0.5 --pids 20 --read-only busybox sh -c 'free -m'\n  \
-        echo data | fnctr run -i busybox wc -c")]
+        echo data | fnctr run -i busybox wc -c"
+    )]
     Run(Box<RunArgs>),
-    /// List containers
-    Ps,
-    /// Show everything about one container, as JSON
+    /// List containers: those that run, with --all those that have ended too
+    #[command(
+        after_help = "Examples:\n  fnctr ps --filter label=team=red --filter status=frozen\n  \
+        fnctr ps --all --format 'table {{.ID}}\\t{{.Status}}\\t{{.Ports}}'\n  fnctr rm --force $(fnctr ps --all --quiet)"
+    )]
+    Ps(PsArgs),
+    /// Show everything about containers, as JSON
     Inspect {
-        /// The container
-        id: ContainerId,
+        /// The containers
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<ContainerId>,
     },
     /// Show what containers use, live: CPU, memory, processes, network, disks, throttling, pressure, time frozen
     ///
-    /// Reads twice a half second apart, shows the difference, and goes on once a second until Ctrl-C, or until the last
+    /// Reads twice a half second apart, shows the difference, and goes on once a second until q or Ctrl-C, or until the last
     /// container that was named has ended. In a terminal the table is redrawn in place, and columns that do not fit are
     /// left out; anywhere else each round is printed below the one before. A dash is what this host cannot tell.
     ///
@@ -148,13 +103,11 @@ pub(super) enum Command {
         signal: u32,
     },
     /// Remove containers and all that belongs to them
-    Rm {
-        /// The containers
-        #[arg(required = true)]
-        ids: Vec<ContainerId>,
-        /// Kill those that still run
-        #[arg(long, short)]
-        force: bool,
+    Rm(RmArgs),
+    /// The same commands under docker's longer names
+    Container {
+        #[command(subcommand)]
+        what: ContainerCommand,
     },
     /// Remove orphaned containers: those whose `fnctr run`, without --detach, was killed before it could remove them
     ///
@@ -204,11 +157,7 @@ pub(super) enum Command {
         images: Vec<String>,
     },
     /// List images
-    Images {
-        /// Print ids alone
-        #[arg(long, short)]
-        quiet: bool,
-    },
+    Images(ImagesArgs),
     /// Look closer at images, or remove those that no container uses
     Image {
         #[command(subcommand)]
@@ -221,10 +170,62 @@ pub(super) enum Command {
     },
     /// Check this host: each line is ok, or says what is wrong and the command that mends it
     Doctor,
+    /// Print what makes a shell complete fnctr's commands and options
+    #[command(
+        after_help = "Examples:\n  fnctr completion bash >/etc/bash_completion.d/fnctr\n  \
+        fnctr completion zsh >\"${fpath[1]}/_fnctr\"\n  fnctr completion fish >~/.config/fish/completions/fnctr.fish"
+    )]
+    Completion {
+        /// The shell
+        shell: super::manual::Shell,
+    },
+    /// Print the manual page, or write it and those of all commands into a directory
+    Man {
+        /// The directory, as in /usr/local/share/man/man1
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Measure this host
     Bench {
         #[command(subcommand)]
         what: Bench,
+    },
+}
+
+/// Containers to remove.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RmArgs {
+    /// The containers
+    #[arg(required_unless_present = "all", value_name = "ID")]
+    pub(super) ids: Vec<ContainerId>,
+    /// All that there are
+    #[arg(long, short, conflicts_with = "ids")]
+    pub(super) all: bool,
+    /// Kill those that still run
+    #[arg(long, short)]
+    pub(super) force: bool,
+}
+
+/// What to do with containers.
+#[derive(Debug, Subcommand)]
+pub(super) enum ContainerCommand {
+    /// List containers, as `fnctr ps`
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    /// Show everything about containers, as JSON
+    Inspect {
+        /// The containers
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<ContainerId>,
+    },
+    /// Remove containers and all that belongs to them
+    #[command(visible_alias = "remove")]
+    Rm(RmArgs),
+    /// Remove the containers that have ended, but for those that somebody waits for
+    Prune {
+        /// Do not ask
+        #[arg(long, short)]
+        force: bool,
     },
 }
 
@@ -246,8 +247,18 @@ pub(super) enum ImageCommand {
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
-    /// Remove every image that no container uses
-    Prune,
+    /// List images, as `fnctr images`
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
+    /// Remove images that have no name and are used by no container
+    Prune {
+        /// Those that have names too
+        #[arg(long, short)]
+        all: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        force: bool,
+    },
 }
 
 /// What to measure.

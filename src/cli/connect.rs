@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::At;
-use super::args::Global;
 use super::failure::Failure;
+use super::global::Global;
 use super::output::note;
 use crate::driver::{Config, Driver as _};
 use crate::embedded::{self, Embedded, Home};
@@ -55,7 +55,7 @@ impl Connection {
             address: Some(address),
             namespace: Some(global.namespace.clone()),
             runtime_binary: global.runtime.clone(),
-            init: global.init.clone(),
+            init: global.init_path.clone(),
             cgroup_parent: cgroup_parent(global, embedded.as_ref().map(Embedded::home)),
             cgroup_driver: global.cgroup_driver,
             registries: Registries {

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::args::Global;
 use super::connect::{cgroup_parent, home, system_address};
 use super::failure::Failure;
+use super::global::Global;
 use super::output::{Print, line};
 use crate::doctor::{Options, Status, checks};
 
@@ -34,7 +34,7 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
         address,
         home,
         data,
-        init: global.init.clone(),
+        init: global.init_path.clone(),
         runtime: global.runtime.clone(),
         cgroup_driver: global.cgroup_driver,
         networks: super::network::settings(global),

@@ -1,7 +1,10 @@
 //! Why a command failed, as one clear sentence.
 
 use super::remedy::remedy;
-use crate::driver;
+use crate::{driver, sandbox};
+
+/// What the crate calls a setting in its errors, and the option here that sets it.
+const OPTIONS: [(&str, &str); 2] = [("fs_size", "--fs-size"), ("oom_group", "--oom-group")];
 
 /// What a person is told, and whoever reads JSON may act on.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +47,39 @@ impl Failure {
         }
     }
 
+    /// What is wrong with a network.
+    pub(super) fn network(error: &sandbox::Error) -> Self {
+        use sandbox::Error;
+        let kind = match error {
+            Error::NoSuchNetwork { .. } => "not_found",
+            Error::Exists { .. } | Error::InUse { .. } | Error::PortTaken { .. } | Error::NotOurs { .. } => {
+                "conflict"
+            }
+            Error::Name { .. } | Error::Subnet { .. } | Error::CannotPublish { .. } => "usage",
+            Error::Config { .. } | Error::NoPlugin { .. } => "invalid_config",
+            Error::Interrupted(_) => "cancelled",
+            Error::NoSubnet { .. } | Error::Spawn { .. } | Error::Plugin { .. } | Error::Hangs { .. } => {
+                "unavailable"
+            }
+            _ => "internal",
+        };
+        Self {
+            sentence: crate::chain(error),
+            kind,
+        }
+    }
+
     /// The word for programs.
     pub(super) fn kind(&self) -> &'static str {
         self.kind
     }
 }
 
-/// A sentence with what can be done about it, if anything is known.
+/// A sentence in the words of this door, with what can be done about it, if anything is known.
 fn advised(sentence: String, error: &(dyn std::error::Error + 'static)) -> String {
+    let sentence = OPTIONS
+        .iter()
+        .fold(sentence, |text, (field, option)| text.replace(field, option));
     match remedy(error) {
         Some(remedy) => format!("{sentence}; {remedy}"),
         None => sentence,

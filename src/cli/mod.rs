@@ -2,35 +2,42 @@
 //!
 //! Standard output carries results and the function's own output, standard error everything else. `--json` makes the
 //! result one JSON value per line. Exit codes: `run` gives the function's own, 124 after a timeout, 137 when memory ran
-//! out, 125 when fnctr itself failed; every other command gives 0 or 1, or 2 for a command line that cannot be read. A signal
+//! out, 125 when fnctr itself failed, 126 or 127 when the command cannot be executed or is not there; every other command gives 0 or 1, or 2 for a command line that cannot be read. A signal
 //! that ended fnctr gives 128 and its number.
 
 mod args;
 mod bench;
+mod config;
+mod confirm;
 mod connect;
 mod containers;
 mod doctor;
 mod failure;
+mod filter;
+mod global;
 mod images;
 mod interrupt;
+mod keys;
+mod manual;
 mod network;
 mod output;
 mod progress;
 mod prune;
+mod ps;
 mod pull;
 mod remedy;
 mod run;
-mod run_args;
 mod save;
 mod standard;
 mod stats;
 mod stats_table;
+mod template;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use self::args::{Cli, Command};
+use self::args::{Cli, Command, ContainerCommand, ImageCommand, RmArgs};
+use self::config::Unread;
 use self::failure::Failure;
 use self::interrupt::Interrupt;
 use self::output::Print;
@@ -40,9 +47,10 @@ const OWN_FAILURE: u8 = 125;
 
 /// Runs the command line of this process, inside a tokio runtime.
 pub async fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match config::parse(&words) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(unread) => return refuse(unread, &words),
     };
     let runs = matches!(cli.command, Command::Run(_));
     let print = Print::new(cli.global.json);
@@ -63,23 +71,26 @@ pub async fn main() -> ExitCode {
 
 /// A command line that cannot be read, or a wish for help. It is fnctr's own failure for `run`; nothing is parsed that
 /// could tell for certain which command was meant, so the words themselves are looked at.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let asked = |word: &str| std::env::args().any(|given| given == word);
-    if !error.use_stderr() {
-        // clap's own words, with its colours; nothing better can be done if they cannot be written.
-        drop(error.print());
-        return ExitCode::SUCCESS;
-    }
-    if asked("--json") {
-        let text = error.to_string();
-        let sentence = text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        Print::new(true).failure(&Failure::usage(sentence));
-    } else {
-        drop(error.print());
+fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
+    let asked = |word: &str| words.iter().any(|given| given == word);
+    let print = Print::new(asked("--json"));
+    match unread {
+        Unread::Command(error) => {
+            let error = config::explained(error, words);
+            if !error.use_stderr() {
+                // clap's own words, with its colours; nothing better can be done if they cannot be written.
+                drop(error.print());
+                return ExitCode::SUCCESS;
+            }
+            if print.is_json() {
+                let text = error.to_string();
+                let sentence = text.lines().next().unwrap_or_default();
+                print.failure(&Failure::usage(sentence.trim_start_matches("error: ")));
+            } else {
+                drop(error.print());
+            }
+        }
+        Unread::File(failure) => print.failure(&failure),
     }
     ExitCode::from(if asked("run") { OWN_FAILURE } else { 2 })
 }
@@ -92,13 +103,19 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
     };
     match command {
         Command::Run(args) => run::run(at, *args, print).await,
-        Command::Ps => containers::ps(at, print).await,
-        Command::Inspect { id } => containers::inspect(at, &id, print).await,
+        Command::Ps(args) => ps::ps(at, args, print).await,
+        Command::Inspect { ids } => ps::inspect(at, &ids, print).await,
         Command::Stats { ids, once } => stats::stats(at, &ids, once, print).await,
         Command::Freeze { id, reclaim } => containers::freeze(at, &id, reclaim, print).await,
         Command::Thaw { id } => containers::thaw(at, &id, print).await,
         Command::Kill { id, signal } => containers::kill(at, &id, signal, print).await,
-        Command::Rm { ids, force } => containers::rm(at, &ids, force, print).await,
+        Command::Rm(args) => remove(at, &args, print).await,
+        Command::Container { what } => match what {
+            ContainerCommand::Ls(args) => ps::ps(at, args, print).await,
+            ContainerCommand::Inspect { ids } => ps::inspect(at, &ids, print).await,
+            ContainerCommand::Rm(args) => remove(at, &args, print).await,
+            ContainerCommand::Prune { force } => containers::prune(at, force, print).await,
+        },
         Command::Prune => prune::prune(at, print).await,
         Command::Pull(args) => pull::pull(at, args, print).await,
         Command::Load { file } => images::load(at, &file, print).await,
@@ -109,22 +126,27 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         } => save::save(at, &output, format, &images, print).await,
         Command::Tag { source, name } => images::tag(at, &source, &name, print).await,
         Command::Rmi { force, images } => images::remove(at, &images, force, print).await,
-        Command::Images { quiet } => images::list(at, quiet, print).await,
-        Command::Image {
-            what: args::ImageCommand::Inspect { images },
-        } => images::inspect(at, &images).await,
-        Command::Image {
-            what: args::ImageCommand::Prune,
-        } => images::prune(at, print).await,
+        Command::Images(args) => images::list(at, args, print).await,
+        Command::Image { what } => match what {
+            ImageCommand::Ls(args) => images::list(at, args, print).await,
+            ImageCommand::Inspect { images } => images::inspect(at, &images, print).await,
+            ImageCommand::Prune { all, force } => images::prune(at, all, force, print).await,
+        },
         Command::Network { what } => network::network(&global, what, print).await,
         Command::Doctor => doctor::doctor(&global, print).await,
+        Command::Completion { shell } => manual::completion(shell),
+        Command::Man { dir } => manual::manual(dir.as_deref()),
         Command::Bench { what } => bench::bench(at, what, print).await,
     }
+}
+
+async fn remove(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
+    containers::rm(at, &args.ids, args.all, args.force, print).await
 }
 
 /// Where a command works: on which containerd, and until when.
 #[derive(Debug, Clone, Copy)]
 struct At<'a> {
-    global: &'a args::Global,
+    global: &'a global::Global,
     interrupt: &'a Interrupt,
 }

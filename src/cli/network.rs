@@ -7,22 +7,36 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::args::Global;
 use super::failure::Failure;
+use super::global::Global;
 use super::output::{Print, line, note, table};
-use super::run_args::RunArgs;
 use crate::engine::unique;
 use crate::sandbox::{DEFAULT, Error, Known, Listed, NewNetwork, Sandboxes};
-use crate::{ContainerId, ContainerOptions, Network, NetworkSettings, PortMapping};
+use crate::{ContainerId, Network, NetworkSettings, PortMapping};
 
 /// Where networks are configured.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = super::global::HEADING)]
 pub(super) struct Dirs {
     /// Directory of CNI network configurations; fnctr writes its own to the first [default: /etc/fnctr/net.d, /etc/cni/net.d]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CNI_CONFIG_DIR",
+        value_delimiter = ',',
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     cni_config_dir: Vec<PathBuf>,
     /// Directory of CNI plugins [default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CNI_PLUGIN_DIR",
+        value_delimiter = ',',
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     cni_plugin_dir: Vec<PathBuf>,
 }
 
@@ -95,30 +109,28 @@ impl NetworkArgs {
     }
 }
 
-/// Tells the container which network it has.
-pub(super) fn choose(options: &mut ContainerOptions, args: &RunArgs) -> Result<(), Failure> {
-    let args = &args.network;
+/// The network of a container, and whether it goes by a name of its own there.
+pub(super) fn choose(args: &NetworkArgs) -> Result<(Network, bool), Failure> {
     let choice = args.choice();
     if !args.publish.is_empty() && !matches!(choice, Choice::Named(_)) {
         return Err(Failure::usage(
             "--publish needs a network of the host's: name one with --network, or leave it to be the default one",
         ));
     }
-    options.network = match choice {
-        Choice::None => Network::None,
-        Choice::Host => {
-            // It goes by the host's name, as the host's network does.
-            options.config.hostname = None;
-            Network::Host
+    Ok(match choice {
+        Choice::None => (Network::None, true),
+        Choice::Host => (Network::Host, false),
+        Choice::Of(id) => (Network::Of(id), true),
+        Choice::Named(networks) => {
+            let ports = args.publish.clone();
+            let attached = Network::Attached {
+                networks,
+                ports,
+                pooled: false,
+            };
+            (attached, true)
         }
-        Choice::Of(id) => Network::Of(id),
-        Choice::Named(networks) => Network::Attached {
-            networks,
-            ports: args.publish.clone(),
-            pooled: false,
-        },
-    };
-    Ok(())
+    })
 }
 
 /// What to do about networks.
@@ -154,7 +166,7 @@ pub(super) enum NetworkCommand {
 /// A network in `network ls`.
 #[derive(Debug, Serialize)]
 struct Row {
-    name: String,
+    network: String,
     plugins: Vec<String>,
     subnets: Vec<String>,
     attached: usize,
@@ -171,20 +183,22 @@ pub(super) async fn network(
     let opened =
         tokio::task::spawn_blocking(move || Sandboxes::open(&settings, "/run/fnctr".as_ref(), "", &unique()));
     let sandboxes = opened.await.map_err(|error| Failure::host(&error))?;
-    let sandboxes = sandboxes.map_err(|error| Failure::host(&error))?;
+    let sandboxes = sandboxes.map_err(failed)?;
     match what {
         NetworkCommand::Ls => list(&sandboxes, print),
-        NetworkCommand::Inspect { names } => inspect(&sandboxes, &names),
+        NetworkCommand::Inspect { names } => inspect(&sandboxes, &names, print),
         NetworkCommand::Create { name, subnet, bridge } => {
             let created = sandboxes.networks().create(&NewNetwork { name, subnet, bridge });
             let row = row(created.map_err(failed)?, &[]);
-            print.result(&row, || format!("{} {}", row.name, row.subnets.join(" ")));
+            print.result(&row, || format!("{} {}", row.network, row.subnets.join(" ")));
             Ok(ExitCode::SUCCESS)
         }
         NetworkCommand::Rm { names } => {
             for name in names {
                 sandboxes.remove_network(&name).map_err(failed)?;
-                print.result(&serde_json::json!({ "removed": name }), || name.clone());
+                print.result(&serde_json::json!({ "network": name, "removed": true }), || {
+                    name.clone()
+                });
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -192,18 +206,14 @@ pub(super) async fn network(
 }
 
 fn failed(error: Error) -> Failure {
-    if error.is_callers() || error.is_conflict() || error.is_configuration() {
-        Failure::usage(crate::chain(&error))
-    } else {
-        Failure::host(&error)
-    }
+    Failure::network(&error)
 }
 
 fn row(known: Known, attached: &[Listed]) -> Row {
     let is_on = |listed: &&Listed| listed.network.as_ref() == Some(&known.name);
     Row {
         attached: attached.iter().filter(is_on).count(),
-        name: known.name,
+        network: known.name,
         plugins: known.plugins,
         subnets: known.subnets,
         file: known.file,
@@ -223,7 +233,7 @@ fn list(sandboxes: &Sandboxes, print: &Print) -> Result<ExitCode, Failure> {
     }
     let cells = |row: &Row| {
         vec![
-            row.name.clone(),
+            row.network.clone(),
             row.plugins.join(","),
             row.subnets.join(","),
             row.attached.to_string(),
@@ -238,7 +248,7 @@ fn list(sandboxes: &Sandboxes, print: &Print) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn inspect(sandboxes: &Sandboxes, names: &[String]) -> Result<ExitCode, Failure> {
+fn inspect(sandboxes: &Sandboxes, names: &[String], print: &Print) -> Result<ExitCode, Failure> {
     let attached = sandboxes.list_all().map_err(failed)?;
     for name in names {
         let known = sandboxes.networks().known(name).map_err(failed)?;
@@ -247,13 +257,15 @@ fn inspect(sandboxes: &Sandboxes, names: &[String]) -> Result<ExitCode, Failure>
             .filter(|listed| listed.network.as_ref() == Some(name));
         let users: Vec<_> = users.map(user).collect();
         let value = serde_json::json!({
-            "name": known.name,
+            "network": known.name,
             "file": known.file,
             "subnets": known.subnets,
             "config": known.config,
             "attached": users,
         });
-        line(&serde_json::to_string_pretty(&value).unwrap_or_default());
+        print.result(&value, || {
+            serde_json::to_string_pretty(&value).unwrap_or_default()
+        });
     }
     Ok(ExitCode::SUCCESS)
 }

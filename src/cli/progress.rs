@@ -1,9 +1,11 @@
 //! How far a pull is, for people: bars on a terminal, else a line for each step of a layer; for programs: JSON lines.
 
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::output::{Print, note};
 use crate::engine::{LayerProgress, LayerState, Progress};
@@ -12,8 +14,11 @@ use crate::engine::{LayerProgress, LayerState, Progress};
 const REDRAW: Duration = Duration::from_millis(100);
 /// The most layers that have a bar at once; more would not fit on a screen.
 const BARS: usize = 12;
-/// Of the bar alone.
-const WIDTH: usize = 30;
+/// The most columns of a bar alone, and the fewest that say anything.
+const WIDEST: usize = 30;
+const NARROWEST: usize = 5;
+/// Over how long a speed is taken.
+const WINDOW: Duration = Duration::from_secs(3);
 
 /// How to show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,7 @@ pub(super) async fn until<T>(
         show,
         shown: Progress::default(),
         drawn: 0,
+        speed: Speed::default(),
     };
     loop {
         // Something new, but not too often.
@@ -61,6 +67,25 @@ struct Screen {
     shown: Progress,
     /// How many lines of bars are on the terminal.
     drawn: usize,
+    speed: Speed,
+}
+
+/// How fast bytes come.
+#[derive(Default)]
+struct Speed(VecDeque<(Instant, u64)>);
+
+impl Speed {
+    /// Bytes in a second, now that there are so many; `None` until that can be told.
+    fn now(&mut self, at: Instant, bytes: u64) -> Option<u64> {
+        self.0.push_back((at, bytes));
+        while self.0.len() > 2 && self.0.get(1).is_some_and(|(then, _)| at - *then >= WINDOW) {
+            self.0.pop_front();
+        }
+        let (since, before) = *self.0.front()?;
+        let ms = u64::try_from((at - since).as_millis()).ok()?;
+        // A pull that began again has fewer bytes than before.
+        (bytes.saturating_sub(before) * 1000).checked_div(ms)
+    }
 }
 
 impl Screen {
@@ -72,7 +97,11 @@ impl Screen {
                 .iter()
                 .for_each(|value| Print::new(true).json(value)),
             Show::Bars => {
-                let bars = bars(&now);
+                let speed = self.speed.now(Instant::now(), fetched(&now).0);
+                let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
+                // A line that wraps would be two lines to go back over.
+                let columns = if columns == 0 { usize::MAX } else { columns.into() };
+                let bars = bars(&now, speed, columns);
                 let mut text = String::new();
                 if self.drawn > 0 {
                     // Up to where the last ones began, and away with them.
@@ -148,40 +177,67 @@ fn current(layer: &LayerProgress) -> u64 {
     }
 }
 
-/// A line for the whole, and one for each layer that something happens to.
-fn bars(now: &Progress) -> Vec<String> {
+/// Of the layers that are fetched, the bytes that are here and those that there will be.
+fn fetched(now: &Progress) -> (u64, u64) {
+    let comes = now
+        .layers
+        .iter()
+        .filter(|layer| layer.state != LayerState::Exists);
+    comes.fold((0, 0), |(here, all), layer| {
+        (here + current(layer), all + layer.total)
+    })
+}
+
+/// A line for the whole, and one for each layer that something happens to; none is longer than `columns`.
+fn bars(now: &Progress, speed: Option<u64>, columns: usize) -> Vec<String> {
     let done = |state| matches!(state, LayerState::Done | LayerState::Exists);
     let layers = &now.layers;
     if layers.is_empty() {
-        return vec!["resolving".to_owned()];
+        return vec![cut("resolving", columns)];
     }
     let finished = layers.iter().filter(|layer| done(layer.state)).count();
-    let mut lines = vec![format!("{finished} of {} layers", layers.len())];
+    let (here, all) = fetched(now);
+    let mut whole = format!(
+        "{finished} of {} layers, {} of {}",
+        layers.len(),
+        size(here),
+        size(all)
+    );
+    if let Some(speed) = speed.filter(|_| here < all) {
+        whole.push_str(&format!(", {}/s", size(speed)));
+    }
+    let mut lines = vec![cut(&whole, columns)];
     let busy = layers
         .iter()
         .filter(|layer| !done(layer.state) && layer.state != LayerState::Waiting);
     for layer in busy.take(BARS) {
         let name = short(layer.digest.hex());
-        lines.push(match layer.state {
+        let line = match layer.state {
             LayerState::Downloading(bytes) => {
-                format!(
-                    "{name}: {} {}/{}",
-                    bar(bytes, layer.total),
-                    size(bytes),
-                    size(layer.total)
-                )
+                let sizes = format!("{}/{}", size(bytes), size(layer.total));
+                // The name, the sizes, and what stands between them and around the bar.
+                let room = columns.saturating_sub(name.len() + sizes.len() + ": [] ".len());
+                match room.min(WIDEST) {
+                    0..NARROWEST => format!("{name}: {sizes}"),
+                    room => format!("{name}: {} {sizes}", bar(bytes, layer.total, room)),
+                }
             }
             state => format!("{name}: {} {}", word(state), size(layer.total)),
-        });
+        };
+        lines.push(cut(&line, columns));
     }
     lines
 }
 
-fn bar(bytes: u64, total: u64) -> String {
-    let share = bytes.saturating_mul(WIDTH as u64).checked_div(total);
-    let filled = share.map_or(0, |share| usize::try_from(share).unwrap_or(WIDTH).min(WIDTH));
+fn cut(line: &str, columns: usize) -> String {
+    line.chars().take(columns).collect()
+}
+
+fn bar(bytes: u64, total: u64, width: usize) -> String {
+    let share = bytes.saturating_mul(width as u64).checked_div(total);
+    let filled = share.map_or(0, |share| usize::try_from(share).unwrap_or(width).min(width));
     let mut bar = String::from("[");
-    for at in 0..WIDTH {
+    for at in 0..width {
         bar.push(match at.cmp(&filled) {
             std::cmp::Ordering::Less => '=',
             std::cmp::Ordering::Equal => '>',
@@ -234,18 +290,42 @@ mod tests {
     }
 
     #[test]
-    fn bars_show_what_is_going_on() {
+    fn bars_show_what_is_going_on_and_fit_into_the_terminal() {
         use LayerState::*;
-        let now = at(&[Done, Downloading(1_250_000), Extracting, Waiting]);
+        let now = at(&[Done, Downloading(1_250_000), Extracting, Waiting, Exists]);
         assert_eq!(
-            bars(&now),
+            bars(&now, Some(3_000_000), 80),
             [
-                "1 of 4 layers",
+                "2 of 5 layers, 6.2MB of 10.0MB, 3.0MB/s",
                 "111111111111: [===============>              ] 1.2MB/2.5MB",
                 "222222222222: extracting 2.5MB",
             ]
         );
-        assert_eq!(bars(&Progress::default()), ["resolving"]);
+        assert_eq!(
+            bars(&now, None, 44)[1],
+            "111111111111: [========>       ] 1.2MB/2.5MB"
+        );
+        assert_eq!(bars(&now, None, 30)[1], "111111111111: 1.2MB/2.5MB");
+        for columns in [0, 1, 7, 20, 33, 44] {
+            let widest = bars(&now, Some(1), columns)
+                .iter()
+                .map(|line| line.chars().count())
+                .max();
+            assert!(widest <= Some(columns), "{columns}");
+        }
+        assert_eq!(bars(&Progress::default(), None, 80), ["resolving"]);
+    }
+
+    #[test]
+    fn a_speed_is_that_of_the_last_seconds() {
+        let (mut speed, begin) = (Speed::default(), Instant::now());
+        let mut at = |ms, bytes| speed.now(begin + Duration::from_millis(ms), bytes);
+        assert_eq!(at(0, 0), None);
+        assert_eq!(at(500, 1000), Some(2000));
+        assert_eq!(at(1000, 1000), Some(1000));
+        assert_eq!(at(5000, 5000), Some(1000));
+        assert_eq!(at(6000, 9000), Some(1600));
+        assert_eq!(at(6500, 0), Some(0), "it began again");
     }
 
     #[test]

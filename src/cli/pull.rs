@@ -15,7 +15,7 @@ use super::output::Print;
 use super::progress::{self, Show};
 use crate::containerd_driver::Wanted;
 use crate::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, RetryErrorChecker};
-use crate::engine::Platform;
+use crate::engine::{ImageError, Platform};
 use crate::{ContainerdDriver, Context};
 
 /// The longest password that is read.
@@ -80,6 +80,31 @@ pub(super) async fn watched(ctx: &Context, driver: &ContainerdDriver, image: &st
     shown(ctx, driver, wanted, show).await.map(drop)
 }
 
+/// The name of the image that `text` is the id of, or its beginning; `None` if it is no id of an image that is here.
+pub(super) async fn name_of_id(
+    ctx: &Context,
+    driver: &ContainerdDriver,
+    text: &str,
+) -> Result<Option<String>, Failure> {
+    if !may_be_id(text) {
+        return Ok(None);
+    }
+    let shelf = driver.shelf(ctx).await?;
+    match shelf.find(text) {
+        // A name, though it looks like an id.
+        Ok((_, Some(_))) => Ok(None),
+        Ok((image, None)) => Ok(image.names.first().map(|record| record.name.clone())),
+        Err(why @ ImageError::SeveralImages { .. }) => Err(Failure::missing(&why)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether `fnctr images` could have printed it. A name may look like that too.
+fn may_be_id(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    !hex.is_empty() && hex.len() <= 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Pulls, and shows how far it is. The image's name and digest.
 async fn shown(
     ctx: &Context,
@@ -130,6 +155,16 @@ pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
 mod tests {
     use super::*;
     use crate::driver::Error;
+
+    #[test]
+    fn an_id_is_hexadecimal() {
+        for id in ["0123456789ab", "sha256:abc", &"f".repeat(64)] {
+            assert!(may_be_id(id), "{id}");
+        }
+        for name in ["", "busybox", "ABC", "abc:1", "abc/d", &"f".repeat(65)] {
+            assert!(!may_be_id(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_registry_that_says_later_is_asked_more_often_than_one_that_fails() {

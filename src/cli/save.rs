@@ -59,9 +59,10 @@ pub(super) async fn save(
     .await?;
     std::fs::rename(&unfinished.0, output).map_err(|why| failed(&why))?;
     let shown = output.display().to_string();
-    print.result(&serde_json::json!({ "saved": shown, "bytes": bytes }), || {
-        format!("saved {shown}")
-    });
+    print.result(
+        &serde_json::json!({ "file": shown, "bytes": bytes, "saved": true }),
+        || format!("saved {shown}"),
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::At;
 use super::connect::with;
-use super::containers::state_of;
 use super::failure::Failure;
+use super::interrupt::Wish;
+use super::keys::Keys;
 use super::output::Print;
+use super::ps::state_of;
 use super::stats_table::{self, Row, Screen};
 use crate::containerd_driver::stat;
 use crate::driver::Stat;
@@ -20,6 +22,8 @@ use crate::{ContainerId, ContainerdDriver, Context};
 
 /// Between the first two readings. Long beside the kernel's tick (1 to 10 ms), which is what a rate is uncertain by.
 const FIRST: Duration = Duration::from_millis(500);
+/// What Ctrl-C sends.
+const SIGINT: u8 = 2;
 /// Between all others.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -40,7 +44,16 @@ pub(super) async fn stats(
     once: bool,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
+    let keys = if once { None } else { Keys::listen() };
+    let quit = async {
+        match &keys {
+            Some(keys) => keys.quit().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut quit = std::pin::pin!(quit);
     with(at, async |driver| {
+        let mut wishes = at.interrupt.pass_on();
         let ctx = Context::new();
         for id in ids {
             driver.inspect(&ctx, id).await?;
@@ -52,7 +65,15 @@ pub(super) async fn stats(
         let mut before = Readings::of(driver, &ctx, ids).await?;
         let mut pause = FIRST;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = &mut quit => return Ok(()),
+                wish = wishes.next() => match wish {
+                    // What is shown for ever has no other end.
+                    Wish::End(SIGINT) if !once => return Ok(()),
+                    wish => return Err(at.interrupt.grant(wish)),
+                },
+            }
             let now = Readings::of(driver, &ctx, ids).await?;
             if show.round(&now, &before).is_err() {
                 at.interrupt.nobody_reads();

@@ -163,7 +163,7 @@ pub(super) fn socket(named: Named<'_>, socket: Socket) -> Check {
 pub(super) fn init(found: Result<PathBuf, InitMissing>, configured: bool) -> Check {
     const NAME: &str = "init";
     let install = if configured {
-        "apt-get install -y tini, and leave --init out"
+        "apt-get install -y tini, and leave --init-path out"
     } else {
         "apt-get install -y tini"
     };
@@ -307,6 +307,6 @@ mod tests {
         );
         let path = PathBuf::from("/opt/init");
         let (_, mend) = mended(init(Err(InitMissing::Dynamic { path }), true));
-        assert!(mend.ends_with("leave --init out"), "{mend}");
+        assert!(mend.ends_with("leave --init-path out"), "{mend}");
     }
 }

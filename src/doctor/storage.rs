@@ -114,7 +114,7 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
             format!("{found}; images take memory and are lost at the next boot"),
             elsewhere,
         ),
-        _ if space.free.is_some_and(|free| free < LOW) => Check::warn(NAME, found, "fnctr image prune"),
+        _ if space.free.is_some_and(|free| free < LOW) => Check::warn(NAME, found, "fnctr image prune --all"),
         _ => Check::ok(NAME, found),
     }
 }
@@ -195,7 +195,7 @@ mod tests {
         assert!(check.found.contains("5m free"), "{check}");
         assert_eq!(
             check.mend.as_deref(),
-            Some("fnctr image prune"),
+            Some("fnctr image prune --all"),
             "it is on ext4 already"
         );
         let read_only = Space {

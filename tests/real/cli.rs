@@ -52,7 +52,7 @@ async fn run_exits_with_the_functions_code_and_says_why_otherwise() {
             &["run", "--timeout", "300ms", "busybox", "sleep", "60"],
             124,
             "",
-            "deadline exceeded",
+            "it had not ended after 300ms",
         ),
         (
             &["run", "--memory", "16m", "busybox", "tail", "/dev/zero"],
@@ -60,7 +60,7 @@ async fn run_exits_with_the_functions_code_and_says_why_otherwise() {
             "",
             "out of memory: the container's own limit of 16m was hit",
         ),
-        (&["run", "busybox", "nosuch"], 125, "", "\"nosuch\" was not found"),
+        (&["run", "busybox", "nosuch"], 127, "", "\"nosuch\" was not found"),
         (&["run", "nobody/home", "true"], 125, "", "nobody/home"),
         (&["run", "--memory", "lots", "busybox", "true"], 125, "", "lots"),
         (
@@ -123,7 +123,7 @@ async fn a_detached_container_is_listed_frozen_thawed_killed_and_removed() {
         text(&done.stdout)
     };
     let state = || {
-        let line = ok(&["--json", "ps"]);
+        let line = ok(&["--json", "ps", "--all"]);
         let row: Value = serde_json::from_str(line.lines().next().unwrap_or("null")).expect("JSON");
         row["state"].as_str().unwrap_or("none").to_owned()
     };

@@ -24,6 +24,7 @@ mod cli;
 mod crowd;
 mod drivers;
 mod full;
+mod habits;
 mod laws;
 mod limits;
 mod memory;

@@ -340,7 +340,7 @@ async fn what_containerd_has_lost_is_called_so_and_can_be_killed_and_removed() {
     let (done, why) = said(&stage, &["kill", "--signal", "KILL", &killed]);
     assert!(done, "{why}");
     let dead = async {
-        while !said(&stage, &["ps"]).1.contains(" dead ") {
+        while !said(&stage, &["ps", "--all"]).1.contains(" dead ") {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

@@ -81,7 +81,7 @@ async fn settled(rig: &Rig) -> u64 {
 }
 
 fn prune(rig: &Rig) -> Value {
-    let (code, out, err) = run(rig, &["--json", "image", "prune"]);
+    let (code, out, err) = run(rig, &["--json", "image", "prune", "--all", "--force"]);
     assert_eq!(code, 0, "{out}{err}");
     serde_json::from_str(&out).expect("JSON")
 }

@@ -88,7 +88,7 @@ async fn images_are_listed_and_inspected_with_what_they_occupy_and_what_their_re
     let gone = json(&rig, &["--json", "rmi", &one]);
     assert_eq!(gone["freed"].as_u64(), Some(number(0, "frees")));
     assert_eq!(rig.cat(&two, "/etc/salt").await, "common");
-    let pruned = json(&rig, &["--json", "image", "prune"]);
+    let pruned = json(&rig, &["--json", "image", "prune", "--all", "--force"]);
     assert_eq!(pruned["untagged"][0].as_str(), Some(two.as_str()));
     assert!(pruned["freed"].as_u64() > Some(number(1, "frees")), "{pruned}");
     rig.settles(&empty, "all are removed");
@@ -144,7 +144,7 @@ async fn an_image_that_a_container_uses_goes_only_by_force_and_the_container_goe
     assert!(!cookie.validate_image(&ctx()).await.expect("to validate"));
     cookie.create_container(&ctx()).await.expect("to create");
     refused(&rig, &["rmi", &one], "is used by container");
-    let pruned = json(&rig, &["--json", "image", "prune"]);
+    let pruned = json(&rig, &["--json", "image", "prune", "--all", "--force"]);
     assert_eq!(pruned["untagged"], serde_json::json!([two]));
     // With another name it loses one.
     ok(&rig, &["tag", &one, "kept"]);
@@ -153,7 +153,7 @@ async fn an_image_that_a_container_uses_goes_only_by_force_and_the_container_goe
     let result = cookie.run(&ctx()).await.expect("to run").wait(&ctx()).await;
     assert_eq!(result.exit_code(), Some(0), "{result:?}");
     cookie.close(&ctx()).await.expect("to close");
-    ok(&rig, &["image", "prune"]);
+    ok(&rig, &["image", "prune", "--all", "--force"]);
     // Its snapshots go with the next collection after the container's own.
     rig.collect();
     rig.settles(&empty, "the container was the last to use them");
@@ -237,7 +237,7 @@ async fn what_is_saved_is_loaded_again_as_the_same_image_through_files_and_pipes
     refused(&rig, &["save", "--output", &path, &one], &layer);
     assert_eq!(rig.cat(&one, "/etc/salt").await, "common");
     fs::remove_file(&piped).expect("to remove it");
-    ok(&rig, &["image", "prune"]);
+    ok(&rig, &["image", "prune", "--all", "--force"]);
     rig.settles(&empty, "all of it");
     rig.strike().await;
 }

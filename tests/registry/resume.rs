@@ -106,7 +106,10 @@ async fn arrived(rig: &Rig, bytes: u64) {
     };
     while written() + (1 << 20) < bytes {
         let written = written();
-        assert!(tokio::time::Instant::now() < until, "{written} of {bytes} were written");
+        assert!(
+            tokio::time::Instant::now() < until,
+            "{written} of {bytes} were written"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

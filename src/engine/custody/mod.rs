@@ -52,6 +52,12 @@ impl Seen {
         let left = self.labels.contains_key(label::DETACHED) && self.state != State::Created;
         !left && owner_is_gone(&self.labels)
     }
+
+    /// Whether the process that made it lives, or may live, and waits for its end to remove it. A platform's containers name no
+    /// owner, and count as looked after.
+    pub(crate) fn is_looked_after(&self) -> bool {
+        !self.labels.contains_key(label::DETACHED) && !owner_is_gone(&self.labels)
+    }
 }
 
 fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
@@ -122,6 +128,15 @@ mod tests {
         assert!(!seen(ownerless(true), State::Exited(0)).is_orphaned());
         // Nobody will start it any more.
         assert!(seen(ownerless(true), State::Created).is_orphaned());
+    }
+
+    #[test]
+    fn what_was_left_running_is_not_looked_after_and_what_names_no_owner_is() {
+        let ended = |labels| seen(labels, State::Exited(0));
+        assert!(ended(labels(false, None)).is_looked_after());
+        assert!(ended(BTreeMap::new()).is_looked_after());
+        assert!(!ended(labels(true, None)).is_looked_after());
+        assert!(!ended(ownerless(false)).is_looked_after());
     }
 
     #[test]

@@ -56,7 +56,7 @@ async fn a_network_is_created_used_shown_and_removed_with_its_bridge() {
         .collect();
     let row = rows
         .iter()
-        .find(|row| row["name"] == name.as_str())
+        .find(|row| row["network"] == name.as_str())
         .expect("a row");
     assert_eq!(row["attached"], 1, "{row}");
     let (_, text) = told(&net, &["network", "inspect", &name]);

@@ -48,7 +48,7 @@ fn kill(mut child: Child) {
 
 /// The next start of a process of ours: the names of the containers that it finds.
 fn listed(net: &Net) -> Vec<String> {
-    let rows = fnctr(net, &["--json", "ps"]).output().expect("to list");
+    let rows = fnctr(net, &["--json", "ps", "--all"]).output().expect("to list");
     let text = String::from_utf8(rows.stdout).expect("text");
     let rows = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
     rows.filter_map(|row: serde_json::Value| row["id"].as_str().map(str::to_owned))

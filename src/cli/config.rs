@@ -1,0 +1,212 @@
+//! `/etc/fnctr/config.toml`: the options that every command has, under their own names, for a host where they are always the
+//! same. The command line wins over the environment, and both over the file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use toml::Value;
+
+use super::args::Cli;
+use super::failure::Failure;
+
+/// Where it is, unless `--config` or FNCTR_CONFIG says otherwise. It need not be there.
+pub(super) const FILE: &str = "/etc/fnctr/config.toml";
+
+/// Why a command line does not become a command.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// In the parser's words; a wish for help is one of them.
+    Command(clap::Error),
+    /// The file is to blame.
+    File(Failure),
+}
+
+impl From<clap::Error> for Unread {
+    fn from(error: clap::Error) -> Self {
+        Self::Command(error)
+    }
+}
+
+/// Reads a command line, and the file that it names.
+pub(super) fn parse(words: &[OsString]) -> Result<Cli, Unread> {
+    let command = without_empty_variables(Cli::command());
+    let matches = command.clone().try_get_matches_from(words)?;
+    let file = matches.get_one::<std::path::PathBuf>("config");
+    let named = matches.value_source("config") != Some(clap::parser::ValueSource::DefaultValue);
+    let file = file.filter(|file| !file.as_os_str().is_empty());
+    let settings = file.map_or(Ok(Vec::new()), |file| read(file, named, &command));
+    let settings = settings.map_err(|why| Unread::File(Failure::usage(why)))?;
+    if settings.is_empty() {
+        return of(&matches);
+    }
+    let command = settings.into_iter().fold(command, |command, (name, values)| {
+        command.mut_arg(name, |arg| arg.default_values(values))
+    });
+    of(&command.try_get_matches_from(words)?)
+}
+
+fn of(matches: &ArgMatches) -> Result<Cli, Unread> {
+    Ok(Cli::from_arg_matches(matches)?)
+}
+
+/// An empty variable counts as unset, as everywhere in a shell.
+fn without_empty_variables(command: Command) -> Command {
+    let empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    let names: Vec<_> = command
+        .get_arguments()
+        .filter(|arg| empty(arg))
+        .map(|arg| arg.get_id().clone())
+        .collect();
+    names.into_iter().fold(command, |command, name| {
+        // No variable has no name.
+        command.mut_arg(name, |arg| arg.env(""))
+    })
+}
+
+/// The options that the file sets, by the parser's names, with their values. A file that was not `named` need not be there.
+fn read(file: &Path, named: bool, command: &Command) -> Result<Vec<(String, Vec<String>)>, String> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read --config {}: {error}", file.display())),
+    };
+    settings(&text, command).map_err(|why| format!("the configuration file {}: {why}", file.display()))
+}
+
+/// The same from the file's text. Pure.
+fn settings(text: &str, command: &Command) -> Result<Vec<(String, Vec<String>)>, String> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        format!("line {line}: {}", error.message())
+    })?;
+    let mut settings = Vec::new();
+    for (key, value) in table {
+        let arg = option(command, &key).ok_or_else(|| {
+            let known: Vec<_> = options(command).filter_map(Arg::get_long).collect();
+            format!("there is no {key:?}; there are {}", known.join(", "))
+        })?;
+        let values = values(arg, &value).ok_or_else(|| {
+            let wanted = match arg.get_action() {
+                ArgAction::SetTrue => "true or false",
+                ArgAction::Append => "a list of texts",
+                _ => "a text",
+            };
+            format!(
+                "{key:?} must be {wanted}, and is of the type {}",
+                value.type_str()
+            )
+        })?;
+        settings.push((arg.get_id().to_string(), values));
+    }
+    Ok(settings)
+}
+
+/// Those that every command has, but for the one that names the file.
+fn options(command: &Command) -> impl Iterator<Item = &Arg> {
+    let is_option = |arg: &&Arg| arg.is_global_set() && arg.get_id() != "config";
+    command.get_arguments().filter(is_option)
+}
+
+fn option<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    options(command).find(|arg| arg.get_long() == Some(key))
+}
+
+fn values(arg: &Arg, value: &Value) -> Option<Vec<String>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match (arg.get_action(), value) {
+        (ArgAction::SetTrue, Value::Boolean(set)) => Some(vec![set.to_string()]),
+        (ArgAction::Append, Value::Array(values)) => values.iter().map(text).collect(),
+        (ArgAction::SetTrue | ArgAction::Append, _) => None,
+        (_, value) => Some(vec![text(value)?]),
+    }
+}
+
+/// What is not UTF-8 is named: the parser does not say which word it is.
+pub(super) fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
+    let broken = words.iter().find(|word| word.to_str().is_none());
+    match broken {
+        Some(word) if error.kind() == ErrorKind::InvalidUtf8 => {
+            let why =
+                format!("{word:?} is not UTF-8, which is all that a container's configuration can hold\n");
+            clap::Error::raw(ErrorKind::InvalidUtf8, why)
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, Vec<String>)>, String> {
+        settings(text, &Cli::command())
+    }
+
+    #[test]
+    fn options_have_their_own_names() {
+        let settings = read("embedded = true\nroot = \"/srv/fn\"\nplain-http = [\"a\", \"b:1\"]\n");
+        let expected = [
+            ("embedded", vec!["true"]),
+            ("root", vec!["/srv/fn"]),
+            ("plain_http", vec!["a", "b:1"]),
+        ];
+        let expected =
+            expected.map(|(name, values)| (name.to_owned(), values.into_iter().map(str::to_owned).collect()));
+        assert_eq!(settings.unwrap(), expected);
+        assert_eq!(read("# nothing\n").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        for (text, said) in [
+            ("rot = \"/x\"", "there is no \"rot\"; there are"),
+            ("config = \"/x\"", "there is no \"config\""),
+            ("detach = true", "there is no \"detach\""),
+            ("embedded = \"yes\"", "\"embedded\" must be true or false"),
+            ("root = 1", "\"root\" must be a text, and is of the type integer"),
+            ("plain-http = \"a\"", "must be a list of texts"),
+            ("a = 1\nb = \n", "line 2: "),
+        ] {
+            let why = read(text).unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        fs::write(&file, "root = \"/file\"\nembedded = true\nnamespace = \"n1\"\n").unwrap();
+        let words = |more: &[&str]| {
+            let own = [
+                OsStr::new("fnctr"),
+                OsStr::new("--config"),
+                file.as_os_str(),
+                OsStr::new("ps"),
+            ];
+            own.into_iter()
+                .chain(more.iter().map(OsStr::new))
+                .map(OsStr::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let global = parse(&words(&[])).unwrap().global;
+        assert_eq!((global.root.unwrap(), global.embedded), ("/file".into(), true));
+        assert_eq!(global.namespace.as_str(), "n1");
+        let global = parse(&words(&["--root", "/line"])).unwrap().global;
+        assert_eq!((global.root.unwrap(), global.embedded), ("/line".into(), true));
+        fs::write(&file, "namespace = \"not/one\"\n").unwrap();
+        assert!(matches!(parse(&words(&[])), Err(Unread::Command(_))));
+        fs::remove_file(&file).unwrap();
+        assert!(matches!(parse(&words(&[])), Err(Unread::File(_))));
+    }
+}

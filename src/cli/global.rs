@@ -1,0 +1,117 @@
+//! The options that every command has: which containerd, where things are, how to print. Each may also stand in the
+//! environment, and in the configuration file under its own name (see [`super::config`]).
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
+
+use super::network::Dirs;
+use crate::{CgroupDriver, Namespace};
+
+/// Under what these options are in a command's help, after its own.
+pub(super) const HEADING: &str = "Global options";
+
+/// Which containerd, and how to print.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = HEADING)]
+pub(super) struct Global {
+    /// File of these options, such as `embedded = true`; what is given here or in the environment wins
+    #[arg(long, global = true, env = "FNCTR_CONFIG", default_value = super::config::FILE, value_name = "FILE", hide_env_values = true)]
+    pub(super) config: PathBuf,
+    /// containerd's socket. Without it: CONTAINERD_ADDRESS, then the system's socket, else a private containerd
+    #[arg(
+        long,
+        global = true,
+        env = "CONTAINERD_ADDRESS",
+        value_name = "SOCKET",
+        hide_env_values = true
+    )]
+    pub(super) address: Option<String>,
+    /// Use a private containerd, started when needed and stopped by its last user, even if the system has one
+    #[arg(long, global = true, env = "FNCTR_EMBEDDED", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(super) embedded: bool,
+    /// Where the private containerd keeps everything [default: /var/lib/fnctr and /run/fnctr]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_ROOT",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(super) root: Option<PathBuf>,
+    /// containerd namespace that holds fnctr's containers and images
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_NAMESPACE",
+        default_value = "fnctr",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
+    pub(super) namespace: Namespace,
+    /// OCI runtime, a name on containerd's PATH or a path [default: runc]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_RUNTIME",
+        value_name = "BINARY",
+        hide_env_values = true
+    )]
+    pub(super) runtime: Option<String>,
+    /// The init that becomes PID 1 of containers [default: tini-static or docker-init, wherever they are]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_INIT_PATH",
+        value_name = "PATH",
+        hide_env_values = true
+    )]
+    pub(super) init_path: Option<PathBuf>,
+    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice [default: /fnctr, or one of its
+    /// own for the private containerd of a --root]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CGROUP_PARENT",
+        value_name = "CGROUP",
+        hide_env_values = true
+    )]
+    pub(super) cgroup_parent: Option<String>,
+    /// Who makes the containers' cgroups; probe is systemd where it is there to be asked. `fnctr doctor` tells
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CGROUP_DRIVER",
+        default_value = "cgroupfs",
+        value_name = "DRIVER",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(CgroupDriver::NAMES).try_map(|name| name.parse::<CgroupDriver>())
+    )]
+    pub(super) cgroup_driver: CgroupDriver,
+    /// Directory that describes registries: mirrors, certificates, headers, as containerd's certs.d
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_HOSTS_DIR",
+        default_value = "/etc/containerd/certs.d",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(super) hosts_dir: PathBuf,
+    /// Ask this registry without TLS; those on this machine are anyway
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_PLAIN_HTTP",
+        value_delimiter = ',',
+        value_name = "HOST[:PORT]",
+        hide_env_values = true
+    )]
+    pub(super) plain_http: Vec<String>,
+    #[command(flatten)]
+    pub(super) networks: Dirs,
+    /// Print JSON, one value per line
+    #[arg(long, global = true, env = "FNCTR_JSON", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(super) json: bool,
+}

@@ -1,0 +1,59 @@
+//! What is made of the command line's own description: its version, completions for shells, manual pages.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, ValueEnum};
+
+use super::args::Cli;
+use super::failure::Failure;
+
+/// With the commit that a release was built from.
+pub(super) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("FNCTR_COMMIT"));
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Prints what makes a shell complete fnctr's commands.
+pub(super) fn completion(shell: Shell) -> Result<ExitCode, Failure> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "fnctr", &mut text);
+    print(&text)
+}
+
+/// Prints the manual page, or writes all of them.
+pub(super) fn manual(dir: Option<&Path>) -> Result<ExitCode, Failure> {
+    if let Some(dir) = dir {
+        return match clap_mangen::generate_to(Cli::command(), dir) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(Failure::usage(format!(
+                "cannot write manual pages into --dir {}: {error}",
+                dir.display()
+            ))),
+        };
+    }
+    let mut text = Vec::new();
+    match clap_mangen::Man::new(Cli::command()).render(&mut text) {
+        Ok(()) => print(&text),
+        Err(error) => Err(Failure::host(&error)),
+    }
+}
+
+/// A reader that goes away early is no error worth words.
+fn print(text: &[u8]) -> Result<ExitCode, Failure> {
+    match io::stdout().lock().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::host(&error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,149 @@
+//! `ps` and `inspect`: containers as people and programs see them, whoever made them.
+
+mod row;
+mod select;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use self::row::{FIELDS, Row};
+use self::select::Wanted;
+use super::At;
+use super::connect::with;
+use super::failure::Failure;
+use super::filter::Filters;
+use super::output::{Print, line, table};
+use super::template::Template;
+use crate::engine::{Seen, State};
+use crate::sandbox::Listed;
+use crate::{ContainerId, Context};
+
+/// What `ps` is told.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PsArgs {
+    /// Those that have ended too
+    #[arg(long, short)]
+    all: bool,
+    /// Print names alone
+    #[arg(long, short, conflicts_with = "format")]
+    quiet: bool,
+    /// Only those with this id (or its beginning), name (or a part of it), label, status, ancestor (image) or network
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// A template such as '{{.ID}} {{.Status}}', with `table ` before it for columns, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Commands in full
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// The word for what a container does now.
+pub(super) fn state_of(seen: &Seen) -> &'static str {
+    match seen.state {
+        State::Dead => "dead",
+        State::Lost => "lost",
+        State::Created => "created",
+        State::Running => "running",
+        State::Frozen => "frozen",
+        State::Exited(_) => "exited",
+    }
+}
+
+/// Lists containers.
+pub(super) async fn ps(at: At<'_>, args: PsArgs, print: &Print) -> Result<ExitCode, Failure> {
+    let filters = Filters::parse(&args.filter, &select::KEYS).map_err(Failure::usage)?;
+    let wanted = Wanted::new(args.all, filters).map_err(Failure::usage)?;
+    let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    let template = args.format.as_deref().map(|text| Template::parse(text, &names));
+    let template = template.transpose().map_err(Failure::usage)?;
+    let listed = with(at, async |driver| {
+        let seen = driver.list(&Context::new()).await?;
+        Ok((seen, driver.engine().sandboxes().await))
+    });
+    let (mut seen, sandboxes) = listed.await?;
+    seen.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+    let rows = seen.iter().map(|seen| (seen, Row::of(seen, &sandboxes)));
+    let rows: Vec<_> = rows.filter(|(seen, row)| wanted.has(seen, row)).collect();
+    if args.quiet {
+        rows.iter().for_each(|(_, row)| line(&row.id));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(template) = template {
+        let fields: Vec<_> = rows
+            .iter()
+            .map(|(seen, row)| row.fields(seen, args.no_trunc))
+            .collect();
+        let text = template.render(&fields, &FIELDS.into_iter().collect());
+        text.iter().for_each(|text| line(text));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if print.is_json() {
+        rows.iter().for_each(|(_, row)| print.json(row));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|(seen, row)| row.cells(seen, args.no_trunc))
+        .collect();
+    line(&table(&row::COLUMNS, &cells));
+    pools(&seen, &sandboxes).iter().for_each(|pool| line(pool));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each network on which network namespaces are prepared.
+fn pools(seen: &[Seen], sandboxes: &[Listed]) -> Vec<String> {
+    let pooled = sandboxes.iter().filter(|listed| listed.container.is_none());
+    let mut networks = BTreeMap::<&str, (usize, usize)>::new();
+    for listed in pooled {
+        let (all, used) = networks
+            .entry(listed.network.as_deref().unwrap_or_default())
+            .or_default();
+        *all += 1;
+        *used += usize::from(seen.iter().any(|seen| seen.sandbox() == Some(&listed.id)));
+    }
+    let line = |(network, (all, used))| format!("pool on {network}: {all} network namespaces, {used} in use");
+    networks.into_iter().map(line).collect()
+}
+
+/// Shows containers: their records, states, cgroups and the specs they run by. The environment's values are left out, because
+/// that is where secrets travel.
+pub(super) async fn inspect(at: At<'_>, ids: &[ContainerId], print: &Print) -> Result<ExitCode, Failure> {
+    let looked = with(at, async |driver| {
+        let mut seen = Vec::new();
+        for id in ids {
+            seen.push(driver.inspect(&Context::new(), id).await?);
+        }
+        Ok((seen, driver.engine().sandboxes().await))
+    });
+    let (seen, sandboxes) = looked.await?;
+    for seen in seen {
+        let value = whole(&seen, &sandboxes);
+        print.result(&value, || {
+            serde_json::to_string_pretty(&value).unwrap_or_default()
+        });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn whole(seen: &Seen, sandboxes: &[Listed]) -> serde_json::Value {
+    let mut spec: serde_json::Value = serde_json::from_slice(&seen.spec).unwrap_or_default();
+    let env = spec.pointer_mut("/process/env");
+    for variable in env
+        .and_then(serde_json::Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let name = variable.as_str().and_then(|line| line.split_once('='));
+        *variable = name.map_or_else(String::new, |(name, _)| name.to_owned()).into();
+    }
+    let mut value = serde_json::to_value(Row::of(seen, sandboxes)).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("labels".to_owned(), serde_json::json!(seen.labels));
+        object.insert("cgroups".to_owned(), serde_json::json!(seen.cgroups()));
+        object.insert("spec".to_owned(), spec);
+    }
+    value
+}

@@ -1,0 +1,214 @@
+//! A container as one line of `ps`.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::state_of;
+use crate::cli::output::plain;
+use crate::cli::template::Fields;
+use crate::driver::Timestamp;
+use crate::engine::{Seen, State};
+use crate::sandbox::Listed;
+
+/// How much of a command is shown.
+const SHORT: usize = 40;
+
+/// The heads of the table.
+pub(super) const COLUMNS: [&str; 8] = [
+    "ID", "IMAGE", "COMMAND", "STATE", "PID", "ADDRESS", "PORTS", "CREATED",
+];
+
+/// What a template may name, as docker calls it, and its head in a table.
+pub(super) const FIELDS: [(&str, &str); 13] = [
+    ("ID", "ID"),
+    ("Names", "NAMES"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Ports", "PORTS"),
+    ("Labels", "LABELS"),
+    ("Networks", "NETWORKS"),
+    ("Addresses", "ADDRESS"),
+    ("Pid", "PID"),
+];
+
+/// A container in `ps` and `inspect`.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) image: String,
+    command: String,
+    pub(super) state: &'static str,
+    /// The `fnctr run` that waited for it was killed.
+    orphaned: bool,
+    exit_code: Option<u32>,
+    pid: Option<u32>,
+    created: Option<Timestamp>,
+    pub(super) network: Option<String>,
+    addresses: Vec<String>,
+    ports: Vec<Port>,
+}
+
+/// A port of the host that leads into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Port {
+    /// `None` is every address of the host.
+    host_ip: Option<String>,
+    host_port: u64,
+    container_port: u64,
+    protocol: String,
+}
+
+impl Port {
+    /// From what the plugin was told (the `portMappings` of the CNI conventions).
+    fn of(mapping: &Value) -> Option<Self> {
+        let number = |name: &str| mapping.get(name)?.as_u64();
+        let text = |name: &str| mapping.get(name)?.as_str().map(str::to_owned);
+        Some(Self {
+            host_ip: text("hostIP").filter(|ip| !ip.is_empty()),
+            host_port: number("hostPort")?,
+            container_port: number("containerPort")?,
+            protocol: text("protocol").unwrap_or_else(|| "tcp".to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host_ip.as_deref() {
+            Some(ip) if ip.contains(':') => write!(f, "[{ip}]:")?,
+            Some(ip) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        let Self {
+            host_port,
+            container_port,
+            protocol,
+            ..
+        } = self;
+        write!(f, "{host_port}->{container_port}/{protocol}")
+    }
+}
+
+impl Row {
+    pub(super) fn of(seen: &Seen, sandboxes: &[Listed]) -> Self {
+        let sandbox = seen
+            .sandbox()
+            .and_then(|id| sandboxes.iter().find(|listed| listed.id == id));
+        let addresses = sandbox.map_or(&[][..], |listed| &listed.addresses).iter();
+        let ports = sandbox.map_or(&[][..], |listed| &listed.ports).iter();
+        let exit_code = match seen.state {
+            State::Exited(code) => Some(code),
+            _ => None,
+        };
+        Self {
+            id: seen.id.to_string(),
+            image: seen.image.clone(),
+            command: seen.command.clone(),
+            state: state_of(seen),
+            orphaned: seen.is_orphaned(),
+            exit_code,
+            pid: seen.pid,
+            created: seen.created_at.map(Into::into),
+            network: sandbox.and_then(|listed| listed.network.clone()),
+            addresses: addresses.map(|address| address.ip.to_string()).collect(),
+            ports: ports.filter_map(Port::of).collect(),
+        }
+    }
+
+    /// In the order of [`COLUMNS`].
+    pub(super) fn cells(&self, seen: &Seen, whole: bool) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.image.clone(),
+            self.shown_command(whole),
+            self.status(),
+            self.shown_pid(),
+            self.addresses.join(" "),
+            self.shown_ports(),
+            age(seen.created_at),
+        ]
+    }
+
+    /// For a template.
+    pub(super) fn fields(&self, seen: &Seen, whole: bool) -> Fields {
+        let labels = seen.labels.iter();
+        let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+        let created = self.created.as_ref().map(ToString::to_string);
+        let value = |name| match name {
+            "ID" | "Names" => self.id.clone(),
+            "Image" => self.image.clone(),
+            "Command" => self.shown_command(whole),
+            "CreatedAt" => created.clone().unwrap_or_default(),
+            "RunningFor" => age(seen.created_at),
+            "State" => self.state.to_owned(),
+            "Status" => self.status(),
+            "Ports" => self.shown_ports(),
+            "Labels" => labels.join(","),
+            "Networks" => self.network.clone().unwrap_or_default(),
+            "Addresses" => self.addresses.join(" "),
+            _ => self.shown_pid(),
+        };
+        Fields {
+            values: FIELDS.into_iter().map(|(name, _)| (name, value(name))).collect(),
+            labels: seen.labels.clone(),
+        }
+    }
+
+    fn status(&self) -> String {
+        let mut status = match self.exit_code {
+            Some(code) => format!("exited ({code})"),
+            None => self.state.to_owned(),
+        };
+        if self.orphaned {
+            status.push_str(", orphaned");
+        }
+        status
+    }
+
+    fn shown_command(&self, whole: bool) -> String {
+        let most = if whole { usize::MAX } else { SHORT };
+        plain(&self.command).chars().take(most).collect()
+    }
+
+    fn shown_pid(&self) -> String {
+        self.pid.map(|pid| pid.to_string()).unwrap_or_default()
+    }
+
+    fn shown_ports(&self) -> String {
+        let ports: Vec<_> = self.ports.iter().map(ToString::to_string).collect();
+        ports.join(", ")
+    }
+}
+
+fn age(created: Option<SystemTime>) -> String {
+    let Some(age) = created.and_then(|at| at.elapsed().ok()) else {
+        return String::new();
+    };
+    match age.as_secs() {
+        s @ 0..=119 => format!("{s} s ago"),
+        s @ 120..=7199 => format!("{} min ago", s / 60),
+        s @ 7200..=172_799 => format!("{} h ago", s / 3600),
+        s => format!("{} days ago", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_shown_as_docker_shows_it() {
+        let shown = |mapping: Value| Port::of(&mapping).map(|port| port.to_string());
+        let port = |ip: &str| serde_json::json!({ "hostIP": ip, "hostPort": 80, "containerPort": 8080, "protocol": "udp" });
+        assert_eq!(shown(port("")).unwrap(), "80->8080/udp");
+        assert_eq!(shown(port("10.0.0.1")).unwrap(), "10.0.0.1:80->8080/udp");
+        assert_eq!(shown(port("::1")).unwrap(), "[::1]:80->8080/udp");
+        assert_eq!(shown(serde_json::json!({ "hostPort": 80 })), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! What `run` is told: the container as a person describes it.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Subcommand};
+use fnctr_oci::{Mount, Rlimit};
+
+use super::values;
+use crate::cli::network::NetworkArgs;
+use crate::{ByteSize, ContainerId, MilliCpus};
+
+/// When to pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum PullPolicy {
+    /// If the image is not here
+    Missing,
+    /// Before every run: the tag may have moved
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// A container to run.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "fnctr run [OPTIONS] IMAGE [COMMAND] [ARG]...",
+    disable_help_subcommand = true
+)]
+pub(in crate::cli) struct RunArgs {
+    /// Name of the container [default: made up]
+    #[arg(long)]
+    pub(super) name: Option<ContainerId>,
+    /// Print the container's name and leave it running, without output; `fnctr rm` removes it
+    #[arg(long, short)]
+    pub(super) detach: bool,
+    /// Give it this process's standard input
+    #[arg(long, short, conflicts_with = "detach")]
+    pub(super) interactive: bool,
+    #[arg(long, short, hide = true)]
+    pub(super) tty: bool,
+    /// Remove the container when it has ended: what happens anyway, unless it is detached
+    #[arg(long, conflicts_with = "detach")]
+    pub(super) rm: bool,
+    /// Send it SIGTERM after this time (10s, 1500ms, 2m), and SIGKILL after --stop-timeout more
+    #[arg(long, value_parser = values::duration, value_name = "TIME", conflicts_with = "detach")]
+    pub(super) timeout: Option<Duration>,
+    /// How long it may take to end after a signal, before it is killed
+    #[arg(long, value_parser = values::duration, value_name = "TIME", default_value = "10s")]
+    pub(super) stop_timeout: Duration,
+    /// Most memory, swap excluded (64m, 1g)
+    #[arg(long, short, value_name = "SIZE")]
+    pub(super) memory: Option<ByteSize>,
+    /// When memory runs out, kill every process of the container and not just one; needs cgroup v2
+    #[arg(long)]
+    pub(super) oom_group: bool,
+    /// Most CPUs (2, 0.5)
+    #[arg(long, value_name = "CPUS")]
+    pub(super) cpus: Option<MilliCpus>,
+    /// Most processes and threads
+    #[arg(long, value_name = "N", visible_alias = "pids-limit")]
+    pub(super) pids: Option<u64>,
+    /// Limit of setrlimit(2), as docker names it: nofile, nproc, core, stack, memlock ...; -1 is unlimited
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit, allow_hyphen_values = true)]
+    pub(super) ulimit: Vec<Rlimit>,
+    /// Most open files per process
+    #[arg(long, value_name = "N")]
+    pub(super) open_files: Option<u64>,
+    /// Most memory that a process may lock
+    #[arg(long, value_name = "SIZE")]
+    pub(super) locked_memory: Option<ByteSize>,
+    /// Most queued signals
+    #[arg(long, value_name = "N")]
+    pub(super) pending_signals: Option<u64>,
+    /// Most bytes in POSIX message queues
+    #[arg(long, value_name = "SIZE")]
+    pub(super) message_queue: Option<ByteSize>,
+    /// Mount a tmpfs; options are size, nr_inodes, mode, uid, gid, ro and exec
+    #[arg(long, value_name = "PATH[:OPTIONS]", value_parser = values::tmpfs)]
+    pub(super) tmpfs: Vec<Mount>,
+    /// Make /tmp a tmpfs of this size, rounded up to megabytes
+    #[arg(long, value_name = "SIZE")]
+    pub(super) tmpfs_size: Option<ByteSize>,
+    /// Most files and directories in that tmpfs
+    #[arg(long, value_name = "N")]
+    pub(super) tmpfs_inodes: Option<u64>,
+    /// Most bytes in the writable layer, rounded up to megabytes
+    #[arg(long, value_name = "SIZE")]
+    pub(super) fs_size: Option<ByteSize>,
+    /// Make the root file system read-only; /tmp becomes a tmpfs
+    #[arg(long, visible_alias = "readonly")]
+    pub(super) read_only: bool,
+    /// Working directory
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) workdir: Option<String>,
+    /// Environment variable; NAME alone takes this process's value
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// File of such lines; `#` begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Vec<PathBuf>,
+    /// Mount a directory or file of the host, read-write unless it ends in `:ro`
+    #[arg(long, short, value_name = "SOURCE:DEST[:ro]", value_parser = values::volume)]
+    pub(super) volume: Vec<(PathBuf, String)>,
+    /// Mount the directory that holds the function's Unix socket
+    #[arg(long, value_name = "DIR:DEST", value_parser = values::pair)]
+    pub(super) uds: Option<(PathBuf, String)>,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
+    /// Hostname inside [default: the container's name]
+    #[arg(long, value_name = "NAME")]
+    pub(super) hostname: Option<String>,
+    /// Add a name to /etc/hosts
+    #[arg(long, value_name = "NAME:IP", value_parser = values::added_host)]
+    pub(super) add_host: Vec<(String, IpAddr)>,
+    /// Run as this user and group, by name or number [default: 1000:1000, or the image's with --image-user]
+    #[arg(long, short, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+    /// Run as the image's user, with Docker's 14 default capabilities, instead of 1000:1000 with none
+    #[arg(long)]
+    pub(super) image_user: bool,
+    /// Replace the image's entrypoint by this program; an empty one clears it
+    #[arg(long, value_name = "PROGRAM")]
+    pub(super) entrypoint: Option<String>,
+    /// Whether an init is PID 1, which reaps and passes signals on
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
+    pub(super) init: bool,
+    /// Label of the container
+    #[arg(long, short, value_name = "NAME[=VALUE]", value_parser = values::label)]
+    pub(super) label: Vec<(String, String)>,
+    /// Write the container's name to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(super) cidfile: Option<PathBuf>,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t = PullPolicy::Missing, value_name = "WHEN")]
+    pub(super) pull: PullPolicy,
+    /// Accept an image that declares volumes
+    #[arg(long)]
+    pub(super) allow_volumes: bool,
+    /// Report usage once a second
+    #[arg(long, conflicts_with = "detach")]
+    pub(super) stats: bool,
+    /// The image, by name or id, then the command and its arguments [default: the image's]
+    #[command(subcommand)]
+    pub(super) function: Option<Function>,
+}
+
+/// What follows the options. To the parser it is a command of another program, which is what stops it from looking for
+/// options of `run` there, and from taking an option that it does not know for the image.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum Function {
+    #[command(external_subcommand)]
+    Words(Vec<OsString>),
+}

@@ -1,0 +1,113 @@
+//! How a function is brought to its end before it comes by itself: signals to this process are passed on, a limit of time
+//! asks first, and what does not end in time is killed.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::Context;
+use crate::cli::At;
+use crate::cli::interrupt::Wish;
+use crate::cli::output::note;
+use crate::containerd_driver::ContainerdCookie;
+use crate::driver::{RunResult, Status, WaitResult};
+
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+
+/// What ended a function that would have gone on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its time was over, which was this long.
+    Timeout(Duration),
+    /// This process was sent a signal.
+    Signal(u8),
+}
+
+impl Cut {
+    pub(super) fn status(self) -> Status {
+        match self {
+            Self::Timeout(_) => Status::Timeout,
+            Self::Signal(_) => Status::Cancelled,
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(limit) => write!(f, "it had not ended after {limit:?}, the --timeout"),
+            Self::Signal(number) => write!(f, "it was ended by signal {number}"),
+        }
+    }
+}
+
+/// A function's end.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) result: RunResult,
+    pub(super) cut: Option<Cut>,
+}
+
+/// Waits for the function's end. What ends it before is answered by a signal, and by SIGKILL `grace` later.
+pub(super) async fn wait(
+    at: At<'_>,
+    cookie: &ContainerdCookie,
+    waiting: &dyn WaitResult,
+    limit: Option<Duration>,
+    grace: Duration,
+) -> Ended {
+    let began = Instant::now();
+    let ctx = at.interrupt.ctx();
+    let mut wishes = at.interrupt.pass_on();
+    let mut waited = std::pin::pin!(waiting.wait(ctx));
+    let mut cut = None;
+    let mut over = limit.map(|limit| began + limit);
+    let mut kill = None;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut waited => return Ended { result, cut },
+            wish = wishes.next() => match wish {
+                Wish::Told(number) => signal(ctx, cookie, number.into()).await,
+                Wish::End(number) => {
+                    cut.get_or_insert(Cut::Signal(number));
+                    signal(ctx, cookie, number.into()).await;
+                    kill.get_or_insert(Instant::now() + grace);
+                }
+                Wish::Kill => signal(ctx, cookie, SIGKILL).await,
+            },
+            () = reached(over) => {
+                over = None;
+                cut = limit.map(Cut::Timeout);
+                signal(ctx, cookie, SIGTERM).await;
+                kill.get_or_insert(Instant::now() + grace);
+            }
+            () = reached(kill) => {
+                kill = None;
+                signal(ctx, cookie, SIGKILL).await;
+            }
+        }
+    }
+}
+
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One that has ended meanwhile needs none.
+async fn signal(ctx: &Context, cookie: &ContainerdCookie, number: u32) {
+    let sent = match cookie.container() {
+        Ok(container) => container.signal(ctx, number).await,
+        Err(_) => return,
+    };
+    if let Err(error) = sent
+        && error.kind() != crate::engine::Kind::NotFound
+    {
+        note(&format!("fnctr: {}", crate::chain(&error)));
+    }
+}

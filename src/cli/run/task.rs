@@ -1,0 +1,185 @@
+//! What `run` was told, as a task of the contract, and as the options of a container for what the contract has no word for.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use fnctr_oci::Mount;
+
+use super::args::{Function, RunArgs};
+use super::env::environment;
+use crate::cli::failure::Failure;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::network;
+use crate::cli::output::{Print, note};
+use crate::cli::standard::{LineEnd, Standard};
+use crate::driver::{Input, Output, Stat, Task};
+use crate::{ByteSize, ContainerOptions};
+
+/// The image, and the command and its arguments; none leaves the image's own.
+pub(super) fn words(args: &mut RunArgs) -> Result<(String, Vec<String>), Failure> {
+    let Some(Function::Words(words)) = args.function.take() else {
+        return Err(Failure::usage(
+            "run needs an image: fnctr run [OPTIONS] IMAGE [COMMAND] [ARG]...",
+        ));
+    };
+    let text = |(at, word): (usize, OsString)| {
+        word.into_string().map_err(|word| {
+            Failure::usage(format!(
+                "argument {at} of the command, {word:?}, is not UTF-8, which is all that a container's configuration can hold"
+            ))
+        })
+    };
+    let mut words = words.into_iter().enumerate().map(text);
+    let image = words.next().transpose()?.unwrap_or_default();
+    Ok((image, words.collect::<Result<_, _>>()?))
+}
+
+/// What was asked for and cannot be had, before anything is done.
+pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
+    if args.tty {
+        return Err(Failure::usage(
+            "--tty (-t) is not supported: a function has no terminal; leave it out, and keep -i for its standard input",
+        ));
+    }
+    if args.tmpfs_inodes.is_some() && args.tmpfs_size.is_none() && !args.read_only {
+        return Err(Failure::usage(
+            "--tmpfs-inodes needs --tmpfs-size or --read-only: there is no tmpfs without",
+        ));
+    }
+    if args.tmpfs_size.is_some() && args.tmpfs.iter().any(is_tmp) {
+        return Err(Failure::usage(
+            "--tmpfs-size and --tmpfs /tmp are two sizes for one tmpfs: leave one of them out",
+        ));
+    }
+    Ok(())
+}
+
+/// The contract's part.
+pub(super) fn task(
+    args: &RunArgs,
+    image: String,
+    line_end: &LineEnd,
+    interrupt: &Interrupt,
+    print: &Print,
+) -> Result<Task, Failure> {
+    let print = *print;
+    let (uds_docker_path, uds_docker_dest) = args.uds.clone().unzip();
+    let streamed = |output: Output| {
+        if args.detach {
+            Output::Null.into()
+        } else {
+            output.into()
+        }
+    };
+    Ok(Task {
+        id: args.name.as_ref().map_or_else(made_up_name, ToString::to_string),
+        image,
+        env_vars: environment(args)?,
+        input: if args.interactive {
+            Input::from_reader(tokio::io::stdin())
+        } else {
+            Input::Null
+        }
+        .into(),
+        stdout: streamed(Output::to_writer(Standard::new(
+            tokio::io::stdout(),
+            line_end,
+            interrupt,
+        ))),
+        stderr: streamed(Output::to_writer(tokio::io::stderr())),
+        stats: args
+            .stats
+            .then(|| Arc::new(move |stat: Stat| note(&describe(&stat, print))) as _),
+        volumes: args.volume.clone(),
+        memory: args.memory.unwrap_or_default().0,
+        cpus: args.cpus.unwrap_or_default().0,
+        pids: args.pids.unwrap_or_default(),
+        fs_size: megabytes(args.fs_size),
+        tmpfs_size: megabytes(args.tmpfs_size),
+        open_files: args.open_files,
+        locked_memory: args.locked_memory.map(|size| size.0),
+        pending_signals: args.pending_signals,
+        message_queue: args.message_queue.map(|size| size.0),
+        work_dir: args.workdir.clone(),
+        uds_docker_path,
+        uds_docker_dest,
+        disable_net: args.network.is_none(),
+        ..Task::default()
+    })
+}
+
+/// The rest.
+pub(super) fn choose(
+    options: &mut ContainerOptions,
+    args: &RunArgs,
+    command: Vec<String>,
+) -> Result<(), Failure> {
+    let (attached, hostname) = network::choose(&args.network)?;
+    options.network = attached;
+    if !hostname {
+        // It goes by another's name.
+        options.config.hostname = None;
+    }
+    let config = &mut options.config;
+    if args.hostname.is_some() {
+        config.hostname.clone_from(&args.hostname);
+    }
+    config.resources.oom_group = args.oom_group;
+    if !command.is_empty() {
+        // Word by word, as typed: the contract's command is one text, split on white space.
+        config.command = Some(command);
+    }
+    if let Some(program) = &args.entrypoint {
+        config.entrypoint = Some(vec![program.clone()]);
+    }
+    if args.user.is_some() {
+        config.user.clone_from(&args.user);
+    }
+    if args.tmpfs.iter().any(is_tmp) {
+        // In place of the one that a read-only root brings.
+        config.mounts.retain(|mount| !is_tmp(mount));
+    }
+    config.mounts.extend(args.tmpfs.iter().cloned());
+    config.rlimits.extend(args.ulimit.iter().cloned());
+    options.hosts.clone_from(&args.add_host);
+    options.labels.extend(args.label.iter().cloned());
+    options.init = args.init;
+    Ok(())
+}
+
+fn is_tmp(mount: &Mount) -> bool {
+    matches!(mount, Mount::Tmpfs { destination, .. } if destination.components().eq(Path::new("/tmp").components()))
+}
+
+fn megabytes(size: Option<ByteSize>) -> u64 {
+    size.unwrap_or_default().0.div_ceil(1 << 20)
+}
+
+fn made_up_name() -> String {
+    format!("fn-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff)
+}
+
+fn describe(stat: &Stat, print: Print) -> String {
+    if print.is_json() {
+        return serde_json::json!({ "stats": stat }).to_string();
+    }
+    let metrics: Vec<_> = stat
+        .metrics
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!("stats: {}", metrics.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_round_up_to_megabytes() {
+        assert_eq!(megabytes(Some(ByteSize(1))), 1);
+        assert_eq!(megabytes(Some(ByteSize(16 << 20))), 16);
+        assert_eq!(megabytes(None), 0);
+    }
+}

@@ -1,0 +1,274 @@
+//! The values of `run`'s options as people write them. Pure, but for the working directory of relative paths.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fnctr_oci::{Mount, Rlimit, RlimitKind, TmpfsAccess};
+
+use crate::ByteSize;
+
+/// `10s`, `1500ms`, `2m`, `1h`; a bare number is seconds.
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is not a time, such as 10s or 500ms");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    let ms = match text.get(digits.len()..).unwrap_or_default() {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    ms.map(Duration::from_millis).ok_or_else(bad)
+}
+
+/// The names that docker has for limits.
+const ULIMITS: [(&str, RlimitKind); 16] = [
+    ("as", RlimitKind::AddressSpace),
+    ("core", RlimitKind::CoreSize),
+    ("cpu", RlimitKind::CpuTime),
+    ("data", RlimitKind::DataSize),
+    ("fsize", RlimitKind::FileSize),
+    ("locks", RlimitKind::FileLocks),
+    ("memlock", RlimitKind::LockedMemory),
+    ("msgqueue", RlimitKind::MessageQueue),
+    ("nice", RlimitKind::Nice),
+    ("nofile", RlimitKind::OpenFiles),
+    ("nproc", RlimitKind::Processes),
+    ("rss", RlimitKind::ResidentSet),
+    ("rtprio", RlimitKind::RealtimePriority),
+    ("rttime", RlimitKind::RealtimeTime),
+    ("sigpending", RlimitKind::PendingSignals),
+    ("stack", RlimitKind::Stack),
+];
+
+/// `NAME=SOFT[:HARD]`.
+pub(super) fn ulimit(text: &str) -> Result<Rlimit, String> {
+    let bad = || format!("{text:?} is not a limit, such as nofile=1024 or nofile=1024:2048");
+    let (name, values) = text.split_once('=').ok_or_else(bad)?;
+    let known = ULIMITS.iter().find(|(known, _)| *known == name);
+    let Some((_, kind)) = known else {
+        let names = ULIMITS.map(|(name, _)| name).join(", ");
+        return Err(format!("{name:?} is not a limit; there are {names}"));
+    };
+    let value = |text: &str| match text {
+        "-1" | "unlimited" => Ok(u64::MAX),
+        number => number.parse().map_err(|_| bad()),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    Ok(Rlimit {
+        kind: *kind,
+        soft: value(soft)?,
+        hard: value(hard)?,
+    })
+}
+
+/// `PATH[:OPTION,...]`.
+pub(super) fn tmpfs(text: &str) -> Result<Mount, String> {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    if !path.starts_with('/') {
+        return Err(format!("{path:?} is not an absolute path in the container"));
+    }
+    let (mut size, mut inodes, mut access) = (None, None, TmpfsAccess::default());
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let bad = || format!("the option {option:?} of the tmpfs at {path} cannot be read");
+        let number = |text: &str| text.parse().map_err(|_| bad());
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("size", value) => size = Some(value.parse::<ByteSize>().map_err(|_| bad())?.0),
+            ("nr_inodes", value) => inodes = Some(value.parse::<u64>().map_err(|_| bad())?),
+            ("mode", value) => access.mode = u32::from_str_radix(value, 8).map_err(|_| bad())?,
+            ("uid", value) => access.uid = Some(number(value)?),
+            ("gid", value) => access.gid = Some(number(value)?),
+            ("ro", "") => access.readonly = true,
+            ("rw", "") => access.readonly = false,
+            ("exec", "") => access.exec = true,
+            ("noexec", "") => access.exec = false,
+            // As it is in any case.
+            ("nosuid" | "nodev", "") => {}
+            _ => {
+                return Err(format!(
+                    "the option {option:?} of the tmpfs at {path} is not supported; there are size, nr_inodes, mode, uid, \
+                     gid, ro, rw, exec, noexec, nosuid and nodev"
+                ));
+            }
+        }
+    }
+    Ok(Mount::Tmpfs {
+        destination: path.into(),
+        size,
+        inodes,
+        access,
+    })
+}
+
+/// `SOURCE:DEST`, and a mode behind it, which the driver knows.
+pub(super) fn volume(text: &str) -> Result<(PathBuf, String), String> {
+    let (bare, mode) = match text.rsplit_once(':') {
+        Some((bare, mode)) if !mode.starts_with('/') && bare.contains(":/") => (bare, Some(mode)),
+        _ => (text, None),
+    };
+    let source = bare.rsplit_once(':').map(|(source, _)| source);
+    // To docker a source that is no path names a volume, and a path alone asks for one without a name.
+    match source {
+        None if bare.starts_with('/') => {
+            return Err(format!(
+                "{text:?} asks for an anonymous volume, and there are no volumes; name a directory of this host: SOURCE:{bare}"
+            ));
+        }
+        Some(name) if !name.is_empty() && !name.contains('/') && !name.starts_with('.') => {
+            return Err(format!(
+                "{text:?} asks for a volume called {name:?}, and there are no volumes; for a directory of this host write \
+                 ./{name} or its absolute path"
+            ));
+        }
+        _ => {}
+    }
+    let (source, dest) = pair(bare)?;
+    Ok((source, mode.map_or(dest.clone(), |mode| format!("{dest}:{mode}"))))
+}
+
+/// `SOURCE:DEST`, the source made absolute.
+pub(super) fn pair(text: &str) -> Result<(PathBuf, String), String> {
+    let bad = || format!("{text:?} must be SOURCE:DEST, with DEST an absolute path in the container");
+    let (source, dest) = text.rsplit_once(':').ok_or_else(bad)?;
+    if source.is_empty() || !dest.starts_with('/') {
+        return Err(bad());
+    }
+    let source = std::path::absolute(source).map_err(|error| format!("{text:?}: {error}"))?;
+    Ok((source, dest.to_owned()))
+}
+
+/// `NAME:IP` or `NAME=IP`; an IPv6 address may be in brackets.
+pub(super) fn added_host(text: &str) -> Result<(String, IpAddr), String> {
+    let bad = || format!("{text:?} is not a name and its address, such as db:10.0.0.5");
+    let (name, address) = text.split_once(['=', ':']).ok_or_else(bad)?;
+    if address == "host-gateway" {
+        return Err("host-gateway is not supported: give the address".to_owned());
+    }
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(address).parse().map_err(|_| bad())?;
+    match name.is_empty() {
+        true => Err(bad()),
+        false => Ok((name.to_owned(), address)),
+    }
+}
+
+/// `NAME[=VALUE]`.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err(format!("{text:?} has no name"));
+    }
+    if name.starts_with(crate::engine::label::OWN) {
+        return Err(format!(
+            "{name:?} is a name that only fnctr gives: {}* are its own labels",
+            crate::engine::label::OWN
+        ));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("3"), Ok(Duration::from_secs(3)));
+        for bad in ["", "s", "1d", "-1s", "99999999999999999h", "1.5s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_may_hold_colons_and_a_destination_must_be_absolute() {
+        assert_eq!(pair("/a:b:/c").unwrap(), ("/a:b".into(), "/c".to_owned()));
+        for bad in ["/a", ":/a", "/a:b", ""] {
+            assert!(pair(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_a_path_of_the_host_and_never_a_name() {
+        assert_eq!(volume("/a:/b:ro").unwrap(), ("/a".into(), "/b:ro".to_owned()));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(volume("./a:/b").unwrap(), (here.join("a"), "/b".to_owned()));
+        assert_eq!(volume("a/b:/b").unwrap(), (here.join("a/b"), "/b".to_owned()));
+        for (text, said) in [
+            ("data:/b", "a volume called \"data\""),
+            ("data:/b:ro", "write ./data"),
+            ("/b", "anonymous volume"),
+        ] {
+            let why = volume(text).unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+    }
+
+    #[test]
+    fn limits_have_docker_s_names() {
+        let limit = |kind, soft, hard| Ok(Rlimit { kind, soft, hard });
+        assert_eq!(ulimit("nofile=10:20"), limit(RlimitKind::OpenFiles, 10, 20));
+        assert_eq!(ulimit("core=0"), limit(RlimitKind::CoreSize, 0, 0));
+        let unlimited = limit(RlimitKind::LockedMemory, u64::MAX, u64::MAX);
+        assert_eq!(ulimit("memlock=-1:unlimited"), unlimited);
+        for bad in ["nofile", "nofile=", "nofile=a", "nofile=1:", "files=1", "=1", ""] {
+            assert!(ulimit(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_has_docker_s_options() {
+        let mount = |size, inodes, access| {
+            Ok(Mount::Tmpfs {
+                destination: "/run".into(),
+                size,
+                inodes,
+                access,
+            })
+        };
+        assert_eq!(tmpfs("/run"), mount(None, None, TmpfsAccess::default()));
+        let access = TmpfsAccess {
+            mode: 0o750,
+            uid: Some(1),
+            gid: Some(2),
+            exec: true,
+            readonly: true,
+        };
+        let all = tmpfs("/run:rw,ro,nosuid,nodev,exec,size=65536k,nr_inodes=10,mode=0750,uid=1,gid=2");
+        assert_eq!(all, mount(Some(64 << 20), Some(10), access));
+        for bad in [
+            "",
+            "run",
+            "/run:suid",
+            "/run:size=50%",
+            "/run:mode=9",
+            "/run:ro=1",
+            "/run:uid=-1",
+        ] {
+            assert!(tmpfs(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_a_name_and_an_address() {
+        let host = |text: &str| added_host(text).map(|(name, address)| format!("{name} {address}"));
+        assert_eq!(host("db:10.0.0.5").unwrap(), "db 10.0.0.5");
+        assert_eq!(host("db=10.0.0.5").unwrap(), "db 10.0.0.5");
+        assert_eq!(host("db:fd00::1").unwrap(), "db fd00::1");
+        assert_eq!(host("db:[fd00::1]").unwrap(), "db fd00::1");
+        for bad in ["db", "db:", ":10.0.0.5", "db:10.0.0", "db:host-gateway"] {
+            assert!(host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_not_one_of_ours() {
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(label("a"), Ok(("a".to_owned(), String::new())));
+        assert!(label("=b").is_err() && label("io.fnctr.engine=1").is_err());
+    }
+}
