@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Context;
 use crate::cli::At;
-use crate::cli::interrupt::Wish;
+use crate::cli::interrupt::{Wish, Wishes};
 use crate::cli::output::note;
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{RunResult, Status, WaitResult};
@@ -50,43 +50,56 @@ pub(super) struct Ended {
     pub(super) cut: Option<Cut>,
 }
 
-/// Waits for the function's end. What ends it before is answered by a signal, and by SIGKILL `grace` later.
-pub(super) async fn wait(
-    at: At<'_>,
-    cookie: &ContainerdCookie,
-    waiting: &dyn WaitResult,
-    limit: Option<Duration>,
-    grace: Duration,
-) -> Ended {
-    let began = Instant::now();
-    let ctx = at.interrupt.ctx();
-    let mut wishes = at.interrupt.pass_on();
-    let mut waited = std::pin::pin!(waiting.wait(ctx));
-    let mut cut = None;
-    let mut over = limit.map(|limit| began + limit);
-    let mut kill = None;
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut waited => return Ended { result, cut },
-            wish = wishes.next() => match wish {
-                Wish::Told(number) => signal(ctx, cookie, number.into()).await,
-                Wish::End(number) => {
-                    cut.get_or_insert(Cut::Signal(number));
-                    signal(ctx, cookie, number.into()).await;
+/// What is waited for, and for how long.
+pub(super) struct Wait<'a> {
+    pub(super) at: At<'a>,
+    pub(super) cookie: &'a ContainerdCookie,
+    pub(super) waiting: &'a dyn WaitResult,
+    /// How long the function may run; `None` is for ever.
+    pub(super) limit: Option<Duration>,
+    /// How long it may take to end after a signal.
+    pub(super) grace: Duration,
+}
+
+impl Wait<'_> {
+    /// Waits for the function's end. What ends it before is answered by a signal, and by SIGKILL when its grace is over.
+    pub(super) async fn over(self, mut wishes: Wishes) -> Ended {
+        let Self {
+            at,
+            cookie,
+            waiting,
+            limit,
+            grace,
+        } = self;
+        let began = Instant::now();
+        let ctx = at.interrupt.ctx();
+        let mut waited = std::pin::pin!(waiting.wait(ctx));
+        let mut cut = None;
+        let mut over = limit.map(|limit| began + limit);
+        let mut kill = None;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut waited => return Ended { result, cut },
+                wish = wishes.next() => match wish {
+                    Wish::Told(number) => signal(ctx, cookie, number.into()).await,
+                    Wish::End(number) => {
+                        cut.get_or_insert(Cut::Signal(number));
+                        signal(ctx, cookie, number.into()).await;
+                        kill.get_or_insert(Instant::now() + grace);
+                    }
+                    Wish::Kill => signal(ctx, cookie, SIGKILL).await,
+                },
+                () = reached(over) => {
+                    over = None;
+                    cut = limit.map(Cut::Timeout);
+                    signal(ctx, cookie, SIGTERM).await;
                     kill.get_or_insert(Instant::now() + grace);
                 }
-                Wish::Kill => signal(ctx, cookie, SIGKILL).await,
-            },
-            () = reached(over) => {
-                over = None;
-                cut = limit.map(Cut::Timeout);
-                signal(ctx, cookie, SIGTERM).await;
-                kill.get_or_insert(Instant::now() + grace);
-            }
-            () = reached(kill) => {
-                kill = None;
-                signal(ctx, cookie, SIGKILL).await;
+                () = reached(kill) => {
+                    kill = None;
+                    signal(ctx, cookie, SIGKILL).await;
+                }
             }
         }
     }

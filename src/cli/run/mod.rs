@@ -20,6 +20,7 @@ use self::report::Phases;
 use super::At;
 use super::connect::Connection;
 use super::failure::Failure;
+use super::interrupt::Wishes;
 use super::output::{Print, line, note};
 use super::pull;
 use super::standard::LineEnd;
@@ -95,8 +96,15 @@ impl Life<'_> {
             return Ok(ExitCode::SUCCESS);
         }
         let ended = match started {
-            Ok(waiting) => {
-                let ended = end::wait(at, cookie, waiting.as_ref(), args.timeout, args.stop_timeout);
+            Ok((waiting, wishes)) => {
+                let ended = end::Wait {
+                    at,
+                    cookie,
+                    waiting: waiting.as_ref(),
+                    limit: args.timeout,
+                    grace: args.stop_timeout,
+                };
+                let ended = ended.over(wishes);
                 Ok(timed(&mut ms.wait, ended).await)
             }
             Err(failure) => Err(failure),
@@ -122,7 +130,7 @@ impl Life<'_> {
         command: Vec<String>,
         cid_file: &mut Option<CidFile>,
         ms: &mut Phases,
-    ) -> Result<Box<dyn WaitResult>, Failure> {
+    ) -> Result<(Box<dyn WaitResult>, Wishes), Failure> {
         let Self { cookie, args, .. } = *self;
         let ctx = self.at.interrupt.ctx();
         {
@@ -139,7 +147,9 @@ impl Life<'_> {
         if let Some(file) = cid_file {
             file.write(cookie.id())?;
         }
-        Ok(timed(&mut ms.run, cookie.run(ctx)).await?)
+        // From now on there is a function to pass signals on to, even before its start is known here.
+        let wishes = self.at.interrupt.pass_on();
+        Ok((timed(&mut ms.run, cookie.run(ctx)).await?, wishes))
     }
 
     /// The image, from its registry if it is not here or must be new.
