@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::global::Global;
-use super::images::ImagesArgs;
+use super::image_list::ImagesArgs;
 use super::network::NetworkCommand;
 use super::ps::PsArgs;
 use super::run::RunArgs;

@@ -15,6 +15,7 @@ mod doctor;
 mod failure;
 mod filter;
 mod global;
+mod image_list;
 mod images;
 mod interrupt;
 mod keys;
@@ -126,9 +127,9 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         } => save::save(at, &output, format, &images, print).await,
         Command::Tag { source, name } => images::tag(at, &source, &name, print).await,
         Command::Rmi { force, images } => images::remove(at, &images, force, print).await,
-        Command::Images(args) => images::list(at, args, print).await,
+        Command::Images(args) => image_list::list(at, args, print).await,
         Command::Image { what } => match what {
-            ImageCommand::Ls(args) => images::list(at, args, print).await,
+            ImageCommand::Ls(args) => image_list::list(at, args, print).await,
             ImageCommand::Inspect { images } => images::inspect(at, &images, print).await,
             ImageCommand::Prune { all, force } => images::prune(at, all, force, print).await,
         },

@@ -66,6 +66,26 @@ pub(super) fn plain(text: &str) -> String {
         .collect()
 }
 
+/// Bytes as `docker images` shows them: three digits that count, in powers of ten.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    let decimals = match value {
+        _ if unit == 0 => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}{name}")
+}
+
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
@@ -102,5 +122,20 @@ mod tests {
             vec!["x".to_owned(), String::new()],
         ];
         assert_eq!(table(&["ID", "PID"], &rows), "ID         PID\nlong-name  1\nx");
+    }
+
+    #[test]
+    fn a_size_has_three_digits_that_count() {
+        for (bytes, shown) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (4_262_000, "4.26MB"),
+            (77_800_000, "77.8MB"),
+            (999_600_000, "1.00GB"),
+            (123_456_000_000, "123GB"),
+        ] {
+            assert_eq!(super::size(bytes), shown);
+        }
     }
 }

@@ -295,9 +295,9 @@ async fn lists_are_filtered_and_formatted_and_what_has_ended_is_pruned() {
         "exit 3",
     ]);
     let gone = crate::patience::patient(Duration::from_secs(20));
-    let until = std::time::Instant::now() + gone;
+    let until = tokio::time::Instant::now() + gone;
     while !ok(&["ps", "-a", "--format", "{{.ID}} {{.Status}}"]).contains("ended exited (3)") {
-        assert!(std::time::Instant::now() < until, "it has not ended");
+        assert!(tokio::time::Instant::now() < until, "it has not ended");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(ok(&["ps", "-q"]), "runs\n");

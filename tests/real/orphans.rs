@@ -107,7 +107,7 @@ async fn a_process_that_goes_on_ends_what_falls_due_meanwhile() {
     late.kill().expect("to kill");
     late.wait().expect("to end");
     // It begins before the deadline, and would run for ten minutes.
-    let mut other = start(&stage, "other", &[]);
+    let mut other = start(&stage, "other", &["--stop-timeout", "1s"]);
     let until = tokio::time::Instant::now() + patient(Duration::from_secs(60));
     let shims = || crate::real::shims(&stage.real.address());
     let late_runs = || shims().iter().any(|shim| shim.command.contains(" late"));
@@ -118,6 +118,8 @@ async fn a_process_that_goes_on_ends_what_falls_due_meanwhile() {
     }
     let pid = nix::unistd::Pid::from_raw(other.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("to signal");
-    other.wait().expect("to end");
+    // Though nobody reads its output.
+    let ended = other.wait().expect("to end");
+    assert_eq!(ended.code(), Some(143));
     stage.strike().await;
 }

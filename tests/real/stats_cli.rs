@@ -153,7 +153,7 @@ async fn a_whole_container_is_killed_or_refused_by_name() {
     assert_eq!(out, "", "{err}");
     match done.status.code() {
         Some(137) => assert!(err.contains("the container's own limit of 24m was hit"), "{err}"),
-        Some(125) => assert!(err.contains("oom_group cannot be enforced"), "{err}"),
+        Some(125) => assert!(err.contains("--oom-group cannot be enforced"), "{err}"),
         other => panic!("{other:?}: {err}"),
     }
     stage.strike().await;

@@ -13,6 +13,8 @@ use crate::cli::output::note;
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{RunResult, Status, WaitResult};
 
+/// How long the output of a function that was killed may take to be read: whoever stopped reading does not hold up its end.
+const DELIVERY: Duration = Duration::from_secs(2);
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
@@ -72,11 +74,11 @@ impl Wait<'_> {
             grace,
         } = self;
         let began = Instant::now();
-        let ctx = at.interrupt.ctx();
+        let ctx = &at.interrupt.ctx().child();
         let mut waited = std::pin::pin!(waiting.wait(ctx));
         let mut cut = None;
         let mut over = limit.map(|limit| began + limit);
-        let mut kill = None;
+        let (mut kill, mut leave) = (None, None);
         loop {
             tokio::select! {
                 biased;
@@ -86,19 +88,27 @@ impl Wait<'_> {
                     Wish::End(number) => {
                         cut.get_or_insert(Cut::Signal(number));
                         signal(ctx, cookie, number.into()).await;
-                        kill.get_or_insert(Instant::now() + grace);
+                        kill.get_or_insert_with(|| Instant::now() + grace);
                     }
-                    Wish::Kill => signal(ctx, cookie, SIGKILL).await,
+                    Wish::Kill => {
+                        signal(ctx, cookie, SIGKILL).await;
+                        leave = Some(Instant::now() + DELIVERY);
+                    }
                 },
                 () = reached(over) => {
                     over = None;
                     cut = limit.map(Cut::Timeout);
                     signal(ctx, cookie, SIGTERM).await;
-                    kill.get_or_insert(Instant::now() + grace);
+                    kill.get_or_insert_with(|| Instant::now() + grace);
                 }
                 () = reached(kill) => {
                     kill = None;
                     signal(ctx, cookie, SIGKILL).await;
+                    leave = Some(Instant::now() + DELIVERY);
+                }
+                () = reached(leave) => {
+                    leave = None;
+                    ctx.cancel();
                 }
             }
         }

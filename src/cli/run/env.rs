@@ -98,7 +98,7 @@ mod tests {
             ["A=1", "B=2"]
         );
         assert_eq!(lines(b"\xef\xbb\xbfA=1").unwrap(), ["A=1"]);
-        let why = lines(b"\xff\xfeA\0=\01\0").unwrap_err();
+        let why = lines(b"\xff\xfeA\x00=\x00").unwrap_err();
         assert_eq!(why, "--env-file f is UTF-16; save it as UTF-8");
         let why = lines(b"A=1\nB=\xe9\n").unwrap_err();
         assert_eq!(why, "--env-file f is not UTF-8 in line 2");

@@ -125,7 +125,10 @@ pub(super) fn volume(text: &str) -> Result<(PathBuf, String), String> {
         _ => {}
     }
     let (source, dest) = pair(bare)?;
-    Ok((source, mode.map_or(dest.clone(), |mode| format!("{dest}:{mode}"))))
+    Ok((
+        source,
+        mode.map_or_else(|| dest.clone(), |mode| format!("{dest}:{mode}")),
+    ))
 }
 
 /// `SOURCE:DEST`, the source made absolute.
