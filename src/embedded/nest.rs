@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{Root, is_nested};
@@ -20,6 +21,9 @@ pub(super) const LEAF: &str = "init";
 
 pub(super) const PROCS: &str = "cgroup.procs";
 pub(super) const CONTROL: &str = "cgroup.subtree_control";
+
+/// The mode of a cgroup, as the kernel makes its own.
+const MODE: u32 = 0o755;
 
 /// How often the processes are looked at again: one that forks while it is moved leaves a child behind.
 const ROUNDS: u32 = 20;
@@ -122,12 +126,7 @@ impl Nest {
             if left.trim().is_empty() {
                 return Ok(());
             }
-            match fs::create_dir(&leaf) {
-                Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Closed::at("create", leaf)(cause));
-                }
-                _ => {}
-            }
+            make(&leaf).map_err(Closed::at("create", leaf.clone()))?;
             // 0 is a process of another pid namespace, and writing it would move this one.
             for pid in left.lines().filter(|pid| *pid != "0") {
                 match write(&to, pid) {
@@ -141,6 +140,15 @@ impl Nest {
             path: self.top.clone(),
             pids: left.split_whitespace().collect::<Vec<_>>().join(" "),
         })
+    }
+}
+
+/// Makes a cgroup, unless it is there. Whoever measures the machine may look into it, and nobody else may make cgroups in it,
+/// whatever the umask is.
+pub(super) fn make(cgroup: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(MODE).create(cgroup) {
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| fs::set_permissions(cgroup, fs::Permissions::from_mode(MODE))),
     }
 }
 
@@ -213,6 +221,19 @@ mod tests {
             "7"
         );
         assert_eq!(fs::read_to_string(dir.path().join(CONTROL)).unwrap(), "");
+    }
+
+    #[test]
+    fn a_cgroup_has_its_mode_and_one_that_is_there_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |cgroup: &Path| fs::metadata(cgroup).unwrap().permissions().mode() & 0o7777;
+        let cgroup = dir.path().join(LEAF);
+        make(&cgroup).unwrap();
+        assert_eq!(mode(&cgroup), MODE);
+        fs::set_permissions(&cgroup, fs::Permissions::from_mode(0o750)).unwrap();
+        make(&cgroup).unwrap();
+        assert_eq!(mode(&cgroup), 0o750);
+        make(&dir.path().join("a/b")).unwrap_err();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::SearchPath;
-use super::nest::{CONTROL, LEAF, PROCS, write};
+use super::nest::{CONTROL, LEAF, PROCS, make, write};
 use crate::cgroup::{Tie, ties};
 
 /// Where a containerd that is started now will be.
@@ -120,9 +120,7 @@ impl Tie {
 }
 
 fn enter(cgroup: &Path, pid: u32) -> io::Result<()> {
-    if !cgroup.is_dir() {
-        fs::create_dir(cgroup)?;
-    }
+    make(cgroup)?;
     write(&cgroup.join(PROCS), &pid.to_string())
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use fnctr_oci::{ContainerConfig, Mount, NetworkMode};
@@ -16,6 +16,9 @@ use super::network::Joined;
 use super::plan::Plan;
 use crate::ContainerId;
 use crate::sandbox::{Dns, files};
+
+/// Whoever the function runs as reads them; nobody but root reaches them on the host.
+const MODE: u32 = 0o644;
 
 const HOSTS: &str = "hosts";
 const HOSTNAME: &str = "hostname";
@@ -80,8 +83,10 @@ fn file(path: &Path, text: &[u8]) -> io::Result<()> {
         // A life of the same name that crashed may have left one.
         .create(true)
         .truncate(true)
-        .mode(0o644)
+        .mode(MODE)
         .open(path)?;
+    // The caller's umask may have taken permissions away, and one that a crash left has what it had.
+    file.set_permissions(fs::Permissions::from_mode(MODE))?;
     file.write_all(text)
 }
 
@@ -147,6 +152,18 @@ mod tests {
         assert_eq!(places(vec![bind("/etc/hosts")]), ["hostname", "resolv.conf"]);
         assert!(places(vec![bind("/etc")]).is_empty());
         assert_eq!(places(vec![bind("/etc/hosts.d")]).len(), 3);
+    }
+
+    #[test]
+    fn a_file_is_everybody_s_to_read_whatever_mode_it_was_made_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(HOSTS);
+        // As a umask of 077 makes it.
+        fs::write(&path, "longer than what follows").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        file(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
     }
 
     #[test]
