@@ -107,15 +107,17 @@ fn args(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Er
 /// As Docker merges it:
 /// - a command replaces the image's Cmd; an empty one is no command;
 /// - an entrypoint replaces the image's Entrypoint and drops the image's Cmd;
-/// - an empty entrypoint clears the image's Entrypoint and keeps the Cmd; `[""]` clears both.
+/// - an empty entrypoint clears the image's Entrypoint and keeps the Cmd;
+/// - `[""]` is no entrypoint, the caller's or the image's: the caller's has dropped the image's Cmd by then, the image's has not.
 fn command(config: &ContainerConfig, image: &ImageConfig) -> Vec<String> {
     let own = config.command.as_deref().unwrap_or_default();
     let (entrypoint, image_cmd) = match config.entrypoint.as_deref() {
         None => (image.entrypoint.as_slice(), image.cmd.as_slice()),
         Some([]) => (Default::default(), image.cmd.as_slice()),
-        Some([reset]) if reset.is_empty() => Default::default(),
         Some(entrypoint) => (entrypoint, Default::default()),
     };
+    let is_reset = matches!(entrypoint, [word] if word.is_empty());
+    let entrypoint = if is_reset { Default::default() } else { entrypoint };
     let cmd = if own.is_empty() { image_cmd } else { own };
     [entrypoint, cmd].concat()
 }
@@ -318,6 +320,38 @@ mod tests {
             };
             assert_eq!(args(&config, &image()), Ok(words(expected)), "{config:?}");
         }
+    }
+
+    #[test]
+    fn an_entrypoint_of_one_empty_word_is_none_whoever_says_it() {
+        let image = ImageConfig {
+            entrypoint: vec![String::new()],
+            cmd: words("cmd x"),
+            ..ImageConfig::default()
+        };
+        let reset = || Some(vec![String::new()]);
+        for (entrypoint, command, expected) in [
+            (None, None, Ok("cmd x")),
+            (None, Some(words("own")), Ok("own")),
+            (Some(vec![]), None, Ok("cmd x")),
+            (Some(words("/own")), None, Ok("/own")),
+            (reset(), Some(words("own")), Ok("own")),
+            (reset(), None, Err(Error::NoCommand)),
+        ] {
+            let config = ContainerConfig {
+                entrypoint,
+                command,
+                ..ContainerConfig::default()
+            };
+            assert_eq!(args(&config, &image), expected.map(words), "{config:?}");
+        }
+        // More words than that are a command, whose first word names no program.
+        let odd = ImageConfig {
+            entrypoint: vec![String::new(), "x".to_owned()],
+            ..image
+        };
+        let refused = args(&ContainerConfig::default(), &odd);
+        assert!(matches!(refused, Err(Error::EmptyProgram { .. })), "{refused:?}");
     }
 
     #[test]
