@@ -88,6 +88,11 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
     } else {
         "set root in /etc/containerd/config.toml to a directory on ext4 or xfs, then systemctl restart containerd"
     };
+    if let Some(separator) = embedded::separator_in(data) {
+        let found =
+            format!("{at} has {separator:?} in its name, which separates the options of an overlay mount");
+        return Check::bad(NAME, found, elsewhere);
+    }
     let Some(mount) = cgroup::file_system(mountinfo, &space.dir) else {
         return Check::warn(NAME, format!("the file system of {at} is unknown"), elsewhere);
     };
@@ -154,6 +159,16 @@ mod tests {
         let check = place(Path::new("/var/lib/fnctr"), UNIFIED, &roomy_at("/var/lib"), true);
         assert_eq!(check.status, Status::Ok);
         assert_eq!(check.found, "/var/lib/fnctr is on xfs, 64g free");
+    }
+
+    #[test]
+    fn a_place_that_cannot_stand_in_the_options_of_an_overlay_is_bad() {
+        let check = place(Path::new("/var/lib/a:b"), UNIFIED, &roomy_at("/var/lib"), false);
+        assert_eq!(check.status, Status::Bad);
+        assert!(
+            check.found.starts_with("/var/lib/a:b has ':' in its name"),
+            "{check}"
+        );
     }
 
     #[test]

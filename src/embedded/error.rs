@@ -35,6 +35,18 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// No overlay could be mounted there.
+    #[error(
+        "the directory name {} contains {separator:?}, which separates the options of an overlay mount, so no image could be \
+         mounted from it: choose another directory",
+        path.display()
+    )]
+    Separator {
+        /// The directory.
+        path: PathBuf,
+        /// The character.
+        separator: char,
+    },
     /// Others could decide what containerd does.
     #[error("{0} is writable by others and cannot hold a private containerd: chmod go-w {0}", path.display())]
     Writable {

@@ -8,6 +8,15 @@ use crate::cgroup::DEFAULT_PARENT;
 /// The longest path that a Unix socket can have on Linux, without the final NUL.
 const MAX_SOCKET: usize = 107;
 
+/// What separates the options of an overlay mount, the layers in one of them, and escapes (overlayfs.rst). containerd writes
+/// the paths of its snapshots there as they are.
+const SEPARATORS: [char; 3] = [',', ':', '\\'];
+
+/// A character in a path for which no overlay can be mounted from there.
+pub(crate) fn separator_in(path: &Path) -> Option<char> {
+    path.to_string_lossy().chars().find(|c| SEPARATORS.contains(c))
+}
+
 /// The directories of one private containerd. Equal homes are the same containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
@@ -124,7 +133,8 @@ impl Home {
         self.run.join("users.lock")
     }
 
-    /// Refuses a place whose sockets the kernel would refuse, or whose name containerd's configuration cannot hold.
+    /// Refuses a place whose sockets the kernel would refuse, or whose name containerd's configuration or an overlay's options
+    /// cannot hold.
     pub(super) fn check(&self) -> Result<(), Error> {
         let longest = self.ttrpc_socket();
         let len = longest.as_os_str().len();
@@ -140,7 +150,13 @@ impl Home {
                 return Err(Error::NotText { path: dir.clone() });
             }
         }
-        Ok(())
+        match separator_in(&self.root) {
+            Some(separator) => Err(Error::Separator {
+                path: self.root.clone(),
+                separator,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Whether a containerd can live there, as far as can be told without making anything.
@@ -155,6 +171,8 @@ impl Home {
     /// Makes the directories, for nobody else to look into, and returns the home by its real name: two processes that
     /// name it differently must agree on its sockets and on the command line of its containerd.
     pub(super) fn create(&self) -> Result<Self, Error> {
+        // Nothing is made where it could not stay.
+        self.check()?;
         let real = Self {
             run: private::dir(&self.run)?,
             root: private::dir(&self.root)?,
@@ -177,6 +195,25 @@ mod tests {
             error.to_string().contains("108 bytes long, but at most 107"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_place_whose_name_would_end_an_option_of_overlay_is_refused_by_it_before_anything_is_made() {
+        let top = tempfile::tempdir().unwrap();
+        for (name, separator) in [("a:b", "':'"), ("a,b", "','"), ("a\\b", r"'\\'")] {
+            let dir = top.path().join(name);
+            let error = Home::under(&dir).would_do().unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(separator), "{error}");
+            Home::under(&dir.join("below")).create().unwrap_err();
+            assert!(!dir.exists(), "{name} was made");
+        }
+        // By whatever name it is called.
+        std::fs::create_dir(top.path().join("real:name")).unwrap();
+        std::os::unix::fs::symlink("real:name", top.path().join("link")).unwrap();
+        Home::under(&top.path().join("link")).would_do().unwrap_err();
+        for fine in ["a b", "a=b", "a'\"b", "é"] {
+            Home::under(&top.path().join(fine)).would_do().unwrap();
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::Context;
 pub use answers::answers;
 pub use error::Error;
 pub use home::Home;
+pub(crate) use home::separator_in;
 pub(crate) use nest::Nest;
 pub(crate) use scope::Scope;
 pub(crate) use search::{SearchPath, executable};

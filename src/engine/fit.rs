@@ -7,12 +7,19 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::error::{At as _, Error, Kind, Result, Step};
 use crate::Context;
-use crate::containerd::Session;
+use crate::containerd::{SNAPSHOTTER, Session};
 
 /// A snapshot that nobody makes.
 const NO_SNAPSHOT: &str = "fnctr.none";
 
-/// Fails unless containerd has the configured snapshotter, and the runtime's binary is where containerd finds it.
+/// containerd's own snapshotter that mounts overlays. It writes the paths of its files into their options as they are.
+const OVERLAY: &str = "overlayfs";
+
+/// What separates those options, the layers in one of them, and escapes (overlayfs.rst).
+const SEPARATORS: [char; 3] = [',', ':', '\\'];
+
+/// Fails unless containerd has the configured snapshotter, in a directory that it can mount from, and the runtime's binary is
+/// where containerd finds it.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -31,6 +38,14 @@ pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, dae
         }
         Err(error) if !error.is_not_found() => return Err(error).at(Step::Connect, "snapshots"),
         Ok(_) | Err(_) => {}
+    }
+    if config.snapshotter == OVERLAY
+        && let Some((root, separator)) = unmountable(session, ctx).await
+    {
+        return refused(format!(
+            "containerd keeps its snapshots in {root:?}, where {separator:?} would separate the options of an overlay mount; set \
+             root in its configuration to a directory without it"
+        ));
     }
     let Some(binary) = &config.runtime.binary else {
         return Ok(());
@@ -51,6 +66,20 @@ pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, dae
     Ok(())
 }
 
+/// Where the overlays' files are, with the character for which the kernel would not mount them. A containerd that does not tell
+/// is no reason to refuse: its first container shows.
+async fn unmountable(session: &Session, ctx: &Context) -> Option<(String, char)> {
+    let introspection = session.introspection();
+    let plugin = introspection.plugin(ctx, SNAPSHOTTER, OVERLAY).await;
+    let mut exports = plugin.ok()??.exports;
+    separated(exports.remove("root")?)
+}
+
+fn separated(root: String) -> Option<(String, char)> {
+    let separator = root.chars().find(|c| SEPARATORS.contains(c))?;
+    Some((root, separator))
+}
+
 fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
@@ -64,4 +93,17 @@ fn path_of(pid: u32) -> Vec<PathBuf> {
     let path = path.map(std::ffi::OsStr::from_bytes);
     path.map(|path| std::env::split_paths(path).collect())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::separated;
+
+    #[test]
+    fn a_directory_whose_name_would_end_an_option_is_told_with_the_character() {
+        for (root, separator) in [("/a:b/fs", ':'), ("/a,b", ','), ("/a\\b", '\\')] {
+            assert_eq!(separated(root.to_owned()), Some((root.to_owned(), separator)));
+        }
+        assert_eq!(separated("/var/lib/a b=c".to_owned()), None);
+    }
 }
