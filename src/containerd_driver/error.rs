@@ -1,16 +1,25 @@
 //! The engine's kinds in the contract's words: the one table.
 
-use crate::driver::{Error, ErrorKind};
+use crate::driver::{Error, ErrorKind, ExecFailure};
 use crate::engine::{self, Kind};
 
 /// What an engine error is for a host.
 pub(crate) fn translate(error: engine::Error) -> Error {
-    Error::new(kind(error.kind()), error)
+    let command = match error.kind() {
+        Kind::CommandNotFound => Some(ExecFailure::NotFound),
+        Kind::CommandNotExecutable => Some(ExecFailure::NotExecutable),
+        _ => None,
+    };
+    let error = Error::new(kind(error.kind()), error);
+    match command {
+        Some(why) => error.with_exec_failure(why),
+        None => error,
+    }
 }
 
 fn kind(kind: Kind) -> ErrorKind {
     match kind {
-        Kind::InvalidPlan => ErrorKind::InvalidTask,
+        Kind::InvalidPlan | Kind::CommandNotFound | Kind::CommandNotExecutable => ErrorKind::InvalidTask,
         Kind::Unsupported => ErrorKind::Unsupported,
         Kind::ImageRejected => ErrorKind::ImageRejected,
         Kind::Busy => ErrorKind::Busy,
@@ -21,5 +30,24 @@ fn kind(kind: Kind) -> ErrorKind {
         Kind::Cancelled => ErrorKind::Cancelled,
         Kind::Unavailable => ErrorKind::Unavailable,
         Kind::Internal => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Step;
+
+    #[test]
+    fn a_command_that_cannot_run_is_the_task_s_mistake_with_a_shell_s_exit_code() {
+        for (kind, code) in [
+            (Kind::CommandNotFound, Some(127)),
+            (Kind::CommandNotExecutable, Some(126)),
+            (Kind::InvalidPlan, None),
+        ] {
+            let error = translate(engine::Error::new(Step::Check, "c", kind, "why"));
+            assert_eq!(error.kind(), ErrorKind::InvalidTask);
+            assert_eq!(error.exec_failure().map(ExecFailure::exit_code), code, "{kind:?}");
+        }
     }
 }

@@ -113,6 +113,27 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// Why the task's command cannot be executed, where that is what is wrong with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExecFailure {
+    /// The image has no such command, or not the interpreter or loader that it names.
+    NotFound,
+    /// The image has it, and it cannot be executed: it is a directory, nobody has the permission, or the kernel does not know its
+    /// format.
+    NotExecutable,
+}
+
+impl ExecFailure {
+    /// What a shell exits with then (POSIX, 2.8.2), and `docker run` too.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::NotFound => 127,
+            Self::NotExecutable => 126,
+        }
+    }
+}
+
 /// A kind, and the error that says what happened.
 ///
 /// It displays as that error does and hands on its causes, so that nothing is told twice;
@@ -125,6 +146,7 @@ pub struct Error {
     kind: ErrorKind,
     code: Option<u16>,
     functions_fault: bool,
+    command: Option<ExecFailure>,
     source: Source,
 }
 
@@ -135,6 +157,7 @@ impl Error {
             kind,
             code: None,
             functions_fault: kind.is_user_error(),
+            command: None,
             source: source.into(),
         }
     }
@@ -158,6 +181,7 @@ impl Error {
             kind,
             code: Some(code),
             functions_fault: true,
+            command: None,
             source: Box::new(failed),
         }
     }
@@ -191,6 +215,19 @@ impl Error {
     pub fn with_code(mut self, code: u16) -> Self {
         self.code = Some(code);
         self
+    }
+
+    /// The same error, which says of the task's command why it cannot be executed.
+    #[must_use]
+    pub fn with_exec_failure(mut self, why: ExecFailure) -> Self {
+        self.command = Some(why);
+        self
+    }
+
+    /// Why the task's command cannot be executed, if that is what is wrong.
+    #[must_use]
+    pub fn exec_failure(&self) -> Option<ExecFailure> {
+        self.command
     }
 
     /// What kind of failure it was.

@@ -70,7 +70,9 @@ pub use auth::{Auther, Credentials};
 pub use backoff::{BackOff, BackOffConfig, RETRY_FOREVER, RetryErrorChecker, dice, retry_transient};
 pub use config::Config;
 pub use cookie::{Cookie, WaitResult};
-pub use error::{ErrImageWithVolume, ErrSyslogUnavailable, Error, ErrorKind, PullFailed, report};
+pub use error::{
+    ErrImageWithVolume, ErrSyslogUnavailable, Error, ErrorKind, ExecFailure, PullFailed, report,
+};
 pub use hooks::{AfterCall, BeforeCall, Call, CallExtensions, Closer, Hooks};
 pub use image::parse_image;
 pub use mock::{MockAction, MockDriver, MockOptions, MockProgram, MockSetup};

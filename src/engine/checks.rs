@@ -14,7 +14,7 @@ use super::placement::Placement;
 use super::plan::{Network, Plan};
 use super::{disk, places, rlimits};
 use crate::Context;
-use crate::image::{Image, Lookup, Program};
+use crate::image::{Image, Lookup, NotExecutable, Program};
 
 /// Why this host or this image cannot serve the plan.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +84,12 @@ pub(crate) enum Unfit {
         searched: String,
     },
     /// There is one, and it cannot be executed.
-    #[error("command {command:?} in image {image} is not an executable file")]
-    NotExecutable { command: String, image: String },
+    #[error("command {command:?} in image {image} cannot be executed: {why}")]
+    NotExecutable {
+        command: String,
+        image: String,
+        why: NotExecutable,
+    },
 }
 
 /// Checks everything; the first thing that does not hold is the error.
@@ -278,7 +282,8 @@ fn may_write(path: &Path, uid: u32, gid: u32, groups: &[u32]) -> Result<(), Unfi
     })
 }
 
-/// An init hides a missing command behind its own exit code 127, so it is looked for here.
+/// An init hides a missing command behind its own exit code 127, and one that the kernel does not execute behind a shell. So it
+/// is looked for here, unless the container has something of its own where it would be.
 async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &Spec) -> Result<()> {
     let Some(process) = spec.process().as_ref() else {
         return Ok(());
@@ -299,13 +304,11 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
         .rev()
         .find_map(|line| line.strip_prefix("PATH="));
     let path = path.unwrap_or_default();
-    if may_come_from_a_mount(command, path, process.cwd(), &plan.config.mounts) {
-        return Ok(());
-    }
     let lookup = Lookup {
         program: command.clone(),
         path: Some(path.to_owned()),
         cwd: process.cwd().display().to_string(),
+        hidden: hidden(plan),
     };
     let found = deps
         .images
@@ -314,41 +317,44 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
         .at(Step::Image, &plan.id)?;
     let image = plan.image.to_string();
     let command = command.clone();
-    let error = match found {
-        Program::Found(_) => return Ok(()),
-        Program::NotExecutable(_) => Unfit::NotExecutable { command, image },
+    let (kind, error) = match found {
+        Program::Found(_) | Program::Hidden => return Ok(()),
+        Program::NotExecutable(_, why) => {
+            // Of a script without its interpreter execve(2) says that there is no such file, and so shells and inits exit.
+            let kind = if why.is_missing() {
+                Kind::CommandNotFound
+            } else {
+                Kind::CommandNotExecutable
+            };
+            (kind, Unfit::NotExecutable { command, image, why })
+        }
         Program::NotFound => {
             let searched = if command.contains('/') {
                 "that path".to_owned()
             } else {
                 format!("PATH {path}")
             };
-            Unfit::NoCommand {
+            let error = Unfit::NoCommand {
                 command,
                 image,
                 searched,
-            }
+            };
+            (Kind::CommandNotFound, error)
         }
     };
-    Err(Error::new(Step::Check, &plan.id, Kind::InvalidPlan, error))
+    Err(Error::new(Step::Check, &plan.id, kind, error))
 }
 
-/// Whether a mount of the plan covers a place where the command is looked for: then the image does not decide.
-fn may_come_from_a_mount(command: &str, path: &str, cwd: &Path, mounts: &[Mount]) -> bool {
-    let mut places: Vec<PathBuf> = Vec::new();
-    if command.contains('/') {
-        places.push(cwd.join(command));
-    } else {
-        places.extend(
-            path.split(':')
-                .filter(|dir| !dir.is_empty())
-                .map(|dir| cwd.join(dir).join(command)),
-        );
-    }
-    mounts.iter().any(|mount| {
+/// Where a container of this plan has something of its own: there the image does not decide.
+fn hidden(plan: &Plan) -> Vec<String> {
+    let mounts = plan.config.mounts.iter().map(|mount| {
         let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;
-        places.iter().any(|place| place.starts_with(destination))
-    })
+        destination.display().to_string()
+    });
+    let own = places::OWN
+        .into_iter()
+        .chain(plan.init.then_some(fnctr_oci::INIT_PATH));
+    mounts.chain(own.map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -449,19 +455,15 @@ mod tests {
     }
 
     #[test]
-    fn a_command_under_a_mount_is_not_the_image_s_to_decide() {
-        let cwd = Path::new("/work");
-        let mounts = [bind("/opt/tools")];
-        assert!(may_come_from_a_mount("/opt/tools/run", "", cwd, &mounts));
-        assert!(may_come_from_a_mount("run", "/bin:/opt/tools", cwd, &mounts));
-        assert!(may_come_from_a_mount(
-            "./run",
-            "",
-            Path::new("/opt/tools"),
-            &mounts
-        ));
-        assert!(!may_come_from_a_mount("run", "/bin:/usr/bin", cwd, &mounts));
-        assert!(!may_come_from_a_mount("/opt/toolsrun", "", cwd, &mounts));
+    fn what_a_container_has_of_its_own_is_not_the_image_s_to_decide() {
+        let mut plan = plan();
+        plan.config.mounts = vec![bind("/opt/tools")];
+        assert_eq!(
+            hidden(&plan),
+            ["/opt/tools", "/dev", "/proc", "/sys", "/sbin/docker-init"]
+        );
+        plan.init = false;
+        assert_eq!(hidden(&plan).last().unwrap(), "/sys");
     }
 
     #[test]

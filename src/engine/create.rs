@@ -113,6 +113,8 @@ where
 fn refusal(error: &fnctr_oci::Error) -> Kind {
     match error {
         fnctr_oci::Error::OomGroup => Kind::Unsupported,
+        // An empty name is searched for like any other.
+        fnctr_oci::Error::EmptyProgram { .. } => Kind::CommandNotFound,
         _ => Kind::InvalidPlan,
     }
 }

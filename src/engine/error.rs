@@ -14,6 +14,10 @@ use crate::{ContainerId, Interrupted, cgroup, containerd, image, sandbox};
 pub(crate) enum Kind {
     /// The plan asks for something that makes no sense anywhere.
     InvalidPlan,
+    /// The image has no such command, or not what executes it.
+    CommandNotFound,
+    /// The image has it, and it cannot be executed.
+    CommandNotExecutable,
     /// The plan is fine, but this host cannot keep it.
     Unsupported,
     /// The image is there and cannot be used.

@@ -15,7 +15,7 @@ use crate::Context;
 use crate::image::{Image, Place};
 
 /// File systems of the container's own, which hide what the image has there.
-const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
+pub(super) const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// Why something does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,9 +109,9 @@ impl Wanted<'_> {
                 source: Some(source), ..
             } => {
                 let b = match place {
-                    Place::Directory(_) | Place::Linked => DIRECTORY,
+                    Place::Directory(_) | Place::Linked(_) => DIRECTORY,
                     Place::File => FILE,
-                    Place::Nothing | Place::Blocked => return Ok(()),
+                    Place::Nothing(_) | Place::Blocked => return Ok(()),
                 };
                 // What is not there any more is for the runtime to say.
                 let a = match std::fs::metadata(source) {
@@ -227,12 +227,12 @@ mod tests {
         };
         for (source, place) in [
             (dir.path(), DIR),
-            (dir.path(), Place::Linked),
-            (dir.path(), Place::Nothing),
+            (dir.path(), Place::Linked("/e".into())),
+            (dir.path(), Place::Nothing("/d".into())),
             (&file, Place::File),
-            (&file, Place::Nothing),
+            (&file, Place::Nothing("/d".into())),
         ] {
-            assert_eq!(fits(source, place), Ok(()), "{source:?} {place:?}");
+            assert_eq!(fits(source, place.clone()), Ok(()), "{source:?} {place:?}");
         }
         let refused = fits(dir.path(), Place::File).unwrap_err();
         assert!(
@@ -244,7 +244,7 @@ mod tests {
             refused.contains("is a file, and \"/d\" in image i is a directory"),
             "{refused}"
         );
-        assert!(fits(&file, Place::Linked).is_err());
+        assert!(fits(&file, Place::Linked("/e".into())).is_err());
         for source in [dir.path(), &file] {
             assert!(fits(source, Place::Blocked).unwrap_err().contains("no directory"));
         }

@@ -183,13 +183,13 @@ fn to_make(
                 made.push((volume, like));
                 continue;
             }
-            Place::Nothing => {
+            Place::Nothing(_) => {
                 made.push((volume, NEW));
                 missing = true;
                 continue;
             }
             // A mount's source is looked up on the host, where the link leads somewhere else.
-            Place::Linked => "there is a symbolic link in its path",
+            Place::Linked(_) => "there is a symbolic link in its path",
             Place::File | Place::Blocked => "there is no directory but a file",
         };
         let image = image.to_owned();
@@ -237,14 +237,14 @@ mod tests {
             mode: 0o1750,
         };
         let there = |path: &str| (path.to_owned(), Place::Directory(like));
-        let nothing = |path: &str| (path.to_owned(), Place::Nothing);
+        let nothing = |path: &str| (path.to_owned(), Place::Nothing(path.to_owned()));
         assert_eq!(
             to_make([there("/a"), there("/a/b")].into_iter(), "i").unwrap(),
             []
         );
         let made = to_make([there("/a"), nothing("/a/b")].into_iter(), "i").unwrap();
         assert_eq!(made, [("/a".to_owned(), like), ("/a/b".to_owned(), NEW)]);
-        for place in [Place::File, Place::Blocked, Place::Linked] {
+        for place in [Place::File, Place::Blocked, Place::Linked("/w".into())] {
             let error = to_make([("/v".to_owned(), place)].into_iter(), "i")
                 .unwrap_err()
                 .to_string();

@@ -165,3 +165,19 @@ pub(super) fn named(mut link: Value, name: &str) -> Value {
     link["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     link
 }
+
+/// A 64-bit little-endian program for this machine number, with a loader if one is named.
+pub(super) fn elf(machine: u8, loader: Option<&str>) -> Vec<u8> {
+    let mut bytes = vec![0; 64 + 56];
+    bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    (bytes[16], bytes[18]) = (2, machine);
+    (bytes[0x20], bytes[0x36], bytes[0x38]) = (64, 56, 1);
+    bytes[64] = if loader.is_some() { 3 } else { 1 };
+    if let Some(loader) = loader {
+        bytes[64 + 8] = 120;
+        bytes[64 + 32] = u8::try_from(loader.len() + 1).unwrap();
+        bytes.extend(loader.as_bytes());
+        bytes.push(0);
+    }
+    bytes
+}

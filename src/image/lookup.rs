@@ -1,14 +1,22 @@
-//! Looking something up in a root file system that is not ours: every path is resolved below its root by the kernel,
-//! so a symbolic link to `/etc/passwd` is the image's, and none leads out.
+//! Looking something up in a root file system that is not ours: users' files, places, programs. Every path is resolved below
+//! its root by the kernel (see `walk`), so none leads out.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::fs::FileType;
+
+use super::binfmt;
+use super::exec::{self, Format, Machine, NoProgram};
+use super::walk::{End, is, walk};
 
 /// What `execvp` searches when the environment does not say: Docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How many interpreters may stand before a program (fs/exec.c).
+const MAX_INTERPRETERS: usize = 5;
 
 /// Which program, as a container would start it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,28 +27,86 @@ pub(crate) struct Lookup {
     pub(crate) path: Option<String>,
     /// The working directory, which a relative path starts from.
     pub(crate) cwd: String,
+    /// What the container has of its own: places where the image does not decide what is there.
+    pub(crate) hidden: Vec<String>,
 }
 
-/// What became of the search. It knows the image only: a mount of the container may hide or bring a program.
+/// What became of the search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Program {
     /// It is this file.
     Found(String),
     /// There is none.
     NotFound,
-    /// There is this one, and it cannot be executed: a directory, or a file without the permission.
-    NotExecutable(String),
+    /// There is this one, and it cannot be executed.
+    NotExecutable(String, NotExecutable),
+    /// The container has something of its own where it would be, or where what executes it would be.
+    Hidden,
+}
+
+/// Why a file cannot be executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotExecutable {
+    /// It is a directory.
+    #[error("it is a directory")]
+    Directory,
+    /// It is a device, a socket, or the like.
+    #[error("it is not a file")]
+    NotAFile,
+    /// Nobody may.
+    #[error("nobody has the permission to execute it (mode {0:03o})")]
+    Permission(u32),
+    /// The kernel knows no such format.
+    #[error("exec format error: {0}")]
+    Format(NoProgram),
+    /// The kernel knows how, and what it would need is not in the image.
+    #[error("its {role} {path:?} is not in the image{}", of_another_system(.path))]
+    Lacks {
+        /// What it is to the file.
+        role: &'static str,
+        /// Where it should be.
+        path: String,
+    },
+    /// The same, and that cannot be executed itself.
+    #[error("its {role} {path:?} cannot be executed: {why}")]
+    Needs {
+        /// What it is to the file.
+        role: &'static str,
+        /// Where it is.
+        path: String,
+        /// What is wrong with it.
+        why: Box<Self>,
+    },
+    /// Interpreters of interpreters.
+    #[error("there are more than {} interpreters one behind the other", MAX_INTERPRETERS)]
+    Endless,
+}
+
+impl NotExecutable {
+    /// The kernel, and so a shell, says of it that there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Lacks { .. })
+    }
+}
+
+/// Editors of other systems end a line with one more character, which the kernel takes for a part of the name.
+fn of_another_system(interpreter: &str) -> &'static str {
+    if interpreter.ends_with('\r') {
+        "; the file has lines as on Windows, so end them with a line feed alone"
+    } else {
+        ""
+    }
 }
 
 /// What is at a path in an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Nothing, and it could be made.
-    Nothing,
+    /// Nothing, which could be made at this path without links.
+    Nothing(String),
     /// A directory.
     Directory(Ownership),
-    /// A directory, by way of a symbolic link somewhere in the path.
-    Linked,
+    /// A directory at this path without links; the way there has some.
+    Linked(String),
     /// Anything else.
     File,
     /// Nothing, because a part of the path before its end is no directory.
@@ -56,42 +122,46 @@ pub(crate) struct Ownership {
     pub(crate) mode: u32,
 }
 
-/// What is at a path below the root.
-pub(super) fn place(root: BorrowedFd<'_>, path: &str) -> io::Result<Place> {
-    let found = match resolve(root, path, ResolveFlags::empty())? {
-        Ok(found) => found,
-        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Place::Blocked),
-        Err(_) => return Ok(Place::Nothing),
-    };
-    let stat = rustix::fs::fstat(&found)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return Ok(Place::File);
+impl Ownership {
+    pub(super) fn of(found: &OwnedFd) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(found)?;
+        Ok(Self {
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
+        })
     }
-    if resolve(root, path, ResolveFlags::NO_SYMLINKS)?.is_err() {
-        return Ok(Place::Linked);
-    }
-    Ok(Place::Directory(Ownership {
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mode: stat.st_mode & 0o7777,
-    }))
 }
 
-/// The text of a file below the root; empty if there is none.
+/// What is at a path below the root.
+pub(super) fn place(root: BorrowedFd<'_>, path: &str) -> io::Result<Place> {
+    Ok(match walk(root, path, &[])? {
+        End::There(_, found) if !is(&found, FileType::Directory)? => Place::File,
+        End::There(at, found) if Path::new(&at) == Path::new(path) => {
+            Place::Directory(Ownership::of(&found)?)
+        }
+        End::There(at, _) => Place::Linked(at),
+        End::Nothing(at) => Place::Nothing(at),
+        End::Blocked | End::Hidden => Place::Blocked,
+    })
+}
+
+/// The text of a file below the root; empty if there is none, or a device, which says nothing.
 pub(super) fn text(root: BorrowedFd<'_>, path: &str, max: u64) -> io::Result<String> {
-    let Some(found) = locate(root, path)? else {
+    let End::There(_, found) = walk(root, path, &[])? else {
         return Ok(String::new());
     };
-    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::RegularFile {
+    if is(&found, FileType::Directory)? {
         return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{path} is not a regular file"),
+            io::ErrorKind::IsADirectory,
+            format!("{path} is a directory"),
         ));
     }
-    // The located file itself is opened, so nobody can swap it for a fifo or a device in between.
-    let file = std::fs::File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    if !is(&found, FileType::RegularFile)? {
+        return Ok(String::new());
+    }
     let mut bytes = Vec::new();
-    file.take(max + 1).read_to_end(&mut bytes)?;
+    reopen(&found)?.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -101,62 +171,142 @@ pub(super) fn text(root: BorrowedFd<'_>, path: &str, max: u64) -> io::Result<Str
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The located file itself is opened, so nobody can swap it for a fifo or a device in between.
+fn reopen(found: &OwnedFd) -> io::Result<std::fs::File> {
+    std::fs::File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
 /// Finds the program as the runtime will.
 pub(super) fn executable(root: BorrowedFd<'_>, lookup: &Lookup) -> io::Result<Program> {
-    let Lookup { program, path, cwd } = lookup;
+    let Lookup {
+        program,
+        path,
+        cwd,
+        hidden,
+    } = lookup;
     if program.is_empty() {
         return Ok(Program::NotFound);
     }
+    let search = Search {
+        root,
+        cwd,
+        hidden: real(root, hidden)?,
+    };
     if program.contains('/') {
-        return candidate(root, &join(cwd, program));
+        return search.candidate(&join(cwd, program), 0);
     }
-    let mut denied = None;
+    let (mut denied, mut is_hidden) = (None, false);
     for directory in path.as_deref().unwrap_or(DEFAULT_PATH).split(':') {
         // An empty element is the working directory.
         let directory = join(cwd, directory);
-        match candidate(root, &join(&directory, program))? {
+        match search.candidate(&join(&directory, program), 0)? {
             Program::Found(path) => return Ok(Program::Found(path)),
-            Program::NotExecutable(path) => denied = denied.or(Some(path)),
+            // This is the one that is taken.
+            Program::NotExecutable(_, NotExecutable::Format(_)) if is_hidden => break,
+            refused @ Program::NotExecutable(_, NotExecutable::Format(_)) => return Ok(refused),
+            refused @ Program::NotExecutable(..) => denied = denied.or(Some(refused)),
+            Program::Hidden => is_hidden = true,
             Program::NotFound => {}
         }
     }
-    Ok(denied.map_or(Program::NotFound, Program::NotExecutable))
-}
-
-fn candidate(root: BorrowedFd<'_>, path: &str) -> io::Result<Program> {
-    let Some(found) = locate(root, path)? else {
-        return Ok(Program::NotFound);
-    };
-    let mode = rustix::fs::fstat(&found)?.st_mode;
-    let file = FileType::from_raw_mode(mode) == FileType::RegularFile;
-    Ok(if file && mode & 0o111 != 0 {
-        Program::Found(path.to_owned())
-    } else {
-        Program::NotExecutable(path.to_owned())
+    Ok(match denied {
+        _ if is_hidden => Program::Hidden,
+        Some(refused) => refused,
+        None => Program::NotFound,
     })
 }
 
-/// A handle on what is at the path, without opening it. `None` if there is nothing.
-fn locate(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
-    Ok(resolve(root, path, ResolveFlags::empty())?.ok())
+/// Where these places are, without links: a runtime follows those of the image when it mounts something there.
+fn real(root: BorrowedFd<'_>, places: &[String]) -> io::Result<Vec<String>> {
+    let real = places.iter().map(|place| {
+        Ok(match walk(root, place, &[])? {
+            End::There(at, _) | End::Nothing(at) => at,
+            End::Blocked | End::Hidden => place.clone(),
+        })
+    });
+    real.collect()
 }
 
-/// The same, with the kernel's word for why there is nothing. The outer error is that it could not be looked at.
-fn resolve(root: BorrowedFd<'_>, path: &str, more: ResolveFlags) -> io::Result<Result<OwnedFd, Errno>> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    // The kernel answers EAGAIN when a rename raced with the resolution.
-    for _ in 0..16 {
-        match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
-            Ok(found) => return Ok(Ok(found)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(why @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL)) => {
-                return Ok(Err(why));
-            }
-            Err(why) => return Err(why.into()),
+/// One search in one image.
+struct Search<'a> {
+    root: BorrowedFd<'a>,
+    cwd: &'a str,
+    hidden: Vec<String>,
+}
+
+impl Search<'_> {
+    /// What is at one path, as a program. `depth`: it is the interpreter of so many others.
+    fn candidate(&self, path: &str, depth: usize) -> io::Result<Program> {
+        let found = match self.file(path)? {
+            Ok(found) => found,
+            Err(none) => return Ok(none),
+        };
+        if depth > MAX_INTERPRETERS {
+            return Ok(Program::NotExecutable(path.to_owned(), NotExecutable::Endless));
         }
+        let file = reopen(&found)?;
+        let read = |from: u64, into: &mut [u8]| file.read_at(into, from);
+        let script = |interpreter: &str| {
+            let executed = self.candidate(&join(self.cwd, interpreter), depth + 1)?;
+            Ok::<_, io::Error>(lacking(path, "interpreter", interpreter, executed))
+        };
+        let lacking = match exec::format(Machine::host(), &read)? {
+            Format::Program(None) => None,
+            // Whether it is one is the kernel's to see.
+            Format::Program(Some(loader)) => match self.file(&join(self.cwd, &loader))? {
+                Ok(_) => None,
+                Err(none) => lacking(path, "loader", &loader, none),
+            },
+            Format::Script(interpreter) => script(&interpreter)?,
+            Format::No(why) => {
+                let head = exec::head(&read)?;
+                let mut handlers = binfmt::handlers(Path::new(binfmt::DIR)).into_iter();
+                match handlers.find(|handler| handler.takes(path, &head)) {
+                    None => {
+                        let why = NotExecutable::Format(why);
+                        Some(Program::NotExecutable(path.to_owned(), why))
+                    }
+                    Some(handler) if handler.is_fixed => None,
+                    Some(handler) => script(&handler.interpreter)?,
+                }
+            }
+        };
+        Ok(lacking.unwrap_or_else(|| Program::Found(path.to_owned())))
     }
-    Err(Errno::AGAIN.into())
+
+    /// A file with the permission to be executed.
+    fn file(&self, path: &str) -> io::Result<Result<OwnedFd, Program>> {
+        let found = match walk(self.root, path, &self.hidden)? {
+            End::There(_, found) => found,
+            End::Nothing(_) | End::Blocked => return Ok(Err(Program::NotFound)),
+            End::Hidden => return Ok(Err(Program::Hidden)),
+        };
+        let mode = rustix::fs::fstat(&found)?.st_mode;
+        let why = match FileType::from_raw_mode(mode) {
+            FileType::RegularFile if mode & 0o111 != 0 => return Ok(Ok(found)),
+            FileType::RegularFile => NotExecutable::Permission(mode & 0o7777),
+            FileType::Directory => NotExecutable::Directory,
+            _ => NotExecutable::NotAFile,
+        };
+        Ok(Err(Program::NotExecutable(path.to_owned(), why)))
+    }
+}
+
+/// What is wrong with a file because of what executes it; `None` if nothing is.
+fn lacking(file: &str, role: &'static str, path: &str, executed: Program) -> Option<Program> {
+    let at = path.to_owned();
+    let why = match executed {
+        Program::Found(_) => return None,
+        Program::Hidden => return Some(Program::Hidden),
+        Program::NotFound => NotExecutable::Lacks { role, path: at },
+        Program::NotExecutable(_, NotExecutable::Endless) => NotExecutable::Endless,
+        Program::NotExecutable(_, why) => NotExecutable::Needs {
+            role,
+            path: at,
+            why: Box::new(why),
+        },
+    };
+    Some(Program::NotExecutable(file.to_owned(), why))
 }
 
 fn join(directory: &str, path: &str) -> String {
@@ -169,9 +319,21 @@ fn join(directory: &str, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::fd::AsFd;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use super::super::fixtures::elf;
     use super::*;
+
+    /// A program for this machine, which is never run.
+    fn program(loader: Option<&str>) -> Vec<u8> {
+        let machine = match std::env::consts::ARCH {
+            "x86_64" => 62,
+            "aarch64" => 183,
+            other => panic!("no program for {other}"),
+        };
+        elf(machine, loader)
+    }
 
     fn tree() -> (tempfile::TempDir, fs::File) {
         let dir = tempfile::tempdir().unwrap();
@@ -180,8 +342,7 @@ mod tests {
             fs::create_dir_all(at(path)).unwrap();
         }
         for (path, mode) in [("usr/bin/tool", 0o755), ("bin/data", 0o644), ("work/run", 0o700)] {
-            fs::write(at(path), "x").unwrap();
-            fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+            put(dir.path(), path, &program(None), mode);
         }
         fs::write(at("etc/real"), "root:x:0:0::/:/bin/sh\n").unwrap();
         symlink("/etc/real", at("etc/passwd")).unwrap();
@@ -192,6 +353,24 @@ mod tests {
         (dir, root)
     }
 
+    fn put(dir: &Path, path: &str, bytes: &[u8], mode: u32) {
+        fs::write(dir.join(path), bytes).unwrap();
+        fs::set_permissions(dir.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn lookup(program: &str) -> Lookup {
+        Lookup {
+            program: program.into(),
+            path: None,
+            cwd: "/".into(),
+            hidden: Vec::new(),
+        }
+    }
+
+    fn found(path: &str) -> Program {
+        Program::Found(path.into())
+    }
+
     #[test]
     fn a_link_stays_below_the_root() {
         let (_dir, root) = tree();
@@ -200,10 +379,22 @@ mod tests {
             "root:x:0:0::/:/bin/sh\n"
         );
         // The host has this file; the image does not.
-        assert!(std::path::Path::new("/etc/shadow").exists());
+        assert!(Path::new("/etc/shadow").exists());
         assert_eq!(text(root.as_fd(), "etc/group", 1 << 20).unwrap(), "");
         assert!(text(root.as_fd(), "etc/passwd", 3).is_err());
-        assert!(text(root.as_fd(), "etc", 100).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_says_nothing_and_is_not_waited_for() {
+        let (dir, root) = tree();
+        let fifo = dir.path().join("etc/fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        symlink("/dev/null", dir.path().join("etc/null")).unwrap();
+        for path in ["etc/fifo", "etc/null", "bin/loop"] {
+            assert_eq!(text(root.as_fd(), path, 100).unwrap(), "", "{path}");
+        }
+        let error = text(root.as_fd(), "etc", 100).unwrap_err();
+        assert_eq!(error.to_string(), "etc is a directory");
     }
 
     #[test]
@@ -220,10 +411,15 @@ mod tests {
         assert_eq!((found.uid, found.mode), (owner, 0o2750));
         assert_eq!(place("/bin/data"), Place::File);
         assert_eq!(place("/bin/linked"), Place::File);
-        assert_eq!(place("/linked"), Place::Linked);
-        assert_eq!(place("/linked/bin"), Place::Linked);
-        for nothing in ["/nowhere/at/all", "/dangling", "/usr/x"] {
-            assert_eq!(place(nothing), Place::Nothing, "{nothing}");
+        assert_eq!(place("/linked"), Place::Linked("/usr".into()));
+        assert_eq!(place("/linked/bin"), Place::Linked("/usr/bin".into()));
+        for (nothing, at) in [
+            ("/nowhere/at/all", "/nowhere/at/all"),
+            ("/dangling", "/nowhere"),
+            ("/usr/x", "/usr/x"),
+            ("/linked/x", "/usr/x"),
+        ] {
+            assert_eq!(place(nothing), Place::Nothing(at.into()), "{nothing}");
         }
         for blocked in ["/bin/data/x", "/bin/loop"] {
             assert_eq!(place(blocked), Place::Blocked, "{blocked}");
@@ -231,38 +427,141 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_for_a_passwd_file_is_refused_and_not_waited_for() {
-        let (dir, root) = tree();
-        let fifo = dir.path().join("etc/fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(text(root.as_fd(), "etc/fifo", 100).is_err());
-    }
-
-    #[test]
     fn a_program_is_found_as_execvp_finds_it() {
         let (_dir, root) = tree();
         let find = |program: &str, path: Option<&str>, cwd: &str| {
             let lookup = Lookup {
-                program: program.into(),
                 path: path.map(Into::into),
                 cwd: cwd.into(),
+                ..lookup(program)
             };
             executable(root.as_fd(), &lookup).unwrap()
         };
-        let found = |path: &str| Program::Found(path.into());
         assert_eq!(find("tool", None, "/"), found("/usr/bin/tool"));
         assert_eq!(find("linked", None, "/"), found("/bin/linked"));
         assert_eq!(find("tool", Some("/bin"), "/"), Program::NotFound);
         assert_eq!(find("./run", None, "/work"), found("/work/./run"));
         assert_eq!(find("run", Some(""), "/work"), found("/work/run"));
         assert_eq!(find("/usr/bin/tool", Some(""), "/"), found("/usr/bin/tool"));
-        assert_eq!(
-            find("data", None, "/"),
-            Program::NotExecutable("/bin/data".into())
-        );
-        assert_eq!(find("/usr", None, "/"), Program::NotExecutable("/usr".into()));
+        let refused = |path: &str, why| Program::NotExecutable(path.to_owned(), why);
+        let mode = NotExecutable::Permission(0o644);
+        assert_eq!(find("data", None, "/"), refused("/bin/data", mode));
+        assert_eq!(find("/usr", None, "/"), refused("/usr", NotExecutable::Directory));
+        assert_eq!(find("/dev/null", None, "/"), Program::NotFound);
         for absent in ["loop", "nowhere", "/bin/data/x", "", "a\0b"] {
             assert_eq!(find(absent, None, "/"), Program::NotFound, "{absent:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_the_kernel_would_not_execute_is_refused_with_the_reason() {
+        let (dir, root) = tree();
+        let find = |path: &str, bytes: &[u8], cwd: &str| {
+            put(dir.path(), path, bytes, 0o755);
+            let lookup = Lookup {
+                cwd: cwd.into(),
+                ..lookup(&format!("/{path}"))
+            };
+            executable(root.as_fd(), &lookup).unwrap()
+        };
+        let why = |bytes: &[u8]| match find("x", bytes, "/") {
+            Program::NotExecutable(path, why) if path == "/x" => why.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why(b""), "exec format error: it is empty");
+        let lacks = |role, path: &str| NotExecutable::Lacks {
+            role,
+            path: path.to_owned(),
+        };
+        assert!(lacks("loader", "/l").is_missing() && !NotExecutable::Directory.is_missing());
+        assert!(why(b"echo\n").starts_with("exec format error: it is neither"));
+        assert!(why(&elf(22, None)).starts_with("exec format error: it is a program for"));
+        assert_eq!(
+            why(b"#!/bin/nosuch -e\n"),
+            "its interpreter \"/bin/nosuch\" is not in the image"
+        );
+        assert_eq!(
+            why(b"#!/bin/data\n"),
+            "its interpreter \"/bin/data\" cannot be executed: nobody has the permission to execute it (mode 644)"
+        );
+        let windows = why(b"#!/usr/bin/tool\r\n");
+        assert!(
+            windows.contains(r#""/usr/bin/tool\r" is not in the image; the file has lines as on Windows"#),
+            "{windows}"
+        );
+        assert_eq!(
+            why(&program(Some("/lib/ld.so"))),
+            "its loader \"/lib/ld.so\" is not in the image"
+        );
+        assert_eq!(
+            why(b"#!/x\n"),
+            "there are more than 5 interpreters one behind the other"
+        );
+        // What is sound: by way of a link, from the working directory, through another script.
+        for (script, cwd) in [
+            ("#!/bin/linked\n", "/"),
+            ("#! usr/bin/tool -e", "/"),
+            ("#!tool\n", "/usr/bin"),
+            ("#!/work/script\n", "/"),
+        ] {
+            put(dir.path(), "work/script", b"#!/usr/bin/tool\n", 0o755);
+            assert_eq!(find("x", script.as_bytes(), cwd), found("/x"), "{script:?}");
+        }
+        assert_eq!(find("x", &program(Some("/usr/bin/tool")), "/"), found("/x"));
+    }
+
+    #[test]
+    fn as_many_interpreters_as_the_kernel_follows_are_followed() {
+        let (dir, root) = tree();
+        for n in 0..=6 {
+            let next = format!("#!/s{}\n", n + 1);
+            put(dir.path(), &format!("s{n}"), next.as_bytes(), 0o755);
+        }
+        put(dir.path(), "s6", &program(None), 0o755);
+        let find = |path: &str| executable(root.as_fd(), &lookup(path)).unwrap();
+        assert_eq!(find("/s1"), found("/s1"), "five are between it and the program");
+        let endless = Program::NotExecutable("/s0".into(), NotExecutable::Endless);
+        assert_eq!(find("/s0"), endless);
+    }
+
+    #[test]
+    fn what_the_container_has_of_its_own_is_not_the_image_s_to_decide() {
+        let (dir, root) = tree();
+        symlink("/usr", dir.path().join("u")).unwrap();
+        put(dir.path(), "bin/script", b"#!/opt/lang/run\n", 0o755);
+        put(dir.path(), "bin/empty", b"", 0o755);
+        let find = |program: &str, path: &str, hidden: &[&str]| {
+            let lookup = Lookup {
+                path: Some(path.into()),
+                hidden: hidden.iter().map(ToString::to_string).collect(),
+                ..lookup(program)
+            };
+            executable(root.as_fd(), &lookup).unwrap()
+        };
+        for (program, path, hidden) in [
+            ("/opt/tools/run", "", "/opt/tools"),
+            ("nosuch", "/bin:/opt/tools", "/opt/tools"),
+            // By way of links, on either side.
+            ("linked", "/bin", "/usr/bin"),
+            ("nosuch", "/u/bin", "/usr/bin"),
+            ("/usr/bin/x", "", "/u/bin"),
+            ("script", "/bin", "/opt"),
+            // It may be in the directory that is searched before.
+            ("empty", "/opt:/bin", "/opt"),
+            ("/proc/self/exe", "", "/proc"),
+        ] {
+            assert_eq!(
+                find(program, path, &[hidden]),
+                Program::Hidden,
+                "{program} and {hidden}"
+            );
+        }
+        assert_eq!(find("nosuch", "/bin:/usr/bin", &["/opt"]), Program::NotFound);
+        assert_eq!(find("/opt/toolsrun", "", &["/opt/tools"]), Program::NotFound);
+        assert_eq!(find("tool", "/opt:/usr/bin", &["/opt"]), found("/usr/bin/tool"));
+        assert!(matches!(
+            find("empty", "/bin:/opt", &["/opt"]),
+            Program::NotExecutable(..)
+        ));
     }
 }

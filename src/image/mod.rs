@@ -11,11 +11,13 @@
 //! removed) and `save`; `cache` removes by itself what nobody uses, where there is a limit.
 
 mod archive;
+mod binfmt;
 mod bounded;
 mod cache;
 mod credentials;
 mod docker_archive;
 mod error;
+mod exec;
 #[cfg(test)]
 mod fixtures;
 mod footprint;
@@ -42,6 +44,7 @@ mod store;
 mod tests;
 mod turns;
 mod unpack;
+mod walk;
 
 use self::store::MAX_JSON;
 pub(crate) use cache::{Cache, CacheSettings, Hold, Pin};
@@ -51,7 +54,7 @@ pub(crate) use platform::Platform;
 pub(crate) use pull::{Again, LayerProgress, LayerState, Progress, PullSettings, Puller, Pulling, Request};
 pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;
-pub(crate) use rootfs::{Lookup, Ownership, Place, Program};
+pub(crate) use rootfs::{Lookup, NotExecutable, Ownership, Place, Program};
 pub(crate) use save::Format;
 pub(crate) use settings::{ImageSettings, refuses_volume};
 pub(crate) use shelf::{Removed, Shelf, Shelved};

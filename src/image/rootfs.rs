@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
-pub(crate) use super::lookup::{Lookup, Ownership, Place, Program};
+pub(crate) use super::lookup::{Lookup, NotExecutable, Ownership, Place, Program};
 use super::scratch::{Scratch, discard, unique};
 use super::{Error, Image, ImageStore, lookup};
 use crate::Context;
@@ -75,7 +75,10 @@ impl ImageStore {
         let Answer::Program(found) = answer else {
             return Ok(Program::NotFound);
         };
-        self.executables.put(key, found.clone());
+        // What this kernel does not execute may get a handler.
+        if !matches!(found, Program::NotExecutable(..)) {
+            self.executables.put(key, found.clone());
+        }
         Ok(found)
     }
 
@@ -102,7 +105,7 @@ impl ImageStore {
             return Ok(Vec::new());
         };
         for (path, place) in paths.iter().zip(&found) {
-            self.places.put(key(path), *place);
+            self.places.put(key(path), place.clone());
         }
         Ok(found)
     }

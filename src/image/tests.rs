@@ -45,6 +45,7 @@ impl World {
             program: program.into(),
             path: Some("/bin".into()),
             cwd: "/".into(),
+            hidden: Vec::new(),
         };
         self.store.executable(&self.ctx, image, &lookup).await.unwrap()
     }
@@ -149,7 +150,7 @@ async fn a_docker_archive_is_loaded_found_and_looked_into() {
     );
     assert_eq!(
         world.program(&image, "plain").await,
-        Program::NotExecutable("/bin/plain".into())
+        Program::NotExecutable("/bin/plain".into(), NotExecutable::Permission(0o644))
     );
     world.no_work_is_left(world.leases().await);
     // Loading it again changes nothing.
