@@ -165,7 +165,7 @@ fn bind(destination: &str, source: &str, readonly: bool) -> OciMount {
 }
 
 /// Memory, and no devices or set-user-id programs in it. runc before 1.1.8 gives it the mode of the directory that it covers,
-/// if there is one, whatever the option says: an image whose /tmp is not 1777 gets what it has.
+/// if there is one, whatever the option says; whoever prepares the root file system must give that directory this mode.
 fn tmpfs(
     destination: &Path,
     place: &str,

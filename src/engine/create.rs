@@ -1,5 +1,6 @@
 //! Second half of the line: from a plan and its image to a process behind its start gate.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::life::Origin;
 use super::network::Past;
 use super::placement::Placement;
 use super::plan::Plan;
-use super::{Deps, checks, disk, etc, network, record, rootfs, spec, stats, task, undo, volumes};
+use super::{Deps, checks, disk, etc, init_layer, network, record, rootfs, spec, stats, task, undo, volumes};
 use crate::cgroup::Paths;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
@@ -68,6 +69,11 @@ where
     let oci = fnctr_oci::spec(&config, &image_config, &deps.host)
         .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;
     checks::all(deps, ctx, plan, image, &oci).await?;
+    let cwd = oci
+        .process()
+        .as_ref()
+        .map_or_else(|| Path::new("/"), |process| process.cwd());
+    let layer = init_layer::plan(deps, ctx, plan, image, cwd, &volumes).await?;
 
     ctx.check().at(Step::Record, &plan.id)?;
     record::create(deps, ctx, plan, &oci, joining.sandbox(), name, undo).await?;
@@ -76,7 +82,7 @@ where
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
-    volumes::make(deps, &plan.id, &volumes, &mounts)?;
+    layer.make(deps, &plan.id, &mounts)?;
     let streams = streams(ctx.clone()).await?;
     let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;

@@ -35,6 +35,9 @@ pub(super) struct Deps {
     pub(super) cgroups: cgroup::Root,
     pub(super) ceilings: Ceilings,
     pub(super) daemon_oom_score_adj: i32,
+    pub(super) daemon_umask: u32,
+    /// containerd's process, when we connected, if it can be seen.
+    pub(super) daemon: Option<u32>,
     /// Whether containerd's pids are those of our pid namespace.
     pub(super) shares_pids: bool,
     /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,

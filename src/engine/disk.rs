@@ -96,7 +96,7 @@ async fn root(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<PathBuf>
 
 /// Whether a path is known to lead another process to another directory. Two mount namespaces may well show the same one;
 /// and what cannot be looked at is not known to differ: then the layer, which must be there and empty, shows.
-fn differs(pid: u32, path: &Path) -> bool {
+pub(super) fn differs(pid: u32, path: &Path) -> bool {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let theirs = std::fs::metadata(
         Path::new("/proc")

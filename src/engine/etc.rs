@@ -20,9 +20,17 @@ use crate::sandbox::{Dns, files};
 /// Whoever the function runs as reads them; nobody but root reaches them on the host.
 const MODE: u32 = 0o644;
 
-const HOSTS: &str = "hosts";
-const HOSTNAME: &str = "hostname";
-const RESOLV_CONF: &str = "resolv.conf";
+pub(super) const HOSTS: &str = "hosts";
+pub(super) const HOSTNAME: &str = "hostname";
+pub(super) const RESOLV_CONF: &str = "resolv.conf";
+/// Not written, but a link to what is mounted; see `init_layer`.
+pub(super) const MTAB: &str = "mtab";
+
+/// Whether it is the place of a file that every container has of its own.
+pub(super) fn is_one(place: &Path) -> bool {
+    let mut names = [HOSTS, HOSTNAME, RESOLV_CONF, MTAB].into_iter();
+    names.any(|name| place.components().eq(Path::new("/etc").join(name).components()))
+}
 
 /// The mounts for them. The files need not be there yet.
 pub(super) fn mounts(dir: &Path, config: &ContainerConfig) -> Vec<Mount> {

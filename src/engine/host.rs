@@ -91,6 +91,18 @@ pub(super) fn oom_score_adj(pid: u32) -> i32 {
     text.trim().parse().unwrap_or_default()
 }
 
+/// The permissions that a process takes from what it makes (umask(2)); the usual ones if they cannot be read.
+pub(super) fn umask(pid: u32) -> u32 {
+    parse_umask(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+fn parse_umask(status: &str) -> u32 {
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    umask
+        .and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok())
+        .unwrap_or(0o022)
+}
+
 /// Whether we are in a user namespace that has a part of all groups only (user_namespaces(7)).
 pub(super) fn has_part_of_the_groups() -> bool {
     std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| !is_whole(&map))
@@ -130,6 +142,13 @@ fn parse_release(text: &str) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_umask_is_octal_and_an_old_kernel_tells_none() {
+        assert_eq!(parse_umask("Name:\tcontainerd\nUmask:\t0077\nState:\tS\n"), 0o077);
+        assert_eq!(parse_umask("Name:\tcontainerd\n"), 0o022);
+        assert_eq!(umask(std::process::id()) & !0o777, 0);
+    }
 
     #[test]
     fn only_the_first_user_namespace_has_all_groups() {

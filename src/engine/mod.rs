@@ -40,6 +40,7 @@ mod find;
 mod fit;
 mod host;
 mod images;
+mod init_layer;
 mod life;
 mod network;
 mod oom;
@@ -125,7 +126,7 @@ impl Engine {
         // Limits are inherited from the daemon that starts containers, not from us.
         let daemon = session.server_pid(ctx).await.at(Step::Connect, &name)?;
         // One in another pid namespace cannot be looked at, nor can its shims; ours are the best guess then.
-        let is_visible = daemon.is_some();
+        let (is_visible, visible) = (daemon.is_some(), daemon);
         let daemon = daemon.unwrap_or_else(std::process::id);
         placement::choose_driver(&mut config, daemon).await?;
         session
@@ -136,6 +137,7 @@ impl Engine {
         fit::check(&session, ctx, &config, daemon).await?;
         let ceilings = Ceilings::of_pid(daemon).map_err(internal)?;
         let daemon_oom_score_adj = host::oom_score_adj(daemon);
+        let daemon_umask = host::umask(daemon);
         let host_networks = [daemon, std::process::id()]
             .into_iter()
             .filter_map(host::network_of)
@@ -186,6 +188,8 @@ impl Engine {
             cgroups,
             ceilings,
             daemon_oom_score_adj,
+            daemon_umask,
+            daemon: visible,
             shares_pids: is_visible,
             host_networks,
             host,

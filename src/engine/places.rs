@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use fnctr_oci::Mount;
 
-use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::plan::Plan;
+use super::{Deps, etc};
 use crate::Context;
 use crate::image::{Image, Place};
 
@@ -142,7 +142,15 @@ impl Wanted<'_> {
     }
 }
 
-/// A mount whose place is the image's: not in a file system of the container's own, nor in another mount of the plan.
+/// A path and the directories above it, but for the root.
+pub(super) fn with_parents(path: &str) -> Vec<String> {
+    let ancestors = Path::new(path).ancestors();
+    let below = ancestors.filter(|path| path.parent().is_some());
+    below.map(|path| path.display().to_string()).collect()
+}
+
+/// A mount whose place is the image's: not in a file system of the container's own, nor in another mount of the plan; nor a file
+/// where every container has one, whatever the image has there.
 fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
     let destination = destination(mount);
     let above = destination.parent()?;
@@ -153,6 +161,9 @@ fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
         Mount::Bind { source, .. } => Some(source.as_path()),
         Mount::Tmpfs { .. } => None,
     };
+    if etc::is_one(destination) && source.is_some_and(|source| !source.is_dir()) {
+        return None;
+    }
     Some(Wanted::Mount { source, destination })
 }
 
@@ -167,7 +178,7 @@ pub(super) fn is_own(path: &Path) -> bool {
     OWN.iter().any(|own| path.starts_with(own))
 }
 
-fn destination(mount: &Mount) -> &Path {
+pub(super) fn destination(mount: &Mount) -> &Path {
     let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;
     destination
 }
@@ -263,6 +274,13 @@ mod tests {
             .map(|w| w.path())
             .collect();
         assert_eq!(asked, ["/a"]);
+        // Here the image gets a file whatever it has, but not for a directory.
+        let (file, dir) = (
+            bind(Path::new("/dev/null"), "/etc/hosts"),
+            bind(Path::new("/"), "/etc/hosts"),
+        );
+        assert!(seen(&file, &[]).is_none() && seen(&dir, &[]).is_some());
+        assert_eq!(with_parents("/a/b/c"), ["/a/b/c", "/a/b", "/a"]);
         let odd = bind(Path::new("/s"), "//c/./d/");
         assert_eq!(seen(&odd, &[]).unwrap().path(), "/c/d");
     }

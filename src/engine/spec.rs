@@ -2,7 +2,7 @@
 
 use fnctr_oci::{ContainerConfig, ImageConfig};
 
-use super::error::{At as _, Result, Step};
+use super::error::{At as _, Error, Kind, Result, Step};
 use super::network::Joining;
 use super::plan::Plan;
 use super::volumes::Volumes;
@@ -46,7 +46,11 @@ pub(super) async fn image_config(
         .unwrap_or_default();
     let (passwd, group) = if needs_files(user, &config.additional_groups) {
         let facts = deps.images.facts(ctx, image).await.at(Step::Image, &plan.id)?;
-        (Some(facts.passwd.clone()), Some(facts.group.clone()))
+        let text = |found: &Result<String, String>| {
+            let unreadable = |why| Error::new(Step::Image, &plan.id, Kind::ImageRejected, why);
+            found.clone().map(Some).map_err(unreadable)
+        };
+        (text(&facts.passwd)?, text(&facts.group)?)
     } else {
         (None, None)
     };

@@ -17,6 +17,7 @@ mod cache;
 mod credentials;
 mod docker_archive;
 mod error;
+mod etc;
 mod exec;
 #[cfg(test)]
 mod fixtures;
@@ -54,7 +55,7 @@ pub(crate) use platform::Platform;
 pub(crate) use pull::{Again, LayerProgress, LayerState, Progress, PullSettings, Puller, Pulling, Request};
 pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;
-pub(crate) use rootfs::{Lookup, NotExecutable, Ownership, Place, Program};
+pub(crate) use rootfs::{Entry, Etc, Lookup, NotExecutable, Ownership, Place, Program};
 pub(crate) use save::Format;
 pub(crate) use settings::{ImageSettings, refuses_volume};
 pub(crate) use shelf::{Removed, Shelf, Shelved};

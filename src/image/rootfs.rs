@@ -16,9 +16,10 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
+pub(crate) use super::etc::{Entry, Etc};
 pub(crate) use super::lookup::{Lookup, NotExecutable, Ownership, Place, Program};
 use super::scratch::{Scratch, discard, unique};
-use super::{Error, Image, ImageStore, lookup};
+use super::{Error, Image, ImageStore, etc, lookup};
 use crate::Context;
 use crate::containerd::Mount;
 
@@ -28,17 +29,19 @@ const EXPIRY: Duration = Duration::from_secs(600);
 /// The kernel takes one page of mount options.
 const MAX_OPTIONS: usize = 4095;
 
-/// The user databases of an image.
+/// What every container of an image may have to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RootfsFacts {
-    /// The text of /etc/passwd; empty if there is none.
-    pub(crate) passwd: String,
-    /// The text of /etc/group; empty if there is none.
-    pub(crate) group: String,
+    /// The text of /etc/passwd, empty if there is none; or why it cannot be read, which is nothing to whoever names no user.
+    pub(crate) passwd: Result<String, String>,
+    /// The same of /etc/group.
+    pub(crate) group: Result<String, String>,
+    /// What is where a container gets files of its own.
+    pub(crate) etc: Etc,
 }
 
 impl ImageStore {
-    /// The user databases of an image.
+    /// The user databases of an image, and what it has where containers get files of their own.
     ///
     /// # Errors
     /// [`Error::Rootfs`] if its root file system cannot be looked into.
@@ -167,9 +170,11 @@ enum Answer {
 fn look(mounts: &[Mount], run_dir: &Path, question: &Question) -> io::Result<(RootfsFacts, Answer)> {
     let root = open(mounts, run_dir)?;
     let root = root.as_fd();
+    let text = |path| lookup::text(root, path, MAX_TEXT).map_err(|why| why.to_string());
     let facts = RootfsFacts {
-        passwd: lookup::text(root, "etc/passwd", MAX_TEXT)?,
-        group: lookup::text(root, "etc/group", MAX_TEXT)?,
+        passwd: text("etc/passwd"),
+        group: text("etc/group"),
+        etc: etc::etc(root)?,
     };
     let answer = match question {
         Question::Users => Answer::Users,

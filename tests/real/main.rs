@@ -23,6 +23,7 @@ mod bad_input;
 mod cli;
 mod crowd;
 mod drivers;
+mod files;
 mod full;
 mod habits;
 mod laws;

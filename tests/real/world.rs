@@ -55,7 +55,10 @@ impl Stage {
         // Its shim ends a moment after its close, and is nothing that may be missed later.
         let until = tokio::time::Instant::now() + patient(Duration::from_secs(20));
         while !crate::real::shims(&stage.real.address()).is_empty() {
-            assert!(tokio::time::Instant::now() < until, "the shim of the first life goes on");
+            assert!(
+                tokio::time::Instant::now() < until,
+                "the shim of the first life goes on"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let before = take(&stage.real).await;

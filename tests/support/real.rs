@@ -22,6 +22,9 @@ use tokio::time::Instant;
 
 use crate::patience::patient;
 
+/// That of a service.
+const USUAL_UMASK: &str = "022";
+
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
 /// Why a real containerd cannot be had here, if it cannot.
@@ -80,6 +83,7 @@ fn search_path() -> String {
 pub(crate) struct Real {
     dir: PathBuf,
     namespace: String,
+    umask: &'static str,
     child: Child,
 }
 
@@ -91,12 +95,17 @@ impl Real {
 
     /// The same, with everything below another directory than the usual one.
     pub(crate) fn start_in(test: &str, place: &Path) -> Option<Self> {
-        Self::start_on(test, place, |_| {})
+        Self::start_on(test, place, USUAL_UMASK, |_| {})
+    }
+
+    /// One with another umask than services have.
+    pub(crate) fn start_with_umask(test: &str, umask: &'static str) -> Option<Self> {
+        Self::start_on(test, &std::env::temp_dir(), umask, |_| {})
     }
 
     /// One whose data is on a disk of so many megabytes.
     pub(crate) fn start_small(test: &str, megabytes: u32) -> Option<Self> {
-        Self::start_on(test, &std::env::temp_dir(), |dir| {
+        Self::start_on(test, &std::env::temp_dir(), USUAL_UMASK, |dir| {
             let root = dir.join("root");
             fs::create_dir(&root).unwrap();
             let size = format!("size={megabytes}m");
@@ -105,7 +114,7 @@ impl Real {
         })
     }
 
-    fn start_on(test: &str, place: &Path, prepare: impl FnOnce(&Path)) -> Option<Self> {
+    fn start_on(test: &str, place: &Path, umask: &'static str, prepare: impl FnOnce(&Path)) -> Option<Self> {
         if !available(test) {
             return None;
         }
@@ -114,10 +123,11 @@ impl Real {
         let dir = place.join(format!("fnctr-{unique}"));
         fs::create_dir_all(&dir).unwrap();
         prepare(&dir);
-        let child = spawn(&dir);
+        let child = spawn(&dir, umask);
         let mut real = Self {
             dir,
             namespace: unique,
+            umask,
             child,
         };
         real.wait_until_it_answers();
@@ -168,7 +178,7 @@ impl Real {
 
     /// Starts it again in the same place after [`Real::crash`].
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.dir);
+        self.child = spawn(&self.dir, self.umask);
         self.wait_until_it_answers();
     }
 
@@ -195,7 +205,7 @@ fn program() -> PathBuf {
         .unwrap()
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, umask: &str) -> Child {
     let at = |name: &str| dir.join(name).display().to_string();
     let config = format!(
         "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
@@ -213,7 +223,10 @@ fn spawn(dir: &Path) -> Child {
         .open(dir.join("log"))
         .unwrap();
     let path = search_path();
-    Command::new(program())
+    // A child's umask is its parent's, and a shell is the one that can change it.
+    Command::new("/bin/sh")
+        .args(["-c", &format!("umask {umask} && exec \"$0\" \"$@\"")])
+        .arg(program())
         .arg("--config")
         .arg(file)
         .env("PATH", path)
