@@ -17,6 +17,7 @@ use super::runtime::Runtimes;
 use super::storage::Space;
 use crate::embedded::{SearchPath, executable};
 use crate::quota;
+use crate::sandbox::{self, Firewalls};
 
 /// No program takes this long to tell its version.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -265,4 +266,11 @@ fn types_entries(dir: &Path) -> Option<bool> {
     let mut entries = Dir::read_from(&fd).ok()?;
     let first = entries.next()?.ok()?;
     Some(first.file_type() != FileType::Unknown)
+}
+
+/// What the firewalls do with what this host forwards.
+pub(super) async fn firewalls(state_dir: &Path) -> std::io::Result<Option<Firewalls>> {
+    let dir = state_dir.to_owned();
+    let looked = tokio::task::spawn_blocking(move || sandbox::firewalls(&dir)).await;
+    looked.map_err(std::io::Error::other)?
 }

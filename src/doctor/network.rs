@@ -1,9 +1,11 @@
-//! Whether containers can have networks: plugins, the program that they need, and what processes that are gone have left.
+//! Whether containers can have networks: plugins, the program that they need, firewalls in between, and what
+//! processes that are gone have left.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use crate::sandbox::Standing;
+use crate::sandbox::{Firewalls, Standing};
 
 /// What the networks that fnctr configures consist of.
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "firewall", "portmap"];
@@ -47,6 +49,52 @@ pub(super) fn iptables(program: Option<&Path>) -> Check {
     }
 }
 
+/// Whether what is sent to a published port of this host gets into the container, and what a container sends gets out.
+pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
+    let Firewalls { drops, shut, others } = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => return Check::ok("firewall", "none of iptables, which is not installed"),
+        Err(error) => {
+            return Check::warn(
+                "firewall",
+                format!("its rules cannot be read: {error}"),
+                "run fnctr doctor as root",
+            );
+        }
+    };
+    if let Some(other) = others.first() {
+        return Check::warn(
+            "firewall",
+            format!(
+                "{} forwards nothing that its own rules do not accept, whatever those of iptables say: published ports may not be \
+                 reachable from other machines, nor these from containers",
+                other.what
+            ),
+            &other.mend,
+        );
+    }
+    if !shut.is_empty() {
+        let what = if drops {
+            ", so that nothing is forwarded to them"
+        } else {
+            ""
+        };
+        return Check::warn(
+            "firewall",
+            format!("the rules of networks in use are gone: {}{what}", shut.join(", ")),
+            "the next container on each makes them again",
+        );
+    }
+    Check::ok(
+        "firewall",
+        if drops {
+            "forwards nothing that no rule accepts; those of fnctr's own networks accept what is published"
+        } else {
+            "forwards everything"
+        },
+    )
+}
+
 /// The pools of prepared network namespaces, and what is left of such.
 pub(super) fn pools(found: Standing) -> Check {
     let Standing { own, pooled, left } = found;
@@ -81,6 +129,46 @@ mod tests {
         assert!(some.found.starts_with("no portmap of"), "{some}");
         assert_eq!(iptables(None).status, Status::Warn);
         assert_eq!(iptables(Some(Path::new("/sbin/iptables"))).status, Status::Ok);
+    }
+
+    #[test]
+    fn a_firewall_that_lets_nobody_through_is_told_with_what_mends_it() {
+        use crate::sandbox::Other;
+
+        let with = |change: fn(&mut Firewalls)| {
+            let mut found = Firewalls::default();
+            change(&mut found);
+            firewall(Ok(Some(found)))
+        };
+        assert!(with(|_| {}).found.contains("forwards everything"));
+        let drops = with(|found| found.drops = true);
+        assert_eq!(drops.status, Status::Ok);
+        assert!(drops.found.contains("accept what is published"), "{drops}");
+        let shut = with(|found| {
+            found.drops = true;
+            found.shut = vec!["fnctr".into(), "blue".into()];
+        });
+        assert_eq!(shut.status, Status::Warn);
+        assert!(
+            shut.found.contains("gone: fnctr, blue, so that nothing"),
+            "{shut}"
+        );
+        let other = with(|found| {
+            found.others.push(Other {
+                what: "table inet filter of nftables".into(),
+                mend: "nft insert".into(),
+            });
+        });
+        assert_eq!(other.status, Status::Warn);
+        assert!(
+            other
+                .found
+                .starts_with("table inet filter of nftables forwards nothing"),
+            "{other}"
+        );
+        assert_eq!(other.mend.as_deref(), Some("nft insert"));
+        assert_eq!(firewall(Ok(None)).status, Status::Ok);
+        assert_eq!(firewall(Err(io::Error::other("no"))).status, Status::Warn);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers};
+use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
 use super::{Error, INTERFACE, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, rules};
 use crate::Context;
@@ -81,6 +82,7 @@ impl Sandboxes {
             interface: INTERFACE,
         };
         let turn = ctx.run(self.0.turns.acquire()).await?;
+        self.let_through(ctx, list).await?;
         let mut added = Added::default();
         loop {
             let next = chain.add_next(ctx, at, &mut added).await;
@@ -118,6 +120,22 @@ impl Sandboxes {
             dns,
             taken,
         })
+    }
+
+    /// Has the firewall forward what a network of fnctr's own needs, before anything can be sent to it.
+    async fn let_through(&self, ctx: &Context, list: &List) -> Result<(), Error> {
+        let Some(passage) = Passage::of(list) else {
+            return Ok(());
+        };
+        let this = Arc::clone(&self.0);
+        ctx.run(blocking(move || {
+            let _alone = this.firewall.lock().unwrap_or_else(PoisonError::into_inner);
+            passage.open().map_err(|source| Error::Forward {
+                network: passage.network().to_owned(),
+                source,
+            })
+        }))
+        .await?
     }
 
     fn entry(&self, id: &str, path: &Path, container: Option<&str>) -> Entry {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::cni::List;
+use super::forward::Passage;
 use super::netlink;
 use super::networks::{DEFAULT, Known};
 use super::settings::CONFIG_DIR;
@@ -83,6 +84,11 @@ impl std::fmt::Display for Subnet {
 
 /// Writes the configuration of a new network. `known` are the others.
 pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Known]) -> Result<(), Error> {
+    if let Some(name) = new.bridge.as_deref().filter(|name| !is_interface(name)) {
+        return Err(Error::Bridge {
+            name: name.chars().take(60).collect(),
+        });
+    }
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let mut taken = routed(&routes);
     let configured = known.iter().flat_map(|known| &known.subnets);
@@ -204,6 +210,22 @@ fn hashed(name: &[u8]) -> String {
     format!("fn-{:012x}", hash >> 16)
 }
 
+/// Whether an interface may have this name: what the kernel takes, less what a program could read as something else.
+fn is_interface(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= LONGEST && name.chars().all(plain)
+}
+
+/// The bridge of a network, if it has one.
+pub(super) fn interface(list: &List) -> Option<&str> {
+    let bridges = list
+        .plugins
+        .iter()
+        .filter(|plugin| List::kind(plugin) == "bridge");
+    let mut names = bridges.filter_map(|plugin| plugin.get("bridge")?.as_str());
+    names.find(|name| is_interface(name))
+}
+
 /// The networks that the kernel has routes to, apart from everything (proc_net_route: hexadecimal, in the host's byte order).
 fn routed(text: &str) -> Vec<Subnet> {
     let mut found = Vec::new();
@@ -258,6 +280,12 @@ pub(super) fn remove(settings: &NetworkSettings, file: &Path, list: &List) -> Re
             netlink::remove_link(bridge).map_err(failed)?;
         }
     }
+    if let Some(passage) = Passage::of(list) {
+        passage.close().map_err(|source| Error::Forward {
+            network: list.name.clone(),
+            source,
+        })?;
+    }
     match fs::remove_dir_all(settings.address_dir.join(&list.name)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -309,6 +337,28 @@ mod tests {
             none.to_string().contains("10.143.0.0/16 to 10.174.0.0/16"),
             "{none}"
         );
+    }
+
+    #[test]
+    fn a_bridge_of_a_name_that_no_interface_can_have_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = NetworkSettings {
+            config_dirs: vec![dir.path().to_owned()],
+            ..NetworkSettings::default()
+        };
+        for bad in ["", "a b", "br/0", "-A", "sixteen-letters-", "a\nb"] {
+            let new = NewNetwork {
+                name: "n".into(),
+                subnet: Some("10.20.0.0/24".into()),
+                bridge: Some(bad.into()),
+            };
+            let refused = create(&settings, &new, &[]).unwrap_err();
+            assert!(
+                matches!(&refused, Error::Bridge { name } if name == bad),
+                "{refused}"
+            );
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

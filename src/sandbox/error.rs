@@ -87,6 +87,12 @@ pub(crate) enum Error {
     /// A network that is attached to.
     #[error("network {name} is in use by {users} containers or prepared network namespaces")]
     InUse { name: String, users: usize },
+    /// A name that no interface can have.
+    #[error(
+        "bridge name {name:?} is not usable: it must be at most 15 letters, digits, '-', '_' and '.', and begin with a letter or \
+         digit"
+    )]
+    Bridge { name: String },
     /// No room for another network.
     #[error(
         "no subnet is free for a new network: each of {tried} is in use on this host; name one with --subnet"
@@ -101,6 +107,13 @@ pub(crate) enum Error {
     /// Two want the same.
     #[error("port {port} cannot be published: {by} has it")]
     PortTaken { port: String, by: String },
+    /// The firewall cannot be told what to let through.
+    #[error("cannot change the firewall's rules for what is forwarded to network {network}")]
+    Forward {
+        network: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// The firewall keeps rules of a sandbox that is gone.
     #[error("cannot remove the firewall rules of network namespace {sandbox}")]
     Rules {
@@ -143,7 +156,7 @@ impl Error {
     pub(crate) fn is_callers(&self) -> bool {
         matches!(
             self,
-            Self::NoSuchNetwork { .. } | Self::Name { .. } | Self::CannotPublish { .. }
+            Self::NoSuchNetwork { .. } | Self::Name { .. } | Self::Bridge { .. } | Self::CannotPublish { .. }
         )
     }
 

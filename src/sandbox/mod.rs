@@ -17,7 +17,9 @@
 //! | [`cni`] | plugins and their configuration |
 //! | [`networks`] | which networks there are, and which of several is used least |
 //! | [`journal`] | what must be undone, by whom |
-//! | [`rules`] | rules of the firewall that plugins forget |
+//! | [`forward`] | what the firewall is to let through, as no plugin has it do |
+//! | [`firewalls`] | what all of them do with what is forwarded, for a person |
+//! | [`rules`], [`iptables`] | rules of the firewall that plugins forget; the programs |
 //! | [`files`] | `/etc/hosts` and `/etc/resolv.conf` for it |
 //! | [`pool`] | sandboxes made ahead |
 
@@ -25,7 +27,11 @@ mod attach;
 mod bridge;
 mod cni;
 mod error;
+mod family;
 pub(crate) mod files;
+mod firewalls;
+mod forward;
+mod iptables;
 mod journal;
 mod look;
 mod netlink;
@@ -37,7 +43,7 @@ mod rules;
 mod settings;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -47,6 +53,9 @@ pub(crate) use self::bridge::NewNetwork;
 pub(crate) use self::cni::{Address, Dns};
 use self::cni::{List, Plugins};
 pub(crate) use self::error::Error;
+#[cfg(test)]
+pub(crate) use self::firewalls::Other;
+pub(crate) use self::firewalls::{Firewalls, firewalls};
 use self::journal::Journal;
 pub(crate) use self::look::{Listed, MadeFor, Standing, standing};
 pub(crate) use self::netns::Mark;
@@ -72,6 +81,8 @@ struct Inner {
     plugins: Plugins,
     networks: Networks,
     journal: Journal,
+    /// One change of the firewall after the other: each is worked out from what is there.
+    firewall: Mutex<()>,
     /// Plugins are processes that start processes: more at once than this only wait for each other.
     turns: Semaphore,
 }
@@ -173,6 +184,7 @@ impl Sandboxes {
             plugins,
             networks,
             journal,
+            firewall: Mutex::default(),
             turns: Semaphore::new(cpus * 2),
         })))
     }

@@ -3,15 +3,12 @@
 //!
 //! They bear the sandbox's name in a comment, which no other sandbox has ever had; so what is found by it is ours to remove.
 
-use std::process::{Output, Stdio};
+use std::io;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
-
-use super::Error;
+use super::family::Family;
+use super::{Error, blocking, iptables};
 use crate::Context;
 
-const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
 /// Where plugins put rules with comments.
 const TABLES: [&str; 2] = ["nat", "filter"];
 
@@ -20,47 +17,28 @@ const TABLES: [&str; 2] = ["nat", "filter"];
 /// # Cancellation
 /// Safe to drop: each table is changed at once.
 pub(super) async fn remove(ctx: &Context, id: &str) -> Result<(), Error> {
-    for table in TABLES {
-        match ctx.run(remove_from(table, id)).await? {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            removed => removed.map_err(|source| Error::Rules {
-                sandbox: id.to_owned(),
-                source,
-            })?,
+    let id = id.to_owned();
+    ctx.run(blocking(move || {
+        for table in TABLES {
+            match remove_from(table, &id) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                removed => removed.map_err(|source| Error::Rules {
+                    sandbox: id.clone(),
+                    source,
+                })?,
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    }))
+    .await?
 }
 
-async fn remove_from(table: &str, id: &str) -> std::io::Result<()> {
-    let saved = run("iptables-save", &["-t", table], "").await?;
-    let Some(undo) = undo(table, &String::from_utf8_lossy(&saved.stdout), id) else {
-        return Ok(());
-    };
-    run("iptables-restore", &["--noflush", "-w", "10"], &undo)
-        .await
-        .map(drop)
-}
-
-async fn run(program: &str, args: &[&str], input: &str) -> std::io::Result<Output> {
-    let mut child = Command::new(program)
-        .args(args)
-        .env_clear()
-        .env("PATH", PATH)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await?;
+fn remove_from(table: &str, id: &str) -> io::Result<()> {
+    let saved = iptables::saved(Family::V4, table)?;
+    match undo(table, &saved, id) {
+        Some(undo) => iptables::change(Family::V4, &undo),
+        None => Ok(()),
     }
-    let output = child.wait_with_output().await?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(std::io::Error::other(format!("{program}: {}", said.trim())))
 }
 
 /// What iptables-restore is to do about what iptables-save says; `None` if there is nothing.

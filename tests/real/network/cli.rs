@@ -88,6 +88,11 @@ async fn a_network_is_created_used_shown_and_removed_with_its_bridge() {
         let (ran, text) = told(&net, &args);
         assert!(!ran && !text.is_empty(), "{args:?}: {text}");
     }
+    let (created, text) = told(&net, &["network", "create", &name, "--bridge", "a b"]);
+    assert!(
+        !created && text.contains("bridge name \"a b\" is not usable"),
+        "{text}"
+    );
     drop(std::fs::remove_dir_all(
         std::path::Path::new("/run/fnctr/addresses").join(&name),
     ));

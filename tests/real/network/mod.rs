@@ -5,6 +5,7 @@ mod cli;
 mod crowd;
 mod faults;
 mod files;
+mod firewall;
 mod host;
 mod modes;
 mod pool;

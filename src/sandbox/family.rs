@@ -1,0 +1,60 @@
+//! The two families of addresses: what is sent to one of them never gets to the other.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
+/// A subnet with its family, and without what an address may have beyond the prefix: as iptables writes `10.20.0.1/16`. `None` if
+/// it is none.
+pub(super) fn subnet(text: &str) -> Option<(Family, String)> {
+    let (ip, prefix) = text.split_once('/')?;
+    let prefix: u32 = prefix.parse().ok()?;
+    match ip.parse().ok()? {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32_u32.checked_sub(prefix)?).unwrap_or(0);
+            let ip = Ipv4Addr::from_bits(ip.to_bits() & mask);
+            Some((Family::V4, format!("{ip}/{prefix}")))
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128_u32.checked_sub(prefix)?).unwrap_or(0);
+            let ip = Ipv6Addr::from_bits(ip.to_bits() & mask);
+            Some((Family::V6, format!("{ip}/{prefix}")))
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_is_told_without_the_bits_beyond_its_prefix() {
+        let of = |text: &str| subnet(text).map(|(family, text)| format!("{family} {text}"));
+        assert_eq!(of("10.20.0.1/16").as_deref(), Some("IPv4 10.20.0.0/16"));
+        assert_eq!(of("10.20.0.1/32").as_deref(), Some("IPv4 10.20.0.1/32"));
+        assert_eq!(of("10.20.0.1/0").as_deref(), Some("IPv4 0.0.0.0/0"));
+        assert_eq!(of("fd00:1:0:0:5::7/64").as_deref(), Some("IPv6 fd00:1::/64"));
+        for bad in ["10.0.0.0", "10.0.0.0/33", "fd00::/129", "x/8", "10.0.0.0/x"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+}

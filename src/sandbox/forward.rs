@@ -1,0 +1,178 @@
+//! What the firewall forwards to and from a network that fnctr configured, where it forwards nothing that no rule accepts: beside
+//! dockerd, under ufw, and after `iptables -P FORWARD DROP`.
+//!
+//! ```text
+//! FORWARD
+//!   CNI-FORWARD      of the plugin `firewall`: first the host's own rules (CNI-ADMIN), then for each container what it sends, and
+//!                    the answers
+//!   FNCTR-BRIDGE     ours, one for each network: what was published, from wherever it comes
+//!   ...              of everybody else
+//! ```
+//!
+//! The plugin alone would leave published ports unreachable: it accepts answers and no new connection, and the plugin `portmap`
+//! accepts nothing (containernetworking/plugins#467). It stays, because where firewalld runs it tells that. The chain is one for
+//! the whole network, so that it makes good what a flush took from containers that run: whoever is attached next makes it again.
+//! After CNI-FORWARD, so that a rule in CNI-ADMIN still decides first, as one in DOCKER-USER does under Docker.
+
+use std::io;
+
+use super::cni::List;
+use super::family::{Family, subnet};
+use super::{bridge, iptables};
+
+/// Attempts at a change that somebody else's change made impossible.
+const ATTEMPTS: usize = 5;
+
+/// What is to be let through to and from a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passage {
+    network: String,
+    bridge: String,
+    subnets: Vec<(Family, String)>,
+}
+
+impl Passage {
+    /// That of a network of fnctr's own. The rules for others are their owners'.
+    pub(super) fn of(list: &List) -> Option<Self> {
+        let bridge = bridge::interface(list).filter(|_| bridge::is_ours(list))?;
+        let subnets = list.subnets();
+        let subnets: Vec<_> = subnets.iter().filter_map(|text| subnet(text)).collect();
+        (!subnets.is_empty()).then(|| Self {
+            network: list.name.clone(),
+            bridge: bridge.to_owned(),
+            subnets,
+        })
+    }
+
+    pub(super) fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// Sees to it that it is open: makes the chain if it is not there, or not whole. Blocks for some milliseconds.
+    pub(super) fn open(&self) -> io::Result<()> {
+        self.each(|saved, family| self.opening(saved, family))
+    }
+
+    /// Takes the chain away; none is success, and so is a host without iptables. Blocks for some milliseconds.
+    pub(super) fn close(&self) -> io::Result<()> {
+        match self.each(|saved, _| self.closing(saved)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            closed => closed,
+        }
+    }
+
+    /// Whether a table has all of it.
+    pub(super) fn is_open(&self, saved: &str, family: Family) -> bool {
+        self.opening(saved, family).is_none()
+    }
+
+    pub(super) fn families(&self) -> impl Iterator<Item = Family> {
+        let has = |family: &Family| self.subnets.iter().any(|(of, _)| of == family);
+        Family::ALL.into_iter().filter(has)
+    }
+
+    /// Changes the tables of each family that the network has.
+    fn each(&self, change: impl Fn(&str, Family) -> Option<String>) -> io::Result<()> {
+        for family in self.families() {
+            settle(family, |saved| change(saved, family))?;
+        }
+        Ok(())
+    }
+
+    /// A bridge's name is the host's alone, and with this it is short enough for a chain (28 letters).
+    fn chain(&self) -> String {
+        format!("FNCTR-{}", self.bridge)
+    }
+
+    /// The rules, as iptables-save writes them.
+    fn rules(&self, family: Family) -> Vec<String> {
+        let (chain, bridge) = (self.chain(), &self.bridge);
+        let mut rules = Vec::new();
+        for (_, subnet) in self.subnets.iter().filter(|(of, _)| *of == family) {
+            rules.push(format!(
+                "-A {chain} -d {subnet} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+            ));
+            rules.push(format!("-A {chain} -s {subnet} -i {bridge} -j ACCEPT"));
+        }
+        rules
+    }
+
+    fn opening(&self, saved: &str, family: Family) -> Option<String> {
+        let (chain, wanted) = (self.chain(), self.rules(family));
+        let forward: Vec<_> = saved
+            .lines()
+            .filter(|line| line.starts_with("-A FORWARD "))
+            .collect();
+        let jumps = self.jumps(saved);
+        let plugins = forward.iter().rposition(|rule| rule.ends_with(" -j CNI-FORWARD"));
+        let ours = forward.iter().position(|rule| jumps.contains(rule));
+        let has = saved
+            .lines()
+            .filter(|line| line.starts_with(&format!("-A {chain} ")));
+        if jumps.len() == 1 && ours > plugins && has.eq(wanted.iter()) {
+            return None;
+        }
+        // Where the jump goes when those that are there have gone.
+        let before = |at: usize| forward.iter().take(at + 1).filter(|rule| !jumps.contains(rule));
+        let at = plugins.map_or(0, |at| before(at).count()) + 1;
+        // Declared, a chain is made, or emptied.
+        let mut text = format!("*filter\n:{chain} - [0:0]\n");
+        for rule in &wanted {
+            text.push_str(&format!("{rule}\n"));
+        }
+        for jump in &jumps {
+            text.push_str(&format!("{}\n", jump.replacen("-A ", "-D ", 1)));
+        }
+        let comment = format!("fnctr network {}", self.network);
+        text.push_str(&format!(
+            "-I FORWARD {at} -m comment --comment \"{comment}\" -j {chain}\nCOMMIT\n"
+        ));
+        Some(text)
+    }
+
+    fn closing(&self, saved: &str) -> Option<String> {
+        let chain = self.chain();
+        saved
+            .lines()
+            .find(|line| line.starts_with(&format!(":{chain} ")))?;
+        let mut text = "*filter\n".to_owned();
+        for jump in self.jumps(saved) {
+            text.push_str(&format!("{}\n", jump.replacen("-A ", "-D ", 1)));
+        }
+        text.push_str(&format!("-F {chain}\n-X {chain}\nCOMMIT\n"));
+        Some(text)
+    }
+
+    /// The rules of FORWARD that lead to the chain.
+    fn jumps<'a>(&self, saved: &'a str) -> Vec<&'a str> {
+        let end = format!(" -j {}", self.chain());
+        let leads = |line: &&str| line.starts_with("-A FORWARD ") && line.ends_with(&end);
+        saved.lines().filter(leads).collect()
+    }
+}
+
+/// Changes a table until nothing is to be changed. Somebody else may change it between a look and a change, which then fails as a
+/// whole; and of two who add the same jump at the same moment each adds one.
+fn settle(family: Family, change: impl Fn(&str) -> Option<String>) -> io::Result<()> {
+    let (mut last, mut made) = (Ok(()), 0);
+    for _ in 0..ATTEMPTS {
+        let Some(commands) = change(&iptables::saved(family, "filter")?) else {
+            return Ok(());
+        };
+        last = iptables::change(family, &commands);
+        match &last {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(_) => {}
+            Ok(()) => made += 1,
+        }
+        // An iptables that writes a rule in other words than it was given would otherwise be told for ever.
+        if made == 2 {
+            break;
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;
