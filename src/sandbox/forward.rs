@@ -88,6 +88,13 @@ impl Passage {
     fn rules(&self, family: Family) -> Vec<String> {
         let (chain, bridge) = (self.chain(), &self.bridge);
         let mut rules = Vec::new();
+        if family == Family::V4 {
+            // What was published on the loopback alone. Packets of the host's own are not forwarded; a neighbour that sends one
+            // for 127.0.0.1 to this host gets to the redirection before the kernel looks whether that may be (moby#45610).
+            rules.push(format!(
+                "-A {chain} -o {bridge} -m conntrack --ctstate DNAT --ctorigdst 127.0.0.0/8 -j DROP"
+            ));
+        }
         for (_, subnet) in self.subnets.iter().filter(|(of, _)| *of == family) {
             rules.push(format!(
                 "-A {chain} -d {subnet} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"

@@ -42,6 +42,7 @@ fn only_networks_of_fnctrs_own_have_a_passage_in_each_family_that_they_have() {
     assert_eq!(
         both.rules(Family::V4),
         [
+            "-A FNCTR-fn-blue -o fn-blue -m conntrack --ctstate DNAT --ctorigdst 127.0.0.0/8 -j DROP",
             "-A FNCTR-fn-blue -d 10.143.0.0/16 -o fn-blue -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
             "-A FNCTR-fn-blue -s 10.143.0.0/16 -i fn-blue -j ACCEPT",
         ]
@@ -515,5 +516,36 @@ fn a_network_of_both_families_is_reached_by_both() {
         host.sandboxes.remove_network("green").unwrap();
         let saved = run("ip6tables-save", &[]);
         assert!(!saved.contains("FNCTR") && !saved.contains("fd00:20:"), "{saved}");
+    });
+}
+
+#[test]
+fn a_port_of_the_loopback_is_not_reached_from_the_wire() {
+    on_a_host("nft", async |host: &Host| {
+        // Most hosts forward everything.
+        run("iptables", &["-P", "FORWARD", "ACCEPT"]);
+        let sandbox = host.attaches(&["127.0.0.1:18097:80"]).await;
+        serves(&sandbox, "mine");
+        assert_eq!(
+            over_tcp(Path::new("/proc/thread-self/ns/net"), "127.0.0.1:18097", LATER).unwrap(),
+            "mine"
+        );
+        // A neighbour on the wire that sends it packets for 127.0.0.1, which is what its own kernel would not do by itself.
+        let net = format!("--net={}", host.neighbour.display());
+        for command in [
+            "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet",
+            "ip addr del 127.0.0.1/8 dev lo",
+            "ip route add 127.0.0.0/8 via 192.0.2.1 dev wire1",
+        ] {
+            run("nsenter", &[net.as_str(), "sh", "-c", command]);
+        }
+        assert!(over_tcp(&host.neighbour, "127.0.0.1:18097", SOON).is_err());
+        // By the rule, and not because such packets never come: without it they do.
+        run("iptables", &["-F", "FNCTR-fn-blue"]);
+        assert_eq!(
+            over_tcp(&host.neighbour, "127.0.0.1:18097", LATER).unwrap(),
+            "mine"
+        );
+        host.removes(sandbox).await;
     });
 }
