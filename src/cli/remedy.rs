@@ -3,12 +3,14 @@
 use std::error::Error;
 
 use crate::engine::ImageError;
+use crate::sandbox::Error as NetworkError;
 
 /// A sentence's part that comes after what is wrong, if this command line has a remedy.
 pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref().and_then(of_image) {
+        let found = error.downcast_ref().and_then(of_image);
+        if let Some(found) = found.or_else(|| error.downcast_ref().and_then(of_network)) {
             return Some(found);
         }
         cause = error.source();
@@ -22,6 +24,15 @@ fn of_image(error: &ImageError) -> Option<&'static str> {
         ImageError::SeveralImages { .. } => "give more of it",
         ImageError::SeveralNames { .. } => "remove it by name, or with --force all of them",
         ImageError::InUse { .. } => "remove that first, or use --force: the container goes on",
+        _ => return None,
+    })
+}
+
+fn of_network(error: &NetworkError) -> Option<&'static str> {
+    Some(match error {
+        NetworkError::Unpublishable { .. } => {
+            "leave the IP out of --publish, give another, or name another network with --network"
+        }
         _ => return None,
     })
 }
@@ -63,5 +74,15 @@ mod tests {
             "there is no image a; `fnctr images` lists those that are here"
         );
         assert_eq!(remedy(&std::io::Error::other("x")), None);
+        let port = NetworkError::Unpublishable {
+            port: "[::1]:1:2/tcp".into(),
+            network: "n".into(),
+            why: "it cannot".into(),
+        };
+        let error = engine::Error::new(engine::Step::Network, "c", engine::Kind::InvalidPlan, port);
+        let told = Failure::from(translate(error)).to_string();
+        assert!(told.ends_with(
+            "it cannot; leave the IP out of --publish, give another, or name another network with --network"
+        ));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers};
 use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
-use super::{Error, INTERFACE, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, rules};
+use super::{Error, INTERFACE, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, networks, rules};
 use crate::Context;
 
 impl Sandboxes {
@@ -59,6 +59,7 @@ impl Sandboxes {
             result: None,
             refused: None,
         });
+        let ports: Vec<_> = entry.ports().collect();
         let this = Arc::clone(&self.0);
         let (mark, mut entry) = blocking(move || {
             if entry.ports().next().is_some() {
@@ -111,6 +112,7 @@ impl Sandboxes {
             plugin: list.plugins.last().map_or("", List::kind).to_owned(),
             why,
         })?;
+        networks::are_reachable(&list.name, &ports, &addresses)?;
         Ok(Sandbox {
             id: id.clone(),
             path: path.clone(),

@@ -107,6 +107,13 @@ pub(crate) enum Error {
     /// Two want the same.
     #[error("port {port} cannot be published: {by} has it")]
     PortTaken { port: String, by: String },
+    /// No connection to it would arrive in the container.
+    #[error("port {port} cannot be published on network {network}: {why}")]
+    Unpublishable {
+        port: String,
+        network: String,
+        why: String,
+    },
     /// The firewall cannot be told what to let through.
     #[error("cannot change the firewall's rules for what is forwarded to network {network}")]
     Forward {
@@ -156,7 +163,11 @@ impl Error {
     pub(crate) fn is_callers(&self) -> bool {
         matches!(
             self,
-            Self::NoSuchNetwork { .. } | Self::Name { .. } | Self::Bridge { .. } | Self::CannotPublish { .. }
+            Self::NoSuchNetwork { .. }
+                | Self::Name { .. }
+                | Self::Bridge { .. }
+                | Self::CannotPublish { .. }
+                | Self::Unpublishable { .. }
         )
     }
 

@@ -3,15 +3,37 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Address;
+
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// An IPv4 address in the form of IPv6 (`::ffff:192.0.2.1`) is one of IPv4.
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        if ip.to_canonical().is_ipv4() {
+            Self::V4
+        } else {
+            Self::V6
+        }
+    }
+
+    /// Those of some addresses, each once; both where there are none, because then nobody knows.
+    pub(crate) fn of_addresses(addresses: &[Address]) -> Vec<Self> {
+        let all = Self::ALL.into_iter();
+        let has = |family: &Self| addresses.iter().any(|address| Self::of(address.ip) == *family);
+        if addresses.is_empty() {
+            all.collect()
+        } else {
+            all.filter(has).collect()
+        }
+    }
 }
 
 /// A subnet with its family, and without what an address may have beyond the prefix: as iptables writes `10.20.0.1/16`. `None` if
@@ -45,6 +67,23 @@ impl fmt::Display for Family {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_belongs_to_the_family_that_it_reaches() {
+        let of = |ip: &str| Family::of(ip.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), Family::V4);
+        assert_eq!(of("::ffff:192.0.2.1"), Family::V4);
+        assert_eq!(of("2001:db8::1"), Family::V6);
+        let address = |ip: &str| Address {
+            ip: ip.parse().unwrap(),
+            prefix: 24,
+        };
+        assert_eq!(Family::of_addresses(&[]), Family::ALL);
+        let two = [address("10.0.0.2"), address("10.0.0.3")];
+        assert_eq!(Family::of_addresses(&two), [Family::V4]);
+        let both = [address("fd00::2"), address("10.0.0.3")];
+        assert_eq!(Family::of_addresses(&both), Family::ALL);
+    }
 
     #[test]
     fn a_subnet_is_told_without_the_bits_beyond_its_prefix() {

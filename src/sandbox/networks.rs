@@ -1,13 +1,15 @@
 //! Which networks there are, how often each is used, and which of several is next.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::bridge::{self, NewNetwork};
 use super::cni::{List, find, read_dirs};
+use super::family::Family;
 use super::journal::Entry;
-use super::{Error, NetworkSettings, PortMapping};
+use super::{Address, Error, NetworkSettings, PortMapping};
 
 /// The network of whoever names none.
 pub(crate) const DEFAULT: &str = "fnctr";
@@ -197,7 +199,21 @@ impl Networks {
                 network: list.name.clone(),
             });
         }
+        let families = list.families();
+        // Where it does not say which addresses there are, it is seen when there are some.
+        let (possible, listened): (&[_], &[_]) = match families.as_slice() {
+            [] => (&Family::ALL, &[Family::V4]),
+            known => (known, known),
+        };
         for (at, port) in ports.iter().enumerate() {
+            let unpublishable = |why: String| Error::Unpublishable {
+                port: port.to_string(),
+                network: list.name.clone(),
+                why,
+            };
+            if let Some(why) = port.unreachable(possible) {
+                return Err(unpublishable(why));
+            }
             let taken = |by: String| Error::PortTaken {
                 port: port.to_string(),
                 by,
@@ -210,11 +226,34 @@ impl Networks {
                     return Err(taken(format!("another container (sandbox {})", entry.id)));
                 }
             }
-            port.is_free()
-                .map_err(|why| taken(format!("another program ({why})")))?;
+            port.is_free(listened).map_err(|why| match why.kind() {
+                io::ErrorKind::AddrNotAvailable => {
+                    unpublishable("no interface of this host has its host IP".to_owned())
+                }
+                _ => taken(format!("another program ({why})")),
+            })?;
         }
         Ok(())
     }
+}
+
+/// Whether connections to the ports get to these addresses.
+pub(super) fn are_reachable(
+    network: &str,
+    ports: &[PortMapping],
+    addresses: &[Address],
+) -> Result<(), Error> {
+    let families = Family::of_addresses(addresses);
+    for port in ports {
+        if let Some(why) = port.unreachable(&families) {
+            return Err(Error::Unpublishable {
+                port: port.to_string(),
+                network: network.to_owned(),
+                why,
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -295,5 +334,50 @@ mod tests {
             networks.remove("one", &[]),
             Err(Error::NoSuchNetwork { .. })
         ));
+    }
+
+    #[test]
+    fn a_port_is_published_on_a_network_that_has_addresses_of_its_family() {
+        let dir = tempfile::tempdir().unwrap();
+        let networks = Networks::new(&settings(dir.path()), std::iter::empty());
+        let list = networks.choose(&[]).unwrap().remove(0);
+        let may = |list: &List, port: &str| networks.may_publish(list, &[port.parse().unwrap()], &[]);
+        let refused = may(&list, "[::1]:18082:80").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "port [::1]:18082:80/tcp cannot be published on network fnctr: its host IP is an IPv6 address, and the network has \
+             only IPv4 addresses"
+        );
+        assert!(refused.is_callers());
+        // Of documentation: no interface has it (RFC 5737).
+        let refused = may(&list, "192.0.2.1:18082:80").unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .ends_with("no interface of this host has its host IP"),
+            "{refused}"
+        );
+        // One that does not say which addresses there are is judged by those that there are.
+        let silent = serde_json::json!({
+            "cniVersion": "1.0.0", "name": "silent", "plugins": [
+                { "type": "bridge", "ipam": { "type": "dhcp" } },
+                { "type": "portmap", "capabilities": { "portMappings": true } },
+            ],
+        });
+        let silent = List::parse(silent).unwrap();
+        assert!(!matches!(
+            may(&silent, "[::]:18083:80"),
+            Err(Error::Unpublishable { .. })
+        ));
+        let addresses = [Address {
+            ip: "10.0.0.2".parse().unwrap(),
+            prefix: 24,
+        }];
+        let ports = ["[::]:18083:80".parse().unwrap()];
+        assert!(matches!(
+            are_reachable("silent", &ports, &addresses),
+            Err(Error::Unpublishable { .. })
+        ));
+        are_reachable("silent", &["18083:80".parse().unwrap()], &addresses).unwrap();
     }
 }

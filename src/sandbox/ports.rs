@@ -1,10 +1,13 @@
 //! Ports of the host that lead to ports of a container.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
 
 use serde_json::{Value, json};
+
+use super::family::Family;
 
 /// What is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,8 @@ impl Protocol {
 /// A port of the host that leads to a port of the container. As text: `[HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortMapping {
-    /// The host's address; `None` is all of them.
+    /// The host's address; `None` is all of them. The network must have addresses of the same family: a connection to `::1` does
+    /// not become one of IPv4 on its way into a container.
     pub host_ip: Option<IpAddr>,
     /// The host's port.
     pub host_port: u16,
@@ -101,7 +105,8 @@ impl PortMapping {
             "protocol": self.protocol.name(),
         });
         if let (Some(ip), Some(fields)) = (self.host_ip, argument.as_object_mut()) {
-            fields.insert("hostIP".to_owned(), ip.to_string().into());
+            // iptables does not take `::ffff:192.0.2.1`.
+            fields.insert("hostIP".to_owned(), ip.to_canonical().to_string().into());
         }
         argument
     }
@@ -124,19 +129,56 @@ impl PortMapping {
     /// Whether both want the same port of the host.
     pub(super) fn clashes(&self, other: Self) -> bool {
         let same_ip = match (self.host_ip, other.host_ip) {
-            (Some(ours), Some(theirs)) => ours == theirs,
+            (Some(ours), Some(theirs)) => {
+                let both = [ours, theirs].map(|ip| ip.to_canonical());
+                let [ours, theirs] = both;
+                let all = both.iter().any(IpAddr::is_unspecified);
+                ours == theirs || (all && Family::of(ours) == Family::of(theirs))
+            }
             _ => true,
         };
         same_ip && self.host_port == other.host_port && self.protocol == other.protocol
     }
 
+    /// Why no connection to the port gets to a container with addresses of these families, if none does.
+    pub(super) fn unreachable(&self, families: &[Family]) -> Option<String> {
+        let ip = self.host_ip?;
+        let family = Family::of(ip);
+        if !families.contains(&family) {
+            let has: Vec<_> = families.iter().map(ToString::to_string).collect();
+            let has = has.join(" and ");
+            return Some(format!(
+                "its host IP is an {family} address, and the network has only {has} addresses"
+            ));
+        }
+        // The kernel has a switch for 127.0.0.0/8 (route_localnet), and none for this.
+        (ip == IpAddr::V6(Ipv6Addr::LOCALHOST)).then(|| {
+            "the kernel forwards no connection to ::1; 127.0.0.1 or an address of an interface can be published".to_owned()
+        })
+    }
+
     /// Whether no program of the host listens there now. A rule of the firewall would take the port from it.
-    pub(super) fn is_free(&self) -> std::io::Result<()> {
-        let ip = self.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    pub(super) fn is_free(&self, families: &[Family]) -> io::Result<()> {
+        let all = families.iter().map(|family| match family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        });
+        match self.host_ip {
+            Some(ip) => self.bind(ip),
+            None => all.into_iter().try_for_each(|ip| self.bind(ip)),
+        }
+    }
+
+    fn bind(&self, ip: IpAddr) -> io::Result<()> {
         let address = SocketAddr::new(ip, self.host_port);
-        match self.protocol {
+        let bound = match self.protocol {
             Protocol::Tcp => TcpListener::bind(address).map(drop),
             Protocol::Udp => UdpSocket::bind(address).map(drop),
+        };
+        match bound {
+            // Nobody listens on addresses that this kernel does not have.
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => Ok(()),
+            bound => bound,
         }
     }
 }
@@ -179,6 +221,49 @@ mod tests {
         assert!(!all.clashes(mapping("80:2/udp")));
         assert!(!all.clashes(mapping("81:1")));
         assert!(!mapping("127.0.0.2:80:1").clashes(mapping("127.0.0.1:80:2")));
+        // All addresses of a family are some of each.
+        assert!(mapping("0.0.0.0:80:1").clashes(mapping("127.0.0.1:80:2")));
+        assert!(mapping("[::1]:80:1").clashes(mapping("[::]:80:2")));
+        assert!(!mapping("[::]:80:1").clashes(mapping("127.0.0.1:80:2")));
+        assert!(mapping("[::ffff:127.0.0.1]:80:1").clashes(mapping("127.0.0.1:80:2")));
+    }
+
+    #[test]
+    fn a_port_of_an_address_of_the_other_family_is_unreachable() {
+        let why =
+            |text: &str, families: &[Family]| text.parse::<PortMapping>().unwrap().unreachable(families);
+        let (v4, v6) = ([Family::V4], [Family::V6]);
+        assert_eq!(
+            why("[::1]:18082:80", &v4).as_deref(),
+            Some("its host IP is an IPv6 address, and the network has only IPv4 addresses")
+        );
+        for (text, families) in [
+            ("[::]:80:80", &v4[..]),
+            ("[2001:db8::1]:80:80/udp", &v4),
+            ("127.0.0.1:80:80", &v6),
+            ("0.0.0.0:80:80", &v6),
+            ("[::ffff:127.0.0.1]:80:80", &v6),
+        ] {
+            assert!(why(text, families).unwrap().contains("has only IPv"), "{text}");
+        }
+        for (text, families) in [
+            ("80:80", &v4[..]),
+            ("80:80", &v6),
+            ("127.0.0.1:80:80", &v4),
+            ("[::ffff:127.0.0.1]:80:80", &v4),
+            ("[2001:db8::1]:80:80", &Family::ALL),
+            ("[::]:80:80", &Family::ALL),
+        ] {
+            assert_eq!(why(text, families), None, "{text}");
+        }
+        // It would be accepted, and nothing would listen.
+        assert!(why("[::1]:80:80", &Family::ALL).unwrap().contains("::1"));
+    }
+
+    #[test]
+    fn plugins_are_told_an_address_in_the_form_of_its_family() {
+        let mapping: PortMapping = "[::ffff:192.0.2.1]:80:8080/udp".parse().unwrap();
+        assert_eq!(mapping.argument()["hostIP"], "192.0.2.1");
     }
 
     #[test]
@@ -186,8 +271,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mapping: PortMapping = format!("127.0.0.1:{port}:80").parse().unwrap();
-        mapping.is_free().unwrap_err();
+        mapping.is_free(&[Family::V4]).unwrap_err();
+        let all: PortMapping = format!("{port}:80").parse().unwrap();
+        all.is_free(&Family::ALL).unwrap_err();
         drop(listener);
-        mapping.is_free().unwrap();
+        mapping.is_free(&[Family::V4]).unwrap();
+        // Of documentation: no interface has it (RFC 5737).
+        let elsewhere: PortMapping = format!("192.0.2.1:{port}:80").parse().unwrap();
+        let error = elsewhere.is_free(&[Family::V4]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

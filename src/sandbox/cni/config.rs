@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::sandbox::Error;
+use crate::sandbox::family::{Family, subnet};
 
 /// More than this is no network configuration.
 const MAX_FILE: u64 = 1 << 20;
@@ -112,6 +113,14 @@ impl List {
         let mut found = Vec::new();
         collect(&self.json, &mut found);
         found
+    }
+
+    /// The families of those subnets, each once; none where it says nothing.
+    pub(in crate::sandbox) fn families(&self) -> Vec<Family> {
+        let subnets = self.subnets();
+        let of: Vec<_> = subnets.iter().filter_map(|text| subnet(text)).collect();
+        let has = |family: &Family| of.iter().any(|(of, _)| of == family);
+        Family::ALL.into_iter().filter(has).collect()
     }
 
     /// Whether any plugin can publish ports.

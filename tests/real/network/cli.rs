@@ -88,6 +88,22 @@ async fn a_network_is_created_used_shown_and_removed_with_its_bridge() {
         let (ran, text) = told(&net, &args);
         assert!(!ran && !text.is_empty(), "{args:?}: {text}");
     }
+    // A port to which nobody would ever come, in words of the flag.
+    let port = [
+        "run",
+        "-p",
+        "[::1]:18082:80",
+        "--network",
+        &net.name,
+        "busybox",
+        "true",
+    ];
+    let (ran, text) = told(&net, &port);
+    assert!(
+        !ran && text.contains("port [::1]:18082:80/tcp cannot be published on network")
+            && text.contains("has only IPv4 addresses; leave the IP out of --publish"),
+        "{text}"
+    );
     let (created, text) = told(&net, &["network", "create", &name, "--bridge", "a b"]);
     assert!(
         !created && text.contains("bridge name \"a b\" is not usable"),
