@@ -15,7 +15,7 @@ use super::error::{Error, Kind, Result, Step};
 use super::network::Joined;
 use super::plan::Plan;
 use crate::ContainerId;
-use crate::sandbox::{Dns, files};
+use crate::sandbox::{Dns, Family, files};
 
 /// Whoever the function runs as reads them; nobody but root reaches them on the host.
 const MODE: u32 = 0o644;
@@ -123,9 +123,11 @@ fn own(name: &str, network: &NetworkMode, hostname: Option<&str>, joined: &Joine
         _ if *network == NetworkMode::None => files::no_resolver(),
         _ => {
             let upstream = fs::read_to_string(files::UPSTREAM).ok();
-            let nothing = Dns::default();
-            let dns = joined.attached.as_ref().map_or(&nothing, |(_, dns)| dns);
-            files::resolv_conf(&hosts_own("/etc/resolv.conf"), upstream.as_deref(), dns)
+            let nothing = (Vec::new(), Dns::default());
+            let (addresses, dns) = joined.attached.as_ref().unwrap_or(&nothing);
+            let families = Family::of_addresses(addresses);
+            let host = hosts_own("/etc/resolv.conf");
+            files::resolv_conf(&host, upstream.as_deref(), dns, &families)
         }
     }
 }

@@ -1,15 +1,19 @@
 //! `/etc/hosts` and `/etc/resolv.conf` of a container: what is right for the network that it has. Pure.
 //!
-//! A resolver on the host's loopback is the host's alone: in a namespace of its own a container finds nobody there. What is
+//! A resolver on the host's loopback, on one of its links, or of a family of which the container has no address is the host's
+//! alone. libc asks the first three that are named, so one that nobody can reach would hide another that somebody can. What is
 //! never done is to invent a public one.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::Family;
 use super::cni::{Address, Dns};
 
 /// Where systemd-resolved writes the servers that it asks itself, behind its stub (systemd-resolved.service(8)).
 pub(crate) const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
+/// libc reads no more (`MAXNS`, resolv.conf(5)).
+const MOST: usize = 3;
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
     ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -40,16 +44,23 @@ pub(crate) fn more_hosts(hosts: &[(String, IpAddr)]) -> String {
     })
 }
 
-/// `/etc/resolv.conf` for a network namespace of its own that can reach others. `host` is the host's file, `upstream` what is
-/// behind its stub. What the network says of names comes first.
-pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns) -> String {
+/// `/etc/resolv.conf` for a network namespace of its own that has addresses of these families. `host` is the host's file,
+/// `upstream` what is behind its stub. What the network says of names comes first.
+pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns, families: &[Family]) -> String {
     let host = Resolver::parse(host);
-    let behind = upstream.map(Resolver::parse).filter(|_| host.is_stub());
-    let mut resolver = behind.unwrap_or(host);
-    resolver.servers.retain(|server| !is_loopback(server));
-    if !network.nameservers.is_empty() {
-        resolver.servers.clone_from(&network.nameservers);
+    let mut resolver = host.reachable(families);
+    if resolver.servers.is_empty()
+        && host.has_loopback()
+        && let Some(upstream) = upstream
+    {
+        resolver = Resolver::parse(upstream).reachable(families);
     }
+    let mut servers: Vec<_> = resolver
+        .servers
+        .iter()
+        .take(MOST)
+        .map(Server::to_string)
+        .collect();
     let domain = Some(network.domain.clone()).filter(|domain| !domain.is_empty());
     if !network.search.is_empty() || domain.is_some() {
         resolver.search = network.search.iter().cloned().chain(domain).collect();
@@ -57,7 +68,17 @@ pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns) -> 
     if !network.options.is_empty() {
         resolver.options.clone_from(&network.options);
     }
-    resolver.write()
+    let mut text = String::new();
+    if !network.nameservers.is_empty() {
+        servers.clone_from(&network.nameservers);
+    } else if servers.is_empty() {
+        text.push_str("# This container can reach none of the host's resolvers.\n");
+    }
+    for server in &servers {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    text.push_str(&resolver.rest());
+    text
 }
 
 /// The same for one that can reach nobody: a question fails at once, and not after half a minute.
@@ -66,11 +87,56 @@ pub(crate) fn no_resolver() -> String {
 }
 
 /// What a resolv.conf says (resolv.conf(5)).
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 struct Resolver {
-    servers: Vec<String>,
+    servers: Vec<Server>,
     search: Vec<String>,
+    sortlist: Vec<String>,
     options: Vec<String>,
+}
+
+/// A server's address; libc passes over what is none.
+#[derive(Debug, Clone, PartialEq)]
+struct Server {
+    ip: IpAddr,
+    /// The interface of an address that is one link's.
+    zone: Option<String>,
+}
+
+impl Server {
+    fn parse(text: &str) -> Option<Self> {
+        let (ip, zone) = match text.split_once('%') {
+            Some((ip, zone)) => (ip, Some(zone.to_owned())),
+            None => (text, None),
+        };
+        let ip: IpAddr = ip.parse().ok()?;
+        Some(Self {
+            ip: ip.to_canonical(),
+            zone,
+        })
+    }
+
+    /// 0.0.0.0 is the machine that asks, as ::1 is.
+    fn is_loopback(&self) -> bool {
+        self.ip.is_loopback() || self.ip.is_unspecified()
+    }
+
+    /// Whether it is asked in the same way from a network namespace that has addresses of these families. One of a single link of
+    /// the host is not: the container is on none of those.
+    fn is_reachable(&self, families: &[Family]) -> bool {
+        let is_of_a_link = match self.ip {
+            IpAddr::V6(ip) => ip.is_unicast_link_local() || self.zone.is_some(),
+            // The resolver of a cloud (169.254.169.253) is asked by way of the host.
+            IpAddr::V4(_) => false,
+        };
+        !self.is_loopback() && !is_of_a_link && families.contains(&Family::of(self.ip))
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ip)
+    }
 }
 
 impl Resolver {
@@ -79,9 +145,14 @@ impl Resolver {
         for line in text.lines() {
             let mut words = line.split_whitespace().map(str::to_owned);
             match words.next().as_deref() {
-                Some("nameserver") => resolver.servers.extend(words.next()),
+                Some("nameserver") => {
+                    let server = words.next().and_then(|word| Server::parse(&word));
+                    resolver.servers.extend(server);
+                }
                 // The last one counts.
-                Some("search" | "domain") => resolver.search = words.collect(),
+                Some("search") => resolver.search = words.collect(),
+                Some("domain") => resolver.search = words.take(1).collect(),
+                Some("sortlist") => resolver.sortlist = words.collect(),
                 Some("options") => resolver.options.extend(words),
                 _ => {}
             }
@@ -89,32 +160,32 @@ impl Resolver {
         resolver
     }
 
-    /// Whether all servers are on the loopback, as systemd-resolved's stub is.
-    fn is_stub(&self) -> bool {
-        !self.servers.is_empty() && self.servers.iter().all(|server| is_loopback(server))
+    /// With those servers alone that can be reached.
+    fn reachable(&self, families: &[Family]) -> Self {
+        let mut resolver = self.clone();
+        resolver.servers.retain(|server| server.is_reachable(families));
+        resolver
     }
 
-    fn write(&self) -> String {
+    /// Whether a server is on the loopback, as systemd-resolved's stub is.
+    fn has_loopback(&self) -> bool {
+        self.servers.iter().any(Server::is_loopback)
+    }
+
+    /// All but the servers.
+    fn rest(&self) -> String {
         let mut text = String::new();
-        if self.servers.is_empty() {
-            text.push_str("# The host's resolvers are on its loopback, which this container cannot reach.\n");
-        }
-        for server in &self.servers {
-            let _ = writeln!(text, "nameserver {server}");
-        }
-        for (word, values) in [("search", &self.search), ("options", &self.options)] {
+        for (word, values) in [
+            ("search", &self.search),
+            ("sortlist", &self.sortlist),
+            ("options", &self.options),
+        ] {
             if !values.is_empty() {
                 let _ = writeln!(text, "{word} {}", values.join(" "));
             }
         }
         text
     }
-}
-
-fn is_loopback(server: &str) -> bool {
-    // A scope may follow an address.
-    let address = server.split('%').next().unwrap_or_default();
-    address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -143,33 +214,93 @@ mod tests {
         assert_eq!(hosts(None, &[]), LOCALHOST);
     }
 
+    /// For a container that has addresses of IPv4 alone.
+    fn v4(host: &str, upstream: Option<&str>) -> String {
+        resolv_conf(host, upstream, &Dns::default(), &[Family::V4])
+    }
+
     #[test]
     fn the_servers_behind_a_stub_are_asked() {
         let stub = "# by hand\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n";
         let upstream = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n";
         assert_eq!(
-            resolv_conf(stub, Some(upstream), &Dns::default()),
+            v4(stub, Some(upstream)),
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n"
+        );
+        // One that can be reached is beside it.
+        let beside = "nameserver 127.0.0.53\nnameserver 192.0.2.9\noptions edns0\n";
+        assert_eq!(
+            v4(beside, Some(upstream)),
+            "nameserver 192.0.2.9\noptions edns0\n"
+        );
+        // None that can is.
+        let beside = "nameserver 127.0.0.53\nnameserver 2001:db8::1\n";
+        assert_eq!(
+            v4(beside, Some(upstream)),
+            "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n"
+        );
+        // No stub, so nothing is behind it.
+        let v6_only = "nameserver 2001:db8::1\n";
+        assert!(!v4(v6_only, Some(upstream)).contains("192.0.2."));
+    }
+
+    #[test]
+    fn only_what_the_container_can_reach_is_asked_and_no_more_than_libc_reads() {
+        let host = "nameserver 2001:db8::1\nnameserver 2001:db8::2\nnameserver 192.0.2.53\nsearch a.lan b.lan\n\
+                    options ndots:2\noptions rotate\nsortlist 192.0.2.0/255.255.255.0\n";
+        let rest = "search a.lan b.lan\nsortlist 192.0.2.0/255.255.255.0\noptions ndots:2 rotate\n";
+        assert_eq!(v4(host, None), format!("nameserver 192.0.2.53\n{rest}"));
+        let with = |families: &[Family]| resolv_conf(host, None, &Dns::default(), families);
+        assert_eq!(
+            with(&[Family::V6]),
+            format!("nameserver 2001:db8::1\nnameserver 2001:db8::2\n{rest}")
+        );
+        assert_eq!(
+            with(&Family::ALL),
+            format!("nameserver 2001:db8::1\nnameserver 2001:db8::2\nnameserver 192.0.2.53\n{rest}")
+        );
+        let many = "nameserver nonsense\nnameserver\nnameserver 192.0.2.1\nnameserver 2001:db8::1\nnameserver 192.0.2.2\n\
+                    nameserver 192.0.2.3\nnameserver 192.0.2.4\n";
+        assert_eq!(
+            v4(many, None),
+            "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n"
         );
     }
 
     #[test]
-    fn loopback_resolvers_are_left_out_and_none_is_invented() {
-        let mixed = "nameserver ::1\nnameserver 192.0.2.1\nnameserver 127.0.0.1\n";
+    fn a_server_of_one_link_is_the_hosts_alone() {
+        let host = "nameserver fe80::1%eth0\nnameserver fe80::2\nnameserver 2001:db8::7%eth0\nnameserver 2001:db8::1\n\
+                    nameserver 169.254.169.253\nnameserver ::ffff:192.0.2.1\n";
+        let both = resolv_conf(host, None, &Dns::default(), &Family::ALL);
         assert_eq!(
-            resolv_conf(mixed, Some("nameserver 192.0.2.9"), &Dns::default()),
-            "nameserver 192.0.2.1\n"
+            both,
+            "nameserver 2001:db8::1\nnameserver 169.254.169.253\nnameserver 192.0.2.1\n"
         );
+        assert_eq!(
+            v4(host, None),
+            "nameserver 169.254.169.253\nnameserver 192.0.2.1\n"
+        );
+    }
+
+    #[test]
+    fn where_none_can_be_reached_none_is_invented() {
+        let mixed = "nameserver ::1\nnameserver 192.0.2.1\nnameserver 127.0.0.1\n";
+        assert_eq!(v4(mixed, Some("nameserver 192.0.2.9")), "nameserver 192.0.2.1\n");
         for only in [
             "nameserver 127.0.0.1\nsearch lan\n",
             "search lan\n",
             "nameserver ::1%lo\nsearch lan\n",
+            "nameserver 0.0.0.0\ndomain lan more\n",
+            "nameserver ::ffff:127.0.0.1\nsearch lan\n",
+            "nameserver 2001:db8::1\nsearch lan\n",
         ] {
-            let text = resolv_conf(only, None, &Dns::default());
-            assert!(
-                !text.contains("nameserver") && text.ends_with("search lan\n"),
-                "{text}"
-            );
+            for upstream in [None, Some("nameserver 127.0.0.1\nsearch lan\n")] {
+                assert_eq!(
+                    v4(only, upstream),
+                    "# This container can reach none of the host's resolvers.\nsearch lan\n",
+                    "{only}"
+                );
+            }
         }
         assert!(!no_resolver().contains("nameserver"));
     }
@@ -177,12 +308,13 @@ mod tests {
     #[test]
     fn what_the_network_says_comes_first() {
         let host = "nameserver 192.0.2.1\nsearch lan\noptions ndots:2\n";
+        let with = |network: &Dns| resolv_conf(host, None, network, &[Family::V4]);
         assert_eq!(
-            resolv_conf(host, None, &dns(&["10.0.0.1"], &["a.b"], "b")),
+            with(&dns(&["10.0.0.1"], &["a.b"], "b")),
             "nameserver 10.0.0.1\nsearch a.b b\noptions ndots:2\n"
         );
         assert_eq!(
-            resolv_conf(host, None, &dns(&[], &[], "")),
+            with(&dns(&[], &[], "")),
             "nameserver 192.0.2.1\nsearch lan\noptions ndots:2\n"
         );
     }

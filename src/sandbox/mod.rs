@@ -53,6 +53,7 @@ pub(crate) use self::bridge::NewNetwork;
 pub(crate) use self::cni::{Address, Dns};
 use self::cni::{List, Plugins};
 pub(crate) use self::error::Error;
+pub(crate) use self::family::Family;
 #[cfg(test)]
 pub(crate) use self::firewalls::Other;
 pub(crate) use self::firewalls::{Firewalls, firewalls};
