@@ -272,10 +272,15 @@ pub(super) fn remove(settings: &NetworkSettings, file: &Path, list: &List) -> Re
     for plugin in &list.plugins {
         if let ("bridge", Some(Value::String(bridge))) = (List::kind(plugin), plugin.get("bridge")) {
             let ports = fs::read_dir(Path::new("/sys/class/net").join(bridge).join("brif"));
-            let users = ports.into_iter().flatten().count();
-            if users > 0 {
-                let name = list.name.clone();
-                return Err(Error::InUse { name, users });
+            let ports = ports.into_iter().flatten().flatten();
+            let ports: Vec<_> = ports
+                .map(|port| port.file_name().to_string_lossy().into_owned())
+                .collect();
+            if !ports.is_empty() {
+                return Err(Error::InUse {
+                    name: list.name.clone(),
+                    by: format!("what is on its bridge {bridge}: {}", ports.join(", ")),
+                });
             }
             netlink::remove_link(bridge).map_err(failed)?;
         }

@@ -85,8 +85,8 @@ pub(crate) enum Error {
     #[error("network {name} is configured in {}, which fnctr does not change; remove that file yourself", file.display())]
     NotOurs { name: String, file: PathBuf },
     /// A network that is attached to.
-    #[error("network {name} is in use by {users} containers or prepared network namespaces")]
-    InUse { name: String, users: usize },
+    #[error("network {name} is in use by {by}")]
+    InUse { name: String, by: String },
     /// A name that no interface can have.
     #[error(
         "bridge name {name:?} is not usable: it must be at most 15 letters, digits, '-', '_' and '.', and begin with a letter or \

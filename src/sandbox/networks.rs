@@ -176,12 +176,10 @@ impl Networks {
                 file,
             });
         }
-        let attached = entries.iter().filter_map(|entry| entry.attached.as_ref());
-        let users = attached.filter(|attached| attached.network == name).count();
-        if users > 0 {
+        if let Some(by) = users(name, entries) {
             return Err(Error::InUse {
                 name: name.to_owned(),
-                users,
+                by,
             });
         }
         bridge::remove(&self.settings, &file, &list)
@@ -256,10 +254,61 @@ pub(super) fn are_reachable(
     Ok(())
 }
 
+/// More than these are not named.
+const NAMED: usize = 10;
+
+/// Who is attached to a network, in words; `None` if nobody is. Containers are named with the containerd that has them, because a
+/// network is one for all that use this host's.
+fn users(network: &str, entries: &[Entry]) -> Option<String> {
+    let mut scopes = BTreeMap::<&str, (Vec<&str>, usize)>::new();
+    for entry in entries {
+        if entry
+            .attached
+            .as_ref()
+            .is_some_and(|attached| attached.network == network)
+        {
+            let (containers, pooled) = scopes.entry(&entry.scope).or_default();
+            match &entry.container {
+                Some(container) => containers.push(container),
+                None => *pooled += 1,
+            }
+        }
+    }
+    let mut said = Vec::new();
+    for (scope, (containers, pooled)) in scopes {
+        let mut parts = Vec::new();
+        let named: Vec<_> = containers.iter().take(NAMED).copied().collect();
+        match containers.len() {
+            0 => {}
+            1 => parts.push(format!("container {}", named.join(", "))),
+            all if all > NAMED => {
+                parts.push(format!(
+                    "containers {} and {} more",
+                    named.join(", "),
+                    all - NAMED
+                ));
+            }
+            _ => parts.push(format!("containers {}", named.join(", "))),
+        }
+        match pooled {
+            0 => {}
+            1 => parts.push("a network namespace of a pool".to_owned()),
+            all => parts.push(format!("{all} network namespaces of a pool")),
+        }
+        let (address, namespace) = scope.split_once('\n').unwrap_or((scope, ""));
+        said.push(format!(
+            "{} (namespace {namespace} of {address})",
+            parts.join(" and ")
+        ));
+    }
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use super::super::journal::Attached;
     use super::*;
 
     fn settings(dir: &std::path::Path) -> NetworkSettings {
@@ -334,6 +383,61 @@ mod tests {
             networks.remove("one", &[]),
             Err(Error::NoSuchNetwork { .. })
         ));
+    }
+
+    fn entry(id: &str, scope: &str, container: Option<&str>, network: &str) -> Entry {
+        Entry {
+            id: id.into(),
+            scope: scope.into(),
+            owner: "o".into(),
+            netns: "/n".into(),
+            container: container.map(str::to_owned),
+            attached: Some(Attached {
+                network: network.into(),
+                interface: "eth0".into(),
+                config: serde_json::json!({}),
+                arguments: serde_json::Map::new(),
+                result: None,
+                refused: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_network_in_use_is_not_removed_and_its_users_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let networks = Networks::new(&settings(dir.path()), std::iter::empty());
+        let new = NewNetwork {
+            name: "one".into(),
+            subnet: None,
+            bridge: None,
+        };
+        networks.create(&new).unwrap();
+        let (here, there) = ("/run/a.sock\nfnctr", "/run/b.sock\nmoby");
+        let entries = [
+            entry("s1", here, Some("c1"), "one"),
+            entry("s2", here, Some("c2"), "one"),
+            entry("s3", here, None, "one"),
+            entry("s4", there, Some("c3"), "one"),
+            entry("s5", here, Some("c4"), "other"),
+        ];
+        let refused = networks.remove("one", &entries).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "network one is in use by containers c1, c2 and a network namespace of a pool (namespace fnctr of /run/a.sock), \
+             container c3 (namespace moby of /run/b.sock)"
+        );
+        assert!(refused.is_conflict());
+        let many: Vec<_> = (0..12)
+            .map(|n| entry("s", here, Some(&format!("c{n:02}")), "one"))
+            .collect();
+        let refused = networks.remove("one", &many).unwrap_err().to_string();
+        assert!(
+            refused.contains("c00, c01") && refused.contains("c09 and 2 more"),
+            "{refused}"
+        );
+        networks.known("one").unwrap();
+        networks.remove("one", &entries[4..]).unwrap();
     }
 
     #[test]

@@ -65,7 +65,10 @@ async fn a_network_is_created_used_shown_and_removed_with_its_bridge() {
     let (_, listed) = told(&net, &["ps"]);
     assert!(listed.contains(&format!("{}.2", taken.prefix())), "{listed}");
     let (removed, text) = told(&net, &["network", "rm", &name]);
-    assert!(!removed && text.contains("is in use by 1"), "{text}");
+    assert!(
+        !removed && text.contains("is in use by container on-it (namespace "),
+        "{text}"
+    );
 
     assert!(told(&net, &["rm", "--force", "on-it"]).0);
     let (removed, text) = told(&net, &["network", "rm", &name]);

@@ -146,6 +146,9 @@ async fn a_published_port_is_reached_from_another_machine_where_the_firewall_for
     let served = neighbour.gets(at, "/hostname").await.expect("to be served again");
     assert_eq!(served.trim(), "web");
 
+    let (removed, text) = does(&["network", "rm", &name]);
+    let holder = format!("network {name} is in use by container web (namespace ");
+    assert!(!removed && text.contains(&holder), "{text}");
     let (removed, text) = does(&["rm", "--force", "web"]);
     assert!(removed, "{text}");
     let (removed, text) = does(&["network", "rm", &name]);
