@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::cni::Outcome;
 use super::journal::Entry;
-use super::{Address, Error, PREFIX, Sandboxes, blocking, journal};
+use super::{Address, Error, PREFIX, PortMapping, Sandboxes, blocking, journal};
 
 /// A sandbox as a person sees it.
 #[derive(Debug, Clone)]
@@ -21,8 +19,8 @@ pub(crate) struct Listed {
     pub(crate) network: Option<String>,
     /// Its addresses.
     pub(crate) addresses: Vec<Address>,
-    /// What is published, as the plugins were told.
-    pub(crate) ports: Vec<Value>,
+    /// What is published.
+    pub(crate) ports: Vec<PortMapping>,
 }
 
 /// How many sandboxes there are.
@@ -138,11 +136,10 @@ impl Sandboxes {
     fn listed(entry: Entry) -> Listed {
         let attached = entry.attached.as_ref();
         let result = attached.and_then(|attached| Outcome::parse(attached.result.as_ref()?).ok());
-        let ports = attached.and_then(|attached| attached.arguments.get("portMappings")?.as_array());
         Listed {
             network: attached.map(|attached| attached.network.clone()),
             addresses: result.map(|outcome| outcome.addresses).unwrap_or_default(),
-            ports: ports.cloned().unwrap_or_default(),
+            ports: entry.ports().collect(),
             container: entry.container,
             id: entry.id,
         }

@@ -5,12 +5,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::family::Family;
 
 /// What is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -28,7 +30,7 @@ impl Protocol {
 }
 
 /// A port of the host that leads to a port of the container. As text: `[HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PortMapping {
     /// The host's address; `None` is all of them. The network must have addresses of the same family: a connection to `::1` does
     /// not become one of IPv4 on its way into a container.
@@ -261,9 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn plugins_are_told_an_address_in_the_form_of_its_family() {
+    fn plugins_and_people_are_told_a_mapping_in_their_forms() {
         let mapping: PortMapping = "[::ffff:192.0.2.1]:80:8080/udp".parse().unwrap();
         assert_eq!(mapping.argument()["hostIP"], "192.0.2.1");
+        let mapping: PortMapping = "192.0.2.1:80:8080/udp".parse().unwrap();
+        assert_eq!(
+            serde_json::to_value(mapping).unwrap(),
+            json!({ "host_ip": "192.0.2.1", "host_port": 80, "container_port": 8080, "protocol": "udp" })
+        );
+        let mapping: PortMapping = "80:8080".parse().unwrap();
+        assert_eq!(
+            serde_json::to_value(mapping).unwrap(),
+            json!({ "host_ip": null, "host_port": 80, "container_port": 8080, "protocol": "tcp" })
+        );
     }
 
     #[test]
