@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers};
 use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
-use super::{Error, INTERFACE, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, networks, rules};
+use super::{
+    Error, INTERFACE, PortMapping, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, networks,
+    redirects, rules,
+};
 use crate::Context;
 
 impl Sandboxes {
@@ -63,7 +66,10 @@ impl Sandboxes {
         let this = Arc::clone(&self.0);
         let (mark, mut entry) = blocking(move || {
             if entry.ports().next().is_some() {
-                this.journal.write_alone(&entry, |others| clash(&entry, others))?;
+                this.journal.write_alone(&entry, |others| {
+                    clash(&entry, others)?;
+                    redirected(&entry)
+                })?;
             } else {
                 this.journal.write(&entry)?;
             }
@@ -277,6 +283,23 @@ fn clash(entry: &Entry, others: &[Entry]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The same of those whom no journal of ours knows.
+fn redirected(entry: &Entry) -> Result<(), Error> {
+    let ports: Vec<PortMapping> = entry.ports().collect();
+    match redirects::holder(&ports) {
+        Ok(None) => Ok(()),
+        Ok(Some((port, by))) => Err(Error::PortTaken {
+            port: port.to_string(),
+            by: format!("a rule of the firewall ({by})"),
+        }),
+        // The plugins are about to say what is wrong with it.
+        Err(error) => {
+            tracing::debug!(%error, "cannot look which ports the firewall leads elsewhere");
+            Ok(())
+        }
+    }
 }
 
 /// Whether what was made on the host is there: the kernel takes both ends of a pair when one is taken.

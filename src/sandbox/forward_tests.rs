@@ -549,3 +549,33 @@ fn a_port_of_the_loopback_is_not_reached_from_the_wire() {
         host.removes(sandbox).await;
     });
 }
+
+#[test]
+fn a_port_that_another_engine_publishes_by_a_rule_alone_is_taken() {
+    on_a_host("nft", async |host: &Host| {
+        let theirs = [
+            "-p",
+            "tcp",
+            "--dport",
+            "18098",
+            "-j",
+            "DNAT",
+            "--to-destination",
+            "10.4.0.2:80",
+        ];
+        run(
+            "iptables",
+            &[&["-t", "nat", "-A", "PREROUTING"][..], &theirs].concat(),
+        );
+        let refused = host.tries(&["18098:80"]).await.unwrap_err();
+        assert!(refused.is_conflict());
+        let said = refused.to_string();
+        assert!(
+            said.starts_with("port 18098:80/tcp cannot be published: a rule of the firewall (-A PREROUTING")
+                && said.ends_with("has it"),
+            "{said}"
+        );
+        let free = host.attaches(&["18098:80/udp", "18099:80"]).await;
+        host.removes(free).await;
+    });
+}

@@ -19,7 +19,7 @@
 //! | [`journal`] | what must be undone, by whom |
 //! | [`forward`] | what the firewall is to let through, as no plugin has it do |
 //! | [`firewalls`] | what all of them do with what is forwarded, for a person |
-//! | [`rules`], [`iptables`] | rules of the firewall that plugins forget; the programs |
+//! | [`redirects`], [`rules`], [`iptables`] | ports that rules of others lead elsewhere; rules that plugins forget; the programs |
 //! | [`files`] | `/etc/hosts` and `/etc/resolv.conf` for it |
 //! | [`pool`] | sandboxes made ahead |
 
@@ -39,6 +39,7 @@ mod netns;
 mod networks;
 pub(crate) mod pool;
 mod ports;
+mod redirects;
 mod rules;
 mod settings;
 
