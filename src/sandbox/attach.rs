@@ -9,7 +9,7 @@ use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers}
 use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
 use super::{
-    Error, INTERFACE, PortMapping, Reserved, Sandbox, Sandboxes, blocking, is_name, netns, networks,
+    Error, INTERFACE, PortMapping, Reserved, Sandbox, Sandboxes, blocking, bridge, is_name, netns, networks,
     redirects, rules,
 };
 use crate::Context;
@@ -53,6 +53,7 @@ impl Sandboxes {
             id, path, arguments, ..
         } = reserved;
         ctx.check()?;
+        let list = &bridge::fitted(list);
         let mut entry = self.entry(id, path, container);
         entry.attached = Some(Attached {
             network: list.name.clone(),

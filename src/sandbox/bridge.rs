@@ -23,6 +23,12 @@ const LAST: u8 = 174;
 /// The longest name of an interface (`IFNAMSIZ` less the 0).
 const LONGEST: usize = 15;
 
+/// An address of the Internet (a root name server's), to ask the kernel for the way there. Nobody sends it anything.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
+/// What a bridge has by itself, and what any IPv4 host takes (RFC 791).
+const USUAL_MTU: u32 = 1500;
+const SHORTEST_MTU: u32 = 576;
+
 /// What tells the configurations that fnctr wrote from those of others.
 const MARK: &str = "fnctr";
 
@@ -257,6 +263,36 @@ fn free(taken: &[Subnet]) -> Result<Subnet, Error> {
     })
 }
 
+/// The configuration for an attachment now. Packets longer than the host can send on would be lost where nobody tells (a filter
+/// drops the ICMP that would), so one of fnctr's own that says nothing of it gets the length of the way out, if that is shorter than
+/// Ethernet's: as behind a VPN or in an overlay.
+pub(super) fn fitted(list: &List) -> List {
+    let fits = || {
+        is_ours(list).then_some(())?;
+        let mtu = netlink::mtu_to(OUTSIDE).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the kernel does not tell the length of packets on the way out");
+            None
+        });
+        with_mtu(list, mtu?)
+    };
+    fits().unwrap_or_else(|| list.clone())
+}
+
+fn with_mtu(list: &List, mtu: u32) -> Option<List> {
+    if !(SHORTEST_MTU..USUAL_MTU).contains(&mtu) {
+        return None;
+    }
+    let mut json = list.json.clone();
+    let plugins = json.get_mut("plugins")?.as_array_mut()?;
+    let is_bridge = |plugin: &&mut Value| plugin.get("type").and_then(Value::as_str) == Some("bridge");
+    let bridge = plugins.iter_mut().find(is_bridge)?.as_object_mut()?;
+    if bridge.contains_key("mtu") {
+        return None;
+    }
+    bridge.insert("mtu".to_owned(), mtu.into());
+    List::parse(json).ok()
+}
+
 /// Whether fnctr wrote this configuration.
 pub(super) fn is_ours(list: &List) -> bool {
     list.json.get(MARK).is_some()
@@ -342,6 +378,29 @@ mod tests {
             none.to_string().contains("10.143.0.0/16 to 10.174.0.0/16"),
             "{none}"
         );
+    }
+
+    #[test]
+    fn packets_are_as_short_as_the_way_out_needs_unless_the_configuration_says_how_long() {
+        let list = |config: Value| List::parse(config).unwrap();
+        let subnet = Subnet::parse("10.143.0.0/16").unwrap();
+        let ours = list(config("n", "br", subnet, Path::new("/a")));
+        let mtu = |list: &List| list.plugins[0].get("mtu").cloned();
+        let fitted = with_mtu(&ours, 1420).unwrap();
+        assert_eq!(mtu(&fitted), Some(json!(1420)));
+        assert_eq!(
+            fitted.json["plugins"][0]["mtu"],
+            json!(1420),
+            "the journal has it"
+        );
+        assert_eq!(fitted.plugins[1..], ours.plugins[1..]);
+        // A loopback's, a jumbo frame's, and one with which IPv4 cannot work.
+        for as_usual in [65536, 9001, 1500, 100] {
+            assert_eq!(with_mtu(&ours, as_usual), None);
+        }
+        let mut said = ours.json.clone();
+        said["plugins"][0]["mtu"] = json!(1480);
+        assert_eq!(with_mtu(&list(said), 1420), None);
     }
 
     #[test]

@@ -579,3 +579,31 @@ fn a_port_that_another_engine_publishes_by_a_rule_alone_is_taken() {
         host.removes(free).await;
     });
 }
+
+#[test]
+fn packets_are_no_longer_than_the_way_out_takes() {
+    on_a_host("nft", async |host: &Host| {
+        let mtu = |sandbox: &Sandbox| {
+            inside(&sandbox.path, || run("ip", &["-o", "link", "show", "eth0"]))
+                .join()
+                .unwrap()
+        };
+        // There is no way out.
+        let first = host.attaches(&[]).await;
+        assert!(mtu(&first).contains(" mtu 1500 "), "{}", mtu(&first));
+        run("ip", &["route", "add", "default", "via", WIRE[1]]);
+        run("ip", &["link", "set", "wire0", "mtu", "1420"]);
+        let second = host.attaches(&[]).await;
+        assert!(mtu(&second).contains(" mtu 1420 "), "{}", mtu(&second));
+        // A route may say less than its interface.
+        run(
+            "ip",
+            &["route", "replace", "default", "via", WIRE[1], "mtu", "1280"],
+        );
+        let third = host.attaches(&[]).await;
+        assert!(mtu(&third).contains(" mtu 1280 "), "{}", mtu(&third));
+        for sandbox in [first, second, third] {
+            host.removes(sandbox).await;
+        }
+    });
+}

@@ -1,10 +1,12 @@
 //! What is asked of the kernel without a plugin (rtnetlink(7)): to switch on the loopback of a new namespace, for which CNI
-//! has a plugin that costs a process, and to remove the bridge of a network that is removed, for which it has none.
+//! has a plugin that costs a process, and to remove the bridge of a network that is removed, for which it has none. And how
+//! long packets may be on the way out.
 //!
-//! A crate for rtnetlink would be a dozen more for these two messages.
+//! A crate for rtnetlink would be a dozen more for these few messages.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
@@ -12,106 +14,249 @@ use nix::sys::socket::{
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_GETROUTE: u16 = 26;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const IFF_UP: u32 = 1;
+const AF_INET: u8 = 2;
 /// The first interface of every namespace (`LOOPBACK_IFINDEX`, linux/include/net/net_namespace.h).
-const LOOPBACK: i32 = 1;
+const LOOPBACK: u32 = 1;
+/// Of `nlmsghdr`, `ifinfomsg` and `rtmsg`.
+const HEADER: usize = 16;
+const LINK: usize = 16;
+const ROUTE: usize = 12;
+/// More than the kernel puts into one part of an answer (`NLMSG_GOODSIZE`, and 32 KiB where the reader has room).
+const PART: usize = 64 << 10;
 
 /// Switches on the loopback of the calling thread's network namespace.
 pub(super) fn loopback_up() -> io::Result<()> {
-    ask(&message(RTM_NEWLINK, LOOPBACK, IFF_UP, &[]))
+    change(RTM_NEWLINK, &link(LOOPBACK, IFF_UP))
 }
 
 /// Removes an interface by its name; none is success.
 pub(super) fn remove_link(name: &str) -> io::Result<()> {
-    let mut attribute = Vec::new();
-    let length = u16::try_from(name.len() + 5).map_err(io::Error::other)?;
-    attribute.extend(length.to_ne_bytes());
-    attribute.extend(IFLA_IFNAME.to_ne_bytes());
-    attribute.extend(name.as_bytes());
-    attribute.push(0);
-    // Attributes are aligned to four bytes.
-    attribute.resize(attribute.len().next_multiple_of(4), 0);
-    match ask(&message(RTM_DELLINK, 0, 0, &attribute)) {
+    let mut body = link(0, 0);
+    let mut value = name.as_bytes().to_vec();
+    value.push(0);
+    put(&mut body, IFLA_IFNAME, &value)?;
+    match change(RTM_DELLINK, &body) {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32) => Ok(()),
         asked => asked,
     }
 }
 
-fn ask(message: &[u8]) -> io::Result<()> {
+/// How long packets to that address may be on the way out of this host; `None` if there is no way.
+pub(super) fn mtu_to(address: Ipv4Addr) -> io::Result<Option<u32>> {
+    let mut body = route(32);
+    put(&mut body, RTA_DST, &address.octets())?;
+    let way = match answer(RTM_GETROUTE, &body) {
+        Err(error) if is_no_way(&error) => return Ok(None),
+        way => way?,
+    };
+    let way = way.get(ROUTE..).unwrap_or_default();
+    let metrics = attribute(way, RTA_METRICS).unwrap_or_default();
+    let of_route = attribute(metrics, RTAX_MTU).and_then(number);
+    let Some(out) = attribute(way, RTA_OIF).and_then(number) else {
+        return Ok(None);
+    };
+    let link = answer(RTM_GETLINK, &link(out, 0))?;
+    let of_link = attribute(link.get(LINK..).unwrap_or_default(), IFLA_MTU).and_then(number);
+    Ok(of_route.into_iter().chain(of_link).min())
+}
+
+fn is_no_way(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+
+    let none = [
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::EACCES,
+        Errno::EINVAL,
+    ];
+    let code = error.raw_os_error().map(Errno::from_raw);
+    code.is_some_and(|code| none.contains(&code))
+}
+
+/// `ifinfomsg`: family, padding, device type, index, flags, and which of them change.
+fn link(index: u32, flags: u32) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    for number in [index, flags, flags] {
+        bytes.extend(number.to_ne_bytes());
+    }
+    bytes
+}
+
+/// `rtmsg` of IPv4: the length of the destination's prefix, and nothing else.
+fn route(prefix: u8) -> Vec<u8> {
+    let mut bytes = vec![0; ROUTE];
+    for (byte, value) in bytes.iter_mut().zip([AF_INET, prefix]) {
+        *byte = value;
+    }
+    bytes
+}
+
+/// An attribute, aligned to four bytes.
+fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(value.len() + 4).map_err(io::Error::other)?;
+    body.extend(length.to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+    Ok(())
+}
+
+/// The value of an attribute, if it is among these.
+fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(short(bytes, 0)?);
+        if short(bytes, 2)? == kind {
+            return bytes.get(4..length);
+        }
+        // A length below its own header's would never end.
+        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    let bytes = bytes.get(at..at + 2)?.try_into().ok()?;
+    Some(u16::from_ne_bytes(bytes))
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    let bytes = bytes.get(..4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(bytes))
+}
+
+/// Asks for a change, and whether it was made.
+fn change(kind: u16, body: &[u8]) -> io::Result<()> {
+    let socket = ask(kind, NLM_F_ACK, body)?;
+    acknowledged(&part(&socket)?)
+}
+
+/// Asks for one thing: what follows the header of the answer.
+fn answer(kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = ask(kind, 0, body)?;
+    let part = part(&socket)?;
+    let first = messages(&part).next().unwrap_or_else(|| Err(unreadable()))?;
+    Ok(first.1.to_vec())
+}
+
+fn ask(kind: u16, flags: u16, body: &[u8]) -> io::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkRoute,
     )?;
-    sendto(
-        socket.as_raw_fd(),
-        message,
-        &NetlinkAddr::new(0, 0),
-        MsgFlags::empty(),
-    )?;
-    let mut answer = [0; 512];
-    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    acknowledged(answer.get(..length).unwrap_or_default())
-}
-
-/// `nlmsghdr`, `ifinfomsg` and attributes, in the host's byte order.
-fn message(kind: u16, index: i32, flags: u32, attributes: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(32 + attributes.len());
-    bytes.extend(
-        u32::try_from(32 + attributes.len())
-            .unwrap_or_default()
-            .to_ne_bytes(),
-    );
+    let mut bytes = Vec::with_capacity(HEADER + body.len());
+    let length = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
+    bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     // Sequence and port: there is one message on this socket.
     bytes.extend(1_u32.to_ne_bytes());
     bytes.extend(0_u32.to_ne_bytes());
-    // Family and padding, device type.
-    bytes.extend([0, 0]);
-    bytes.extend(0_u16.to_ne_bytes());
-    bytes.extend(index.to_ne_bytes());
-    // Flags, and which of them change.
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(attributes);
-    bytes
+    bytes.extend(body);
+    sendto(
+        socket.as_raw_fd(),
+        &bytes,
+        &NetlinkAddr::new(0, 0),
+        MsgFlags::empty(),
+    )?;
+    Ok(socket)
+}
+
+fn part(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; PART];
+    let length = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty())?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// The messages in a part of an answer: the kind of each, and what follows its header. An error ends them.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let read = || {
+            let length = usize::try_from(number(bytes)?).ok()?;
+            let (kind, body) = (short(bytes, 4)?, bytes.get(HEADER..length)?);
+            let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Some((kind, body, rest))
+        };
+        let Some((kind, body, rest)) = read() else {
+            bytes = &[];
+            return Some(Err(unreadable()));
+        };
+        bytes = rest;
+        match number(body).map(u32::cast_signed) {
+            Some(error) if kind == NLMSG_ERROR && error != 0 => {
+                bytes = &[];
+                Some(Err(io::Error::from_raw_os_error(-error)))
+            }
+            _ => Some(Ok((kind, body))),
+        }
+    })
 }
 
 /// An acknowledgement is an error message with the error 0.
 fn acknowledged(answer: &[u8]) -> io::Result<()> {
-    let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok());
-    let error = answer.get(16..20).and_then(|bytes| bytes.try_into().ok());
-    match (kind.map(u16::from_ne_bytes), error.map(i32::from_ne_bytes)) {
-        (Some(NLMSG_ERROR), Some(0)) => Ok(()),
-        (Some(NLMSG_ERROR), Some(error)) => Err(io::Error::from_raw_os_error(-error)),
-        _ => Err(io::Error::other(
-            "the kernel's answer about the loopback cannot be read",
-        )),
+    match messages(answer).next() {
+        Some(Ok((NLMSG_ERROR, _))) => Ok(()),
+        Some(Err(error)) => Err(error),
+        _ => Err(unreadable()),
     }
+}
+
+fn unreadable() -> io::Error {
+    io::Error::other("the kernel's answer about interfaces or routes cannot be read")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.resize(HEADER, 0);
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
     #[test]
     fn an_answer_is_an_acknowledgement_an_error_or_unreadable() {
-        let answer = |kind: u16, error: i32| {
-            let mut bytes = vec![0; 36];
-            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-            bytes[16..20].copy_from_slice(&error.to_ne_bytes());
-            bytes
-        };
+        let answer = |kind: u16, error: i32| message(kind, &error.to_ne_bytes());
         acknowledged(&answer(NLMSG_ERROR, 0)).unwrap();
         let refused = acknowledged(&answer(NLMSG_ERROR, -1)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         acknowledged(&answer(3, 0)).unwrap_err();
         acknowledged(&[]).unwrap_err();
+        acknowledged(&[1, 2, 3]).unwrap_err();
+    }
+
+    #[test]
+    fn an_attribute_is_read_wherever_it_is_in_the_message() {
+        let mut body = route(16);
+        put(&mut body, 15, &254_u32.to_ne_bytes()).unwrap();
+        put(&mut body, RTA_DST, &[10, 143, 0]).unwrap();
+        put(&mut body, RTA_OIF, &7_u32.to_ne_bytes()).unwrap();
+        assert_eq!(attribute(&body[ROUTE..], RTA_OIF).and_then(number), Some(7));
+        assert_eq!(attribute(&body[ROUTE..], RTA_METRICS), None);
+        assert_eq!(attribute(&[0, 0, 9, 0], RTA_DST), None);
+        // One that is cut.
+        let whole = message(RTM_GETROUTE, &body);
+        assert_eq!(messages(&whole).next().unwrap().unwrap().0, RTM_GETROUTE);
+        assert!(messages(&whole[..30]).next().unwrap().is_err());
     }
 }
