@@ -20,6 +20,8 @@ use super::{Error, NetworkSettings};
 /// 192.168), podman (10.88), k3s (10.42, 10.43) nor nerdctl (10.4) takes.
 const FIRST: u8 = 143;
 const LAST: u8 = 174;
+/// The shortest prefix of a network.
+const WIDEST: u8 = 8;
 /// The longest name of an interface (`IFNAMSIZ` less the 0).
 const LONGEST: usize = 15;
 
@@ -59,7 +61,7 @@ impl Subnet {
         let (ip, prefix) = text.split_once('/').ok_or_else(|| refuse(form))?;
         let ip: Ipv4Addr = ip.parse().map_err(|_| refuse(form))?;
         let prefix: u32 = prefix.parse().map_err(|_| refuse(form))?;
-        if !(8..=30).contains(&prefix) {
+        if !(u32::from(WIDEST)..=30).contains(&prefix) {
             return Err(refuse("its prefix must be from 8 to 30"));
         }
         let subnet = Self {
@@ -95,7 +97,10 @@ pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Know
             name: name.chars().take(60).collect(),
         });
     }
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let routes = netlink::routes().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the kernel does not tell its routes; a new network may take what another one has");
+        Vec::new()
+    });
     let mut taken = routed(&routes);
     let configured = known.iter().flat_map(|known| &known.subnets);
     taken.extend(configured.filter_map(|subnet| Subnet::parse(subnet).ok()));
@@ -232,23 +237,15 @@ pub(super) fn interface(list: &List) -> Option<&str> {
     names.find(|name| is_interface(name))
 }
 
-/// The networks that the kernel has routes to, apart from everything (proc_net_route: hexadecimal, in the host's byte order).
-fn routed(text: &str) -> Vec<Subnet> {
-    let mut found = Vec::new();
-    for line in text.lines().skip(1) {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let field = |at: usize| {
-            let bits = u32::from_str_radix(fields.get(at)?, 16).ok()?;
-            Some(u32::from_be_bytes(bits.to_ne_bytes()))
-        };
-        if let (Some(at), Some(mask)) = (field(1), field(7)) {
-            let prefix = mask.leading_ones();
-            if prefix > 0 {
-                found.push(Subnet { at, prefix });
-            }
-        }
-    }
-    found
+/// The networks that any table of the kernel has routes to: a VPN may have one of its own. A route to more than a /8 is no
+/// network's but one to everything, in parts that come before the default route (0.0.0.0/1 and 128.0.0.0/1 of OpenVPN).
+fn routed(routes: &[(Ipv4Addr, u8)]) -> Vec<Subnet> {
+    let networks = routes.iter().filter(|(_, prefix)| *prefix >= WIDEST);
+    let networks = networks.map(|(at, prefix)| Subnet {
+        at: at.to_bits(),
+        prefix: u32::from(*prefix),
+    });
+    networks.collect()
 }
 
 fn free(taken: &[Subnet]) -> Result<Subnet, Error> {
@@ -360,24 +357,27 @@ mod tests {
 
     #[test]
     fn what_the_host_routes_is_not_given_away() {
-        // As a little-endian machine shows it: a default route, 10.143.0.0/16, 192.0.2.0/24.
-        let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-            eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-            a0\t00008F0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
-            eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        if cfg!(target_endian = "big") {
-            return;
-        }
-        let taken = routed(text);
+        let route = |text: &str| {
+            let (at, prefix) = text.split_once('/').unwrap();
+            (at.parse().unwrap(), prefix.parse().unwrap())
+        };
+        let taken = routed(&["0.0.0.0/0", "10.143.0.0/16", "192.0.2.0/24", "10.144.7.7/32"].map(route));
         let shown: Vec<_> = taken.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["10.143.0.0/16", "192.0.2.0/24"]);
-        assert_eq!(free(&taken).unwrap().to_string(), "10.144.0.0/16");
+        assert_eq!(shown, ["10.143.0.0/16", "192.0.2.0/24", "10.144.7.7/32"]);
+        assert_eq!(free(&taken).unwrap().to_string(), "10.145.0.0/16");
         let all = Subnet::parse("10.0.0.0/8").unwrap();
         let none = free(&[all]).unwrap_err();
         assert!(
             none.to_string().contains("10.143.0.0/16 to 10.174.0.0/16"),
             "{none}"
         );
+    }
+
+    #[test]
+    fn a_default_route_in_halves_takes_no_network() {
+        let halves = [(Ipv4Addr::new(0, 0, 0, 0), 1), (Ipv4Addr::new(128, 0, 0, 0), 1)];
+        assert_eq!(routed(&halves), []);
+        assert_eq!(free(&routed(&halves)).unwrap().to_string(), "10.143.0.0/16");
     }
 
     #[test]

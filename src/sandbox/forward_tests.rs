@@ -607,3 +607,25 @@ fn packets_are_no_longer_than_the_way_out_takes() {
         }
     });
 }
+
+#[test]
+fn a_new_network_takes_nothing_that_a_vpn_routes_in_a_table_of_its_own() {
+    on_a_host("nft", async |host: &Host| {
+        for route in ["10.143.0.0/16", "0.0.0.0/1", "128.0.0.0/1"] {
+            run("ip", &["route", "add", route, "via", WIRE[1], "table", "52"]);
+        }
+        let new = |name: &str, subnet: Option<&str>| NewNetwork {
+            name: name.into(),
+            subnet: subnet.map(str::to_owned),
+            bridge: None,
+        };
+        let green = host.sandboxes.networks().create(&new("green", None)).unwrap();
+        assert_eq!(green.subnets, ["10.144.0.0/16"]);
+        let taken = host
+            .sandboxes
+            .networks()
+            .create(&new("red", Some("10.143.7.0/24")));
+        assert!(taken.unwrap_err().to_string().contains("this host uses it"));
+        host.sandboxes.remove_network("green").unwrap();
+    });
+}

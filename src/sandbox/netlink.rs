@@ -1,6 +1,6 @@
 //! What is asked of the kernel without a plugin (rtnetlink(7)): to switch on the loopback of a new namespace, for which CNI
-//! has a plugin that costs a process, and to remove the bridge of a network that is removed, for which it has none. And how
-//! long packets may be on the way out.
+//! has a plugin that costs a process, and to remove the bridge of a network that is removed, for which it has none. And which
+//! routes there are, in all tables, of which /proc/net/route shows one, and how long packets may be on the way out.
 //!
 //! A crate for rtnetlink would be a dozen more for these few messages.
 
@@ -15,6 +15,7 @@ use nix::sys::socket::{
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -23,8 +24,10 @@ const RTA_OIF: u16 = 4;
 const RTA_METRICS: u16 = 8;
 const RTAX_MTU: u16 = 2;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
 const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
 /// The first interface of every namespace (`LOOPBACK_IFINDEX`, linux/include/net/net_namespace.h).
@@ -51,6 +54,24 @@ pub(super) fn remove_link(name: &str) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32) => Ok(()),
         asked => asked,
     }
+}
+
+/// Where any route of IPv4 leads, of every table: the addresses and the length of their prefix.
+pub(super) fn routes() -> io::Result<Vec<(Ipv4Addr, u8)>> {
+    let mut routes = Vec::new();
+    let socket = ask(RTM_GETROUTE, NLM_F_DUMP, &route(0))?;
+    let mut is_whole = false;
+    while !is_whole {
+        let part = part(&socket)?;
+        for message in messages(&part) {
+            match message? {
+                (NLMSG_DONE, _) => is_whole = true,
+                (RTM_NEWROUTE, body) => routes.extend(destination(body)),
+                _ => {}
+            }
+        }
+    }
+    Ok(routes)
 }
 
 /// How long packets to that address may be on the way out of this host; `None` if there is no way.
@@ -83,6 +104,17 @@ fn is_no_way(error: &io::Error) -> bool {
     ];
     let code = error.raw_os_error().map(Errno::from_raw);
     code.is_some_and(|code| none.contains(&code))
+}
+
+/// The address and the prefix of a route.
+fn destination(body: &[u8]) -> Option<(Ipv4Addr, u8)> {
+    let prefix = *body.get(1)?;
+    let address = match attribute(body.get(ROUTE..)?, RTA_DST) {
+        Some(address) => Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?),
+        // The default route has none.
+        None => Ipv4Addr::UNSPECIFIED,
+    };
+    Some((address, prefix))
 }
 
 /// `ifinfomsg`: family, padding, device type, index, flags, and which of them change.
@@ -240,23 +272,26 @@ mod tests {
         acknowledged(&answer(NLMSG_ERROR, 0)).unwrap();
         let refused = acknowledged(&answer(NLMSG_ERROR, -1)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-        acknowledged(&answer(3, 0)).unwrap_err();
+        acknowledged(&answer(NLMSG_DONE, 0)).unwrap_err();
         acknowledged(&[]).unwrap_err();
         acknowledged(&[1, 2, 3]).unwrap_err();
     }
 
     #[test]
-    fn an_attribute_is_read_wherever_it_is_in_the_message() {
+    fn the_destinations_of_routes_are_read_wherever_they_are_in_the_message() {
         let mut body = route(16);
         put(&mut body, 15, &254_u32.to_ne_bytes()).unwrap();
-        put(&mut body, RTA_DST, &[10, 143, 0]).unwrap();
+        put(&mut body, RTA_DST, &[10, 143, 0, 0]).unwrap();
         put(&mut body, RTA_OIF, &7_u32.to_ne_bytes()).unwrap();
+        assert_eq!(destination(&body), Some((Ipv4Addr::new(10, 143, 0, 0), 16)));
         assert_eq!(attribute(&body[ROUTE..], RTA_OIF).and_then(number), Some(7));
         assert_eq!(attribute(&body[ROUTE..], RTA_METRICS), None);
+        assert_eq!(destination(&route(0)), Some((Ipv4Addr::UNSPECIFIED, 0)));
+        // Two in one part, and one that is cut.
+        let two = [message(RTM_NEWROUTE, &body), message(NLMSG_DONE, &[0; 4])].concat();
+        let kinds: Vec<_> = messages(&two).map(|message| message.unwrap().0).collect();
+        assert_eq!(kinds, [RTM_NEWROUTE, NLMSG_DONE]);
+        assert!(messages(&two[..30]).next().unwrap().is_err());
         assert_eq!(attribute(&[0, 0, 9, 0], RTA_DST), None);
-        // One that is cut.
-        let whole = message(RTM_GETROUTE, &body);
-        assert_eq!(messages(&whole).next().unwrap().unwrap().0, RTM_GETROUTE);
-        assert!(messages(&whole[..30]).next().unwrap().is_err());
     }
 }
