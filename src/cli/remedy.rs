@@ -1,12 +1,13 @@
 //! What a person at the command line can do about an error. The mechanisms say what is wrong, and do not know who reads it.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use crate::engine::ImageError;
 use crate::sandbox::Error as NetworkError;
 
 /// A sentence's part that comes after what is wrong, if this command line has a remedy.
-pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
+pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let found = error.downcast_ref().and_then(of_image);
@@ -18,14 +19,18 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
     None
 }
 
-fn of_image(error: &ImageError) -> Option<&'static str> {
-    Some(match error {
+fn of_image(error: &ImageError) -> Option<Cow<'static, str>> {
+    let fixed = match error {
         ImageError::NoSuchImage { .. } => "`fnctr images` lists those that are here",
         ImageError::SeveralImages { .. } => "give more of it",
         ImageError::SeveralNames { .. } => "remove it by name, or with --force all of them",
         ImageError::InUse { .. } => "remove that first, or use --force: the container goes on",
+        ImageError::Packed { program, .. } => {
+            return Some(format!("`{program} FILE | fnctr load` loads it").into());
+        }
         _ => return None,
-    })
+    };
+    Some(fixed.into())
 }
 
 fn of_network(error: &NetworkError) -> Option<&'static str> {
@@ -56,6 +61,15 @@ mod tests {
                 missing(),
                 "there is no image a",
                 "`fnctr images` lists those that are here",
+            ),
+            (
+                ImageError::Packed {
+                    path: "a.tar.xz".into(),
+                    name: "xz",
+                    program: "xz -dc",
+                },
+                "a.tar.xz is compressed with xz, which is not understood",
+                "`xz -dc FILE | fnctr load` loads it",
             ),
             (
                 used(),

@@ -15,6 +15,7 @@ use super::Session;
 use super::call::Call;
 use super::error::{Cause, Error};
 use super::session::MAX_MESSAGE;
+use super::writer::wire_size;
 use crate::{Context, Digest};
 
 /// A blob: what it is, what it is called, how long it is.
@@ -135,6 +136,26 @@ impl Content {
         Ok(bytes)
     }
 
+    /// The first bytes of a blob, `max` at the most.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn head(&self, ctx: &Context, digest: &Digest, max: u64) -> Result<Vec<u8>, Error> {
+        // More than there is would be refused.
+        let size = self.info(ctx, digest).await?.size.min(max);
+        let mut parts = self.part(ctx, digest, size).await?;
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < size {
+            let Some(part) = parts.next().await? else { break };
+            bytes.extend_from_slice(&part);
+        }
+        bytes.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+        Ok(bytes)
+    }
+
     /// A whole blob, part by part.
     ///
     /// # Errors
@@ -147,10 +168,16 @@ impl Content {
         ctx: &'a Context,
         digest: &'a Digest,
     ) -> Result<Parts<'a>, Error> {
+        // All of it.
+        self.part(ctx, digest, 0).await
+    }
+
+    async fn part<'a>(&'a self, ctx: &'a Context, digest: &'a Digest, size: u64) -> Result<Parts<'a>, Error> {
         let mut client = self.client();
         let call = self.session.call(ctx, "Content/Read", digest.as_str());
         let message = ReadContentRequest {
             digest: digest.to_string(),
+            size: wire_size(size),
             ..ReadContentRequest::default()
         };
         let stream = call

@@ -1,4 +1,4 @@
-//! A tar file, possibly compressed with gzip as a whole, as a catalogue of names and a stream of bytes.
+//! A tar file, possibly compressed as a whole with gzip or zstd, as a catalogue of names and a stream of bytes.
 //!
 //! It is read twice, in constant memory: once for the catalogue, and once for the entries that are wanted, in the order
 //! in which they lie in the file. Nothing is ever written to disk, and a name in it is only something to look up, so
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{self, Poll, ready};
 
-use flate2::read::MultiGzDecoder;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::Error;
+use super::compression::{Compression, Foreign, MAGIC};
 use crate::Context;
 
 /// The documents of an image are small. They are kept in the first reading, so that a compressed file is not read once
@@ -26,8 +26,6 @@ const MAX_ENTRIES: usize = 1_000_000;
 const MAX_HOPS: usize = 8;
 const CHUNK: usize = 256 << 10;
 const BUFFER: usize = 64 << 10;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Where a file's bytes lie in the (uncompressed) archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +51,7 @@ pub(super) struct Archive {
 #[derive(Debug, Clone)]
 struct Source {
     path: PathBuf,
-    gzip: bool,
+    compression: Option<Compression>,
     ctx: Context,
 }
 
@@ -142,11 +140,10 @@ impl Archive {
 impl Source {
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         let file = BufReader::with_capacity(BUFFER, File::open(&self.path)?);
-        Ok(if self.gzip {
-            Box::new(MultiGzDecoder::new(file))
-        } else {
-            Box::new(file)
-        })
+        match self.compression {
+            Some(compression) => compression.reader(file),
+            None => Ok(Box::new(file)),
+        }
     }
 
     /// What a failure to read means.
@@ -157,7 +154,9 @@ impl Source {
         }
         let why = match source.kind() {
             io::ErrorKind::UnexpectedEof => "it is truncated".to_owned(),
-            io::ErrorKind::InvalidInput if self.gzip => format!("it is damaged ({source})"),
+            io::ErrorKind::InvalidInput if self.compression.is_some() => {
+                format!("it is damaged ({source})")
+            }
             // The tar reader's own words quote the nonsense that it met, with its line breaks.
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
                 "it is not a tar file, or a damaged one".to_owned()
@@ -171,26 +170,28 @@ impl Source {
 fn catalogue(ctx: &Context, path: PathBuf) -> Result<Archive, Error> {
     let mut source = Source {
         path,
-        gzip: false,
+        compression: None,
         ctx: ctx.clone(),
     };
-    let mut magic = [0; 4];
     let unreadable = |source: &Source, why| Error::File {
         path: source.path.clone(),
         source: why,
     };
     let mut file = File::open(&source.path).map_err(|why| unreadable(&source, why))?;
     let length = file.metadata().map_err(|why| unreadable(&source, why))?.len();
-    let got = file.read(&mut magic).map_err(|why| unreadable(&source, why))?;
-    if magic == ZSTD {
-        return Err(Error::NotAnArchive {
+    let mut head = Vec::new();
+    let read = (&mut file).take(MAGIC).read_to_end(&mut head);
+    read.map_err(|why| unreadable(&source, why))?;
+    source.compression = Compression::of(&head);
+    if let Some(Compression::Foreign(Foreign { name, program })) = source.compression {
+        return Err(Error::Packed {
             path: source.path,
-            why: "it is compressed with zstd as a whole; only gzip is understood".to_owned(),
+            name,
+            program,
         });
     }
-    source.gzip = got >= GZIP.len() && magic.starts_with(&GZIP);
     let (mut names, mut small) = (HashMap::new(), HashMap::new());
-    let scanned = if source.gzip {
+    let scanned = if source.compression.is_some() {
         let reader = source.open().map_err(|why| source.fail(why))?;
         let mut tar = tar::Archive::new(Checked { reader, ctx });
         tar.entries()

@@ -88,6 +88,16 @@ pub(crate) enum Error {
         /// What is missing or wrong.
         why: String,
     },
+    /// The file is compressed in a way that nothing here reads.
+    #[error("{} is compressed with {name}, which is not understood", path.display())]
+    Packed {
+        /// Which file.
+        path: PathBuf,
+        /// With what.
+        name: &'static str,
+        /// The command that decompresses a file to its standard output.
+        program: &'static str,
+    },
     /// The archive names something that it does not contain.
     #[error("{} is incomplete: it lacks {entry}", path.display())]
     Incomplete {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 
 use super::archive::{Archive, Entry};
+use super::compression::{Compression, Foreign, MAGIC};
 use super::manifest::OCI_LAYER;
 use super::scratch::{Scratch, unique};
 use super::{Error, ImageStore, Reference, docker_archive, oci_layout};
@@ -19,8 +20,6 @@ use crate::{Context, Digest};
 
 /// How long loading may take before the collector may take its unfinished work.
 const EXPIRY: Duration = Duration::from_secs(2 * 3600);
-/// Enough of a layer to tell how it is compressed.
-const HEAD: u64 = 4;
 
 /// An image whose blobs are all in the content store, and the names it shall have.
 #[derive(Debug)]
@@ -129,7 +128,7 @@ impl Import<'_> {
         for Wanted { entry, name, is } in wanted {
             let mut body = (&mut stream).take(entry.size);
             let mut head = Vec::new();
-            let mut start = (&mut body).take(HEAD);
+            let mut start = (&mut body).take(MAGIC);
             let read = self
                 .ctx
                 .run(start.read_to_end(&mut head))
@@ -209,17 +208,21 @@ impl Import<'_> {
         head: &[u8],
         reader: impl tokio::io::AsyncRead + Unpin,
     ) -> Result<Descriptor, Error> {
-        let suffix = if head.starts_with(&[0x1f, 0x8b]) {
-            "+gzip"
-        } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            "+zstd"
-        } else {
-            let blob = Descriptor {
-                media_type: OCI_LAYER.to_owned(),
-                digest: diff_id,
-                size: entry.size,
-            };
-            return self.write(name, blob, BTreeMap::new(), reader).await;
+        let suffix = match Compression::of(head) {
+            Some(Compression::Gzip) => "+gzip",
+            Some(Compression::Zstd) => "+zstd",
+            Some(Compression::Foreign(Foreign { name: packed, .. })) => {
+                let what = format!("its layer {name} is compressed with {packed}, which is not understood");
+                return Err(self.malformed(what));
+            }
+            None => {
+                let blob = Descriptor {
+                    media_type: OCI_LAYER.to_owned(),
+                    digest: diff_id,
+                    size: entry.size,
+                };
+                return self.write(name, blob, BTreeMap::new(), reader).await;
+            }
         };
         let ingest = unique("load");
         let written = self

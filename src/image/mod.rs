@@ -14,6 +14,7 @@ mod archive;
 mod binfmt;
 mod bounded;
 mod cache;
+mod compression;
 mod credentials;
 mod docker_archive;
 mod error;

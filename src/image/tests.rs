@@ -242,7 +242,9 @@ async fn an_oci_layout_is_loaded_with_every_compression_and_for_this_platform() 
     let packed = [(gzip(&bare[0]), "+gzip"), (zstd(&bare[1]), "+zstd")];
     let files = oci_layout(&config(&bare), &packed, |link| named(link, "r.io/oci:2"));
     // The whole file compressed as well.
-    assert_eq!(world.load(&gzip(&tar_of(&files))).await.unwrap(), ["r.io/oci:2"]);
+    for whole in [gzip(&tar_of(&files)), zstd(&tar_of(&files))] {
+        assert_eq!(world.load(&whole).await.unwrap(), ["r.io/oci:2"]);
+    }
     let image = world.find("r.io/oci:2").await.unwrap();
     assert_eq!(
         world
@@ -428,7 +430,35 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
             other.clone(),
             "it has neither a manifest.json nor a complete index.json",
         ),
-        ("a whole in zstd", zstd(&good), "only gzip is understood"),
+        (
+            "a truncated zstd",
+            zstd(&good)[..100_000].to_vec(),
+            "is not an image archive: it is truncated",
+        ),
+        (
+            "a damaged zstd",
+            [&zstd(&good)[..13 + 3 + (128 << 10)], &[0xff; 4000]].concat(),
+            "is not an image archive: it is damaged",
+        ),
+        (
+            "a whole in xz",
+            b"\xfd7zXZ\0\0\x04".to_vec(),
+            "is compressed with xz, which is not understood",
+        ),
+        (
+            "a whole in bzip2",
+            b"BZh91AY&SY".to_vec(),
+            "is compressed with bzip2, which is not understood",
+        ),
+        (
+            "a layer in xz",
+            docker_archive(
+                &json!(["demo"]),
+                &config(&bare[..1]),
+                &[b"\xfd7zXZ\0\0\x04".repeat(100)],
+            ),
+            "its layer layer0/layer.tar is compressed with xz, which is not understood",
+        ),
         (
             "no name",
             docker_archive(&json!(null), &config(&bare), &bare),
@@ -484,6 +514,47 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
     // The good one, after all of them.
     world.load(&good).await.unwrap();
     assert!(world.find("demo").await.is_some());
+}
+
+#[tokio::test]
+async fn a_layer_is_unpacked_by_its_first_bytes_whatever_it_is_called() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    for (called, lower, upper) in [
+        ("", gzip(&bare[0]), zstd(&bare[1])),
+        ("+gzip", zstd(&bare[0]), bare[1].clone()),
+        ("+zstd", bare[0].clone(), gzip(&bare[1])),
+    ] {
+        let files = oci_layout(&config(&bare), &[(lower, called), (upper, called)], |link| {
+            named(link, "odd")
+        });
+        world
+            .load(&tar_of(&files))
+            .await
+            .unwrap_or_else(|why| panic!("{called:?}: {why:?}"));
+        let image = world.find("odd").await.unwrap();
+        assert_eq!(
+            world.store.facts(&world.ctx, &image).await.unwrap().group,
+            "fn:x:1000:\n"
+        );
+        // Not by the snapshots of the one before.
+        world
+            .store
+            .session
+            .images()
+            .delete(&world.ctx, &image.name, true)
+            .await
+            .unwrap();
+        world.store.forget(&image);
+        assert_eq!(world.snapshots(), Vec::<String>::new());
+    }
+    let xz = b"\xfd7zXZ\0\0\x04".repeat(100);
+    let files = oci_layout(&config(&bare[..1]), &[(xz, "")], |link| named(link, "odd"));
+    let said = said(&world.load(&tar_of(&files)).await.unwrap_err());
+    assert!(
+        said.ends_with("is compressed with xz, which containerd does not unpack"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::manifest::{DOCKER_ZSTD, OCI_LAYER};
+use super::compression::{Compression, Foreign, MAGIC};
+use super::manifest::{DOCKER_LAYER, DOCKER_ZSTD, OCI_LAYER, OCI_NONDISTRIBUTABLE};
 use super::scratch::{Scratch, discard, unique};
 use crate::containerd::{self, Descriptor, Session};
 use crate::{Context, Digest};
@@ -165,11 +166,19 @@ pub(super) async fn one(
         Err(why) if why.is_already_exists() => return Ok(()),
         prepared => prepared.map_err(fail())?,
     };
-    let applied = session
-        .diff()
-        .apply(ctx, &applicable(layer), &mounts)
-        .await
-        .map_err(fail());
+    let applied = match session.diff().apply(ctx, &applicable(layer), &mounts).await {
+        Err(why) if why.interrupted().is_none() => Err(match foreign(&session, ctx, layer).await {
+            Some(Foreign { name, .. }) => {
+                let what = format!(
+                    "its layer {} is compressed with {name}, which containerd does not unpack",
+                    layer.digest
+                );
+                Error::malformed(image, what)
+            }
+            None => fail()(why),
+        }),
+        applied => applied.map_err(fail()),
+    };
     let done = match applied {
         Ok(found) if found.digest != *diff_id => Err(Error::WrongLayer {
             image: image.to_owned(),
@@ -195,13 +204,28 @@ pub(super) async fn one(
     done
 }
 
-/// The layer as containerd's differ knows it: only newer ones have Docker's name for zstd, all have OCI's for the same.
+/// The layer as containerd's differ takes it. Only newer ones have Docker's name for zstd, all have OCI's for the same. And
+/// whether one that is called a bare tar is one, it looks at itself where it has Docker's name (images.DiffCompression), but
+/// not where it has OCI's: builders and registries have called compressed layers so.
 fn applicable(layer: &Descriptor) -> Descriptor {
-    let mut layer = layer.clone();
-    if layer.media_type == DOCKER_ZSTD {
-        layer.media_type = format!("{OCI_LAYER}+zstd");
+    let media_type = match layer.media_type.as_str() {
+        DOCKER_ZSTD => format!("{OCI_LAYER}+zstd"),
+        OCI_LAYER | OCI_NONDISTRIBUTABLE => DOCKER_LAYER.to_owned(),
+        as_it_is => as_it_is.to_owned(),
+    };
+    Descriptor {
+        media_type,
+        ..layer.clone()
     }
-    layer
+}
+
+/// What a layer that was refused is compressed with, if nobody knows that.
+async fn foreign(session: &Session, ctx: &Context, layer: &Descriptor) -> Option<Foreign> {
+    let head = session.content().head(ctx, &layer.digest, MAGIC).await.ok()?;
+    match Compression::of(&head)? {
+        Compression::Foreign(foreign) => Some(foreign),
+        Compression::Gzip | Compression::Zstd => None,
+    }
 }
 
 async fn exists(
@@ -220,6 +244,31 @@ async fn exists(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_called_a_bare_tar_is_for_containerd_to_look_at() {
+        for (called, given) in [
+            (OCI_LAYER, DOCKER_LAYER),
+            (OCI_NONDISTRIBUTABLE, DOCKER_LAYER),
+            (DOCKER_LAYER, DOCKER_LAYER),
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+            ),
+            (DOCKER_ZSTD, "application/vnd.oci.image.layer.v1.tar+zstd"),
+        ] {
+            let layer = Descriptor {
+                media_type: called.into(),
+                digest: Digest::new(format!("sha256:{}", "a".repeat(64))).unwrap(),
+                size: 1,
+            };
+            let expected = Descriptor {
+                media_type: given.into(),
+                ..layer.clone()
+            };
+            assert_eq!(applicable(&layer), expected);
+        }
+    }
 
     #[test]
     fn a_chain_id_covers_every_layer_below() {

@@ -242,6 +242,52 @@ async fn what_is_saved_is_loaded_again_as_the_same_image_through_files_and_pipes
     rig.strike().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_loaded_is_named_with_what_would_do() {
+    let Some(rig) = Rig::set("what_cannot_be_loaded").await else {
+        return;
+    };
+    let [one, _] = two(&rig).await;
+    let dir = rig.real.dir();
+    let archive = dir.join("a.tar").display().to_string();
+    ok(&rig, &["save", "--output", &archive, &one]);
+    ok(&rig, &["image", "prune"]);
+    let packed = |program: &str, file: &str| {
+        let line = format!("{program} -c '{archive}' >'{}'", dir.join(file).display());
+        let done = Command::new("sh").args(["-c", &line]).status().expect("a shell");
+        done.success().then(|| dir.join(file).display().to_string())
+    };
+    for (program, file) in [("xz", "a.tar.xz"), ("bzip2", "a.tar.bz2")] {
+        let Some(path) = packed(program, file) else {
+            crate::real::tell(&format!(
+                "SKIPPED an archive of {program}, which is not installed"
+            ));
+            continue;
+        };
+        let why = format!(
+            "{path} is compressed with {program}, which is not understood; `{program} -dc FILE | fnctr load` loads it"
+        );
+        refused(&rig, &["load", &path], &why);
+        let loading = format!(r#"{program} -dc '{path}' | "$0" "$@""#);
+        let loaded = Command::new("sh")
+            .args(["-c", &loading])
+            .arg(env!("CARGO_BIN_EXE_fnctr"))
+            .args(fnctr(&rig, &["load"]).get_args())
+            .output()
+            .expect("a shell");
+        assert!(loaded.status.success(), "{loaded:?}");
+        ok(&rig, &["rmi", &one]);
+    }
+    // What is read as it is, whatever it is called.
+    for (program, file) in [("gzip", "a.tar"), ("zstd -q", "a.tgz")] {
+        let path = packed(program, &format!("packed-{file}")).expect("it is among what tests need");
+        assert_eq!(ok(&rig, &["load", &path]), format!("loaded {one}\n"));
+        assert_eq!(rig.cat(&one, "/etc/salt").await, "common");
+        ok(&rig, &["rmi", &one]);
+    }
+    rig.strike().await;
+}
+
 fn entries(archive: &Path) -> Vec<String> {
     let listed = Command::new("tar").arg("-tf").arg(archive).output().expect("tar");
     assert!(listed.status.success(), "{listed:?}");

@@ -24,6 +24,7 @@ mod hosts;
 mod killed;
 mod local;
 mod logins;
+mod odd;
 mod policy;
 mod races;
 mod resume;
