@@ -22,11 +22,23 @@ pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitC
         None
     };
     let file = spooled.as_ref().map_or_else(|| file.to_owned(), Spooled::file);
-    let names = with(at, async |driver| Ok(driver.load(&Context::new(), &file).await?)).await?;
-    for name in names {
-        print.result(&serde_json::json!({ "image": name, "loaded": true }), || {
-            format!("loaded {name}")
+    let loaded = with(at, async |driver| {
+        Ok(driver.load_archive(&Context::new(), &file).await?)
+    })
+    .await?;
+    for image in &loaded.images {
+        let (name, id) = (image.is_named.then_some(image.record.as_str()), image.id.as_str());
+        print.result(&serde_json::json!({ "image": name, "id": id, "loaded": true }), || {
+            format!("loaded {}", name.unwrap_or(id))
         });
+    }
+    for passed_over in &loaded.passed_over {
+        if print.is_json() {
+            let (what, why) = (&passed_over.what, &passed_over.why);
+            print.json(&serde_json::json!({ "passed_over": what, "why": why }));
+        } else {
+            note(&format!("fnctr: not loaded: {}", plain(&passed_over.to_string())));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

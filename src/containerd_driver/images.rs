@@ -1,14 +1,22 @@
 //! The images that are here, for the command line.
 
+use std::path::Path;
+
 use tokio::io::AsyncWrite;
 
 use super::{ContainerdDriver, translate};
 use crate::Context;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Format, Removed, Shelf};
+use crate::engine::{Format, Loaded, Removed, Shelf};
 use crate::image::Reference;
 
 impl ContainerdDriver {
+    /// Loads the images of an archive, and says what of it was not loaded.
+    pub(crate) async fn load_archive(&self, ctx: &Context, file: &Path) -> Result<Loaded, Error> {
+        self.0.open()?;
+        self.0.engine.load(ctx, file).await.map_err(translate)
+    }
+
     /// All of them.
     pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf, Error> {
         self.0.engine.shelf(ctx).await.map_err(translate)

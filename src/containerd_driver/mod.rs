@@ -180,7 +180,8 @@ impl ContainerdDriver {
         Ok(driver)
     }
 
-    /// Loads the images of an archive, docker-archive or OCI layout. Returns their names.
+    /// Loads the images of an archive, docker-archive or OCI layout. Returns their names; one that has none is kept under
+    /// `localhost/unnamed@sha256:…`, which is a name for a [`Task`](crate::driver::Task) like any other.
     ///
     /// # Errors
     /// [`ErrorKind::ImageRejected`] if the file is no such archive or is damaged; nothing of it is left then.
@@ -188,8 +189,8 @@ impl ContainerdDriver {
     /// # Cancellation
     /// Safe to drop: it unwinds on its own task.
     pub async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>, Error> {
-        self.0.open()?;
-        self.0.engine.load(ctx, file).await.map_err(translate)
+        let loaded = self.load_archive(ctx, file).await?;
+        Ok(loaded.images.into_iter().map(|image| image.record).collect())
     }
 
     /// Waits until the driver has dealt with what earlier processes left on this host: containers of other instances,

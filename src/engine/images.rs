@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::{Deps, Engine};
 use crate::image::Reference;
-pub(crate) use crate::image::{Error as ImageError, Format, Removed, Shelf, Shelved};
+pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
 
 /// Ends the leases that killed processes have left, in the background; a start that cannot list them goes without.
@@ -56,11 +56,11 @@ impl Engine {
         leases.delete(ctx, &lease, true).await.at(Step::Collect, name)
     }
 
-    /// Loads the images of an archive; returns their names. What a killed load has left makes room first.
+    /// Loads the images of an archive. What a killed load has left makes room first.
     ///
     /// # Cancellation
     /// Safe to drop: it unwinds on its own task.
-    pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>> {
+    pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Loaded> {
         let (deps, file) = (Arc::clone(&self.0), file.to_owned());
         let load = move |ctx: Context| async move {
             let loading = async {

@@ -88,7 +88,7 @@ use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
-pub(crate) use self::images::{Format, ImageError, Removed, Shelf, Shelved};
+pub(crate) use self::images::{Format, ImageError, Loaded, Removed, Shelf, Shelved};
 pub use self::plan::Network;
 pub(crate) use self::plan::{Plan, label};
 pub(crate) use self::pool::PoolConfig;

@@ -81,6 +81,11 @@ impl Archive {
         self.names.is_empty()
     }
 
+    /// All names, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
     /// The file of that name, through links.
     pub(super) fn file(&self, name: &str) -> Option<Entry> {
         let mut name = normal("", name)?;

@@ -3,19 +3,30 @@
 //! It has no manifest in the registry's sense, so one is made; the configuration stays as it is, because its digest is
 //! the image id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::load::{Expected, Import, Imported, Wanted, digest_of, distinct};
+use super::archive::Archive;
+use super::load::{Expected, Import, Imported, Imports, Wanted, digest_of, distinct};
 use super::manifest::{self, Link, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use super::store::MAX_JSON;
 use super::{Error, Reference};
 use crate::Digest;
 use crate::containerd::Descriptor;
 
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 
+/// Files that root file systems have, one or the other of them, and images as archives do not.
+const ROOT_FILES: [&str; 5] = [
+    ".dockerenv",
+    "etc/passwd",
+    "etc/os-release",
+    "usr/lib/os-release",
+    "bin/sh",
+];
+
+/// What `manifest.json` says of an image.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
@@ -33,20 +44,23 @@ struct Image {
     layers: Vec<(String, Digest)>,
 }
 
-pub(super) async fn import(import: &Import<'_>) -> Result<Vec<Imported>, Error> {
+pub(super) async fn import(import: &Import<'_>) -> Result<Imports, Error> {
     let Some(json) = import.archive.read(MANIFEST, MAX_JSON).await? else {
-        let why = if import.archive.is_empty() {
-            "there is nothing in it"
-        } else {
-            "it has neither a manifest.json nor a complete index.json"
-        };
         return Err(Error::NotAnArchive {
             path: import.archive.path().to_owned(),
-            why: why.to_owned(),
+            why: lacks_manifest(import.archive),
         });
     };
-    let saved: Vec<Saved> = serde_json::from_slice(&json)
-        .map_err(|why| import.malformed(format!("its manifest.json is not one: {why}")))?;
+    let saved: Vec<Saved> = serde_json::from_slice(&json).map_err(|why| {
+        // A registry's manifest is an object, Docker's own a list.
+        if manifest::parse(&json).is_ok() {
+            return Error::NotAnArchive {
+                path: import.archive.path().to_owned(),
+                why: "its manifest.json is a registry's, as skopeo's `dir:` keeps it: copy the image to `oci-archive:` or `docker-archive:`".to_owned(),
+            };
+        }
+        import.malformed(format!("its manifest.json is not one: {why}"))
+    })?;
     let mut images = Vec::new();
     for saved in saved {
         images.push(image(import, saved).await?);
@@ -76,7 +90,77 @@ pub(super) async fn import(import: &Import<'_>) -> Result<Vec<Imported>, Error> 
             names: image.names,
         });
     }
-    Ok(imported)
+    Ok(Imports {
+        images: imported,
+        passed_over: Vec::new(),
+    })
+}
+
+/// The names that `manifest.json` gives to images, by their ids, where an archive has one beside an OCI layout. One that
+/// cannot be read gives none.
+pub(super) async fn tags(import: &Import<'_>) -> Result<HashMap<Digest, Vec<Reference>>, Error> {
+    let json = import.archive.read(MANIFEST, MAX_JSON).await?;
+    let saved: Option<Vec<Saved>> = json.and_then(|json| serde_json::from_slice(&json).ok());
+    let named = saved.into_iter().flatten().filter_map(|saved| {
+        let names = names(saved.repo_tags.as_deref().unwrap_or_default()).ok()?;
+        Some((claimed(&saved.config)?, names))
+    });
+    Ok(named.collect())
+}
+
+/// Names with a digest are left out: it is that of a registry's manifest, and here one is made.
+fn names(tags: &[String]) -> Result<Vec<Reference>, Error> {
+    let names = tags
+        .iter()
+        .map(|tag| Reference::parse(tag))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(distinct(names.into_iter().filter(|name| name.digest().is_none())))
+}
+
+/// The digest that the name of a configuration's file says, where it says one.
+fn claimed(config: &str) -> Option<Digest> {
+    let stem = config.rsplit('/').next().unwrap_or_default();
+    Digest::new(format!("sha256:{}", stem.strip_suffix(".json").unwrap_or(stem))).ok()
+}
+
+/// What an archive without a manifest is, as far as its names tell.
+fn lacks_manifest(archive: &Archive) -> String {
+    if archive.is_empty() {
+        return "there is nothing in it".to_owned();
+    }
+    let has = |wanted: &str| archive.names().any(|name| name == wanted);
+    let directory = directory_of_all(archive.names());
+    if !directory.is_empty()
+        && [MANIFEST, "oci-layout"]
+            .iter()
+            .any(|file| has(&format!("{directory}/{file}")))
+    {
+        return format!("its image lies in a directory: pack what is in it, with `tar -C {directory} -c .`");
+    }
+    if has("repositories") {
+        return "it was saved by a Docker older than 1.10: load it there, and save it with a newer one"
+            .to_owned();
+    }
+    if ROOT_FILES.iter().any(|file| has(file)) {
+        return "it is a root file system, as `docker export` writes it, and no image: save the image, with `docker save`".to_owned();
+    }
+    "it has neither a manifest.json nor a complete index.json".to_owned()
+}
+
+/// The innermost directory in which all of these names lie; empty if there is none.
+fn directory_of_all<'a>(mut names: impl Iterator<Item = &'a str>) -> &'a str {
+    let parent = |name: &'a str| name.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let mut directory = names.next().map_or("", parent);
+    for name in names {
+        while !directory.is_empty()
+            && !name
+                .strip_prefix(directory)
+                .is_some_and(|rest| rest.starts_with('/'))
+        {
+            directory = parent(directory);
+        }
+    }
+    directory
 }
 
 /// Reads and checks what one entry of `manifest.json` says.
@@ -87,9 +171,7 @@ async fn image(import: &Import<'_>, saved: Saved) -> Result<Image, Error> {
         .await?
         .ok_or_else(|| import.incomplete(&saved.config))?;
     // The file is called by its digest. Where it is, it must be.
-    let stem = saved.config.rsplit('/').next().unwrap_or_default();
-    let claimed = Digest::new(format!("sha256:{}", stem.strip_suffix(".json").unwrap_or(stem)));
-    if claimed.is_ok_and(|claimed| digest_of(&config) != Some(claimed)) {
+    if claimed(&saved.config).is_some_and(|claimed| digest_of(&config) != Some(claimed)) {
         return Err(import.corrupt(&saved.config));
     }
     let (_, diff_ids) = manifest::config(&config).map_err(|what| import.malformed(what))?;
@@ -98,13 +180,8 @@ async fn image(import: &Import<'_>, saved: Saved) -> Result<Image, Error> {
         let what = format!("{} layers, but {} diff ids", layers.len(), diff_ids.len());
         return Err(import.malformed(what));
     }
-    let tags = saved.repo_tags.unwrap_or_default();
-    let names = tags
-        .iter()
-        .map(|tag| Reference::parse(tag))
-        .collect::<Result<Vec<_>, _>>()?;
     Ok(Image {
-        names: distinct(names),
+        names: names(saved.repo_tags.as_deref().unwrap_or_default())?,
         config,
         config_name: saved.config,
         layers: layers.into_iter().zip(diff_ids).collect(),
@@ -132,4 +209,32 @@ async fn manifest(import: &Import<'_>, image: &Image, layers: &[Descriptor]) -> 
             .map(|(n, layer)| (format!("l.{n}"), layer.digest.clone())),
     );
     import.document(MANIFEST, OCI_MANIFEST, &json, &refers_to).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_all_is_the_innermost_that_they_share() {
+        for (names, directory) in [
+            (&["a/b/c", "a/b/d/e"][..], "a/b"),
+            (&["a/b/c", "a/bc/d"], "a"),
+            (&["a/b", "c/d"], ""),
+            (&["a"], ""),
+            (&["a/b"], "a"),
+            (&[], ""),
+        ] {
+            assert_eq!(directory_of_all(names.iter().copied()), directory, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_is_called_by_its_digest_must_have_it() {
+        let hex = "a".repeat(64);
+        for name in [format!("{hex}.json"), format!("blobs/sha256/{hex}"), hex.clone()] {
+            assert_eq!(claimed(&name).unwrap().hex(), hex);
+        }
+        assert_eq!(claimed("config.json"), None);
+    }
 }

@@ -98,6 +98,14 @@ pub(crate) enum Error {
         /// The command that decompresses a file to its standard output.
         program: &'static str,
     },
+    /// Nothing in the archive can be loaded.
+    #[error("{} holds no image that can be loaded{}", path.display(), but(passed_over))]
+    NoImage {
+        /// Which file.
+        path: PathBuf,
+        /// What it holds instead, and why that cannot be loaded.
+        passed_over: Vec<String>,
+    },
     /// The archive names something that it does not contain.
     #[error("{} is incomplete: it lacks {entry}", path.display())]
     Incomplete {
@@ -217,12 +225,6 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    /// The images in the archive have no names, so nobody could ask for them.
-    #[error("{} holds an image without a name; save it by name, not by id", path.display())]
-    Unnamed {
-        /// Which file.
-        path: PathBuf,
-    },
 }
 
 impl Error {
@@ -315,4 +317,11 @@ impl Error {
 
 fn last_of(why: Option<&str>) -> String {
     why.map_or_else(String::new, |why| format!(" (the last failure: {why})"))
+}
+
+fn but(passed_over: &[String]) -> String {
+    if passed_over.is_empty() {
+        return String::new();
+    }
+    format!(": {}", passed_over.join("; "))
 }

@@ -14,14 +14,50 @@ use super::archive::{Archive, Entry};
 use super::compression::{Compression, Foreign, MAGIC};
 use super::manifest::OCI_LAYER;
 use super::scratch::{Scratch, unique};
-use super::{Error, ImageStore, Reference, docker_archive, oci_layout};
+use super::{Error, ImageStore, Reference, docker_archive, oci_layout, unnamed};
 use crate::containerd::{Content, Descriptor, ImageRecord, Session};
 use crate::{Context, Digest};
 
 /// How long loading may take before the collector may take its unfinished work.
 const EXPIRY: Duration = Duration::from_secs(2 * 3600);
 
-/// An image whose blobs are all in the content store, and the names it shall have.
+/// What a load has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    /// The images that are here now, by each of their names.
+    pub(crate) images: Vec<LoadedImage>,
+    /// What the archive holds besides.
+    pub(crate) passed_over: Vec<PassedOver>,
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadedImage {
+    /// The name of its record: the archive's, or one of ours (see [`unnamed`]).
+    pub(crate) record: String,
+    /// The archive gives it a name.
+    pub(crate) is_named: bool,
+    /// Its id.
+    pub(crate) id: Digest,
+}
+
+/// Something in an archive that is not loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PassedOver {
+    /// Its name or its digest.
+    pub(crate) what: String,
+    /// Why not.
+    pub(crate) why: String,
+}
+
+/// What a format makes of an archive.
+#[derive(Debug, Default)]
+pub(super) struct Imports {
+    pub(super) images: Vec<Imported>,
+    pub(super) passed_over: Vec<PassedOver>,
+}
+
+/// An image whose blobs are all in the content store, and the names it shall have; it may have none.
 #[derive(Debug)]
 pub(super) struct Imported {
     pub(super) names: Vec<Reference>,
@@ -40,21 +76,21 @@ pub(super) struct Wanted {
 /// What is known of it beforehand.
 #[derive(Debug)]
 pub(super) enum Expected {
-    /// Exactly this blob.
+    /// Exactly this blob, but for its size: that is what a manifest says, and checked.
     Blob(Descriptor),
     /// A layer that unpacks to this; it may be compressed.
     Layer(Digest),
 }
 
 impl ImageStore {
-    /// Loads every named image of a tar file, and returns their full names.
+    /// Loads every image of a tar file. One without a name is kept by its digest.
     ///
     /// # Errors
     /// The sentence names the file, and what in it is missing, corrupt or not understood.
     ///
     /// # Cancellation
     /// Safe to drop: what was written so far is under a lease that expires.
-    pub(crate) async fn load(&self, ctx: &Context, path: &Path) -> Result<Vec<String>, Error> {
+    pub(crate) async fn load(&self, ctx: &Context, path: &Path) -> Result<Loaded, Error> {
         let archive = Archive::open(ctx, path).await?;
         let shown = path.display().to_string();
         let scratch = Scratch::take(&self.session, ctx, ("load", &shown), EXPIRY)
@@ -65,46 +101,59 @@ impl ImageStore {
         loaded
     }
 
-    async fn load_under(
-        &self,
-        session: &Session,
-        ctx: &Context,
-        archive: &Archive,
-    ) -> Result<Vec<String>, Error> {
+    async fn load_under(&self, session: &Session, ctx: &Context, archive: &Archive) -> Result<Loaded, Error> {
         let import = Import {
             content: session.content(),
             ctx,
             archive,
         };
-        let images = match oci_layout::import(&import).await? {
-            Some(images) => images,
+        let Imports { images, passed_over } = match oci_layout::import(&import).await? {
+            Some(imports) => imports,
             None => docker_archive::import(&import).await?,
         };
-        let mut records = Vec::new();
+        let mut complete = Vec::new();
         for Imported { names, target } in images {
+            let is_named = !names.is_empty();
+            let names = if is_named {
+                names.iter().map(ToString::to_string).collect()
+            } else {
+                vec![unnamed::name(&target.digest)]
+            };
             for name in names {
-                let name = name.to_string();
                 let opened = self.open(ctx, session, &name, &target).await?;
-                opened.ok_or_else(|| import.incomplete(format!("a part of {name}")))?;
-                records.push(ImageRecord {
+                let image = opened.ok_or_else(|| import.incomplete(format!("a part of {name}")))?;
+                let record = ImageRecord {
                     name,
                     target: target.clone(),
                     labels: BTreeMap::new(),
-                });
+                };
+                complete.push((record, is_named, image.config_digest));
             }
         }
-        if records.is_empty() {
-            let path = archive.path().to_owned();
-            return Err(Error::Unnamed { path });
+        if complete.is_empty() {
+            return Err(Error::NoImage {
+                path: archive.path().to_owned(),
+                passed_over: passed_over.iter().map(ToString::to_string).collect(),
+            });
         }
-        for record in &records {
-            session
-                .images()
-                .put(ctx, record)
-                .await
-                .map_err(Error::containerd(&record.name))?;
+        let mut loaded = Loaded {
+            images: Vec::new(),
+            passed_over,
+        };
+        for (record, is_named, id) in complete {
+            loaded.images.push(LoadedImage {
+                record: self.record(ctx, session, record).await?,
+                is_named,
+                id,
+            });
         }
-        Ok(records.into_iter().map(|record| record.name).collect())
+        Ok(loaded)
+    }
+}
+
+impl std::fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
     }
 }
 
@@ -138,7 +187,16 @@ impl Import<'_> {
             let blob = {
                 let reader = head.as_slice().chain(&mut body);
                 match is {
-                    Expected::Blob(blob) => self.write(&name, blob, BTreeMap::new(), reader).await?,
+                    Expected::Blob(blob) => {
+                        let said = blob.size;
+                        let real = Descriptor {
+                            size: entry.size,
+                            ..blob
+                        };
+                        let written = self.write(&name, real, BTreeMap::new(), reader).await?;
+                        self.sized(&name, said, entry.size)?;
+                        written
+                    }
                     Expected::Layer(diff_id) => self.layer(&name, entry, diff_id, &head, reader).await?,
                 }
             };
@@ -193,6 +251,15 @@ impl Import<'_> {
             path: self.archive.path().to_owned(),
             entry: entry.to_owned(),
         }
+    }
+
+    /// Whether what the archive says of a part's size is so.
+    pub(super) fn sized(&self, name: &str, said: u64, got: u64) -> Result<(), Error> {
+        if said == got {
+            return Ok(());
+        }
+        let what = format!("it says that {name} has {said} bytes, and it has {got}");
+        Err(self.malformed(what))
     }
 
     pub(super) fn malformed(&self, what: impl Into<String>) -> Error {

@@ -13,6 +13,7 @@ use crate::containerd::Descriptor;
 pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(super) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) const OCI_NONDISTRIBUTABLE: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 pub(super) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
@@ -164,6 +165,18 @@ pub(super) fn is_layer(media_type: &str) -> bool {
         || docker("application/vnd.docker.image.rootfs.foreign.diff.tar")
 }
 
+/// What a manifest has that is none of an image: signatures, attestations, charts and whatever else is kept where images
+/// are. `None` if it may be one.
+pub(super) fn artifact(manifest: &Manifest) -> Option<&str> {
+    let layers = manifest.layers.as_deref().unwrap_or_default();
+    if let Some(other) = layers.iter().find(|layer| !is_layer(&layer.media_type)) {
+        return Some(&other.media_type);
+    }
+    // Only without layers does the type of the configuration tell: in images of 2015 it is application/octet-stream.
+    let config = manifest.config.as_ref().filter(|_| layers.is_empty())?;
+    (![OCI_CONFIG, DOCKER_CONFIG].contains(&config.media_type.as_str())).then_some(&config.media_type)
+}
+
 /// The media type of a document: what its sender calls it, or it itself, which must not be two things. A document that can
 /// be read as either of two is a trap (CVE-2021-41190).
 pub(super) fn kind(sent: &str, document: &Manifest) -> Result<String, String> {
@@ -257,6 +270,37 @@ mod tests {
             (["/x".to_owned()].as_slice(), None)
         );
         assert!(diff_ids.is_empty() && settings.env.is_empty() && settings.volumes.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_image_is_told_by_its_layers_and_by_its_configuration_only_without_any() {
+        let manifest = |config: &str, layers: &[&str]| -> Manifest {
+            let link = |kind: &str| serde_json::json!({"mediaType": kind, "digest": "sha256:x", "size": 1});
+            let layers: Vec<_> = layers.iter().map(|kind| link(kind)).collect();
+            let json = serde_json::json!({"schemaVersion": 2, "config": link(config), "layers": layers});
+            serde_json::from_value(json).unwrap()
+        };
+        let chart = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+        let empty = "application/vnd.oci.empty.v1+json";
+        for (config, layers, expected) in [
+            (OCI_CONFIG, &[OCI_LAYER][..], None),
+            (DOCKER_CONFIG, &[DOCKER_LAYER, DOCKER_ZSTD], None),
+            ("application/octet-stream", &[DOCKER_LAYER], None),
+            (OCI_CONFIG, &[], None),
+            (
+                OCI_CONFIG,
+                &["application/vnd.in-toto+json"],
+                Some("application/vnd.in-toto+json"),
+            ),
+            ("application/vnd.cncf.helm.config.v1+json", &[chart], Some(chart)),
+            (empty, &[], Some(empty)),
+        ] {
+            assert_eq!(
+                artifact(&manifest(config, layers)),
+                expected,
+                "{config} {layers:?}"
+            );
+        }
     }
 
     #[test]

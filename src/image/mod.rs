@@ -45,6 +45,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unnamed;
 mod unpack;
 mod walk;
 
@@ -52,6 +53,7 @@ use self::store::MAX_JSON;
 pub(crate) use cache::{Cache, CacheSettings, Hold, Pin};
 pub(crate) use credentials::{Credential, Logins};
 pub(crate) use error::Error;
+pub(crate) use load::Loaded;
 pub(crate) use platform::Platform;
 pub(crate) use pull::{Again, LayerProgress, LayerState, Progress, PullSettings, Puller, Pulling, Request};
 pub(crate) use reference::{InvalidReference, Reference};

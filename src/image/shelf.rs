@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::footprint::{Footprint, Part, freed};
 use super::freed::{Kept, Parts};
 use super::look::Look;
+use super::unnamed::is_unnamed;
 use super::{Error, ImageStore, Reference};
 use crate::containerd::ImageRecord;
 use crate::{Context, Digest};
@@ -29,6 +30,11 @@ impl Shelved {
     /// Its id, if its configuration is known.
     pub(crate) fn id(&self) -> Option<&Digest> {
         self.look.manifest.as_ref().map(|found| &found.config.digest)
+    }
+
+    /// What people call it by this record; `None` if it is only there because the image has no name.
+    pub(crate) fn called(record: &ImageRecord) -> Option<&str> {
+        (!is_unnamed(record)).then_some(record.name.as_str())
     }
 }
 
@@ -164,8 +170,7 @@ impl ImageStore {
             name: name.to_string(),
             ..record.clone()
         };
-        let put = self.session.images().put(ctx, &record).await;
-        put.map_err(Error::containerd(&record.name))
+        self.record(ctx, &self.session, record).await.map(drop)
     }
 
     /// Removes a name, or by its id an image with all its names. Without `force`, not the last name of an image that a
@@ -248,7 +253,7 @@ impl ImageStore {
     }
 
     /// The names of images that containers were made of, each with one of them.
-    async fn in_use(&self, ctx: &Context) -> Result<BTreeMap<String, String>, Error> {
+    pub(super) async fn in_use(&self, ctx: &Context) -> Result<BTreeMap<String, String>, Error> {
         let containers = self.session.containers().list(ctx, &[]).await;
         let containers = containers.map_err(Error::containerd("the list of containers"))?;
         Ok(containers

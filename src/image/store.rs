@@ -31,7 +31,6 @@ pub(crate) struct Image {
     /// What the name stands for: an index or a manifest.
     pub(crate) target: Descriptor,
     /// The digest of its configuration: what Docker calls the image id.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for listing and removing images"))]
     pub(crate) config_digest: Digest,
     /// The name of the snapshot that holds all its layers: the parent of a container's root file system.
     pub(crate) chain_id: String,

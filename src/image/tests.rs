@@ -31,8 +31,41 @@ impl World {
     }
 
     async fn load(&self, bytes: &[u8]) -> Result<Vec<String>, Error> {
+        let loaded = self.loaded(bytes).await?;
+        assert_eq!(loaded.passed_over, []);
+        Ok(loaded.images.into_iter().map(|image| image.record).collect())
+    }
+
+    async fn loaded(&self, bytes: &[u8]) -> Result<Loaded, Error> {
         let path = self.file("image.tar", bytes);
         self.store.load(&self.ctx, &path).await
+    }
+
+    async fn save(&self, image: &str, format: Format) -> Vec<u8> {
+        let mut out = Vec::new();
+        let images = [image.to_owned()];
+        let saving = self.store.save(&self.ctx, &images, format, &mut out);
+        let size = saving.await.unwrap();
+        assert_eq!(size, out.len() as u64);
+        out
+    }
+
+    /// The names of all records.
+    async fn records(&self) -> Vec<String> {
+        let records = self.store.session.images().list(&self.ctx, &[]).await.unwrap();
+        records.into_iter().map(|record| record.name).collect()
+    }
+
+    /// Makes the collector run.
+    async fn collect(&self) {
+        let nothing = crate::LeaseId::new("nothing").unwrap();
+        let leases = self.store.session.leases();
+        let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        leases
+            .create(&self.ctx, &nothing, soon, &Default::default())
+            .await
+            .unwrap();
+        leases.delete(&self.ctx, &nothing, true).await.unwrap();
     }
 
     async fn find(&self, name: &str) -> Option<Image> {
@@ -210,14 +243,7 @@ async fn an_image_that_is_not_unpacked_is_unpacked_when_it_is_found() {
     assert_eq!(world.find("demo").await.unwrap().chain_id, image.chain_id);
     assert!(snapshots.stat(&world.ctx, &image.chain_id).await.is_ok());
     // The collector leaves what the image needs.
-    let nothing = crate::LeaseId::new("nothing").unwrap();
-    let leases = world.store.session.leases();
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-    leases
-        .create(&world.ctx, &nothing, soon, &Default::default())
-        .await
-        .unwrap();
-    leases.delete(&world.ctx, &nothing, true).await.unwrap();
+    world.collect().await;
     assert!(snapshots.stat(&world.ctx, &image.chain_id).await.is_ok());
     assert_eq!(world.snapshots().len(), 2);
     // Without a layer it cannot be unpacked, and counts as absent.
@@ -460,9 +486,44 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
             "its layer layer0/layer.tar is compressed with xz, which is not understood",
         ),
         (
-            "no name",
-            docker_archive(&json!(null), &config(&bare), &bare),
-            "holds an image without a name; save it by name, not by id",
+            "no image at all",
+            tar(&[("manifest.json", text("[]"))]),
+            "holds no image that can be loaded",
+        ),
+        (
+            "a container's files",
+            tar(&[
+                (".dockerenv", text("")),
+                ("etc/hostname", text("x")),
+                ("bin/sh", Item::Link("busybox")),
+            ]),
+            "it is a root file system, as `docker export` writes it, and no image: save the image, with `docker save`",
+        ),
+        (
+            "a layout with its directory",
+            tar_of(
+                &oci.iter()
+                    .map(|(name, bytes)| (format!("out/image/{name}"), bytes.clone()))
+                    .collect::<Vec<_>>(),
+            ),
+            "its image lies in a directory: pack what is in it, with `tar -C out/image -c .`",
+        ),
+        (
+            "skopeo's dir:",
+            tar(&[
+                ("version", text("Directory Transport Version: 1.1\n")),
+                ("manifest.json", Item::File(oci[2].1.clone(), 0o644)),
+            ]),
+            "its manifest.json is a registry's, as skopeo's `dir:` keeps it",
+        ),
+        (
+            "an archive of a Docker before 1.10",
+            tar(&[
+                ("repositories", text("{}")),
+                ("abc/layer.tar", text("")),
+                ("abc/json", text("{}")),
+            ]),
+            "it was saved by a Docker older than 1.10",
         ),
         (
             "a name that is not one",
@@ -517,6 +578,169 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn an_image_without_a_name_is_kept_by_its_digest_until_it_has_one() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let archive = docker_archive(&json!(null), &config(&bare), &bare);
+    let loaded = world.loaded(&archive).await.unwrap();
+    let [image] = loaded.images.as_slice() else {
+        panic!("{loaded:?}")
+    };
+    let id = hex(&serde_json::to_vec(&config(&bare)).unwrap());
+    assert_eq!((image.is_named, image.id.hex()), (false, id.as_str()));
+    let unnamed = image.record.clone();
+    assert!(unnamed.starts_with("localhost/unnamed@sha256:"), "{unnamed}");
+    // It stays, and is one however often it comes.
+    world.collect().await;
+    assert_eq!(world.loaded(&archive).await.unwrap(), loaded);
+    assert_eq!(world.records().await, [unnamed.as_str()]);
+    let found = world.find(&unnamed).await.unwrap();
+    assert_eq!(found.config_digest, image.id);
+    assert_eq!(world.snapshots().len(), 2);
+    // A name is better than none, and once there is one nobody asks for the other.
+    let name = Reference::parse("mine:1").unwrap();
+    world.store.tag(&world.ctx, &id[..12], &name).await.unwrap();
+    assert_eq!(world.records().await, [name.to_string()]);
+    let again = world.loaded(&archive).await.unwrap();
+    assert_eq!(
+        (again.images[0].is_named, &again.images[0].record),
+        (false, &name.to_string())
+    );
+    assert_eq!(world.records().await, [name.to_string()]);
+    // Saved by its id it has no name either, and comes back as itself.
+    let saved = world.save(&id, Format::Docker).await;
+    let session = &world.store.session;
+    session
+        .images()
+        .delete(&world.ctx, &name.to_string(), true)
+        .await
+        .unwrap();
+    assert_eq!(world.blobs(), Vec::<String>::new());
+    assert_eq!(world.loaded(&saved).await.unwrap(), loaded);
+    // A load that gives it a name takes the other away as well.
+    let named = docker_archive(&json!(["mine:2"]), &config(&bare), &bare);
+    world.load(&named).await.unwrap();
+    assert_eq!(world.records().await, ["docker.io/library/mine:2"]);
+    world.no_work_is_left(world.leases().await);
+}
+
+#[tokio::test]
+async fn a_layout_is_loaded_with_what_has_a_name_and_what_has_none_and_the_rest_is_told() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let host = config(&bare)["architecture"].as_str().unwrap().to_owned();
+    let layout = |layers: &[Vec<u8>]| {
+        let packed: Vec<_> = layers.iter().map(|layer| (layer.clone(), "")).collect();
+        oci_layout(&config(layers), &packed, |link| link)
+    };
+    let (one, two) = (layout(&bare[..1]), layout(&bare));
+    let link = |files: &[(String, Vec<u8>)]| {
+        json!({"mediaType": super::manifest::OCI_MANIFEST,
+        "digest": format!("sha256:{}", hex(&files[2].1)), "size": files[2].1.len()})
+    };
+    let chart = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+    let artifact = serde_json::to_vec(&json!({"schemaVersion": 2,
+        "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": format!("sha256:{}", hex(b"c")), "size": 1},
+        "layers": [{"mediaType": chart, "digest": format!("sha256:{}", hex(b"l")), "size": 1}]})).unwrap();
+    let artifact_link = named(
+        json!({"mediaType": super::manifest::OCI_MANIFEST, "size": artifact.len(),
+        "digest": format!("sha256:{}", hex(&artifact))}),
+        "chart:1",
+    );
+    let mut other = link(&one);
+    other["platform"] = json!({"os": "linux", "architecture": "s390x"});
+    let absent = json!({"mediaType": super::manifest::OCI_MANIFEST, "size": 9, "digest": format!("sha256:{}", "0".repeat(64))});
+    let archive = |links: &[serde_json::Value], named_here: bool| {
+        let mut files: std::collections::BTreeMap<String, Vec<u8>> =
+            [one.clone(), two.clone()].concat().into_iter().collect();
+        files.insert(format!("blobs/sha256/{}", hex(&artifact)), artifact.clone());
+        files.insert(
+            "index.json".into(),
+            serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": links})).unwrap(),
+        );
+        if named_here {
+            let manifest = json!([{"Config": two[3].0, "RepoTags": ["by/docker:1"], "Layers": []}]);
+            files.insert("manifest.json".into(), manifest.to_string().into_bytes());
+        }
+        tar_of(&files.into_iter().collect::<Vec<_>>())
+    };
+    let links = [
+        named(link(&one), "first:1"),
+        link(&two),
+        artifact_link.clone(),
+        other.clone(),
+        absent.clone(),
+    ];
+    let loaded = world.loaded(&archive(&links, false)).await.unwrap();
+    let records: Vec<_> = loaded
+        .images
+        .iter()
+        .map(|image| (image.is_named, image.record.as_str()))
+        .collect();
+    let unnamed = format!("localhost/unnamed@sha256:{}", hex(&two[2].1));
+    assert_eq!(
+        records,
+        [(true, "docker.io/library/first:1"), (false, unnamed.as_str())]
+    );
+    let told: Vec<_> = loaded.passed_over.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            format!("sha256:{}: it is for linux/s390x", hex(&one[2].1)),
+            format!("docker.io/library/chart:1: it is no image, but has {chart}"),
+            format!(
+                "sha256:{0}: the archive lacks its blobs/sha256/{0}",
+                "0".repeat(64)
+            ),
+        ]
+    );
+    assert!(world.find("first:1").await.is_some() && world.find(&unnamed).await.is_some());
+    // Docker's manifest beside it may know the name.
+    let names = world.loaded(&archive(&[link(&two)], true)).await.unwrap().images;
+    assert_eq!(
+        (names[0].is_named, names[0].record.as_str()),
+        (true, "docker.io/by/docker:1")
+    );
+    // One name for several machines is that of this one's.
+    let mut here = link(&two);
+    here["platform"] = json!({"os": "linux", "architecture": host});
+    for order in [[here.clone(), other.clone()], [other.clone(), here]] {
+        let loaded = world
+            .loaded(&archive(&order.map(|link| named(link, "both:1")), false))
+            .await
+            .unwrap();
+        assert_eq!((loaded.images.len(), loaded.passed_over.len()), (1, 1));
+        assert_eq!(
+            world.find("both:1").await.unwrap().target.digest.hex(),
+            hex(&two[2].1)
+        );
+    }
+    // Nothing of it is an image for anybody.
+    let before = world.blobs();
+    let why = world
+        .loaded(&archive(&[artifact_link, absent], false))
+        .await
+        .unwrap_err();
+    let said = said(&why);
+    assert!(
+        said.contains(
+            "holds no image that can be loaded: docker.io/library/chart:1: it is no image, but has "
+        ),
+        "{said}"
+    );
+    assert!(said.contains("; sha256:0000"), "{said}");
+    let mut lying = link(&one);
+    lying["annotations"] = json!({"io.containerd.image.name": format!("r.io/a@sha256:{}", "1".repeat(64))});
+    let why = world.loaded(&archive(&[lying], false)).await.unwrap_err();
+    assert!(
+        why.to_string().contains("it gives the name r.io/a@sha256:1111"),
+        "{why}"
+    );
+    assert_eq!(world.blobs(), before);
+    world.no_work_is_left(world.leases().await);
+}
+
+#[tokio::test]
 async fn a_layer_is_unpacked_by_its_first_bytes_whatever_it_is_called() {
     let Some(world) = World::start().await else { return };
     let bare = layers();
@@ -555,6 +779,54 @@ async fn a_layer_is_unpacked_by_its_first_bytes_whatever_it_is_called() {
         said.ends_with("is compressed with xz, which containerd does not unpack"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_size_that_is_not_so_is_told_with_both_numbers() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let good = || {
+        oci_layout(&config(&bare[..1]), &[(bare[0].clone(), "")], |link| {
+            named(link, "sizes")
+        })
+    };
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut files = good();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&files[2].1).unwrap();
+        change(&mut manifest);
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        files[2] = (format!("blobs/sha256/{}", hex(&bytes)), bytes.clone());
+        let link = named(
+            json!({"mediaType": super::manifest::OCI_MANIFEST, "size": bytes.len(),
+            "digest": format!("sha256:{}", hex(&bytes))}),
+            "sizes",
+        );
+        files[1].1 = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [link]})).unwrap();
+        files
+    };
+    let (manifest, config, layer) = (good()[2].clone(), good()[3].clone(), good()[4].clone());
+    let mut index = good();
+    index[1].1 = String::from_utf8(index[1].1.clone())
+        .unwrap()
+        .replace(&format!("\"size\":{}", manifest.1.len()), "\"size\":7")
+        .into_bytes();
+    for (files, part) in [
+        (changed(&|manifest| manifest["config"]["size"] = json!(7)), config),
+        (
+            changed(&|manifest| manifest["layers"][0]["size"] = json!(7)),
+            layer,
+        ),
+        (index, manifest),
+    ] {
+        let why = world.load(&tar_of(&files)).await.unwrap_err().to_string();
+        let expected = format!(
+            "is malformed: it says that {} has 7 bytes, and it has {}",
+            part.0,
+            part.1.len()
+        );
+        assert!(why.ends_with(&expected), "{why}");
+        assert_eq!(world.blobs(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
@@ -607,7 +879,7 @@ async fn an_interrupted_load_says_so_and_leaves_nothing() {
             ctx.cancel();
         });
         match tokio::join!(load, cancel).0 {
-            Ok(names) => assert_eq!(names, ["docker.io/library/demo:latest"]),
+            Ok(loaded) => assert_eq!(loaded.images[0].record, "docker.io/library/demo:latest"),
             Err(failed) => {
                 assert_eq!(failed.interrupted(), Some(Interrupted::Cancelled), "{failed:?}");
                 assert_eq!(world.blobs(), Vec::<String>::new());

@@ -211,7 +211,22 @@ async fn what_is_saved_is_loaded_again_as_the_same_image_through_files_and_pipes
     assert!(piped.success());
     let piped = rig.real.dir().join("piped.tar");
     let path = piped.display().to_string();
-    refused(&rig, &["load", &path], "without a name");
+    // It is here by its name, so it needs no other; without one it is kept all the same.
+    assert_eq!(ok(&rig, &["load", &path]), format!("loaded {}\n", ids[0]));
+    assert_eq!(ok(&rig, &["images"]).lines().count(), 3);
+    ok(&rig, &["rmi", &one]);
+    let json_of = |out: &str| -> Value { serde_json::from_str(out).expect("JSON") };
+    let loaded = json_of(&ok(&rig, &["--json", "load", &path]));
+    assert_eq!(loaded, serde_json::json!({"loaded": null, "id": ids[0]}));
+    let table = ok(&rig, &["images"]);
+    let unnamed = table
+        .lines()
+        .find(|line| line.starts_with("<none> "))
+        .expect("a row");
+    assert!(unnamed.contains(&ids[0]["sha256:".len()..][..12]), "{table}");
+    ok(&rig, &["tag", &ids[0], &one]);
+    assert!(!ok(&rig, &["images"]).contains("<none>"));
+    assert_eq!(rig.cat(&one, "/etc/salt").await, "common");
     refused(
         &rig,
         &["save", "--output", &path, "no/body"],

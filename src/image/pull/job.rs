@@ -156,12 +156,8 @@ impl Work {
             target: target.clone(),
             labels: BTreeMap::new(),
         };
-        self.scratch
-            .leased()
-            .images()
-            .put(ctx, &record)
-            .await
-            .map_err(Error::containerd(&name))?;
+        let images = &self.job.shared.images;
+        images.record(ctx, &self.scratch.leased(), record).await?;
         let image = Image {
             name,
             target,

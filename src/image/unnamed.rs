@@ -1,0 +1,101 @@
+//! Images without a name. containerd keeps what a record names, so one that came without a name is recorded by its digest,
+//! under a name that can be run and removed like any other.
+//!
+//! It is there for as long as the image has no better one.
+
+use super::{Error, ImageStore};
+use crate::containerd::{ImageRecord, Session};
+use crate::{Context, Digest};
+
+/// `localhost`, since no registry gives it: asked for where it is not, it is looked for on this machine alone.
+const REPOSITORY: &str = "localhost/unnamed";
+
+/// The name of the record of what has none.
+pub(super) fn name(target: &Digest) -> String {
+    format!("{REPOSITORY}@{target}")
+}
+
+/// Whether a record is there because its image has no name.
+pub(super) fn is_unnamed(record: &ImageRecord) -> bool {
+    record.name == name(&record.target.digest)
+}
+
+impl ImageStore {
+    /// Records an image that is complete, and returns the name of its record. One without a name that is known by another
+    /// is not recorded once more; one that gets a name loses the record that stood for it.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(super) async fn record(
+        &self,
+        ctx: &Context,
+        session: &Session,
+        record: ImageRecord,
+    ) -> Result<String, Error> {
+        let fail = || Error::containerd(&record.name);
+        let images = session.images();
+        if is_unnamed(&record) {
+            let known = images.list(ctx, &[]).await.map_err(fail())?;
+            let same = |known: &ImageRecord| known.target.digest == record.target.digest;
+            if let Some(known) = known.into_iter().find(same) {
+                return Ok(known.name);
+            }
+        }
+        images.put(ctx, &record).await.map_err(fail())?;
+        if !is_unnamed(&record) {
+            self.drop_unnamed(ctx, &record.target.digest).await;
+        }
+        Ok(record.name)
+    }
+
+    /// Removes the record that stands for the lack of a name, unless a container was made under it. One that stays is a
+    /// second name of the image and no more, so a failure is nobody's.
+    async fn drop_unnamed(&self, ctx: &Context, target: &Digest) {
+        let name = name(target);
+        let images = self.session.images();
+        let dropping = async {
+            match images.get(ctx, &name).await {
+                Err(why) if why.is_not_found() => return Ok(()),
+                found => found.map_err(Error::containerd(&name))?,
+            };
+            if self.in_use(ctx).await?.contains_key(&name) {
+                return Ok(());
+            }
+            match images.delete(ctx, &name, false).await {
+                Err(why) if why.is_not_found() => Ok(()),
+                deleted => deleted.map_err(Error::containerd(&name)),
+            }
+        };
+        if let Err(why) = dropping.await {
+            tracing::debug!(why = %crate::chain(&why), "an image that has a name keeps the record of what has none");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Reference;
+    use super::*;
+    use crate::containerd::Descriptor;
+
+    #[test]
+    fn what_has_no_name_can_be_asked_for_all_the_same() {
+        let digest = Digest::new(format!("sha256:{}", "a".repeat(64))).unwrap();
+        let name = name(&digest);
+        let reference = Reference::parse(&name).unwrap();
+        assert_eq!(reference.to_string(), name);
+        assert_eq!(reference.digest(), Some(&digest));
+        let mut record = ImageRecord {
+            name,
+            target: Descriptor {
+                media_type: "x".into(),
+                digest,
+                size: 1,
+            },
+            labels: std::collections::BTreeMap::new(),
+        };
+        assert!(is_unnamed(&record));
+        record.name = "docker.io/library/a:1".into();
+        assert!(!is_unnamed(&record));
+    }
+}
