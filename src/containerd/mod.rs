@@ -46,7 +46,7 @@ mod writer;
 
 pub(crate) use any::RuntimeOptions;
 pub(crate) use containers::{Containers, Record};
-pub(crate) use content::{Content, Descriptor};
+pub(crate) use content::{Content, Descriptor, Parts};
 pub(crate) use diff::Diff;
 pub(crate) use error::Error;
 pub(crate) use events::{Events, TaskEvent, TaskExit};

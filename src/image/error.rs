@@ -201,15 +201,16 @@ pub(crate) enum Error {
         /// One of those that use it.
         container: String,
     },
-    /// Not all of it is here.
+    /// Not all of it is here, and nobody is known who has the rest.
     #[error(
-        "image {image} cannot be saved: its {part} is not here, because it was not needed to run it; pull the image where nothing of it is yet"
+        "image {image} cannot be saved: its {} not here, and no registry is known that has what is missing: pull the image, and save it then",
+        are(parts)
     )]
     NotWhole {
         /// The image, as it was given.
         image: String,
         /// What is missing.
-        part: String,
+        parts: Vec<String>,
     },
     /// The caller's context ended while what killed processes have left was being removed.
     #[error("removing the leases of killed processes was interrupted")]
@@ -317,6 +318,12 @@ impl Error {
 
 fn last_of(why: Option<&str>) -> String {
     why.map_or_else(String::new, |why| format!(" (the last failure: {why})"))
+}
+
+/// `layer sha256:… is`, or `layer sha256:…, layer sha256:… are`.
+fn are(parts: &[String]) -> String {
+    let verb = if parts.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", parts.join(", "))
 }
 
 fn but(passed_over: &[String]) -> String {

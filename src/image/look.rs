@@ -28,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) config: Descriptor,
     /// The layers' blobs, lowest first.
     pub(crate) layers: Vec<Descriptor>,
+    /// What they unpack to; empty if the configuration is missing.
+    pub(crate) diff_ids: Vec<Digest>,
     /// What the configuration says; `None` if it is missing.
     pub(crate) settings: Option<ImageSettings>,
 }
@@ -102,10 +104,10 @@ impl Look {
     ) -> Result<(), Error> {
         let Layers { config, layers } = layers;
         let json = self.document(store, ctx, name, &config).await?;
-        let mut settings = None;
+        let (mut settings, mut diff_ids) = (None, Vec::new());
         if let Some(json) = json {
-            let (said, diff_ids) = manifest::config(&json).map_err(|what| Error::malformed(name, what))?;
-            settings = Some(said);
+            let (said, ids) = manifest::config(&json).map_err(|what| Error::malformed(name, what))?;
+            (settings, diff_ids) = (Some(said), ids);
             let snapshots = store.session.snapshots(&store.snapshotter);
             for key in chain_ids(&diff_ids) {
                 match snapshots.usage(ctx, &key).await {
@@ -133,6 +135,7 @@ impl Look {
             manifest,
             config,
             layers,
+            diff_ids,
             settings,
         });
         Ok(())

@@ -165,6 +165,13 @@ pub(super) fn is_layer(media_type: &str) -> bool {
         || docker("application/vnd.docker.image.rootfs.foreign.diff.tar")
 }
 
+/// The media type of a layer when it is not compressed.
+pub(super) fn bare(media_type: &str) -> &str {
+    let suffixes = ["+gzip", "+zstd", ".gzip", ".zstd"];
+    let bare = suffixes.iter().find_map(|suffix| media_type.strip_suffix(suffix));
+    bare.unwrap_or(media_type)
+}
+
 /// What a manifest has that is none of an image: signatures, attestations, charts and whatever else is kept where images
 /// are. `None` if it may be one.
 pub(super) fn artifact(manifest: &Manifest) -> Option<&str> {
@@ -300,6 +307,13 @@ mod tests {
                 expected,
                 "{config} {layers:?}"
             );
+        }
+        for (packed, expected) in [
+            ("application/vnd.oci.image.layer.v1.tar+zstd", OCI_LAYER),
+            (DOCKER_ZSTD, DOCKER_LAYER),
+            (OCI_LAYER, OCI_LAYER),
+        ] {
+            assert_eq!(bare(packed), expected);
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod archive;
 mod binfmt;
+mod bare;
 mod bounded;
 mod cache;
 mod compression;
@@ -30,6 +31,7 @@ mod look;
 mod lookup;
 mod manifest;
 mod oci_layout;
+mod plain;
 mod platform;
 mod pull;
 mod reference;

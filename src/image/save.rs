@@ -1,8 +1,8 @@
 //! Saves images as a tar archive: an OCI layout, and with Docker's `manifest.json` beside it an archive for `docker load`.
 //!
 //! Blobs lie in it as they came from the registry, each once, whoever shares it, and pass through part by part. Docker reads
-//! them compressed since 1.10 with gzip, and since 23.0 with zstd. The tar crate writes to blocking writers alone, so it gives
-//! the headers, and the rest is written here.
+//! layers with gzip since 1.10; those with zstd are bare tars in its format (see [`plain`](super::plain)). The tar crate writes
+//! to blocking writers alone, so it gives the headers, and the rest is written here.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use tar::{EntryType, Header};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use super::bare::Packed;
 use super::look::Found;
-use super::{Error, ImageStore};
+use super::plain::Plain;
+use super::{Error, ImageStore, manifest};
 use crate::containerd::Descriptor;
 use crate::{Context, Digest};
 
@@ -30,7 +32,7 @@ pub(crate) enum Format {
 /// An image to save, with the names that it shall have in the archive.
 struct Wanted {
     names: Vec<String>,
-    found: Found,
+    image: Plain,
 }
 
 impl ImageStore {
@@ -48,49 +50,102 @@ impl ImageStore {
         format: Format,
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<u64, Error> {
+        let mut wanted: Vec<(Vec<String>, &str, Found)> = Vec::new();
         let shelf = self.shelf(ctx).await?;
-        let mut wanted: Vec<Wanted> = Vec::new();
         for text in images {
             let (image, name) = shelf.find(text)?;
-            let lacks = |part: &str| Error::NotWhole {
-                image: text.clone(),
-                part: part.to_owned(),
+            let found = image.look.manifest.clone();
+            let missing = match &found {
+                None => vec!["manifest for this machine".to_owned()],
+                Some(found) => self.missing(ctx, text, found).await?.iter().map(part).collect(),
             };
-            let found = image
-                .look
-                .manifest
-                .clone()
-                .ok_or_else(|| lacks("manifest for this machine"))?;
-            if let Some(missing) = &image.look.missing {
-                return Err(lacks(missing.as_str()));
-            }
+            let Some(found) = found.filter(|_| missing.is_empty()) else {
+                return Err(Error::NotWhole {
+                    image: text.clone(),
+                    parts: missing,
+                });
+            };
             match wanted
                 .iter_mut()
-                .find(|other| other.found.manifest == found.manifest)
+                .find(|(.., other)| other.manifest == found.manifest)
             {
-                Some(known) => known.names.extend(name),
-                None => wanted.push(Wanted {
-                    names: name.into_iter().collect(),
-                    found,
-                }),
+                Some((names, ..)) => names.extend(name),
+                None => wanted.push((name.into_iter().collect(), text, found)),
             }
         }
+        let mut saved = Vec::new();
+        for (names, text, found) in wanted {
+            saved.push(Wanted {
+                names,
+                image: match format {
+                    Format::Docker => Plain::of(self, ctx, text, found).await?,
+                    Format::Oci => Plain::unchanged(found),
+                },
+            });
+        }
+        self.write(ctx, &saved, format, out).await
+    }
+
+    async fn write(
+        &self,
+        ctx: &Context,
+        images: &[Wanted],
+        format: Format,
+        out: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, Error> {
         let mut archive = Archive { ctx, out, written: 0 };
         archive
-            .document("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))
+            .json("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))
             .await?;
-        archive.document("index.json", &index(&wanted)).await?;
+        archive.json("index.json", &index(images)).await?;
         if format == Format::Docker {
-            archive.document("manifest.json", &dockers(&wanted)).await?;
+            archive.json("manifest.json", &dockers(images)).await?;
         }
         let mut had = BTreeSet::new();
-        for blob in wanted.iter().flat_map(|image| blobs(&image.found)) {
-            if had.insert(blob.digest.clone()) {
-                archive.blob(self, blob).await?;
+        for Wanted { image, .. } in images {
+            for blob in blobs(&image.found) {
+                if !had.insert(blob.digest.clone()) {
+                    continue;
+                }
+                match (&image.manifest, image.tars.get(&blob.digest)) {
+                    (_, Some(packed)) => archive.bare(self, blob, packed).await?,
+                    (Some(made), _) if blob.digest == image.found.manifest.digest => {
+                        archive.document(&path_of(&blob.digest), made).await?;
+                    }
+                    _ => archive.blob(self, blob).await?,
+                }
             }
         }
         archive.end().await
     }
+
+    /// What of an image's parts is not in the content store, the configuration first.
+    pub(super) async fn missing(
+        &self,
+        ctx: &Context,
+        image: &str,
+        found: &Found,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let content = self.session.content();
+        let mut missing = Vec::new();
+        for blob in std::iter::once(&found.config).chain(&found.layers) {
+            match content.info(ctx, &blob.digest).await {
+                Err(why) if why.is_not_found() => missing.push(blob.clone()),
+                info => drop(info.map_err(Error::containerd(image))?),
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// What a part that is missing is called.
+pub(super) fn part(blob: &Descriptor) -> String {
+    let what = if manifest::is_layer(&blob.media_type) {
+        "layer"
+    } else {
+        "configuration"
+    };
+    format!("{what} {}", blob.digest)
 }
 
 fn blobs(found: &Found) -> impl Iterator<Item = &Descriptor> {
@@ -111,8 +166,13 @@ fn index(images: &[Wanted]) -> Value {
         } = &found.manifest;
         json!({"mediaType": media_type, "digest": digest.as_str(), "size": size})
     };
-    let entries = images.iter().flat_map(|image| {
-        let named = image.names.iter().map(|name| {
+    let entries = images.iter().flat_map(|Wanted { names, image }| {
+        // A digest in a name is that of the manifest as it was.
+        let names = names
+            .iter()
+            .filter(|name| image.manifest.is_none() || !name.contains('@'));
+        let unnamed = names.clone().next().is_none().then(|| entry(&image.found));
+        let named = names.map(|name| {
             let mut entry = entry(&image.found);
             let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
             entry["annotations"] = json!({
@@ -121,7 +181,6 @@ fn index(images: &[Wanted]) -> Value {
             });
             entry
         });
-        let unnamed = image.names.is_empty().then(|| entry(&image.found));
         named.chain(unnamed)
     });
     json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries.collect::<Vec<_>>()})
@@ -136,13 +195,9 @@ fn dockers(images: &[Wanted]) -> Value {
             .filter(|name| !name.contains('@'))
             .map(|name| familiar(name))
             .collect();
-        let layers: Vec<_> = image
-            .found
-            .layers
-            .iter()
-            .map(|layer| path_of(&layer.digest))
-            .collect();
-        json!({"Config": path_of(&image.found.config.digest), "RepoTags": tags, "Layers": layers})
+        let found = &image.image.found;
+        let layers: Vec<_> = found.layers.iter().map(|layer| path_of(&layer.digest)).collect();
+        json!({"Config": path_of(&found.config.digest), "RepoTags": tags, "Layers": layers})
     };
     images.iter().map(entry).collect()
 }
@@ -158,11 +213,29 @@ struct Archive<'a, W> {
 }
 
 impl<W: AsyncWrite + Unpin> Archive<'_, W> {
-    async fn document(&mut self, path: &str, json: &Value) -> Result<(), Error> {
+    async fn json(&mut self, path: &str, json: &Value) -> Result<(), Error> {
         let bytes = serde_json::to_vec(json).map_err(|why| Error::NotSaved { source: why.into() })?;
+        self.document(path, &bytes).await
+    }
+
+    async fn document(&mut self, path: &str, bytes: &[u8]) -> Result<(), Error> {
         self.header(path, bytes.len() as u64).await?;
-        self.write(&bytes).await?;
+        self.write(bytes).await?;
         self.pad(bytes.len() as u64).await
+    }
+
+    /// A layer as the bare tar in it, whose size is known.
+    async fn bare(&mut self, store: &ImageStore, tar: &Descriptor, packed: &Packed) -> Result<(), Error> {
+        self.header(&path_of(&tar.digest), tar.size).await?;
+        let content = store.session.content();
+        let ctx = self.ctx;
+        let mut bare = packed.open(ctx, &content).await?;
+        let mut size = 0;
+        while let Some(chunk) = bare.next().await? {
+            size += chunk.len() as u64;
+            self.write(&chunk).await?;
+        }
+        self.ends(tar, size, tar.size).await
     }
 
     async fn blob(&mut self, store: &ImageStore, blob: &Descriptor) -> Result<(), Error> {
@@ -176,11 +249,13 @@ impl<W: AsyncWrite + Unpin> Archive<'_, W> {
             size += part.len() as u64;
             self.write(&part).await?;
         }
-        if size != info.size {
-            let why = format!(
-                "{} has {size} bytes, and {} were announced",
-                blob.digest, info.size
-            );
+        self.ends(blob, size, info.size).await
+    }
+
+    /// The end of an entry, which must be as long as its header says.
+    async fn ends(&mut self, blob: &Descriptor, size: u64, announced: u64) -> Result<(), Error> {
+        if size != announced {
+            let why = format!("{} has {size} bytes, and {announced} were announced", blob.digest);
             return Err(Error::NotSaved {
                 source: std::io::Error::other(why),
             });
@@ -245,12 +320,13 @@ mod tests {
     fn both_indexes_name_the_same() {
         let wanted = |names: &[&str]| Wanted {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
-            found: Found {
+            image: Plain::unchanged(Found {
                 manifest: blob('1'),
                 config: blob('2'),
                 layers: vec![blob('3')],
+                diff_ids: Vec::new(),
                 settings: None,
-            },
+            }),
         };
         let named = [wanted(&["docker.io/library/a:1", "r.io/b@sha256:x"])];
         let index = index(&named);
@@ -271,5 +347,11 @@ mod tests {
         let unnamed = super::index(&[wanted(&[])]);
         assert_eq!(unnamed["manifests"].as_array().unwrap().len(), 1);
         assert!(unnamed["manifests"][0].get("annotations").is_none());
+        // What a name with a digest stands for is not in the archive, where a layer was replaced.
+        let mut replaced = wanted(&["r.io/b@sha256:x"]);
+        replaced.image.manifest = Some(Vec::new());
+        let index = super::index(&[replaced]);
+        assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+        assert!(index["manifests"][0].get("annotations").is_none());
     }
 }

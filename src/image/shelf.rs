@@ -300,6 +300,7 @@ mod tests {
             manifest: blob(target),
             config: blob(config),
             layers: Vec::new(),
+            diff_ids: Vec::new(),
             settings: None,
         };
         Shelved {

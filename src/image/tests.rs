@@ -830,6 +830,72 @@ async fn a_size_that_is_not_so_is_told_with_both_numbers() {
 }
 
 #[tokio::test]
+async fn a_docker_archive_has_bare_tars_in_place_of_layers_with_zstd() {
+    let Some(world) = World::start().await else { return };
+    let bare = layers();
+    let packed = [(gzip(&bare[0]), "+gzip"), (zstd(&bare[1]), "+zstd")];
+    let files = oci_layout(&config(&bare), &packed, |link| named(link, "z:1"));
+    world.load(&tar_of(&files)).await.unwrap();
+    let image = world.find("z:1").await.unwrap();
+    let entries = |archive: &[u8]| -> std::collections::BTreeMap<String, Vec<u8>> {
+        let mut tar = tar::Archive::new(archive);
+        let read = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            (entry.path().unwrap().display().to_string(), bytes)
+        };
+        tar.entries().unwrap().map(read).collect()
+    };
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
+    let saved = world.save("z:1", Format::Docker).await;
+    let docker = entries(&saved);
+    let listed: serde_json::Value = serde_json::from_slice(&docker["manifest.json"]).unwrap();
+    assert_eq!(listed[0]["Layers"], json!([blob(&packed[0].0), blob(&bare[1])]));
+    assert_eq!(
+        listed[0]["Config"],
+        json!(format!("blobs/sha256/{}", image.config_digest.hex()))
+    );
+    // As it was where it could stay, bare where it could not, and nothing twice.
+    assert_eq!(docker[&blob(&packed[0].0)], packed[0].0);
+    assert_eq!(docker[&blob(&bare[1])], bare[1]);
+    assert!(
+        !docker.contains_key(&blob(&packed[1].0)) && docker.len() == 7,
+        "{:?}",
+        docker.keys()
+    );
+    // What it is in a layout says the same.
+    let index: serde_json::Value = serde_json::from_slice(&docker["index.json"]).unwrap();
+    let made = index["manifests"][0]["digest"]
+        .as_str()
+        .unwrap()
+        .replace("sha256:", "blobs/sha256/");
+    let made: serde_json::Value = serde_json::from_slice(&docker[&made]).unwrap();
+    assert_eq!(made["layers"][1]["mediaType"], super::manifest::OCI_LAYER);
+    assert_eq!(made["layers"][1]["size"], bare[1].len());
+    // The other format is as it came from the registry.
+    let oci = entries(&world.save("z:1", Format::Oci).await);
+    assert_eq!(oci[&blob(&packed[1].0)], packed[1].0);
+    assert!(oci.contains_key(&format!("blobs/sha256/{}", image.target.digest.hex())));
+    // And it is the same image, when it comes back.
+    world
+        .store
+        .session
+        .images()
+        .delete(&world.ctx, &image.name, true)
+        .await
+        .unwrap();
+    world.store.forget(&image);
+    assert_eq!(world.load(&saved).await.unwrap(), ["docker.io/library/z:1"]);
+    let again = world.find("z:1").await.unwrap();
+    assert_eq!(
+        (again.config_digest, again.chain_id),
+        (image.config_digest, image.chain_id)
+    );
+    assert_ne!(again.target.digest, image.target.digest);
+}
+
+#[tokio::test]
 async fn an_image_for_other_machines_is_refused_by_name() {
     let Some(world) = World::start().await else { return };
     let bare = layers();

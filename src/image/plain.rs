@@ -1,0 +1,150 @@
+//! An image as every Docker can load it: without layers that are compressed with zstd, which those before 23.0 do not read.
+//!
+//! Such a layer is written as the bare tar that it is, which is what Docker's own archives have. A tar archive says the size of
+//! an entry before its bytes, so the layer is decompressed twice: once to know its size, before anything is written, and to see
+//! that it is what the image says, and once to be written. That costs time, and no room on a disk. The manifest is another one
+//! then; the configuration, whose digest is the image's id, is the same.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::bare::Packed;
+use super::compression::{Compression, MAGIC};
+use super::load::digest_of;
+use super::look::Found;
+use super::store::read;
+use super::{Error, ImageStore, manifest};
+use crate::containerd::Descriptor;
+use crate::{Context, Digest};
+
+/// What is written of an image.
+#[derive(Debug)]
+pub(super) struct Plain {
+    /// The image, with other layers where some are replaced.
+    pub(super) found: Found,
+    /// The manifest that was made for it, where some are.
+    pub(super) manifest: Option<Vec<u8>>,
+    /// Where the bare tars come from.
+    pub(super) tars: BTreeMap<Digest, Packed>,
+}
+
+impl Plain {
+    /// The image as it is.
+    pub(super) fn unchanged(found: Found) -> Self {
+        Self {
+            found,
+            manifest: None,
+            tars: BTreeMap::new(),
+        }
+    }
+
+    /// The image of that name, all of which is here, without layers of zstd.
+    ///
+    /// # Errors
+    /// [`Error::WrongLayer`] for one that decompresses to something else than the image says.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn of(
+        store: &ImageStore,
+        ctx: &Context,
+        image: &str,
+        mut found: Found,
+    ) -> Result<Self, Error> {
+        let content = store.session.content();
+        let mut tars = BTreeMap::new();
+        let mut replaced = BTreeMap::new();
+        for (at, (layer, diff_id)) in found.layers.iter_mut().zip(&found.diff_ids).enumerate() {
+            let head = content.head(ctx, &layer.digest, MAGIC).await;
+            let head = head.map_err(Error::containerd(image))?;
+            // By its first bytes, since its media type may say anything.
+            let Some(compression @ Compression::Zstd) = Compression::of(&head) else {
+                continue;
+            };
+            let packed = Packed {
+                blob: layer.digest.clone(),
+                compression,
+            };
+            let (digest, size) = packed.measure(ctx, &content).await?;
+            if digest != diff_id.as_str() {
+                return Err(Error::WrongLayer {
+                    image: image.to_owned(),
+                    layer: layer.digest.to_string(),
+                    expected: diff_id.to_string(),
+                    found: digest,
+                });
+            }
+            *layer = Descriptor {
+                media_type: manifest::bare(&layer.media_type).to_owned(),
+                digest: diff_id.clone(),
+                size,
+            };
+            replaced.insert(at, layer.clone());
+            tars.insert(diff_id.clone(), packed);
+        }
+        if replaced.is_empty() {
+            return Ok(Self::unchanged(found));
+        }
+        let lacks = || Error::NotWhole {
+            image: image.to_owned(),
+            parts: vec![format!("manifest {}", found.manifest.digest)],
+        };
+        let json = read(ctx, &store.session, image, &found.manifest).await?;
+        let made = with_layers(&json.ok_or_else(lacks)?, &replaced);
+        let made = made.map_err(|what| Error::malformed(image, what))?;
+        let digest = digest_of(&made).ok_or_else(|| Error::malformed(image, "its manifest has no digest"))?;
+        found.manifest = Descriptor {
+            digest,
+            size: made.len() as u64,
+            ..found.manifest
+        };
+        Ok(Self {
+            found,
+            manifest: Some(made),
+            tars,
+        })
+    }
+}
+
+/// A manifest with other layers at these places, and all else as it was.
+fn with_layers(json: &[u8], replaced: &BTreeMap<usize, Descriptor>) -> Result<Vec<u8>, String> {
+    let wrong = |why: serde_json::Error| format!("its manifest is not one: {why}");
+    let mut manifest: Value = serde_json::from_slice(json).map_err(wrong)?;
+    for (at, layer) in replaced {
+        let place = manifest.get_mut("layers").and_then(|layers| layers.get_mut(at));
+        // What else is said of a layer, such as a table of its contents, is of how it was compressed.
+        *place.ok_or("its manifest has fewer layers than it had")? = json!({
+            "mediaType": layer.media_type, "digest": layer.digest.as_str(), "size": layer.size,
+        });
+    }
+    serde_json::to_vec(&manifest).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_gets_other_layers_and_keeps_the_rest() {
+        let old = json!({
+            "schemaVersion": 2, "mediaType": "m", "annotations": {"a": "b"},
+            "config": {"mediaType": "c", "digest": "sha256:c", "size": 1},
+            "layers": [
+                {"mediaType": "l", "digest": "sha256:1", "size": 1},
+                {"mediaType": "l+zstd", "digest": "sha256:2", "size": 2, "annotations": {"toc": "x"}},
+            ],
+        });
+        let layer = Descriptor {
+            media_type: "l".into(),
+            digest: Digest::new(format!("sha256:{}", "3".repeat(64))).unwrap(),
+            size: 30,
+        };
+        let bytes = serde_json::to_vec(&old).unwrap();
+        let made = with_layers(&bytes, &BTreeMap::from([(1, layer.clone())])).unwrap();
+        let mut expected = old;
+        expected["layers"][1] = json!({"mediaType": "l", "digest": layer.digest.as_str(), "size": 30});
+        assert_eq!(serde_json::from_slice::<Value>(&made).unwrap(), expected);
+        assert!(with_layers(&bytes, &BTreeMap::from([(2, layer)])).is_err());
+    }
+}
