@@ -219,6 +219,8 @@ impl Judged for image::Error {
                 Kind::Internal
             }
             Self::NoSuchImage { .. } => Kind::NotFound,
+            Self::NotFetched { .. } if self.is_passing() => Kind::Unavailable,
+            Self::NotFetched { source, .. } => source.kind(),
             Self::InUse { .. } | Self::SeveralNames { .. } | Self::SeveralImages { .. } => Kind::Conflict,
             _ => Kind::ImageRejected,
         }

@@ -129,7 +129,7 @@ impl Engine {
         self.0.tracked(ctx, prune).await
     }
 
-    /// Writes images as an archive; returns its size in bytes.
+    /// Writes images as an archive; returns its size in bytes. What is not here of them is fetched first.
     ///
     /// # Cancellation
     /// Safe to drop: the archive is then not complete.
@@ -140,6 +140,13 @@ impl Engine {
         format: Format,
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<u64> {
+        let (deps, wanted) = (Arc::clone(&self.0), images.to_vec());
+        let complete = move |ctx: Context| async move {
+            // In a box: what a command awaits would be nested deeper than the compiler follows.
+            let completed = Box::pin(deps.puller.complete(&ctx, &wanted)).await;
+            completed.at(Step::Save, wanted.join(" "))
+        };
+        self.0.tracked(ctx, complete).await?;
         let saved = self.0.images.save(ctx, images, format, out).await;
         saved.at(Step::Save, images.join(" "))
     }

@@ -212,6 +212,20 @@ pub(crate) enum Error {
         /// What is missing.
         parts: Vec<String>,
     },
+    /// Not all of it is here, and the rest could not be fetched.
+    #[error(
+        "image {image} cannot be saved: its {} not here, and cannot be fetched",
+        are(parts)
+    )]
+    NotFetched {
+        /// The image, as it was given.
+        image: String,
+        /// What is missing.
+        parts: Vec<String>,
+        /// Why it cannot be fetched.
+        #[source]
+        source: Box<Self>,
+    },
     /// The caller's context ended while what killed processes have left was being removed.
     #[error("removing the leases of killed processes was interrupted")]
     NotSwept {
@@ -264,6 +278,7 @@ impl Error {
                 Some(*source)
             }
             Self::Registry(source) => source.interrupted(),
+            Self::NotFetched { source, .. } => source.interrupted(),
             _ => None,
         }
     }
@@ -272,6 +287,7 @@ impl Error {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Registry(source) => source.status(),
+            Self::NotFetched { source, .. } => source.status(),
             _ => None,
         }
     }
@@ -281,6 +297,7 @@ impl Error {
         match self {
             Self::Registry(source) => source.is_passing() || source.status() == Some(429),
             Self::Blocked { .. } => true,
+            Self::NotFetched { source, .. } => source.is_passing(),
             Self::Containerd { source, .. } => {
                 source.is_unavailable() || source.is_locked() || source.is_not_found()
             }

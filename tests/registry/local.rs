@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::cli::{fnctr, run};
+use crate::proxy::Fate;
 use crate::registry::{Image, Packed};
 use crate::rig::{Rig, ctx};
 
@@ -245,15 +246,87 @@ async fn what_is_saved_is_loaded_again_as_the_same_image_through_files_and_pipes
         !bad.status.success() && said.contains("standard input is not an image archive"),
         "{said}"
     );
-    // Without a blob it runs, and cannot be saved.
-    let layer = json(&rig, &["image", "inspect", &one])[0]["layers"][1].clone();
-    let layer = layer.as_str().expect("a layer").to_owned();
-    assert!(rig.ctr(&["content", "rm", &layer]).0);
-    refused(&rig, &["save", "--output", &path, &one], &layer);
-    assert_eq!(rig.cat(&one, "/etc/salt").await, "common");
     fs::remove_file(&piped).expect("to remove it");
     ok(&rig, &["image", "prune", "--all", "--force"]);
     rig.settles(&empty, "all of it");
+    rig.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_image_lacks_is_fetched_when_it_is_saved_or_named_if_nobody_is_known_to_have_it() {
+    let Some(rig) = Rig::set("what_an_image_lacks").await else {
+        return;
+    };
+    // Two images of the same layers, packed in two ways: of the second, nothing but documents has to come.
+    let mut image = Image::busybox(Packed::OciGzip, "twice", &[300_000]);
+    rig.registry.push("first", "1", &image);
+    image.packed = Packed::OciZstd;
+    image.config["config"]["Env"] = serde_json::json!(["SECOND=1"]);
+    rig.registry.push("second", "1", &image);
+    let [first, second] = ["first:1", "second:1"].map(|name| rig.name(name));
+    rig.pull(&first).await.expect("to pull");
+    rig.proxy.reset();
+    rig.pull(&second).await.expect("to pull");
+    assert_eq!(rig.proxy.count("GET", "/blobs/"), 1, "its configuration");
+    let layers = json(&rig, &["image", "inspect", &second])[0]["layers"].clone();
+    let layers: Vec<_> = layers
+        .as_array()
+        .expect("layers")
+        .iter()
+        .map(|one| one.as_str().expect("a digest").to_owned())
+        .collect();
+    let archive = rig.real.dir().join("second.tar");
+    let path = archive.display().to_string();
+    // While its registry cannot be reached, that is the reason.
+    rig.proxy.break_next(
+        usize::MAX,
+        |_| true,
+        Fate::status("503 Service Unavailable", &[], "closed for lunch"),
+    );
+    let why = format!(
+        "its layer {}, layer {} are not here, and cannot be fetched: registry ",
+        layers[0], layers[1]
+    );
+    refused(&rig, &["save", "--output", &path, &second], &why);
+    refused(&rig, &["save", "--output", &path, &second], "closed for lunch");
+    assert!(!archive.exists());
+    rig.proxy.reset();
+    let before = rig.world();
+    ok(&rig, &["save", "--format", "oci", "--output", &path, &second]);
+    assert_eq!(rig.proxy.count("GET", "/blobs/"), 2);
+    let blobs = entries(&archive);
+    for layer in &layers {
+        assert!(
+            blobs.contains(&layer.replace("sha256:", "blobs/sha256/")),
+            "{blobs:?}"
+        );
+    }
+    // They are the image's from then on.
+    rig.collect();
+    assert_eq!(rig.world().blobs.len(), before.blobs.len() + 2);
+    ok(&rig, &["save", "--output", &path, &second]);
+    assert_eq!(rig.proxy.count("GET", "/blobs/"), 2, "not twice");
+    // By its id, too.
+    let id = id_of(&rig, &second);
+    let gone = |digest: &str| assert!(rig.ctr(&["content", "rm", digest]).0, "{digest}");
+    gone(&layers[1]);
+    gone(&layers[0]);
+    ok(&rig, &["save", "--output", &path, &id]);
+    // An image that came as a file is from nowhere, until it is pulled.
+    ok(&rig, &["rmi", &first, &second]);
+    ok(&rig, &["load", &path]);
+    ok(&rig, &["tag", &id, &second]);
+    let layers = json(&rig, &["image", "inspect", &second])[0]["layers"].clone();
+    let layer = layers[1].as_str().expect("a layer").to_owned();
+    gone(&layer);
+    let why = format!(
+        "its layer {layer} is not here, and no registry is known that has what is missing: pull the image, and save it then"
+    );
+    refused(&rig, &["save", "--output", &path, &second], &why);
+    assert_eq!(rig.cat(&second, "/etc/salt").await, "twice", "it runs without");
+    ok(&rig, &["pull", &second]);
+    ok(&rig, &["save", "--output", &path, &second]);
+    fs::remove_file(&archive).expect("to remove it");
     rig.strike().await;
 }
 

@@ -18,6 +18,7 @@
 //! Where a transfer breaks, it goes on: the same write, from the byte that it has, in this pull and, for
 //! [`PullSettings::keep`] after it, in the next one.
 
+mod complete;
 mod course;
 mod fetch;
 mod flight;

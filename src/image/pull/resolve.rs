@@ -15,9 +15,9 @@ use crate::image::{Error, ImageSettings, MAX_JSON, Platform};
 use crate::{Context, Digest};
 
 /// containerd's label for the repository that a blob came from.
-const SOURCE: &str = "containerd.io/distribution.source.";
+pub(super) const SOURCE: &str = "containerd.io/distribution.source.";
 /// containerd's label for what a blob keeps alive.
-const KEEPS: &str = "containerd.io/gc.ref.content.";
+pub(super) const KEEPS: &str = "containerd.io/gc.ref.content.";
 /// The longest label that containerd takes, name and value together.
 const MAX_LABEL: usize = 4096;
 
@@ -245,11 +245,30 @@ async fn write(
         .write(ctx, &unique("pull"), blob, &labels, bytes)
         .await
         .map_err(fail())?;
-    // One that existed already may have come without its children.
+    // One that existed already may have come without its children, and from elsewhere.
+    let mut labels = keeps;
+    if let Some((label, path)) = source(work) {
+        let known = content.info(ctx, &blob.digest).await.map_err(fail())?.labels;
+        let all = also(known.get(&label).map(String::as_str), path);
+        labels.extend(
+            all.filter(|all| label.len() + all.len() < MAX_LABEL)
+                .map(|all| (label, all)),
+        );
+    }
     content
-        .set_labels(ctx, &blob.digest, &keeps)
+        .set_labels(ctx, &blob.digest, &labels)
         .await
         .map_err(fail())
+}
+
+/// The repositories of a registry that a blob came from, with one more, as containerd's own clients list them; `None` if it
+/// is known.
+fn also(known: Option<&str>, path: String) -> Option<String> {
+    match known.filter(|known| !known.is_empty()) {
+        None => Some(path),
+        Some(known) if known.split(',').any(|one| one == path) => None,
+        Some(known) => Some(format!("{known},{path}")),
+    }
 }
 
 /// Where a blob came from, as containerd's own clients note it.
@@ -257,4 +276,17 @@ pub(super) fn source(work: &Work) -> Option<(String, String)> {
     let label = format!("{SOURCE}{}", work.repository.registry());
     let value = work.repository.path().to_owned();
     (label.len() + value.len() < MAX_LABEL).then_some((label, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_listed_once() {
+        assert_eq!(also(None, "a".into()).as_deref(), Some("a"));
+        assert_eq!(also(Some(""), "a".into()).as_deref(), Some("a"));
+        assert_eq!(also(Some("b,ab"), "a".into()).as_deref(), Some("b,ab,a"));
+        assert_eq!(also(Some("b,a"), "a".into()), None);
+    }
 }
