@@ -47,6 +47,10 @@ async fn manifests_that_cannot_be_are_refused() {
         {"mediaType": OCI_MANIFEST, "digest": digest(b"3"), "size": 1, "platform": {"os": "unknown", "architecture": "unknown"}},
     ]});
     let bytes = |value: &serde_json::Value| serde_json::to_vec(value).expect("JSON");
+    let (digest_of_config, size) = (&good["config"]["digest"], &good["config"]["size"]);
+    let digest_of_config = digest_of_config.as_str().expect("a digest");
+    let lies =
+        format!("its manifest says that configuration {digest_of_config} has 7 bytes, and it has {size}");
     let schema_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     for (kind, body, sentence) in [
         (
@@ -104,6 +108,11 @@ async fn manifests_that_cannot_be_are_refused() {
             with(&|m| m["layers"][0]["size"] = json!(7)),
             "where the manifest says 7",
         ),
+        (
+            OCI_MANIFEST,
+            with(&|m| m["config"]["size"] = json!(7)),
+            lies.as_str(),
+        ),
         ("text/html", b"{}".to_vec(), "its manifest"),
     ] {
         let kind = kind.to_owned();
@@ -125,6 +134,28 @@ async fn manifests_that_cannot_be_are_refused() {
         let why = rig.pull(&name).await.expect_err(&shown);
         refused(&rig, &before, &name, &why, sentence);
     }
+    rig.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_lies_about_the_size_of_a_manifest_says_both_sizes() {
+    let Some(rig) = Rig::set("an_index_that_lies").await else {
+        return;
+    };
+    let before = rig.world();
+    let image = Image::busybox(Packed::OciGzip, "index", &[]);
+    let digest = rig.registry.push_with("sizes", None, &image);
+    let size = serde_json::to_vec(&image.manifest(|_| {})).expect("JSON").len();
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": digest, "size": size + 1, "platform": {"os": "linux", "architecture": crate::registry::architecture()}}]});
+    rig.registry.push_manifest("sizes", Some("1"), OCI_INDEX, &index);
+    let name = rig.name("sizes:1");
+    let why = rig.pull(&name).await.expect_err("it lies");
+    let sentence = format!(
+        "its index says that manifest {digest} has {} bytes, and it has {size}",
+        size + 1
+    );
+    refused(&rig, &before, &name, &why, &sentence);
     rig.strike().await;
 }
 

@@ -65,6 +65,7 @@ pub(super) async fn resolve(work: &Work, ctx: &Context) -> Result<Resolved, Erro
         )]);
         write(work, ctx, &document.descriptor, &document.bytes, keeps).await?;
         document = by_digest(work, ctx, &child).await?;
+        sized(work, "its index", "manifest", &child, &document.bytes)?;
     }
     Err(malformed("its index points to indexes without end".to_owned()))
 }
@@ -151,7 +152,10 @@ async fn complete(
     // What keeps things alive is written before the things are.
     write(work, ctx, &descriptor, &bytes, keeps).await?;
     let json = match stored(work, ctx, &config.digest).await? {
-        Some((_, json)) => json,
+        Some((_, json)) => {
+            sized(work, "its manifest", "configuration", &config, &json)?;
+            json
+        }
         None => {
             if config.size > MAX_JSON {
                 let what = format!(
@@ -161,6 +165,7 @@ async fn complete(
                 return Err(malformed(what));
             }
             let json = work.repository.small(ctx, &config).await?;
+            sized(work, "its manifest", "configuration", &config, &json)?;
             write(work, ctx, &config, &json, BTreeMap::new()).await?;
             json
         }
@@ -205,6 +210,19 @@ fn other(work: &Work, wanted: &Platform, found: String) -> Error {
         wanted: wanted.to_string(),
         found,
     }
+}
+
+/// A document must be as long as whoever refers to it says: containerd takes no other.
+fn sized(work: &Work, says: &str, what: &str, blob: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
+    let (said, got) = (blob.size, bytes.len());
+    if said == got as u64 {
+        return Ok(());
+    }
+    let what = format!(
+        "{says} says that {what} {} has {said} bytes, and it has {got}",
+        blob.digest
+    );
+    Err(Error::malformed(&work.job.name, what))
 }
 
 /// A small blob of the content store with its size, if it has it.
