@@ -223,6 +223,7 @@ async fn a_registry_that_refuses_head_and_serves_get_works() {
     };
     for status in [
         "400 Bad Request",
+        "401 Unauthorized",
         "403 Forbidden",
         "404 Not Found",
         "405 Method Not Allowed",
@@ -240,6 +241,27 @@ async fn a_registry_that_refuses_head_and_serves_get_works() {
         rig.pull(&name)
             .await
             .unwrap_or_else(|why| panic!("{status}: {why:?}"));
+        assert_eq!(rig.cat(&name, "/etc/salt").await, salt);
+    }
+    // One that challenges a HEAD only, one that cuts it off, and one that answers with nothing of use.
+    let challenge = [("www-authenticate", "Basic realm=x")];
+    for (salt, fate) in [
+        ("challenged", Fate::status("401 Unauthorized", &challenge, "")),
+        ("cut", Fate::Refuse),
+        ("empty", Fate::status("200 OK", &[], "")),
+        (
+            "gone",
+            Fate::status("307 Temporary Redirect", &[("location", "/nowhere")], ""),
+        ),
+    ] {
+        let image = Image::busybox(Packed::OciGzip, salt, &[]);
+        rig.registry.push("get", salt, &image);
+        let of_manifests = |seen: &Seen| seen.method == "HEAD" && seen.path.contains("/manifests/");
+        rig.proxy.break_next(usize::MAX, of_manifests, fate);
+        let name = rig.name(&format!("get:{salt}"));
+        rig.pull(&name)
+            .await
+            .unwrap_or_else(|why| panic!("{salt}: {why:?}"));
         assert_eq!(rig.cat(&name, "/etc/salt").await, salt);
     }
     rig.strike().await;

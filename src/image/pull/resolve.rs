@@ -82,10 +82,19 @@ async fn top(work: &Work, ctx: &Context) -> Result<Document, Error> {
         return by_digest(work, ctx, &unknown).await;
     }
     let tag = reference.tag().unwrap_or_default();
-    match work.repository.resolve(ctx, tag).await? {
-        Meaning::Described(described) => by_digest(work, ctx, &described).await,
-        Meaning::Sent(sent) => read(work, sent.descriptor, sent.bytes),
-    }
+    let sent = match work.repository.resolve(ctx, tag).await? {
+        Meaning::Sent(sent) => sent,
+        Meaning::Described(described) => match by_digest(work, ctx, &described).await {
+            // Some answer a HEAD with a digest by which they do not know the manifest themselves. What they send for the tag
+            // decides then.
+            Err(Error::Registry(why)) if why.status() == Some(404) => {
+                tracing::debug!(why = %crate::chain(&why), "a registry does not have what it says a tag stands for; a GET decides");
+                work.repository.sent(ctx, tag).await?
+            }
+            document => return document,
+        },
+    };
+    read(work, sent.descriptor, sent.bytes)
 }
 
 /// A document from the store, else from the registry. The descriptor's media type and size need not be known.

@@ -1,8 +1,10 @@
 //! What an answer says about itself, and what a registry says when it says no. Pure.
 
+use std::io::Read as _;
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use flate2::read::MultiGzDecoder;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -110,6 +112,34 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
+/// How an answer is encoded on its way, where it says so.
+pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
+    let said = headers
+        .get(CONTENT_ENCODING)?
+        .to_str()
+        .ok()?
+        .trim()
+        .to_ascii_lowercase();
+    Some(said).filter(|said| !said.is_empty() && said != "identity")
+}
+
+/// A document without the encoding of its way. No document begins as gzip does, so one that does not was not encoded, whatever
+/// was said of it.
+pub(super) fn decoded(bytes: Vec<u8>, encoding: Option<&str>, max: u64) -> Result<Vec<u8>, String> {
+    match encoding {
+        Some("gzip" | "x-gzip") if bytes.starts_with(&[0x1f, 0x8b]) => {
+            let mut decoded = Vec::new();
+            let mut reader = MultiGzDecoder::new(bytes.as_slice()).take(max + 1);
+            match reader.read_to_end(&mut decoded) {
+                Ok(_) if decoded.len() as u64 <= max => Ok(decoded),
+                Ok(_) => Err(format!("it is larger than the {max} bytes that are allowed")),
+                Err(why) => Err(format!("it is sent with gzip, and damaged: {why}")),
+            }
+        }
+        _ => Ok(bytes),
+    }
+}
+
 /// The digest of these bytes, which must be the expected one.
 pub(super) fn verified(
     host: &str,
@@ -149,9 +179,14 @@ pub(super) fn begins<B>(answer: &Response<B>, asked: u64) -> Result<u64, String>
 pub(super) fn check_length(headers: &HeaderMap, expected: u64) -> Result<(), String> {
     let length = headers.get(CONTENT_LENGTH);
     match length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok()) {
-        Some(length) if length != expected => Err(format!(
-            "it has {length} bytes to send, where the manifest says {expected}"
-        )),
+        Some(length) if length != expected => {
+            let encoded = encoding(headers).map_or_else(String::new, |encoding| {
+                format!(", with Content-Encoding {encoding:?}, which was not asked for")
+            });
+            Err(format!(
+                "it has {length} bytes to send{encoded}, where the manifest says {expected}"
+            ))
+        }
         _ => Ok(()),
     }
 }
@@ -189,6 +224,39 @@ mod tests {
             assert_eq!(message(body.as_bytes()), expected, "{body}");
         }
         assert_eq!(message(&[b'x'; 10_000]).len(), MAX_TOLD);
+    }
+
+    #[test]
+    fn a_document_that_was_compressed_on_its_way_is_what_it_was() {
+        use std::io::Write as _;
+        let packed = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let json = br#"{"a":1}"#;
+        for said in ["gzip", "x-gzip"] {
+            assert_eq!(decoded(packed(json), Some(said), 100).unwrap(), json);
+        }
+        // Apache says so of what is stored as it is.
+        assert_eq!(decoded(json.to_vec(), Some("x-gzip"), 100).unwrap(), json);
+        assert_eq!(decoded(packed(json), None, 100).unwrap(), packed(json));
+        let bomb = decoded(packed(&[b' '; 1000]), Some("gzip"), 100).unwrap_err();
+        assert_eq!(bomb, "it is larger than the 100 bytes that are allowed");
+        assert!(
+            decoded(packed(json)[..12].to_vec(), Some("gzip"), 100)
+                .unwrap_err()
+                .contains("damaged")
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_ENCODING, "identity".parse().unwrap());
+        headers.insert(CONTENT_LENGTH, "5".parse().unwrap());
+        assert_eq!(encoding(&headers), None);
+        let plain = check_length(&headers, 7).unwrap_err();
+        assert_eq!(plain, "it has 5 bytes to send, where the manifest says 7");
+        headers.insert(CONTENT_ENCODING, "GZIP".parse().unwrap());
+        assert_eq!(encoding(&headers).as_deref(), Some("gzip"));
+        assert!(check_length(&headers, 7).unwrap_err().contains("not asked for"));
     }
 
     #[test]

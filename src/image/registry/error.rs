@@ -219,12 +219,13 @@ impl Error {
         }
     }
 
-    /// It is a registry's no to just this request, and not to a login on the way there.
+    /// It is a registry's no to just this request, in whichever form, and not to a login on the way there.
     pub(super) fn is_refusal_of(&self, asked: &str) -> bool {
         match self {
-            Self::Refused { what, .. } | Self::Denied { what, .. } | Self::RateLimited { what, .. } => {
-                what == asked
-            }
+            Self::Refused { what, .. }
+            | Self::Denied { what, .. }
+            | Self::RateLimited { what, .. }
+            | Self::Broken { what, .. } => what == asked,
             _ => false,
         }
     }

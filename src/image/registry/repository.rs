@@ -10,7 +10,7 @@ use hyper::Method;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 
 use super::endpoint::{Endpoint, Request};
-use super::http::{Body, Wire};
+use super::http::{Answer, Body, Wire};
 use super::{Error, answer, hosts};
 use crate::containerd::Descriptor;
 use crate::image::credentials::{Credential, Logins};
@@ -133,6 +133,21 @@ impl Repository {
         Ok(Meaning::Sent(document))
     }
 
+    /// What a tag stands for, as it is sent.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn sent(&self, ctx: &Context, tag: &str) -> Result<Document, Error> {
+        let mut tried = Tried::default();
+        for Able { endpoint, .. } in self.able(Trust::Resolve, &[]) {
+            match self.manifest_at(ctx, endpoint, (tag, None)).await {
+                Ok(document) => return Ok(document),
+                Err(why) => tried.pass_over(endpoint, why)?,
+            }
+        }
+        Err(tried.why(self, Trust::Resolve))
+    }
+
     /// A manifest or an index by its digest, which is verified.
     ///
     /// # Errors
@@ -165,7 +180,7 @@ impl Repository {
         let request = Request::get(&path, accept_manifests(), &what);
         let answer = endpoint.ask(ctx, &self.wire, &self.path, request).await?;
         let (host, headers) = (answer.host.clone(), answer.response.headers().clone());
-        let bytes = self.wire.whole(ctx, answer, &what, MAX_JSON).await?;
+        let bytes = self.document(ctx, answer, &what).await?;
         let named = expected.cloned().or_else(|| answer::content_digest(&headers));
         let digest = answer::verified(&host, &what, &bytes, named.as_ref())?;
         let descriptor = Descriptor {
@@ -201,9 +216,20 @@ impl Repository {
         let request = Request::get(&path, HeaderMap::new(), &what);
         let answer = endpoint.ask(ctx, &self.wire, &self.path, request).await?;
         let host = answer.host.clone();
-        let bytes = self.wire.whole(ctx, answer, &what, MAX_JSON).await?;
+        let bytes = self.document(ctx, answer, &what).await?;
         answer::verified(&host, &what, &bytes, Some(&blob.digest))?;
         Ok(bytes)
+    }
+
+    /// A document as a whole, and as it is: some compress what they send, although it is asked for without.
+    async fn document(&self, ctx: &Context, answer: Answer, what: &str) -> Result<Vec<u8>, Error> {
+        let (host, encoding) = (answer.host.clone(), answer::encoding(answer.response.headers()));
+        let bytes = self.wire.whole(ctx, answer, what, MAX_JSON).await?;
+        answer::decoded(bytes, encoding.as_deref(), MAX_JSON).map_err(|why| Error::Nonsense {
+            host,
+            what: what.to_owned(),
+            why,
+        })
     }
 
     /// A blob from `offset` on. Its digest is for whoever keeps it to verify. `without` are hosts that sent something else
