@@ -5,7 +5,9 @@ use std::fs;
 use fnctr::driver::ErrorKind;
 
 use crate::proxy::{Fate, Proxy};
-use crate::registry::{Image, Kind, Packed, Registry, certificates, digest};
+use crate::registry::{
+    Image, Kind, Packed, Registry, authority, certificate, certificates, digest, out_of_date, signs_itself,
+};
 use crate::rig::Rig;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,6 +223,100 @@ async fn certificates_are_believed_where_a_file_says_so() {
         fs::copy(at(from), dir.join(to)).expect("a copy");
     }
     rig.pull(&name).await.expect("docker's way");
+    rig.strike().await;
+}
+
+/// A registry that serves with the certificate and key of that name.
+fn serving(rig: &mut Rig, dir: &std::path::Path, name: &str) {
+    let tls = Some((dir.join(format!("{name}.pem")), dir.join(format!("{name}.key"))));
+    let kind = Kind {
+        tls,
+        ..Kind::default()
+    };
+    let registry = std::mem::replace(&mut rig.registry, Registry::start());
+    rig.registry = registry.turned_into(kind);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_signs_itself_is_believed_where_it_is_the_one_that_was_configured() {
+    let Some(mut rig) = Rig::set("a_certificate_that_signs_itself").await else {
+        return;
+    };
+    rig.registry
+        .push("own", "1", &Image::busybox(Packed::OciGzip, "own", &[]));
+    let made = tempfile::tempdir().expect("a directory");
+    let dir = made.path();
+    let (here, elsewhere) = ("subjectAltName=IP:127.0.0.1", "subjectAltName=DNS:r.example");
+    // The recipe of Docker's documentation; a second one like it; and what may be wrong with such a one.
+    signs_itself(dir, "recipe", "P-256", &[here]);
+    signs_itself(dir, "other", "P-256", &[here]);
+    signs_itself(
+        dir,
+        "leaf",
+        "P-256",
+        &[here, "basicConstraints=critical,CA:FALSE"],
+    );
+    signs_itself(dir, "elsewhere", "P-256", &[elsewhere]);
+    signs_itself(dir, "nameless", "P-256", &[]);
+    out_of_date(dir, "old", "recipe");
+    // One of somebody else's authority, which is not configured, but it is itself.
+    authority(dir, "unknown", "P-256");
+    certificate(dir, "pinned", "unknown", "P-256", &[]);
+    let at = |name: &str| dir.join(format!("{name}.pem"));
+    for (server, ca, refusal) in [
+        ("recipe", "recipe", None),
+        ("leaf", "leaf", None),
+        ("pinned", "pinned", None),
+        (
+            "recipe",
+            "other",
+            Some(
+                "its certificate is an authority's (CA:TRUE), and not one that is configured: name it as `ca` in a hosts.toml, or make one for the server, with basicConstraints=CA:FALSE",
+            ),
+        ),
+        (
+            "pinned",
+            "other",
+            Some("UnknownIssuer: name the certificate of its authority, or its own, as `ca` in a hosts.toml"),
+        ),
+        (
+            "elsewhere",
+            "elsewhere",
+            Some("not valid for name \"127.0.0.1\"; certificate is only valid for"),
+        ),
+        (
+            "nameless",
+            "nameless",
+            Some("make one that has the registry's name as subjectAltName"),
+        ),
+        ("old", "old", Some("Expired")),
+    ] {
+        serving(&mut rig, dir, server);
+        let address = rig.registry.address();
+        let name = format!("{address}/own:1");
+        rig.describe(
+            &address,
+            &format!("server = \"https://{address}\"\nca = {:?}\n", at(ca)),
+        );
+        match (rig.pull(&name).await, refusal) {
+            (Ok(()), None) => rig.remove(&name),
+            (Err(why), Some(refusal)) => {
+                let report = why.report();
+                assert!(
+                    report.contains(refusal) && report.contains(&name),
+                    "{server} {ca}: {report}"
+                );
+            }
+            (pulled, _) => panic!("{server} {ca}: {pulled:?}"),
+        }
+    }
+    // Docker's older way.
+    serving(&mut rig, dir, "recipe");
+    let address = rig.registry.address();
+    let described = rig.real.dir().join("certs.d").join(&address);
+    fs::create_dir_all(&described).expect("a directory");
+    fs::copy(at("recipe"), described.join("ca.crt")).expect("a copy");
+    rig.pull(&format!("{address}/own:1")).await.expect("docker's way");
     rig.strike().await;
 }
 

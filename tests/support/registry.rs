@@ -438,66 +438,80 @@ pub(crate) fn noise(salt: &str, size: usize) -> Vec<u8> {
 
 /// Makes a certificate authority, and a certificate of it for 127.0.0.1: `ca.pem`, `NAME.pem` and `NAME.key` in `dir`.
 pub(crate) fn certificates(dir: &Path, names: &[&str]) {
-    let openssl = |args: &[&str]| {
-        let done = Command::new("openssl")
-            .args(args)
-            .current_dir(dir)
-            .output()
-            .unwrap();
-        assert!(
-            done.status.success(),
-            "{args:?}: {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    };
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    let ca = [
-        &[
-            "req",
-            "-x509",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=test ca",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-        ],
-        &key[..],
-    ];
-    openssl(&ca.concat());
-    fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    authority(dir, "ca", "P-256");
     for name in names {
-        let (key_file, request, out) = (
-            format!("{name}.key"),
-            format!("{name}.csr"),
-            format!("{name}.pem"),
-        );
-        let subject = format!("/CN={name}");
-        openssl(
-            &[
-                &["req", "-subj", &subject, "-keyout", &key_file, "-out", &request],
-                &key[..],
-            ]
-            .concat(),
-        );
-        openssl(&[
-            "x509",
-            "-req",
-            "-days",
-            "2",
-            "-in",
-            &request,
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-extfile",
-            "names",
-            "-out",
-            &out,
-        ]);
+        certificate(dir, name, "ca", "P-256", &[]);
     }
+}
+
+/// Runs openssl in a directory.
+pub(crate) fn openssl(dir: &Path, args: &[&str]) {
+    let done = Command::new("openssl")
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{args:?}: {said}");
+}
+
+fn key_of(curve: &str) -> [String; 5] {
+    let curve = format!("ec_paramgen_curve:{curve}");
+    ["-newkey", "ec", "-pkeyopt", &curve, "-nodes"].map(str::to_owned)
+}
+
+/// A certificate that signs itself, for `NAME.pem`, with its key in `NAME.key`. What is added is said as in
+/// `basicConstraints=critical,CA:FALSE`; without, it is an authority's, as openssl makes it.
+pub(crate) fn signs_itself(dir: &Path, name: &str, curve: &str, added: &[&str]) {
+    let (key, out, subject) = (
+        format!("{name}.key"),
+        format!("{name}.pem"),
+        format!("/CN={name}"),
+    );
+    let mut args = vec![
+        "req", "-x509", "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &out,
+    ];
+    let made = key_of(curve);
+    args.extend(made.iter().map(String::as_str));
+    args.extend(added.iter().flat_map(|one| ["-addext", one]));
+    openssl(dir, &args);
+}
+
+/// The same with a key that there is, for 127.0.0.1, and out of date.
+pub(crate) fn out_of_date(dir: &Path, name: &str, key: &str) {
+    let extensions = "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:TRUE\n";
+    fs::write(dir.join("old"), extensions).unwrap();
+    let [key, request, out] = [format!("{key}.key"), format!("{name}.csr"), format!("{name}.pem")];
+    fs::copy(dir.join(&key), dir.join(format!("{name}.key"))).unwrap();
+    openssl(
+        dir,
+        &["req", "-new", "-key", &key, "-subj", "/CN=old", "-out", &request],
+    );
+    let mut args = vec!["x509", "-req", "-days", "-1", "-in", &request, "-signkey", &key];
+    args.extend(["-extfile", "old", "-out", &out]);
+    openssl(dir, &args);
+}
+
+/// An authority.
+pub(crate) fn authority(dir: &Path, name: &str, curve: &str) {
+    signs_itself(dir, name, curve, &[]);
+}
+
+/// A certificate for 127.0.0.1 that an authority has signed; `how` is for openssl.
+pub(crate) fn certificate(dir: &Path, name: &str, authority: &str, curve: &str, how: &[&str]) {
+    fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    let files = ["key", "csr", "pem"].map(|extension| format!("{name}.{extension}"));
+    let [key, request, out] = files.each_ref().map(String::as_str);
+    let subject = format!("/CN={name}");
+    let made = key_of(curve);
+    let mut args = vec!["req", "-subj", &subject, "-keyout", key, "-out", request];
+    args.extend(made.iter().map(String::as_str));
+    openssl(dir, &args);
+    let signer = ["pem", "key"].map(|extension| format!("{authority}.{extension}"));
+    let mut args = vec![
+        "x509", "-req", "-days", "2", "-in", request, "-CA", &signer[0], "-CAkey", &signer[1],
+    ];
+    args.extend(["-CAcreateserial", "-extfile", "names", "-out", out]);
+    args.extend(how);
+    openssl(dir, &args);
 }

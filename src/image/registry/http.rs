@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
 use super::origin::{Origin, resolve};
-use super::{Error, RegistrySettings, tls};
+use super::{Error, RegistrySettings, tls, trust};
 use crate::Context;
 
 /// How many redirects one answer may take.
@@ -343,7 +343,7 @@ fn inner(why: hyper_util::client::legacy::Error) -> Box<dyn std::error::Error + 
     let mut text = Vec::new();
     let mut at = std::error::Error::source(&why);
     while let Some(cause) = at {
-        let said = cause.to_string();
+        let said = trust::explained(cause).unwrap_or_else(|| cause.to_string());
         if text.last().is_none_or(|last: &String| !last.contains(&said)) {
             text.push(said);
         }

@@ -28,6 +28,7 @@ mod repository;
 mod settings;
 mod tls;
 mod token;
+mod trust;
 
 use std::sync::Arc;
 

@@ -1,25 +1,38 @@
 //! Whom to trust and what to show: rustls configurations from certificate files.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
 
 use super::Error;
 use super::hosts_toml::Described;
+use super::trust::Configured;
+
+/// Whom to believe.
+struct Anchors {
+    authorities: RootCertStore,
+    certificates: HashSet<CertificateDer<'static>>,
+}
 
 /// The configuration for a host that is described; `host` is for messages.
 pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfig, Error> {
-    let mut roots = system();
+    let mut anchors = system();
     for file in &described.ca {
         let mut any = false;
         for certificate in certificates(host, file)? {
-            roots.add(certificate).map_err(|why| {
+            anchors.certificates.insert(certificate.clone());
+            anchors.authorities.add(certificate).map_err(|why| {
                 unusable(
                     host,
                     file,
@@ -36,9 +49,9 @@ pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfi
     let verified = if described.skip_verify {
         building
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(ring::default_provider())))
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider())))
     } else {
-        building.with_root_certificates(roots)
+        believing(building, anchors)
     };
     // A server that knows several certificates of ours cannot be told in rustls; the first is shown, as the file puts it
     // first for a reason.
@@ -56,9 +69,7 @@ pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfi
 
 /// The configuration for hosts of which nothing is said: this machine's own roots.
 pub(super) fn ordinary() -> Result<ClientConfig, Error> {
-    Ok(builder("")?
-        .with_root_certificates(system())
-        .with_no_client_auth())
+    Ok(believing(builder("")?, system()).with_no_client_auth())
 }
 
 /// The configuration for hosts that are asked without TLS: it trusts nobody.
@@ -68,8 +79,38 @@ pub(super) fn none() -> Result<ClientConfig, Error> {
         .with_no_client_auth())
 }
 
-fn builder(host: &str) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
-    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn believing(
+    building: ConfigBuilder<ClientConfig, WantsVerifier>,
+    anchors: Anchors,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let Anchors {
+        authorities,
+        certificates,
+    } = anchors;
+    let authorities = Arc::new(authorities);
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities), Arc::new(provider()));
+    match verifier.build() {
+        Ok(authorities) => {
+            let configured = Configured {
+                authorities,
+                certificates,
+            };
+            building
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(configured))
+        }
+        // There are none, so nobody is believed.
+        Err(_) => building.with_root_certificates(authorities),
+    }
+}
+
+fn provider() -> CryptoProvider {
+    ring::default_provider()
+}
+
+fn builder(host: &str) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .map_err(|why| Error::Unreachable {
             host: host.to_owned(),
@@ -77,15 +118,18 @@ fn builder(host: &str) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::Wan
         })
 }
 
-fn system() -> RootCertStore {
+fn system() -> Anchors {
     let found = rustls_native_certs::load_native_certs();
     for why in &found.errors {
         tracing::debug!(%why, "some of this machine's root certificates cannot be read");
     }
-    let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    let mut authorities = RootCertStore::empty();
+    let (added, ignored) = authorities.add_parsable_certificates(found.certs.iter().cloned());
     tracing::debug!(added, ignored, "this machine's root certificates");
-    roots
+    Anchors {
+        authorities,
+        certificates: found.certs.into_iter().collect(),
+    }
 }
 
 fn certificates(host: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
