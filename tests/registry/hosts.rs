@@ -321,6 +321,62 @@ async fn a_certificate_that_signs_itself_is_believed_where_it_is_the_one_that_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_curve_that_registries_have_works_or_is_named() {
+    let Some(mut rig) = Rig::set("every_curve").await else {
+        return;
+    };
+    rig.registry
+        .push("curves", "1", &Image::busybox(Packed::OciGzip, "curves", &[]));
+    let made = tempfile::tempdir().expect("a directory");
+    let dir = made.path();
+    for curve in ["P-256", "P-384", "P-521", "secp256k1"] {
+        authority(dir, curve, curve);
+    }
+    let server = |name: &str, authority: &str, curve: &str, hash: &str| {
+        certificate(dir, name, authority, curve, &[hash]);
+    };
+    server("leaf", "P-256", "P-521", "-sha256");
+    server("256", "P-521", "P-256", "-sha256");
+    server("384", "P-521", "P-384", "-sha384");
+    server("512", "P-521", "P-521", "-sha512");
+    server("koblitz", "secp256k1", "P-256", "-sha256");
+    signs_itself(dir, "own", "P-521", &["subjectAltName=IP:127.0.0.1"]);
+    for (server, ca, refusal) in [
+        ("leaf", "P-256", None),
+        ("256", "P-521", None),
+        ("384", "P-521", None),
+        ("512", "P-521", None),
+        ("own", "own", None),
+        // Not who has signed it.
+        ("leaf", "P-521", Some("UnknownIssuer")),
+        (
+            "koblitz",
+            "secp256k1",
+            Some(
+                "is signed with ECDSA and SHA-256 and a key of the curve secp256k1, which is not supported: make one with P-256",
+            ),
+        ),
+    ] {
+        serving(&mut rig, dir, server);
+        let address = rig.registry.address();
+        let name = format!("{address}/curves:1");
+        let ca_file = dir.join(format!("{ca}.pem"));
+        rig.describe(
+            &address,
+            &format!("server = \"https://{address}\"\nca = {ca_file:?}\n"),
+        );
+        match (rig.pull(&name).await, refusal) {
+            (Ok(()), None) => rig.remove(&name),
+            (Err(why), Some(refusal)) => {
+                assert!(why.report().contains(refusal), "{server}: {}", why.report())
+            }
+            (pulled, _) => panic!("{server} of {ca}: {pulled:?}"),
+        }
+    }
+    rig.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_asked_without_tls_that_is_not_here_or_said_to_be_so() {
     let Some(rig) = Rig::set("nothing_is_asked_without_tls").await else {
         return;

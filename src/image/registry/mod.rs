@@ -26,6 +26,7 @@ mod http;
 mod origin;
 mod repository;
 mod settings;
+mod signatures;
 mod tls;
 mod token;
 mod trust;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::client::WantsClientCert;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
@@ -17,6 +17,7 @@ use rustls::{
 
 use super::Error;
 use super::hosts_toml::Described;
+use super::signatures::provider;
 use super::trust::Configured;
 
 /// Whom to believe.
@@ -103,10 +104,6 @@ fn believing(
         // There are none, so nobody is believed.
         Err(_) => building.with_root_certificates(authorities),
     }
-}
-
-fn provider() -> CryptoProvider {
-    ring::default_provider()
 }
 
 fn builder(host: &str) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {

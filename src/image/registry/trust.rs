@@ -140,8 +140,7 @@ pub(super) fn explained(cause: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 /// What to make instead.
-const USABLE: &str =
-    "make one with P-256 or P-384 and SHA-256 or SHA-384, with RSA of 2048 bits or more, or with Ed25519";
+const USABLE: &str = "make one with P-256, P-384 or P-521 and SHA-256 or SHA-384, with RSA of 2048 bits or more, or with Ed25519";
 
 /// Object identifiers in DER, of what certificates are signed with and by.
 const NAMES: [(&[u8], &str); 18] = [
