@@ -12,6 +12,8 @@ const OPTIONS: [(&str, &str); 2] = [("fs_size", "--fs-size"), ("oom_group", "--o
 pub(super) struct Failure {
     sentence: String,
     kind: &'static str,
+    /// The command could not be executed, or was not there.
+    exec: Option<driver::ExecFailure>,
 }
 
 impl Failure {
@@ -20,6 +22,7 @@ impl Failure {
         Self {
             sentence: sentence.into(),
             kind: "usage",
+            exec: None,
         }
     }
 
@@ -28,6 +31,7 @@ impl Failure {
         Self {
             sentence: advised(crate::chain(error), error),
             kind: "not_found",
+            exec: None,
         }
     }
 
@@ -36,6 +40,7 @@ impl Failure {
         Self {
             sentence: "interrupted by a signal".to_owned(),
             kind: "cancelled",
+            exec: None,
         }
     }
 
@@ -44,6 +49,7 @@ impl Failure {
         Self {
             sentence: crate::chain(error),
             kind: "unavailable",
+            exec: None,
         }
     }
 
@@ -66,7 +72,14 @@ impl Failure {
         Self {
             sentence: crate::chain(error),
             kind,
+            exec: None,
         }
+    }
+
+    /// What `run` exits with.
+    pub(super) fn code_of_run(&self) -> u8 {
+        self.exec
+            .map_or(super::OWN_FAILURE, driver::ExecFailure::exit_code)
     }
 
     /// The word for programs.
@@ -91,6 +104,7 @@ impl From<driver::Error> for Failure {
         Self {
             sentence: advised(error.report(), &error),
             kind: error.kind().as_str(),
+            exec: error.exec_failure(),
         }
     }
 }

@@ -108,12 +108,8 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
 const NONE: &str = "<none>";
 
 fn names_of(image: &Shelved) -> Vec<Option<&str>> {
-    let names: Vec<_> = image
-        .names
-        .iter()
-        .map(|record| Some(record.name.as_str()))
-        .collect();
-    if names.is_empty() { vec![None] } else { names }
+    let names = image.names.iter().map(Shelved::called);
+    names.collect()
 }
 
 fn digest(image: &Shelved) -> Option<&str> {

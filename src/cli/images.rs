@@ -28,9 +28,10 @@ pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitC
     .await?;
     for image in &loaded.images {
         let (name, id) = (image.is_named.then_some(image.record.as_str()), image.id.as_str());
-        print.result(&serde_json::json!({ "image": name, "id": id, "loaded": true }), || {
-            format!("loaded {}", name.unwrap_or(id))
-        });
+        print.result(
+            &serde_json::json!({ "image": name, "id": id, "loaded": true }),
+            || format!("loaded {}", name.unwrap_or(id)),
+        );
     }
     for passed_over in &loaded.passed_over {
         if print.is_json() {
@@ -92,7 +93,7 @@ pub(super) async fn prune(at: At<'_>, all: bool, force: bool, print: &Print) -> 
         asked.unwrap_or_else(|_| Err(Failure::interrupted()))?;
     }
     let removed = with(at, async |driver| {
-        Ok(driver.prune_images(&Context::new()).await?)
+        Ok(driver.prune_images(&Context::new(), all).await?)
     })
     .await?;
     told(&removed, print);

@@ -65,7 +65,7 @@ pub async fn main() -> ExitCode {
             if interrupt.ctx().check().is_err() {
                 return ExitCode::from(interrupt.code());
             }
-            ExitCode::from(if runs { OWN_FAILURE } else { 1 })
+            ExitCode::from(if runs { failure.code_of_run() } else { 1 })
         }
     }
 }

@@ -33,13 +33,13 @@ fn of_image(error: &ImageError) -> Option<Cow<'static, str>> {
     Some(fixed.into())
 }
 
-fn of_network(error: &NetworkError) -> Option<&'static str> {
-    Some(match error {
+fn of_network(error: &NetworkError) -> Option<Cow<'static, str>> {
+    match error {
         NetworkError::Unpublishable { .. } => {
-            "leave the IP out of --publish, give another, or name another network with --network"
+            Some("leave the IP out of --publish, give another, or name another network with --network".into())
         }
-        _ => return None,
-    })
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ impl ContainerdDriver {
     }
 
     /// Removes every image that no container uses.
-    pub(crate) async fn prune_images(&self, ctx: &Context) -> Result<Removed, Error> {
-        self.0.engine.prune_images(ctx).await.map_err(translate)
+    pub(crate) async fn prune_images(&self, ctx: &Context, all: bool) -> Result<Removed, Error> {
+        self.0.engine.prune_images(ctx, all).await.map_err(translate)
     }
 
     /// Writes images as an archive; returns its size in bytes.

@@ -115,14 +115,14 @@ impl Engine {
         self.0.finished(remove).await
     }
 
-    /// Removes every image that no container uses.
+    /// Removes the images that no container uses, of which those with a name only if `all` go.
     ///
     /// # Cancellation
     /// Safe to drop: it stops, and what was removed by then is removed.
-    pub(crate) async fn prune_images(&self, ctx: &Context) -> Result<Removed> {
+    pub(crate) async fn prune_images(&self, ctx: &Context, all: bool) -> Result<Removed> {
         let deps = Arc::clone(&self.0);
         let prune = move |ctx: Context| async move {
-            let removed = deps.images.prune(&ctx).await;
+            let removed = deps.images.prune(&ctx, all).await;
             deps.cache.changed();
             removed.at(Step::Untag, "the unused images")
         };
@@ -147,7 +147,7 @@ impl Engine {
             completed.at(Step::Save, wanted.join(" "))
         };
         self.0.tracked(ctx, complete).await?;
-        let saved = self.0.images.save(ctx, images, format, out).await;
+        let saved = Box::pin(self.0.images.save(ctx, images, format, out)).await;
         saved.at(Step::Save, images.join(" "))
     }
 }

@@ -11,8 +11,8 @@
 //! removed) and `save`; `cache` removes by itself what nobody uses, where there is a limit.
 
 mod archive;
-mod binfmt;
 mod bare;
+mod binfmt;
 mod bounded;
 mod cache;
 mod compression;

@@ -146,7 +146,7 @@ async fn leases_of_killed_processes_go_at_the_start_and_young_pulls_with_a_remov
     assert!(is_there(&session, &pull).await, "another can go on with it");
     // As one does that keeps nothing.
     assert_eq!(store.orphans(&ctx, Duration::ZERO).await.unwrap().0.len(), 1);
-    let removed = store.prune(&ctx).await.unwrap();
+    let removed = store.prune(&ctx, true).await.unwrap();
     assert!(!is_there(&session, &pull).await);
     assert_eq!(
         (removed.freed, removed.kept),
@@ -157,6 +157,6 @@ async fn leases_of_killed_processes_go_at_the_start_and_young_pulls_with_a_remov
     // What it has left for others is nobody's work any more.
     lives.leave(&ctx, Duration::from_secs(60)).await;
     assert!(is_there(&session, &loading).await);
-    assert_eq!(store.prune(&ctx).await.unwrap().freed, 7);
+    assert_eq!(store.prune(&ctx, true).await.unwrap().freed, 7);
     assert!(!is_there(&session, &loading).await);
 }

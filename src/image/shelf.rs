@@ -226,17 +226,19 @@ impl ImageStore {
         })
     }
 
-    /// Removes every image that no container uses, and what killed loads and pulls have left.
+    /// Removes the images that no container uses, of which those with a name only if `all` go, and what killed loads and
+    /// pulls have left.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
-    pub(crate) async fn prune(&self, ctx: &Context) -> Result<Removed, Error> {
+    pub(crate) async fn prune(&self, ctx: &Context, all: bool) -> Result<Removed, Error> {
         let mut sweep = self.sweep(ctx).await?;
         let idle = self.idle_leases(ctx).await?;
         self.end_leases(ctx, &mut sweep, &idle).await?;
         let shelf = self.shelf(ctx).await?;
         let used = self.in_use(ctx).await?;
-        let goes = |image: &Shelved| users(image, &used).is_empty();
+        let goes =
+            |image: &Shelved| (all || image.names.iter().all(is_unnamed)) && users(image, &used).is_empty();
         let mut removed = Removed::default();
         for image in shelf.images.iter().filter(|image| goes(image)) {
             let names: Vec<_> = image.names.iter().collect();

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::state_of;
 use crate::cli::output::plain;
@@ -11,6 +10,7 @@ use crate::cli::template::Fields;
 use crate::driver::Timestamp;
 use crate::engine::{Seen, State};
 use crate::sandbox::Listed;
+use crate::{PortMapping, Protocol};
 
 /// How much of a command is shown.
 const SHORT: usize = 40;
@@ -51,48 +51,21 @@ pub(super) struct Row {
     created: Option<Timestamp>,
     pub(super) network: Option<String>,
     addresses: Vec<String>,
-    ports: Vec<Port>,
+    ports: Vec<PortMapping>,
 }
 
-/// A port of the host that leads into a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Port {
-    /// `None` is every address of the host.
-    host_ip: Option<String>,
-    host_port: u64,
-    container_port: u64,
-    protocol: String,
-}
-
-impl Port {
-    /// From what the plugin was told (the `portMappings` of the CNI conventions).
-    fn of(mapping: &Value) -> Option<Self> {
-        let number = |name: &str| mapping.get(name)?.as_u64();
-        let text = |name: &str| mapping.get(name)?.as_str().map(str::to_owned);
-        Some(Self {
-            host_ip: text("hostIP").filter(|ip| !ip.is_empty()),
-            host_port: number("hostPort")?,
-            container_port: number("containerPort")?,
-            protocol: text("protocol").unwrap_or_else(|| "tcp".to_owned()),
-        })
-    }
-}
-
-impl std::fmt::Display for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host_ip.as_deref() {
-            Some(ip) if ip.contains(':') => write!(f, "[{ip}]:")?,
-            Some(ip) => write!(f, "{ip}:")?,
-            None => {}
-        }
-        let Self {
-            host_port,
-            container_port,
-            protocol,
-            ..
-        } = self;
-        write!(f, "{host_port}->{container_port}/{protocol}")
-    }
+/// A published port as docker shows it: from where on the host to where in the container.
+fn shown(port: &PortMapping) -> String {
+    let ip = match port.host_ip {
+        Some(ip) if ip.is_ipv6() => format!("[{ip}]:"),
+        Some(ip) => format!("{ip}:"),
+        None => String::new(),
+    };
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    format!("{ip}{}->{}/{protocol}", port.host_port, port.container_port)
 }
 
 impl Row {
@@ -117,7 +90,7 @@ impl Row {
             created: seen.created_at.map(Into::into),
             network: sandbox.and_then(|listed| listed.network.clone()),
             addresses: addresses.map(|address| address.ip.to_string()).collect(),
-            ports: ports.filter_map(Port::of).collect(),
+            ports: ports.copied().collect(),
         }
     }
 
@@ -181,7 +154,7 @@ impl Row {
     }
 
     fn shown_ports(&self) -> String {
-        let ports: Vec<_> = self.ports.iter().map(ToString::to_string).collect();
+        let ports: Vec<_> = self.ports.iter().map(shown).collect();
         ports.join(", ")
     }
 }
@@ -204,11 +177,13 @@ mod tests {
 
     #[test]
     fn a_port_is_shown_as_docker_shows_it() {
-        let shown = |mapping: Value| Port::of(&mapping).map(|port| port.to_string());
-        let port = |ip: &str| serde_json::json!({ "hostIP": ip, "hostPort": 80, "containerPort": 8080, "protocol": "udp" });
-        assert_eq!(shown(port("")).unwrap(), "80->8080/udp");
-        assert_eq!(shown(port("10.0.0.1")).unwrap(), "10.0.0.1:80->8080/udp");
-        assert_eq!(shown(port("::1")).unwrap(), "[::1]:80->8080/udp");
-        assert_eq!(shown(serde_json::json!({ "hostPort": 80 })), None);
+        for (typed, said) in [
+            ("80:8080/udp", "80->8080/udp"),
+            ("10.0.0.1:80:8080", "10.0.0.1:80->8080/tcp"),
+            ("[::1]:80:8080", "[::1]:80->8080/tcp"),
+        ] {
+            let port: PortMapping = typed.parse().unwrap();
+            assert_eq!(shown(&port), said);
+        }
     }
 }
