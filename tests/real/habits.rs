@@ -221,6 +221,8 @@ async fn options_of_run_are_those_of_docker_or_are_refused_by_name() {
     let whole = ok(stage, &["images", "--quiet", "--no-trunc"]);
     assert_eq!(ok(stage, &["run", whole.trim(), "echo", "by id"]), "by id\n");
     assert!(ok(stage, &["ps", "--all", "--quiet"]).is_empty());
+    std::fs::remove_dir_all(&here).expect("to remove it");
+    std::fs::remove_file(cid).expect("to remove it");
     set.strike().await;
 }
 

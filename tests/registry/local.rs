@@ -218,7 +218,10 @@ async fn what_is_saved_is_loaded_again_as_the_same_image_through_files_and_pipes
     ok(&rig, &["rmi", &one]);
     let json_of = |out: &str| -> Value { serde_json::from_str(out).expect("JSON") };
     let loaded = json_of(&ok(&rig, &["--json", "load", &path]));
-    assert_eq!(loaded, serde_json::json!({"loaded": null, "id": ids[0]}));
+    assert_eq!(
+        loaded,
+        serde_json::json!({"image": null, "id": ids[0], "loaded": true})
+    );
     let table = ok(&rig, &["images"]);
     let unnamed = table
         .lines()
@@ -339,7 +342,7 @@ async fn what_cannot_be_loaded_is_named_with_what_would_do() {
     let dir = rig.real.dir();
     let archive = dir.join("a.tar").display().to_string();
     ok(&rig, &["save", "--output", &archive, &one]);
-    ok(&rig, &["image", "prune"]);
+    ok(&rig, &["image", "prune", "--all", "--force"]);
     let packed = |program: &str, file: &str| {
         let line = format!("{program} -c '{archive}' >'{}'", dir.join(file).display());
         let done = Command::new("sh").args(["-c", &line]).status().expect("a shell");

@@ -127,8 +127,8 @@ async fn a_layer_that_an_image_has_several_times_is_fetched_once_and_unpacked_ea
     rig.registry.push("several", "1", &image);
     let name = rig.name("several:1");
     rig.pull(&name).await.expect("to pull");
+    assert_eq!(rig.world().snapshots.len(), 6);
     assert_eq!(rig.cat(&name, "/etc/salt").await, "several");
     assert_eq!(rig.proxy.count("GET", &digest(&gzip(&middle))), 1);
-    assert_eq!(rig.world().snapshots.len(), 6);
     rig.strike().await;
 }
