@@ -18,7 +18,7 @@
 //! | [`networks`] | which networks there are, and which of several is used least |
 //! | [`journal`] | what must be undone, by whom |
 //! | [`forward`] | what the firewall is to let through, as no plugin has it do |
-//! | [`firewalls`] | what all of them do with what is forwarded, for a person |
+//! | [`mod@firewalls`] | what all of them do with what is forwarded, for a person |
 //! | [`redirects`], [`rules`], [`iptables`] | ports that rules of others lead elsewhere; rules that plugins forget; the programs |
 //! | [`files`] | `/etc/hosts` and `/etc/resolv.conf` for it |
 //! | [`pool`] | sandboxes made ahead |
