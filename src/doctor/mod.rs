@@ -214,6 +214,10 @@ pub async fn checks(options: &Options) -> Vec<Check> {
         network::plugins(&options.networks.plugin_dirs, host::is_program),
         network::iptables(host::anywhere("iptables").as_deref()),
         network::firewall(host::firewalls(&options.networks.state_dir).await),
+        network::resolvers(
+            &host::read("/etc/resolv.conf"),
+            &host::read(crate::sandbox::files::UPSTREAM),
+        ),
         network::pools(crate::sandbox::standing(&options.networks.state_dir)),
         kernel::swap(&host::read("/proc/swaps"), host::swap_is_counted(&layout)),
         kernel::apparmor(&host::read("/sys/module/apparmor/parameters/enabled")),

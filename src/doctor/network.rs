@@ -1,11 +1,11 @@
-//! Whether containers can have networks: plugins, the program that they need, firewalls in between, and what
+//! Whether containers can have networks: plugins, the program that they need, firewalls and resolvers in between, and what
 //! processes that are gone have left.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use crate::sandbox::{Firewalls, Standing};
+use crate::sandbox::{Family, Firewalls, Standing, files};
 
 /// What the networks that fnctr configures consist of.
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "firewall", "portmap"];
@@ -95,6 +95,26 @@ pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
     )
 }
 
+/// Whom containers on bridge networks ask for names; those that fnctr configures have addresses of IPv4.
+pub(super) fn resolvers(host: &str, upstream: &str) -> Check {
+    let upstream = Some(upstream).filter(|text| !text.is_empty());
+    let servers = files::servers(host, upstream, &[Family::V4]);
+    if servers.is_empty() {
+        return Check::warn(
+            "resolvers",
+            "containers on bridge networks can reach none of this host's (only those that are neither on its loopback nor on one \
+             link, and have an address of IPv4), and find no names",
+            "name one in the network's configuration (\"dns\": { \"nameservers\": [...] } of its bridge plugin), or let this host's \
+             listen on more than its loopback",
+        );
+    }
+    let servers = servers.join(", ");
+    Check::ok(
+        "resolvers",
+        format!("containers on bridge networks ask {servers}"),
+    )
+}
+
 /// The pools of prepared network namespaces, and what is left of such.
 pub(super) fn pools(found: Standing) -> Check {
     let Standing { own, pooled, left } = found;
@@ -169,6 +189,17 @@ mod tests {
         assert_eq!(other.mend.as_deref(), Some("nft insert"));
         assert_eq!(firewall(Ok(None)).status, Status::Ok);
         assert_eq!(firewall(Err(io::Error::other("no"))).status, Status::Warn);
+    }
+
+    #[test]
+    fn who_is_asked_for_names_is_told() {
+        let reached = resolvers("nameserver 127.0.0.53\n", "nameserver 192.0.2.53\n");
+        assert_eq!(reached.found, "containers on bridge networks ask 192.0.2.53");
+        for nobody in ["nameserver 127.0.0.11\n", "nameserver 2001:db8::1\n", ""] {
+            let none = resolvers(nobody, "");
+            assert_eq!(none.status, Status::Warn);
+            assert!(none.found.contains("can reach none of this host's"), "{none}");
+        }
     }
 
     #[test]

@@ -47,20 +47,8 @@ pub(crate) fn more_hosts(hosts: &[(String, IpAddr)]) -> String {
 /// `/etc/resolv.conf` for a network namespace of its own that has addresses of these families. `host` is the host's file,
 /// `upstream` what is behind its stub. What the network says of names comes first.
 pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns, families: &[Family]) -> String {
-    let host = Resolver::parse(host);
-    let mut resolver = host.reachable(families);
-    if resolver.servers.is_empty()
-        && host.has_loopback()
-        && let Some(upstream) = upstream
-    {
-        resolver = Resolver::parse(upstream).reachable(families);
-    }
-    let mut servers: Vec<_> = resolver
-        .servers
-        .iter()
-        .take(MOST)
-        .map(Server::to_string)
-        .collect();
+    let mut resolver = Resolver::of_host(host, upstream, families);
+    let mut servers = resolver.asked();
     let domain = Some(network.domain.clone()).filter(|domain| !domain.is_empty());
     if !network.search.is_empty() || domain.is_some() {
         resolver.search = network.search.iter().cloned().chain(domain).collect();
@@ -81,7 +69,12 @@ pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns, fam
     text
 }
 
-/// The same for one that can reach nobody: a question fails at once, and not after half a minute.
+/// The servers in it, if the network says nothing of names: none where it can reach none of the host's.
+pub(crate) fn servers(host: &str, upstream: Option<&str>, families: &[Family]) -> Vec<String> {
+    Resolver::of_host(host, upstream, families).asked()
+}
+
+/// `/etc/resolv.conf` for one that can reach nobody: a question fails at once, and not after half a minute.
 pub(crate) fn no_resolver() -> String {
     "# This container has no network.\n".to_owned()
 }
@@ -140,6 +133,23 @@ impl std::fmt::Display for Server {
 }
 
 impl Resolver {
+    /// What the host's files say of those that can be reached.
+    fn of_host(host: &str, upstream: Option<&str>, families: &[Family]) -> Self {
+        let host = Self::parse(host);
+        let reachable = host.reachable(families);
+        match upstream {
+            Some(upstream) if reachable.servers.is_empty() && host.has_loopback() => {
+                Self::parse(upstream).reachable(families)
+            }
+            _ => reachable,
+        }
+    }
+
+    /// Those whom libc asks.
+    fn asked(&self) -> Vec<String> {
+        self.servers.iter().take(MOST).map(Server::to_string).collect()
+    }
+
     fn parse(text: &str) -> Self {
         let mut resolver = Self::default();
         for line in text.lines() {
