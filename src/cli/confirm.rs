@@ -2,10 +2,11 @@
 
 use std::io::{self, BufRead as _, Write as _};
 
+use super::At;
 use super::failure::Failure;
 
-/// Asks on standard error, and reads the answer from standard input: whatever is not yes is no.
-pub(super) async fn confirm(question: String) -> Result<(), Failure> {
+/// Asks on standard error, and reads the answer from standard input: whatever is not yes is no, and so is a signal.
+pub(super) async fn confirm(at: At<'_>, question: String) -> Result<(), Failure> {
     let asked = tokio::task::spawn_blocking(move || -> io::Result<String> {
         let mut out = io::stderr().lock();
         write!(out, "{question} [y/N] ")?;
@@ -16,7 +17,10 @@ pub(super) async fn confirm(question: String) -> Result<(), Failure> {
         }
         Ok(answer)
     });
-    let answer = asked.await.map_err(|error| Failure::host(&error))?;
+    let answer = match at.interrupt.ctx().run(asked).await {
+        Ok(answer) => answer.map_err(|error| Failure::host(&error))?,
+        Err(_) => return Err(Failure::interrupted()),
+    };
     let answer = answer.map_err(|error| Failure::usage(format!("cannot ask: {error}; --force does not")))?;
     if is_yes(&answer) {
         return Ok(());

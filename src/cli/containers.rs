@@ -122,12 +122,7 @@ pub(super) async fn rm(
 /// Removes the containers that have ended, but for those whose owner lives and will remove them itself.
 pub(super) async fn prune(at: At<'_>, force: bool, print: &Print) -> Result<ExitCode, Failure> {
     if !force {
-        let question = "fnctr: remove all containers that have ended?".to_owned();
-        at.interrupt
-            .ctx()
-            .run(confirm(question))
-            .await
-            .unwrap_or_else(|_| Err(Failure::interrupted()))?;
+        confirm(at, "fnctr: remove all containers that have ended?".to_owned()).await?;
     }
     with(at, async |driver| {
         let seen = driver.list(&Context::new()).await?;

@@ -89,8 +89,7 @@ pub(super) async fn prune(at: At<'_>, all: bool, force: bool, print: &Print) -> 
     if !force {
         let which = if all { "" } else { " and that have no name" };
         let question = format!("fnctr: remove all images that no container uses{which}?");
-        let asked = at.interrupt.ctx().run(confirm(question)).await;
-        asked.unwrap_or_else(|_| Err(Failure::interrupted()))?;
+        confirm(at, question).await?;
     }
     let removed = with(at, async |driver| {
         Ok(driver.prune_images(&Context::new(), all).await?)
