@@ -1,10 +1,7 @@
 //! Why a command failed, as one clear sentence.
 
-use super::remedy::remedy;
+use super::remedy::{remedy, renamed};
 use crate::{driver, sandbox};
-
-/// What the crate calls a setting in its errors, and the option here that sets it.
-const OPTIONS: [(&str, &str); 2] = [("fs_size", "--fs-size"), ("oom_group", "--oom-group")];
 
 /// What a person is told, and whoever reads JSON may act on.
 #[derive(Debug, thiserror::Error)]
@@ -55,19 +52,13 @@ impl Failure {
 
     /// What is wrong with a network.
     pub(super) fn network(error: &sandbox::Error) -> Self {
-        use sandbox::Error;
         let kind = match error {
-            Error::NoSuchNetwork { .. } => "not_found",
-            Error::Exists { .. } | Error::InUse { .. } | Error::PortTaken { .. } | Error::NotOurs { .. } => {
-                "conflict"
-            }
-            Error::Name { .. } | Error::Subnet { .. } | Error::CannotPublish { .. } => "usage",
-            Error::Config { .. } | Error::NoPlugin { .. } => "invalid_config",
-            Error::Interrupted(_) => "cancelled",
-            Error::NoSubnet { .. } | Error::Spawn { .. } | Error::Plugin { .. } | Error::Hangs { .. } => {
-                "unavailable"
-            }
-            _ => "internal",
+            sandbox::Error::NoSuchNetwork { .. } => "not_found",
+            error if error.interrupted().is_some() => "cancelled",
+            error if error.is_callers() => "usage",
+            error if error.is_conflict() => "conflict",
+            error if error.is_configuration() => "invalid_config",
+            _ => "unavailable",
         };
         Self {
             sentence: crate::chain(error),
@@ -90,9 +81,10 @@ impl Failure {
 
 /// A sentence in the words of this door, with what can be done about it, if anything is known.
 fn advised(sentence: String, error: &(dyn std::error::Error + 'static)) -> String {
-    let sentence = OPTIONS
-        .iter()
-        .fold(sentence, |text, (field, option)| text.replace(field, option));
+    let sentence = match renamed(error) {
+        Some((field, option)) => sentence.replace(field, option),
+        None => sentence,
+    };
     match remedy(error) {
         Some(remedy) => format!("{sentence}; {remedy}"),
         None => sentence,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use crate::engine::ImageError;
+use crate::engine::{ImageError, Unlimited};
 use crate::sandbox::Error as NetworkError;
 
 /// A sentence's part that comes after what is wrong, if this command line has a remedy.
@@ -13,6 +13,21 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>>
         let found = error.downcast_ref().and_then(of_image);
         if let Some(found) = found.or_else(|| error.downcast_ref().and_then(of_network)) {
             return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What the crate calls the setting that an error is about, and the option here that sets it.
+pub(super) fn renamed(error: &(dyn Error + 'static)) -> Option<(&'static str, &'static str)> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Unlimited>() {
+            return Some(("fs_size", "--fs-size"));
+        }
+        if let Some(fnctr_oci::Error::OomGroup) = error.downcast_ref() {
+            return Some(("oom_group", "--oom-group"));
         }
         cause = error.source();
     }
@@ -88,6 +103,24 @@ mod tests {
             "there is no image a; `fnctr images` lists those that are here"
         );
         assert_eq!(remedy(&std::io::Error::other("x")), None);
+    }
+
+    #[test]
+    fn a_setting_has_the_name_of_its_option_and_nothing_else_is_renamed() {
+        let told = |error: engine::Error| Failure::from(translate(error)).to_string();
+        let error = Unlimited::TooMuch { bytes: 1 << 63 };
+        let error = engine::Error::new(engine::Step::Check, "c", engine::Kind::InvalidPlan, error);
+        assert!(told(error).contains("--fs-size of 9223372036854775808 bytes"));
+        let error = fnctr_oci::Error::OomGroup;
+        let error = engine::Error::new(engine::Step::Check, "c", engine::Kind::Unsupported, error);
+        assert!(told(error).contains("--oom-group cannot be enforced"));
+        let error = engine::Error::new(
+            engine::Step::Find,
+            "fs_size",
+            engine::Kind::NotFound,
+            "no such container",
+        );
+        assert!(told(error).contains("cannot find fs_size"));
         let port = NetworkError::Unpublishable {
             port: "[::1]:1:2/tcp".into(),
             network: "n".into(),

@@ -19,7 +19,7 @@ pub(super) const STEP: &str = "disk quota";
 
 /// Why the writable layer cannot be limited.
 #[derive(Debug, thiserror::Error)]
-enum Unlimited {
+pub(crate) enum Unlimited {
     /// More than a limit can say.
     #[error(
         "fs_size of {bytes} bytes is more than a file system can hold; the most is {}",

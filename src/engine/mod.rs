@@ -84,6 +84,7 @@ pub(crate) use self::config::Config;
 pub(crate) use self::container::{Container, Outcome, WeakContainer};
 pub(crate) use self::custody::Custody;
 use self::deps::Deps;
+pub(crate) use self::disk::Unlimited;
 use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;

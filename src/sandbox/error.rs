@@ -175,7 +175,7 @@ impl Error {
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(
             self,
-            Self::PortTaken { .. } | Self::Exists { .. } | Self::InUse { .. }
+            Self::PortTaken { .. } | Self::Exists { .. } | Self::InUse { .. } | Self::NotOurs { .. }
         )
     }
 
