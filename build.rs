@@ -25,8 +25,15 @@ fn commit() -> Option<String> {
         let text = String::from_utf8(out.stdout).ok()?;
         out.status.success().then(|| text.trim().to_owned())
     };
-    let dir = asked(&["rev-parse", "--absolute-git-dir"])?;
+    // Not that of a repository which has this crate among other things.
+    let top = asked(&["rev-parse", "--show-toplevel"])?;
+    if Path::new(&top).canonicalize().ok() != Path::new(".").canonicalize().ok() {
+        return None;
+    }
     // Every commit and checkout appends to it.
-    println!("cargo::rerun-if-changed={dir}/logs/HEAD");
+    let log = format!("{}/logs/HEAD", asked(&["rev-parse", "--absolute-git-dir"])?);
+    if Path::new(&log).exists() {
+        println!("cargo::rerun-if-changed={log}");
+    }
     asked(&["rev-parse", "--short=12", "HEAD"])
 }
