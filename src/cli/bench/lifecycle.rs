@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::calls::{clipped, gaps, union};
 use super::figures::Figures;
 use crate::cli::At;
 use crate::cli::connect::with_config;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
-use crate::containerd::Timing;
 use crate::driver::{Config, Cookie as _, Status, Task};
 use crate::{ContainerdDriver, Context};
 
@@ -191,56 +191,6 @@ impl Clock {
     }
 }
 
-/// The calls, with the wait beginning when the start was answered.
-fn clipped(timings: &[Timing]) -> Vec<Timing> {
-    let started = timings
-        .iter()
-        .find(|timing| timing.call == "Tasks/Start")
-        .map(|timing| timing.ended);
-    timings
-        .iter()
-        .map(|timing| match (timing.call, started) {
-            ("Tasks/Wait", Some(started)) => Timing {
-                began: timing.began.max(started.min(timing.ended)),
-                ..*timing
-            },
-            _ => *timing,
-        })
-        .collect()
-}
-
-/// What passed before each call since the last reply, as far as no other call was under way.
-fn gaps(timings: &[Timing]) -> Vec<(&'static str, Duration)> {
-    let mut sorted = clipped(timings);
-    sorted.sort_unstable_by_key(|timing| timing.began);
-    let mut reached: Option<Instant> = None;
-    let mut gaps = Vec::new();
-    for timing in sorted {
-        if let Some(reached) = reached {
-            gaps.push((timing.call, timing.began.saturating_duration_since(reached)));
-        }
-        reached = Some(reached.map_or(timing.ended, |reached| reached.max(timing.ended)));
-    }
-    gaps
-}
-
-/// How long at least one call was under way.
-fn union(timings: &[Timing]) -> Duration {
-    let mut intervals: Vec<_> = clipped(timings)
-        .iter()
-        .map(|timing| (timing.began, timing.ended))
-        .collect();
-    intervals.sort_unstable();
-    let mut sum = Duration::ZERO;
-    let mut reached: Option<Instant> = None;
-    for (began, ended) in intervals {
-        let from = reached.map_or(began, |reached| reached.max(began));
-        sum += ended.saturating_duration_since(from);
-        reached = Some(reached.map_or(ended, |reached| reached.max(ended)));
-    }
-    sum
-}
-
 /// As many lives at once as asked for: all alive together before any ends.
 async fn crowd(driver: &ContainerdDriver, image: &str, parallel: u32) -> Result<Duration, Failure> {
     let began = Instant::now();
@@ -397,29 +347,4 @@ fn describe(measured: &Measured, plan: &Plan, crowd: Option<Duration>) -> String
         ));
     }
     table(&["", "p50", "p90"], &rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_calls_at_once_count_once_and_the_wait_from_the_start_s_reply() {
-        let zero = Instant::now();
-        let timing = |call, began: u64, ended: u64| Timing {
-            call,
-            began: zero + Duration::from_millis(began),
-            ended: zero + Duration::from_millis(ended),
-        };
-        let timings = [
-            timing("Tasks/Create", 0, 10),
-            timing("Tasks/Start", 15, 20),
-            timing("Tasks/Wait", 10, 30),
-            timing("Tasks/Delete", 35, 40),
-        ];
-        assert_eq!(union(&timings), Duration::from_millis(10 + 5 + 10 + 5));
-        let overlapping = [timing("a", 0, 10), timing("b", 2, 5), timing("c", 8, 12)];
-        assert_eq!(union(&overlapping), Duration::from_millis(12));
-        assert_eq!(union(&[]), Duration::ZERO);
-    }
 }

@@ -1,5 +1,6 @@
 //! `fnctr bench`: what this host can do, measured side by side in one run.
 
+mod calls;
 mod figures;
 mod freeze;
 mod idle;
