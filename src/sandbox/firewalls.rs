@@ -97,7 +97,8 @@ fn other_kind() -> Option<Other> {
     drops(&saved).then(|| Other {
         what: format!("{what} ({program})"),
         mend: format!(
-            "{program} -P FORWARD ACCEPT, or make it the iptables of this host (update-alternatives)"
+            "{program} -I FORWARD -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT, and for what goes out {program} \
+             -I FORWARD -i BRIDGE -j ACCEPT; or make it the iptables of this host (update-alternatives)"
         ),
     })
 }
