@@ -15,7 +15,8 @@ use std::str::FromStr;
 
 use tokio::net::UnixStream;
 
-use super::root::{Layout, Root};
+use super::layout::Layout;
+use super::root::Root;
 
 /// Where the cgroups of containers are made if nothing else is asked for and the file system does it.
 pub(crate) const DEFAULT_PARENT: &str = "/fnctr";

@@ -27,26 +27,18 @@ mod driver;
 mod error;
 mod files;
 mod freezer;
-mod freezer_clock;
-mod freezer_v1;
-mod freezer_v2;
+mod identity;
 mod kill;
+mod layout;
 mod mounts;
 mod oom;
-mod oom_log;
 mod paths;
 mod places;
-#[cfg(feature = "cli")]
-mod raw;
 mod reclaim;
 mod root;
-mod standing;
 mod stats;
-mod stats_parse;
 mod ties;
 
-#[cfg(test)]
-mod freezer_tests;
 #[cfg(test)]
 mod testing;
 
@@ -59,22 +51,20 @@ pub(crate) use error::Error;
 pub(crate) use files::whole as read_whole;
 #[cfg(test)]
 use freezer::By;
-pub(crate) use freezer::{Attempt, Freezer, Pending, State};
-pub(crate) use freezer_clock::Turns;
+#[cfg(feature = "cli")]
+pub(crate) use freezer::Raw;
+pub(crate) use freezer::{Attempt, Freezer, Pending, State, Turns, standing};
+pub(crate) use identity::CgroupIdentity;
 pub(crate) use kill::kill_all;
-pub(crate) use oom::{Above, OomCount, Whose, oom_kills};
-pub(crate) use oom_log::OomLog;
+pub(crate) use layout::Version;
+pub(crate) use oom::{Above, OomCount, OomLog, Whose, oom_kills};
 pub(crate) use paths::Paths;
 pub(crate) use places::Places;
-#[cfg(feature = "cli")]
-pub(crate) use raw::Raw;
 pub(crate) use reclaim::{Reclaimed, Reclaimer};
-pub(crate) use root::{Root, Version};
-pub(crate) use standing::standing;
-pub(crate) use stats::{processor_time, sample};
+pub(crate) use root::Root;
 #[cfg(test)]
-pub(crate) use stats_parse::Pressure;
-pub(crate) use stats_parse::{Cpu, Sample, Stall};
+pub(crate) use stats::Pressure;
+pub(crate) use stats::{Cpu, Sample, Stall, processor_time, sample};
 #[cfg(all(test, feature = "cli"))]
-pub(crate) use stats_parse::{Memory, Throttling};
+pub(crate) use stats::{Memory, Throttling};
 pub(crate) use ties::{Tie, ties, tops};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::layout::Version;
 use super::mounts::{Hierarchy, Mounts};
 use super::places::Places;
-use super::root::Version;
 
 /// The key of the v2 tree among the controllers' names.
 const UNIFIED: &str = "";

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::files::keyed;
+use crate::cgroup::files::keyed;
 
 /// Nanoseconds of one `USER_HZ` tick, which is a hundredth of a second on every architecture that containers run on.
 const TICK: u64 = 10_000_000;

@@ -5,8 +5,8 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::freezer::{Freezer, State};
-use super::freezer_clock::{Clock, Turns};
+use super::clock::{Clock, Turns};
+use super::{Freezer, State};
 
 /// Which of these stand frozen by a freeze of their own, each with its [`Turns`]: between two equal answers no process
 /// of the container has run.
@@ -55,8 +55,8 @@ pub(crate) fn standing(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
 mod tests {
     use std::fs;
 
-    use super::super::testing::{Cgroup, eventually};
     use super::*;
+    use crate::cgroup::testing::{Cgroup, eventually};
 
     /// Freezes, and lets the kernel's last notification of that pass: it sends them at most 100 times a second.
     async fn freeze(freezer: &Freezer) {

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::error::Error;
-use super::files;
-use super::freezer::{Goal, State};
-use super::freezer_clock::Clock;
+use super::clock::Clock;
+use super::state::{Goal, State};
+use crate::cgroup::error::Error;
+use crate::cgroup::files;
 
 const STATE: &str = "freezer.state";
 

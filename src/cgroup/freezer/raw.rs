@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::Error;
-use super::freezer::Goal;
-use super::freezer_v1::V1;
-use super::freezer_v2::{self, Files};
-use super::paths::Paths;
+use super::state::Goal;
+use super::v1::V1;
+use super::v2::{self, Files};
+use crate::cgroup::error::Error;
+use crate::cgroup::paths::Paths;
 
 /// How long a bare wait goes on before the measurement is given up.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ fn reach(dir: &Path, files: &Files, text: &str, frozen: bool) -> Result<Duration
         let events = buffer
             .get(..length)
             .and_then(|bytes| std::str::from_utf8(bytes).ok());
-        if events.and_then(freezer_v2::frozen) == Some(frozen) {
+        if events.and_then(v2::frozen) == Some(frozen) {
             return Ok(started.elapsed());
         }
         if started.elapsed() > LIMIT {

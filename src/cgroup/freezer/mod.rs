@@ -18,9 +18,19 @@
 //!
 //! The descriptors are opened at the first use and kept. Opening them each time more than doubles the cost: medians of
 //! one interleaved run, in µs, unoptimised build, were for one process 17 for the bare write and read-back
-//! ([`super::Raw`]), 20 here and 44 with reopening; for ten 57, 59 and 84; for a hundred, where the kernel's own work
+//! (`cgroup::Raw`), 20 here and 44 with reopening; for ten 57, 59 and 84; for a hundred, where the kernel's own work
 //! rules, 452, 464 and 511. The price is two descriptors per container that was ever frozen. They also keep on meaning
 //! *that* cgroup when its name is used again.
+
+mod clock;
+#[cfg(feature = "cli")]
+mod raw;
+mod standing;
+mod state;
+#[cfg(test)]
+mod tests;
+mod v1;
+mod v2;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,10 +39,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use self::clock::Clock;
+pub(crate) use self::clock::Turns;
+#[cfg(feature = "cli")]
+pub(crate) use self::raw::Raw;
+pub(crate) use self::standing::standing;
+use self::state::Goal;
+pub(crate) use self::state::{By, Confirmed, State};
+use self::v1::V1;
+use self::v2::V2;
 use super::error::Error;
-use super::freezer_clock::Clock;
-use super::freezer_v1::V1;
-use super::freezer_v2::V2;
 use super::paths::Paths;
 
 /// How long the calling thread may be held up by reading back.
@@ -46,35 +62,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(8);
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long taking a freeze back may last before the kernel is left to it.
 const ROLLBACK: Duration = Duration::from_secs(1);
-
-/// What the kernel says about a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// No process runs.
-    Frozen,
-    /// Frozen on request, but some process still runs.
-    Freezing,
-    /// It runs.
-    Thawed,
-}
-
-/// How a confirmation was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
-    /// By reading alone, on the calling thread.
-    Spin,
-    /// After giving way to the executor, or sleeping.
-    Poll,
-}
-
-/// The kernel confirmed what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Confirmed {
-    /// From before the request to after the confirmation.
-    pub(crate) took: Duration,
-    /// How it was seen.
-    pub(crate) by: By,
-}
 
 /// The freezer of one container. A clone shares the descriptors.
 #[derive(Debug, Clone)]
@@ -95,13 +82,6 @@ pub(crate) enum Attempt {
     Done(Confirmed),
     /// Requested, not confirmed yet.
     Pending(Pending),
-}
-
-/// What a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goal {
-    Frozen,
-    Thawed,
 }
 
 impl Freezer {
@@ -191,7 +171,7 @@ impl Freezer {
         }
     }
 
-    pub(super) fn clock(&self) -> Option<&Clock> {
+    fn clock(&self) -> Option<&Clock> {
         match self {
             Self::V2(v2) => Some(v2.clock()),
             Self::V1(v1) => Some(v1.clock()),

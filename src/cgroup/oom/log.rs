@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::oom::Whose;
+use super::Whose;
 
 /// Kills that are remembered; each is asked about at once, when its container has ended.
 const KEPT: usize = 256;
@@ -99,7 +99,7 @@ impl OomLog {
                 Some(inside) if inside.starts_with(&cgroup) => Whose::Inside,
                 Some(above) => {
                     let dir = self.top.join(above.strip_prefix("/").unwrap_or(above));
-                    let limit = super::oom::limit_of(&dir);
+                    let limit = super::limit_of(&dir);
                     Whose::Above { dir, limit }
                 }
             })

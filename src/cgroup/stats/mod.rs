@@ -1,15 +1,18 @@
 //! One sample of what a container uses, read from whichever hierarchy holds each controller.
 
+mod parse;
+
 use std::path::Path;
 
 use tokio::time::Instant;
 
+use self::parse::Disk;
+pub(crate) use self::parse::{Cpu, Memory, Pressure, Sample, Stall, Throttling};
 use super::error::Error;
 use super::files::{keyed, read, read_number};
+use super::layout::Version;
 use super::oom::{kills, limit_v1, limit_v2};
 use super::paths::Paths;
-use super::root::Version;
-use super::stats_parse::{self as parse, Cpu, Disk, Memory, Pressure, Sample, Throttling};
 
 /// Reads all controllers once. A controller that the host lacks is `None` in the sample.
 ///
@@ -162,7 +165,6 @@ mod tests {
     use std::fs;
 
     use super::super::Root;
-    use super::super::stats_parse::Stall;
     use super::super::testing::Limited;
     use super::*;
 

@@ -3,12 +3,15 @@
 //! Read before the container's cgroup is removed: the counters go with it. Whose limit was hit is looked for only after
 //! a kill; all that is done beforehand is [`Above::note`], two small files for each level above the container.
 
+mod log;
+
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::log::OomLog;
 use super::error::Error;
 use super::files::{keyed, read, read_number};
+use super::layout::Version;
 use super::paths::Paths;
-use super::root::Version;
 
 /// A v1 limit above this is the kernel's way to write "none".
 const UNLIMITED: u64 = u64::MAX / 4;

@@ -1,0 +1,42 @@
+//! How a host arranges its cgroups, as data.
+
+/// How this host arranges its cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// One v2 tree for everything.
+    Unified,
+    /// v1 controllers, and beside them a v2 tree that can freeze and kill.
+    Hybrid,
+    /// v1 alone.
+    V1,
+}
+
+/// A version of the kernel's cgroup interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// One hierarchy per controller.
+    V1,
+    /// The unified tree.
+    V2,
+}
+
+/// Where each limit can be enforced; `None` is nowhere on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Controllers {
+    /// A quota of CPU time.
+    pub(crate) cpu: Option<Version>,
+    /// Pinning to CPUs.
+    pub(crate) cpuset: Option<Version>,
+    /// Bytes of memory.
+    pub(crate) memory: Option<Version>,
+    /// Number of processes.
+    pub(crate) pids: Option<Version>,
+    /// Disk bandwidth and its accounting.
+    pub(crate) io: Option<Version>,
+    /// Freezing. `V1` costs a slower, polled freezer; `None` leaves only the runtime's pause.
+    pub(crate) freezer: Option<Version>,
+    /// Killing a whole container with one write, also a frozen one (kernel 5.14).
+    pub(crate) kill: bool,
+    /// Taking memory back from a container (kernel 5.19, and memory in the v2 tree).
+    pub(crate) reclaim: bool,
+}
