@@ -263,6 +263,15 @@ pub(super) fn config(json: &[u8]) -> Result<(ImageSettings, Vec<Digest>), String
     Ok((settings, diff_ids))
 }
 
+/// The digest of a document.
+pub(super) fn digest_of(bytes: &[u8]) -> Option<Digest> {
+    Digest::new(format!(
+        "sha256:{:x}",
+        <sha2::Sha256 as sha2::Digest>::digest(bytes)
+    ))
+    .ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

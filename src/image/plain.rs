@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::bare::Packed;
 use super::compression::{Compression, MAGIC};
-use super::load::digest_of;
 use super::look::Found;
+use super::manifest::digest_of;
 use super::store::read;
 use super::{Error, ImageStore, manifest};
 use crate::containerd::Descriptor;

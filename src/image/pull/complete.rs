@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::job::{Job, Work, abandoned};
 use super::progress::Reporter;
 use super::resolve::{KEEPS, SOURCE};
+use super::work::{Job, Work, abandoned};
 use super::{Puller, Request, fetch};
 use crate::Context;
 use crate::containerd::Descriptor;

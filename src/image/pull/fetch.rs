@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::course::{Course, Failed};
-use super::job::Work;
 use super::progress::LayerState;
 use super::resolve::source;
+use super::work::Work;
 use crate::Context;
 use crate::containerd::{self, Content, Descriptor, Writer};
 use crate::image::Error;

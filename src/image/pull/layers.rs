@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::fetch;
-use super::job::{Work, abandoned};
 use super::progress::{LayerProgress, LayerState, Reporter};
 use super::resolve::Resolved;
+use super::work::{Work, abandoned};
 use crate::Context;
 use crate::image::Error;
 use crate::image::unpack::{self, chain_ids};

@@ -28,6 +28,7 @@ mod left;
 mod progress;
 mod resolve;
 mod settings;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +38,10 @@ use tokio_util::task::TaskTracker;
 
 use self::flight::Flights;
 pub(crate) use self::flight::Pulling;
-use self::job::Job;
 use self::left::Left;
 pub(crate) use self::progress::{LayerProgress, LayerState, Progress};
 pub(crate) use self::settings::PullSettings;
+use self::work::Job;
 use super::credentials::Credential;
 use super::registry::Registries;
 use super::turns::Turns;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::job::Work;
+use super::work::Work;
 use crate::containerd::Descriptor;
 use crate::image::manifest::{self, Layers, Manifest};
 use crate::image::registry::Meaning;

@@ -11,12 +11,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 use tokio::sync::{Mutex as Turn, OnceCell};
 
 use super::challenge::Challenge;
+use super::header::{encoded, header};
 use super::http::{Doors, Wire};
 use super::{Error, token};
 use crate::Context;
@@ -192,16 +191,4 @@ impl Auth {
             why: "the token or the credentials cannot be sent in a header".to_owned(),
         }
     }
-}
-
-/// `user:password` in base64, as the Basic scheme sends it.
-pub(super) fn encoded(username: &str, password: &str) -> String {
-    STANDARD.encode(format!("{username}:{password}"))
-}
-
-/// A header that no `Debug` shows.
-pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, ()> {
-    let mut value = HeaderValue::try_from(format!("{scheme} {secret}")).map_err(|_| ())?;
-    value.set_sensitive(true);
-    Ok(value)
 }

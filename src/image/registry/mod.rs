@@ -20,6 +20,7 @@ mod auth;
 mod challenge;
 mod endpoint;
 mod error;
+mod header;
 mod hosts;
 mod hosts_toml;
 mod http;

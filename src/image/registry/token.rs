@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Error;
 use super::answer;
-use super::auth::{encoded, header};
+use super::header::{encoded, header};
 use super::http::{Ask, Doors, Wire};
 use super::origin::Origin;
 use crate::Context;

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::archive::Archive;
-use super::load::{Expected, Import, Imported, Imports, Wanted, digest_of, distinct};
-use super::manifest::{self, Link, Manifest, OCI_CONFIG, OCI_MANIFEST};
-use super::store::MAX_JSON;
-use super::{Error, Reference};
+use super::import::{Expected, Import, Imported, Imports, Wanted, distinct};
 use crate::Digest;
 use crate::containerd::Descriptor;
+use crate::image::archive::Archive;
+use crate::image::manifest::{self, Link, Manifest, OCI_CONFIG, OCI_MANIFEST, digest_of};
+use crate::image::store::MAX_JSON;
+use crate::image::{Error, Reference};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 

@@ -1,45 +1,16 @@
-//! Loads the images of a tar file: `docker save` archives of every age and OCI layouts.
-//!
-//! Everything is written under a lease of its own and verified on the way in; a name is given only once its image is
-//! complete and unpacked. When something fails, the lease takes all of it along.
+//! The way of an archive's files into the content store, whatever the archive's format.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
-use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 
-use super::archive::{Archive, Entry};
-use super::compression::{Compression, Foreign, MAGIC};
-use super::manifest::OCI_LAYER;
-use super::scratch::{Scratch, unique};
-use super::{Error, ImageStore, Reference, docker_archive, oci_layout, unnamed};
-use crate::containerd::{Content, Descriptor, ImageRecord, Session};
+use crate::containerd::{Content, Descriptor};
+use crate::image::archive::{Archive, Entry};
+use crate::image::compression::{Compression, Foreign, MAGIC};
+use crate::image::manifest::{OCI_LAYER, digest_of};
+use crate::image::scratch::unique;
+use crate::image::{Error, Reference};
 use crate::{Context, Digest};
-
-/// How long loading may take before the collector may take its unfinished work.
-const EXPIRY: Duration = Duration::from_secs(2 * 3600);
-
-/// What a load has done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Loaded {
-    /// The images that are here now, by each of their names.
-    pub(crate) images: Vec<LoadedImage>,
-    /// What the archive holds besides.
-    pub(crate) passed_over: Vec<PassedOver>,
-}
-
-/// An image that was loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LoadedImage {
-    /// The name of its record: the archive's, or one of ours (see [`unnamed`]).
-    pub(crate) record: String,
-    /// The archive gives it a name.
-    pub(crate) is_named: bool,
-    /// Its id.
-    pub(crate) id: Digest,
-}
 
 /// Something in an archive that is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,75 +53,6 @@ pub(super) enum Expected {
     Layer(Digest),
 }
 
-impl ImageStore {
-    /// Loads every image of a tar file. One without a name is kept by its digest.
-    ///
-    /// # Errors
-    /// The sentence names the file, and what in it is missing, corrupt or not understood.
-    ///
-    /// # Cancellation
-    /// Safe to drop: what was written so far is under a lease that expires.
-    pub(crate) async fn load(&self, ctx: &Context, path: &Path) -> Result<Loaded, Error> {
-        let archive = Archive::open(ctx, path).await?;
-        let shown = path.display().to_string();
-        let scratch = Scratch::take(&self.session, ctx, ("load", &shown), EXPIRY)
-            .await
-            .map_err(Error::containerd(&shown))?;
-        let loaded = self.load_under(&scratch.leased(), ctx, &archive).await;
-        scratch.release(ctx, loaded.is_err()).await;
-        loaded
-    }
-
-    async fn load_under(&self, session: &Session, ctx: &Context, archive: &Archive) -> Result<Loaded, Error> {
-        let import = Import {
-            content: session.content(),
-            ctx,
-            archive,
-        };
-        let Imports { images, passed_over } = match oci_layout::import(&import).await? {
-            Some(imports) => imports,
-            None => docker_archive::import(&import).await?,
-        };
-        let mut complete = Vec::new();
-        for Imported { names, target } in images {
-            let is_named = !names.is_empty();
-            let names = if is_named {
-                names.iter().map(ToString::to_string).collect()
-            } else {
-                vec![unnamed::name(&target.digest)]
-            };
-            for name in names {
-                let opened = self.open(ctx, session, &name, &target).await?;
-                let image = opened.ok_or_else(|| import.incomplete(format!("a part of {name}")))?;
-                let record = ImageRecord {
-                    name,
-                    target: target.clone(),
-                    labels: BTreeMap::new(),
-                };
-                complete.push((record, is_named, image.config_digest));
-            }
-        }
-        if complete.is_empty() {
-            return Err(Error::NoImage {
-                path: archive.path().to_owned(),
-                passed_over: passed_over.iter().map(ToString::to_string).collect(),
-            });
-        }
-        let mut loaded = Loaded {
-            images: Vec::new(),
-            passed_over,
-        };
-        for (record, is_named, id) in complete {
-            loaded.images.push(LoadedImage {
-                record: self.record(ctx, session, record).await?,
-                is_named,
-                id,
-            });
-        }
-        Ok(loaded)
-    }
-}
-
 impl std::fmt::Display for PassedOver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.what, self.why)
@@ -160,8 +62,8 @@ impl std::fmt::Display for PassedOver {
 /// The way from an archive into the content store.
 #[derive(Debug)]
 pub(super) struct Import<'a> {
-    content: Content,
-    ctx: &'a Context,
+    pub(super) content: Content,
+    pub(super) ctx: &'a Context,
     pub(super) archive: &'a Archive,
 }
 
@@ -335,11 +237,6 @@ impl Import<'_> {
             source,
         }
     }
-}
-
-/// The digest of a document.
-pub(super) fn digest_of(bytes: &[u8]) -> Option<Digest> {
-    Digest::new(format!("sha256:{:x}", Sha256::digest(bytes))).ok()
 }
 
 /// Names without repetition, in order.

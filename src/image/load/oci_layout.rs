@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 
-use super::load::{Expected, Import, Imported, Imports, PassedOver, Wanted, digest_of};
-use super::manifest::{self, Link, OCI_CONFIG};
-use super::store::MAX_JSON;
-use super::{Error, Platform, Reference, docker_archive};
+use super::docker_archive;
+use super::import::{Expected, Import, Imported, Imports, PassedOver, Wanted};
 use crate::Digest;
 use crate::containerd::Descriptor;
+use crate::image::manifest::{self, Link, OCI_CONFIG, digest_of};
+use crate::image::store::MAX_JSON;
+use crate::image::{Error, Platform, Reference};
 
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
@@ -346,8 +347,8 @@ fn blob_path(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::{OCI_INDEX, OCI_MANIFEST};
     use super::*;
+    use crate::image::manifest::{OCI_INDEX, OCI_MANIFEST};
 
     fn entry(digit: &str, name: Option<&str>, platform: Option<&str>) -> Entry {
         Entry {

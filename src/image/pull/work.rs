@@ -1,0 +1,63 @@
+//! A pull at work: what it is for, and what it works with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::progress::Reporter;
+use super::{Request, Shared};
+use crate::image::registry::Repository;
+use crate::image::scratch::Scratch;
+use crate::image::{Error, Platform};
+use crate::{Context, Interrupted};
+
+/// How long the calls of a pull that nobody wants any more may take to come back.
+const UNWINDING: Duration = Duration::from_secs(5);
+
+/// One pull.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) request: Request,
+    pub(super) reporter: Reporter,
+    /// The image's full name.
+    pub(super) name: String,
+}
+
+impl Job {
+    pub(super) fn new(shared: Arc<Shared>, request: Request, reporter: Reporter) -> Self {
+        Self {
+            name: request.reference.to_string(),
+            shared,
+            request,
+            reporter,
+        }
+    }
+
+    /// The caller's context ended, or nobody wants it any more.
+    pub(super) fn not_pulled(&self, source: Interrupted) -> Error {
+        Error::not_pulled(&self.request.reference, self.reporter.last(), source)
+    }
+}
+
+/// Nobody wants the pull any more, and a call that it has made of containerd does not come back. What that call still does is
+/// under a lease that is about to be deleted.
+pub(super) async fn abandoned(ctx: &Context) -> Interrupted {
+    let why = ctx.done().await;
+    tokio::time::sleep(UNWINDING).await;
+    why
+}
+
+/// A pull with what it works with.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) job: Arc<Job>,
+    pub(super) repository: Repository,
+    pub(super) scratch: Scratch,
+}
+
+impl Work {
+    /// The machines that the image is for.
+    pub(super) fn platform(&self) -> Platform {
+        self.job.request.platform.clone().unwrap_or_else(Platform::host)
+    }
+}
