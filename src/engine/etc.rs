@@ -125,7 +125,7 @@ fn own(name: &str, network: &NetworkMode, hostname: Option<&str>, joined: &Joine
             let upstream = fs::read_to_string(files::UPSTREAM).ok();
             let nothing = (Vec::new(), Dns::default());
             let (addresses, dns) = joined.attached.as_ref().unwrap_or(&nothing);
-            let families = Family::of_addresses(addresses);
+            let families = Family::of_all(addresses.iter().map(|address| address.ip));
             let host = hosts_own("/etc/resolv.conf");
             files::resolv_conf(&host, upstream.as_deref(), dns, &families)
         }

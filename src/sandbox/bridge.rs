@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::cni::List;
+use super::configured::{LONGEST, MARK, is_interface, is_ours};
 use super::forward::Passage;
+use super::known::{DEFAULT, Known};
 use super::netlink;
-use super::networks::{DEFAULT, Known};
 use super::settings::CONFIG_DIR;
 use super::{Error, NetworkSettings};
 
@@ -22,17 +23,11 @@ const FIRST: u8 = 143;
 const LAST: u8 = 174;
 /// The shortest prefix of a network.
 const WIDEST: u8 = 8;
-/// The longest name of an interface (`IFNAMSIZ` less the 0).
-const LONGEST: usize = 15;
-
 /// An address of the Internet (a root name server's), to ask the kernel for the way there. Nobody sends it anything.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
 /// What a bridge has by itself, and what any IPv4 host takes (RFC 791).
 const USUAL_MTU: u32 = 1500;
 const SHORTEST_MTU: u32 = 576;
-
-/// What tells the configurations that fnctr wrote from those of others.
-const MARK: &str = "fnctr";
 
 /// A network that does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,22 +216,6 @@ fn hashed(name: &[u8]) -> String {
     format!("fn-{:012x}", hash >> 16)
 }
 
-/// Whether an interface may have this name: what the kernel takes, less what a program could read as something else.
-fn is_interface(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= LONGEST && name.chars().all(plain)
-}
-
-/// The bridge of a network, if it has one.
-pub(super) fn interface(list: &List) -> Option<&str> {
-    let bridges = list
-        .plugins
-        .iter()
-        .filter(|plugin| List::kind(plugin) == "bridge");
-    let mut names = bridges.filter_map(|plugin| plugin.get("bridge")?.as_str());
-    names.find(|name| is_interface(name))
-}
-
 /// The networks that any table of the kernel has routes to: a VPN may have one of its own. A route to more than a /8 is no
 /// network's but one to everything, in parts that come before the default route (0.0.0.0/1 and 128.0.0.0/1 of OpenVPN).
 fn routed(routes: &[(Ipv4Addr, u8)]) -> Vec<Subnet> {
@@ -288,11 +267,6 @@ fn with_mtu(list: &List, mtu: u32) -> Option<List> {
     }
     bridge.insert("mtu".to_owned(), mtu.into());
     List::parse(json).ok()
-}
-
-/// Whether fnctr wrote this configuration.
-pub(super) fn is_ours(list: &List) -> bool {
-    list.json.get(MARK).is_some()
 }
 
 /// Removes what its plugins leave when the last sandbox is gone, the bridge and the files of addresses, and then the

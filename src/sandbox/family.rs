@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Address;
-
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
@@ -25,10 +23,11 @@ impl Family {
     }
 
     /// Those of some addresses, each once; both where there are none, because then nobody knows.
-    pub(crate) fn of_addresses(addresses: &[Address]) -> Vec<Self> {
+    pub(crate) fn of_all(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Self> {
         let all = Self::ALL.into_iter();
-        let has = |family: &Self| addresses.iter().any(|address| Self::of(address.ip) == *family);
-        if addresses.is_empty() {
+        let found: Vec<_> = addresses.into_iter().map(Self::of).collect();
+        let has = |family: &Self| found.contains(family);
+        if found.is_empty() {
             all.collect()
         } else {
             all.filter(has).collect()
@@ -74,15 +73,10 @@ mod tests {
         assert_eq!(of("192.0.2.1"), Family::V4);
         assert_eq!(of("::ffff:192.0.2.1"), Family::V4);
         assert_eq!(of("2001:db8::1"), Family::V6);
-        let address = |ip: &str| Address {
-            ip: ip.parse().unwrap(),
-            prefix: 24,
-        };
-        assert_eq!(Family::of_addresses(&[]), Family::ALL);
-        let two = [address("10.0.0.2"), address("10.0.0.3")];
-        assert_eq!(Family::of_addresses(&two), [Family::V4]);
-        let both = [address("fd00::2"), address("10.0.0.3")];
-        assert_eq!(Family::of_addresses(&both), Family::ALL);
+        let all = |ips: &[&str]| Family::of_all(ips.iter().map(|ip| ip.parse().unwrap()));
+        assert_eq!(all(&[]), Family::ALL);
+        assert_eq!(all(&["10.0.0.2", "10.0.0.3"]), [Family::V4]);
+        assert_eq!(all(&["fd00::2", "10.0.0.3"]), Family::ALL);
     }
 
     #[test]

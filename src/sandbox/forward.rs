@@ -18,7 +18,7 @@ use std::io;
 
 use super::cni::List;
 use super::family::{Family, subnet};
-use super::{bridge, iptables};
+use super::{configured, iptables};
 
 /// Attempts at a change that somebody else's change made impossible.
 const ATTEMPTS: usize = 5;
@@ -34,7 +34,7 @@ pub(super) struct Passage {
 impl Passage {
     /// That of a network of fnctr's own. The rules for others are their owners'.
     pub(super) fn of(list: &List) -> Option<Self> {
-        let bridge = bridge::interface(list).filter(|_| bridge::is_ours(list))?;
+        let bridge = configured::interface(list).filter(|_| configured::is_ours(list))?;
         let subnets = list.subnets();
         let subnets: Vec<_> = subnets.iter().filter_map(|text| subnet(text)).collect();
         (!subnets.is_empty()).then(|| Self {

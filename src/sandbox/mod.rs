@@ -26,6 +26,7 @@
 mod attach;
 mod bridge;
 mod cni;
+mod configured;
 mod error;
 mod family;
 pub(crate) mod files;
@@ -33,6 +34,7 @@ mod firewalls;
 mod forward;
 mod iptables;
 mod journal;
+mod known;
 mod look;
 mod netlink;
 mod netns;
@@ -59,10 +61,10 @@ pub(crate) use self::family::Family;
 pub(crate) use self::firewalls::Other;
 pub(crate) use self::firewalls::{Firewalls, firewalls};
 use self::journal::Journal;
+pub(crate) use self::known::{DEFAULT, Known};
 pub(crate) use self::look::{Listed, MadeFor, Standing, standing};
 pub(crate) use self::netns::Mark;
 use self::networks::Networks;
-pub(crate) use self::networks::{DEFAULT, Known};
 pub use self::ports::{InvalidPortMapping, PortMapping, Protocol};
 pub use self::settings::NetworkSettings;
 

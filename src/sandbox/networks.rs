@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::bridge::{self, NewNetwork};
 use super::cni::{List, find, read_dirs};
+use super::configured;
 use super::family::Family;
 use super::journal::Entry;
+use super::known::{DEFAULT, Known};
 use super::{Address, Error, NetworkSettings, PortMapping};
-
-/// The network of whoever names none.
-pub(crate) const DEFAULT: &str = "fnctr";
 
 /// The networks of this host.
 #[derive(Debug)]
@@ -20,19 +18,6 @@ pub(crate) struct Networks {
     settings: NetworkSettings,
     /// How many sandboxes are attached to each.
     uses: Mutex<BTreeMap<String, usize>>,
-}
-
-/// A network as a person sees it.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub(crate) name: String,
-    /// Where it is configured.
-    pub(crate) file: PathBuf,
-    /// Its plugins, in the order of ADD.
-    pub(crate) plugins: Vec<String>,
-    pub(crate) subnets: Vec<String>,
-    /// The whole configuration.
-    pub(crate) config: serde_json::Value,
 }
 
 impl Networks {
@@ -170,7 +155,7 @@ impl Networks {
     /// Removes a network that [`Self::create`] made, with its bridge.
     pub(super) fn remove(&self, name: &str, entries: &[Entry]) -> Result<(), Error> {
         let (file, list) = find(&self.settings.config_dirs, name)?;
-        if !bridge::is_ours(&list) {
+        if !configured::is_ours(&list) {
             return Err(Error::NotOurs {
                 name: name.to_owned(),
                 file,
@@ -241,7 +226,7 @@ pub(super) fn are_reachable(
     ports: &[PortMapping],
     addresses: &[Address],
 ) -> Result<(), Error> {
-    let families = Family::of_addresses(addresses);
+    let families = Family::of_all(addresses.iter().map(|address| address.ip));
     for port in ports {
         if let Some(why) = port.unreachable(&families) {
             return Err(Error::Unpublishable {
