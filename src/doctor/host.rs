@@ -14,7 +14,7 @@ use super::cgroup::Layout;
 use super::kernel::Features;
 use super::programs::{Place, Program, Socket};
 use super::runtime::Runtimes;
-use super::storage::Space;
+use super::space::Space;
 use crate::embedded::{SearchPath, executable};
 use crate::quota;
 use crate::sandbox::{self, Firewalls};

@@ -14,6 +14,7 @@ mod programs;
 mod room;
 mod runtime;
 mod scope;
+mod space;
 mod storage;
 
 /// What mends a `/proc` that does not tell.

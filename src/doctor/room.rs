@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::storage::Space;
+use super::space::Space;
 use super::{Check, cgroup};
 use crate::ByteSize;
 

@@ -1,7 +1,8 @@
 //! Whether images and writable layers can be where they are to be.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::space::Space;
 use super::{Check, cgroup, room};
 use crate::{ByteSize, embedded, quota};
 
@@ -12,21 +13,6 @@ const UNFIT: [&str; 8] = [
 
 /// Less free space than this is a warning: one image of a language runtime takes about as much.
 const LOW: u64 = 1 << 30;
-
-/// What the file system says of itself.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Space {
-    /// The nearest directory that exists, free of links.
-    pub(super) dir: PathBuf,
-    /// Free bytes.
-    pub(super) free: Option<u64>,
-    /// How many more files it can have; `None` if there is no such limit, or it is unknown.
-    pub(super) files: Option<u64>,
-    /// Whether it is mounted read-only.
-    pub(super) read_only: bool,
-    /// Whether directory entries tell their type.
-    pub(super) types_entries: Option<bool>,
-}
 
 /// Whether the kernel has overlay, from `/proc/filesystems`.
 pub(super) fn overlay(filesystems: &str) -> Check {
@@ -127,6 +113,8 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
 #[cfg(test)]
 mod tests {
     use super::super::Status;
+    use std::path::PathBuf;
+
     use super::*;
 
     const UNIFIED: &str = include_str!("../../fixtures/doctor/unified.mountinfo");
