@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::pool::PoolConfig;
+use super::plan::Plan;
 use super::runtime::Runtime;
 use crate::Namespace;
 use crate::cgroup::CgroupDriver;
 use crate::image;
 use crate::sandbox::NetworkSettings;
+use crate::sandbox::pool::Bounds;
 
 /// Where the engine works and how.
 #[derive(Debug, Clone)]
@@ -41,4 +42,17 @@ pub(crate) struct Config {
     pub(crate) pulls: image::PullSettings,
     /// How much room images may take.
     pub(crate) cache: image::CacheSettings,
+}
+
+/// What the pool shall be.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolConfig {
+    /// The fewest and the most slots.
+    pub(crate) bounds: Bounds,
+    /// Over which networks they are spread; none is the default network.
+    pub(crate) networks: Vec<String>,
+    /// A slot serves one container.
+    pub(crate) once: bool,
+    /// The container that lives in each slot, if one shall; its id and its network are filled in.
+    pub(crate) holder: Option<Plan>,
 }

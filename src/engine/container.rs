@@ -9,16 +9,15 @@ use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::life::{Mark, Origin};
 use super::network::Past;
 use super::oom::Witness;
 use super::process::Alive;
 use super::reclaim::Idle;
-use super::record::Owner;
-use super::stats::Network;
+use super::record::{Origin, Owner};
+use super::traffic::Traffic;
 use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, error, network};
-use crate::cgroup::{Freezer, Paths, State};
+use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
 use crate::stdio::{Pumps, StreamError};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -57,7 +56,7 @@ pub(super) struct Inner {
     pub(super) paths: Option<Paths>,
     pub(super) freezer: Freezer,
     pub(super) origin: Origin,
-    pub(super) mark: Option<Mark>,
+    pub(super) mark: Option<CgroupIdentity>,
     pub(super) phase: Arc<Mutex<Phase>>,
     pub(super) undo: Mutex<Option<Teardown>>,
     pub(super) exit: watch::Receiver<Option<Exit>>,
@@ -146,7 +145,7 @@ impl Container {
             deps: Arc::clone(deps),
             id: id.clone(),
             pid,
-            mark: paths.as_ref().and_then(Mark::of),
+            mark: paths.as_ref().and_then(CgroupIdentity::of),
             paths,
             freezer,
             origin,
@@ -200,7 +199,7 @@ impl Container {
         &self.0.on_host_network
     }
 
-    pub(super) fn network_before(&self) -> Option<Network> {
+    pub(super) fn network_before(&self) -> Option<Traffic> {
         self.0.network.counted
     }
 

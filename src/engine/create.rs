@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::container::{Container, Phase, Process};
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::life::Origin;
 use super::network::Past;
-use super::placement::Placement;
 use super::plan::Plan;
-use super::{Deps, checks, disk, etc, init_layer, network, record, rootfs, spec, stats, task, undo, volumes};
-use crate::cgroup::Paths;
+use super::{
+    Deps, checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo,
+    volumes,
+};
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
 use crate::teardown::Teardown;
@@ -91,7 +91,7 @@ where
 
     // A caller that has gone meanwhile wants none of it.
     ctx.check().at(Step::Task, &plan.id)?;
-    let paths = container_paths(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
+    let paths = placement::cgroups_of(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
     // Asked before the start: a short input may be carried whole before the next line runs.
     let is_fed = fifos.has_input();
     let pumps = Arc::new(fifos.start(&deps.tracker, &deps.life));
@@ -105,12 +105,12 @@ where
         memory: plan.config.resources.memory,
         pumps,
         phase: Phase::Created,
-        origin: Origin::Made {
+        origin: record::Origin::Made {
             attempt: name.to_owned(),
         },
         network: Past {
             of: joined.target.map(|target| target.id),
-            counted: joined.is_used.then(|| stats::network(pid)).flatten(),
+            counted: joined.is_used.then(|| traffic::of_pid(pid)).flatten(),
         },
     })
 }
@@ -129,24 +129,6 @@ fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardo
     let dir = deps.fifo_dir(id);
     undo::defer_streams(list, &dir);
     Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
-}
-
-/// Where the runtime has put the process, as far as it bears the container's name. Without it there is no fast freeze and
-/// no statistics, but a container. `None` for the pid of a process that has ended.
-pub(super) fn container_paths(
-    deps: &Deps,
-    id: &ContainerId,
-    pid: Option<u32>,
-    placement: Option<&Placement>,
-) -> Option<Paths> {
-    let found = pid.and_then(|pid| deps.cgroups.of_pid(pid).ok()?.named(&placement?.name));
-    // A process that has ended leaves its cgroup behind until its task is deleted, and in it what became of memory.
-    let named = || deps.cgroups.of_path(&placement?.path).ok().filter(Paths::exist);
-    let paths = found.or_else(named);
-    if paths.is_none() {
-        tracing::debug!(%id, ?pid, "no cgroup bears the container's name");
-    }
-    paths
 }
 
 /// The shim holds a write end of the stdin fifo, so the process sees the end of its input only when told through it.

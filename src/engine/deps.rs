@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
@@ -12,14 +13,17 @@ use tracing::Instrument as _;
 use super::config::Config;
 use super::error::{Error, Kind, Result, Step};
 use super::exits::Exits;
-use super::pool;
 use super::reclaim::Reclaims;
+use super::slot::Slot;
 use crate::cgroup::{self, Ceilings, OomLog};
 use crate::containerd::Session;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::Pool;
 use crate::{ContainerId, Context, tracked};
+
+/// Removes a slot that comes back after its pool has ended.
+pub(super) type DiscardSlot = fn(Arc<Deps>, Slot) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What every operation needs.
 #[derive(Debug)]
@@ -31,7 +35,9 @@ pub(super) struct Deps {
     pub(super) cache: Cache,
     /// Opened when it is first needed.
     pub(super) sandboxes: OnceCell<Sandboxes>,
-    pub(super) pool: Option<Pool<pool::Slot>>,
+    pub(super) pool: Option<Pool<Slot>>,
+    /// The keeper's, for a slot that comes back late.
+    pub(super) discard_slot: DiscardSlot,
     pub(super) cgroups: cgroup::Root,
     pub(super) ceilings: Ceilings,
     pub(super) daemon_oom_score_adj: i32,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use fnctr_oci::Spec;
 use serde_json::Value;
 
+use super::label;
 use super::placement::Placement;
-use super::plan::label;
 use crate::containerd::Record;
 
 /// Most bytes of a label's name and value together that containerd takes.

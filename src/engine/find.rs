@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::container::{Container, Phase, Process};
-use super::create::container_paths;
+use super::custody::owner_is_gone;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
-use super::life::Origin;
+use super::label;
 use super::network::Past;
-use super::plan::label;
 use super::remains::Remains;
-use super::{Deps, disk, network, record, rootfs, task, undo};
+use super::{Deps, disk, network, placement, record, rootfs, task, undo};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::Pumps;
@@ -52,6 +51,19 @@ impl Seen {
     /// The sandbox that it has of its own.
     pub(crate) fn sandbox(&self) -> Option<&str> {
         self.labels.get(label::SANDBOX).map(String::as_str)
+    }
+
+    /// Whether the process that looked after it is gone and left it to nobody: it was killed while it waited for the
+    /// container's end, or before the container was started.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        let left = self.labels.contains_key(label::DETACHED) && self.state != State::Created;
+        !left && owner_is_gone(&self.labels)
+    }
+
+    /// Whether the process that made it lives, or may live, and waits for its end to remove it. A platform's containers name no
+    /// owner, and count as looked after.
+    pub(crate) fn is_looked_after(&self) -> bool {
+        !self.labels.contains_key(label::DETACHED) && !owner_is_gone(&self.labels)
     }
 
     /// Where its cgroups are.
@@ -127,7 +139,7 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
     let Facts {
         command, placement, ..
     } = Facts::of(&record);
-    let paths = container_paths(deps, &record.id, pid, placement.as_ref());
+    let paths = placement::cgroups_of(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
     let lives = || Remains::of_record(deps, &record, placement.clone()).live(deps);
     let state = match task.map(|task| (task.status, task.exit.code)) {
@@ -167,12 +179,6 @@ fn living(task: &TaskInfo) -> Option<u32> {
     (task.pid != 0 && task.status != TaskStatus::Stopped).then_some(task.pid)
 }
 
-/// The hostname inside.
-pub(super) fn hostname_of(record: &Record) -> Option<String> {
-    let spec: serde_json::Value = serde_json::from_slice(&record.spec).ok()?;
-    spec.pointer("/hostname")?.as_str().map(str::to_owned)
-}
-
 /// Takes a container over from a process that is gone. Its output up to now has been lost with that process.
 pub(super) async fn adopt(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<Container> {
     adopt_record(deps, ctx, &get(deps, ctx, id).await?).await
@@ -204,11 +210,11 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
     let process = Process {
         pid,
         ended,
-        paths: container_paths(deps, id, pid, placement.as_ref()),
+        paths: placement::cgroups_of(deps, id, pid, placement.as_ref()),
         memory,
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Created } else { Phase::Running },
-        origin: Origin::Adopted {
+        origin: record::Origin::Adopted {
             attempt: record::attempt_of(record).to_owned(),
         },
         network: Past::default(),
@@ -231,4 +237,75 @@ fn undo_of(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
     undo::defer_streams(&mut list, &deps.fifo_dir(id));
     task::defer_discard(&mut list, deps, remains);
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Custody;
+    use crate::holder::Holder;
+
+    fn labels(detached: bool) -> BTreeMap<String, String> {
+        Custody {
+            detached,
+            limit: None,
+        }
+        .labels()
+        .into_iter()
+        .collect()
+    }
+
+    fn seen(labels: BTreeMap<String, String>, state: State) -> Seen {
+        Seen {
+            id: crate::ContainerId::new("c1").unwrap(),
+            image: String::new(),
+            command: String::new(),
+            state,
+            pid: None,
+            created_at: None,
+            labels,
+            spec: Vec::new(),
+            paths: None,
+            cgroup_name: None,
+        }
+    }
+
+    /// The labels of a container whose owner has ended.
+    fn ownerless(detached: bool) -> BTreeMap<String, String> {
+        let mut labels = labels(detached);
+        let mut ended = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let owner = Holder::of_pid(ended.id()).unwrap();
+        ended.kill().unwrap();
+        ended.wait().unwrap();
+        labels.insert(label::OWNER.to_owned(), owner.to_string());
+        labels
+    }
+
+    #[test]
+    fn a_container_whose_owner_lives_or_is_unknown_is_no_orphan() {
+        assert!(!seen(labels(false), State::Running).is_orphaned());
+        assert!(!seen(BTreeMap::new(), State::Running).is_orphaned());
+        let mut nonsense = labels(false);
+        nonsense.insert(label::OWNER.to_owned(), "nobody".to_owned());
+        assert!(!seen(nonsense, State::Running).is_orphaned());
+    }
+
+    #[test]
+    fn a_container_whose_owner_has_ended_is_an_orphan_unless_it_was_left_running() {
+        assert!(seen(ownerless(false), State::Running).is_orphaned());
+        assert!(seen(ownerless(false), State::Exited(0)).is_orphaned());
+        assert!(!seen(ownerless(true), State::Running).is_orphaned());
+        assert!(!seen(ownerless(true), State::Exited(0)).is_orphaned());
+        // Nobody will start it any more.
+        assert!(seen(ownerless(true), State::Created).is_orphaned());
+    }
+
+    #[test]
+    fn what_was_left_running_is_not_looked_after_and_what_names_no_owner_is() {
+        let ended = |labels| seen(labels, State::Exited(0));
+        assert!(ended(labels(false)).is_looked_after());
+        assert!(ended(BTreeMap::new()).is_looked_after());
+        assert!(!ended(labels(true)).is_looked_after());
+        assert!(!ended(ownerless(false)).is_looked_after());
+    }
 }

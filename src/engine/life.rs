@@ -3,42 +3,28 @@
 //! A name may be removed by somebody else and made again while a handle of its earlier life is still held; the later life is
 //! none of that handle's business.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::container::Inner;
 use super::error::{Error, Kind, Result, Step};
 use super::network;
-use super::record::{self, Owner};
+use super::record::{self, Origin, Owner};
 use crate::Context;
-use crate::cgroup::{self, Paths};
+use crate::cgroup::{self, CgroupIdentity};
 use crate::containerd;
 use crate::stdio::Fifos;
-
-/// Where a handle comes from. Either way it knows which attempt to create the id it stands for: the name may have a later
-/// life, which is none of its business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// Created here.
-    Made { attempt: String },
-    /// Taken over from a process that is gone.
-    Adopted { attempt: String },
-}
-
-impl Origin {
-    pub(super) fn attempt(&self) -> &str {
-        let (Self::Made { attempt } | Self::Adopted { attempt }) = self;
-        attempt
-    }
-}
 
 impl Inner {
     /// Whose the name is now. containerd is asked only if there is a reason to: what was taken over may have been recreated,
     /// and what was made here may have been removed, which shows in its cgroup.
     pub(super) async fn owner(&self, ctx: &Context) -> Result<Owner, containerd::Error> {
         match &self.origin {
-            Origin::Made { .. } if self.mark.as_ref().map_or_else(|| !self.deleted(), Mark::is_there) => {
+            Origin::Made { .. }
+                if self
+                    .mark
+                    .as_ref()
+                    .map_or_else(|| !self.deleted(), CgroupIdentity::is_there) =>
+            {
                 Ok(Owner::This)
             }
             Origin::Made { attempt } | Origin::Adopted { attempt } => {
@@ -70,26 +56,6 @@ impl Inner {
     }
 }
 
-/// The very cgroup that a container was made in. Its inode number is never used again (cgroup ids are not), so a directory
-/// of the same name that a later life made is told apart.
-#[derive(Debug, Clone)]
-pub(super) struct Mark {
-    dir: PathBuf,
-    inode: u64,
-}
-
-impl Mark {
-    pub(super) fn of(paths: &Paths) -> Option<Self> {
-        let dir = paths.dirs().next()?.to_owned();
-        let inode = std::fs::metadata(&dir).ok()?.ino();
-        Some(Self { dir, inode })
-    }
-
-    pub(super) fn is_there(&self) -> bool {
-        std::fs::metadata(&self.dir).is_ok_and(|now| now.ino() == self.inode)
-    }
-}
-
 impl Drop for Inner {
     /// The last handle is gone. What was created here and not closed is removed in the background; what was taken over
     /// stays what it was.
@@ -108,7 +74,10 @@ impl Drop for Inner {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let intact = self.mark.as_ref().map_or_else(|| !self.deleted(), Mark::is_there);
+        let intact = self
+            .mark
+            .as_ref()
+            .map_or_else(|| !self.deleted(), CgroupIdentity::is_there);
         if intact && let Some(paths) = &self.paths {
             // Also thaws what a v1 freezer holds. Whatever it cannot do, the list does through containerd.
             drop(cgroup::kill_all(paths));

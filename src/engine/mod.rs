@@ -39,18 +39,22 @@ mod facts;
 mod find;
 mod fit;
 mod host;
+mod idle;
 mod images;
 mod init_layer;
+pub(crate) mod label;
 mod life;
 mod network;
 mod oom;
 mod orphans;
+mod overdue;
 mod pause;
 mod placement;
 mod places;
 mod plan;
 mod pool;
 mod process;
+mod prune;
 mod pull;
 mod reclaim;
 mod reconcile;
@@ -62,11 +66,13 @@ mod rootfs;
 mod runtime;
 mod shim;
 mod signal;
+mod slot;
 mod spec;
 mod start;
 mod stats;
 mod sweep;
 mod task;
+mod traffic;
 mod undo;
 mod unfinished;
 mod volumes;
@@ -80,7 +86,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::config::Config;
+pub(crate) use self::config::{Config, PoolConfig};
 pub(crate) use self::container::{Container, Outcome, WeakContainer};
 pub(crate) use self::custody::Custody;
 use self::deps::Deps;
@@ -91,8 +97,7 @@ use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
 pub(crate) use self::images::{Format, ImageError, Loaded, Removed, Shelf, Shelved};
 pub use self::plan::Network;
-pub(crate) use self::plan::{Plan, label};
-pub(crate) use self::pool::PoolConfig;
+pub(crate) use self::plan::Plan;
 pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 use self::reclaim::Reclaims;
 pub(crate) use self::runtime::Runtime;
@@ -186,6 +191,7 @@ impl Engine {
             cache,
             sandboxes: OnceCell::new(),
             pool,
+            discard_slot: pool::discard_late,
             cgroups,
             ceilings,
             daemon_oom_score_adj,

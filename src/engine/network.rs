@@ -11,9 +11,11 @@ use std::sync::Arc;
 use fnctr_oci::NetworkMode;
 
 use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
-use super::plan::{Network, Plan, label};
-use super::pool::Slot;
-use super::{Deps, find};
+use super::label;
+use super::plan::{Network, Plan};
+use super::slot::{self, Slot};
+use super::traffic::Traffic;
+use super::{Deps, record};
 use crate::containerd::{Record, TaskStatus};
 use crate::sandbox::pool::Lease;
 use crate::sandbox::{self, Address, Dns, MadeFor, Reserved, Sandboxes, Wanted};
@@ -67,7 +69,7 @@ pub(super) struct Past {
     /// The container whose it is, if it is another's.
     pub(super) of: Option<ContainerId>,
     /// What it had counted before this container had it.
-    pub(super) counted: Option<super::stats::Network>,
+    pub(super) counted: Option<Traffic>,
 }
 
 impl Joining {
@@ -119,7 +121,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
             if *pooled
                 && ports.is_empty()
                 && !sets_parameters
-                && let Some(lease) = deps.pool.as_ref().and_then(super::pool::take)
+                && let Some(lease) = deps.pool.as_ref().and_then(slot::take)
             {
                 let path = lease
                     .slot()
@@ -193,7 +195,7 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
     })?;
     let target = Target {
         id: id.clone(),
-        hostname: find::hostname_of(&record),
+        hostname: record::hostname_of(&record),
     };
     let on_host = super::host::namespace_of(&namespace).is_some_and(|own| deps.host_networks.contains(&own));
     let (mode, how) = if on_host {
@@ -262,9 +264,7 @@ pub(super) async fn join(
             }
             let (deps, mut lease) = (Arc::clone(deps), Some(lease));
             undo.defer(STEP, move |_| {
-                let given = lease
-                    .take()
-                    .map(|lease| super::pool::give_back(Arc::clone(&deps), lease));
+                let given = lease.take().map(|lease| give_back(Arc::clone(&deps), lease));
                 async move {
                     if let Some(giving) = given {
                         giving.await;
@@ -292,6 +292,14 @@ pub(super) async fn join(
         }
     }
     Ok(joined)
+}
+
+/// Gives a slot of the pool back.
+async fn give_back(deps: Arc<Deps>, lease: Lease<Slot>) {
+    if let Some(slot) = lease.give_back() {
+        let discard = deps.discard_slot;
+        discard(deps, slot).await;
+    }
 }
 
 /// Puts the removal of a sandbox on the list.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::plan::label;
+use super::label;
 use super::remains::Remains;
 use super::{Deps, Engine, find, placement, unique};
 use crate::containerd::Record;

@@ -221,6 +221,29 @@ fn expanded(slice: &str) -> Option<String> {
     Some(path)
 }
 
+/// Where the runtime has put the process, as far as it bears the container's name. Without it there is no fast freeze and
+/// no statistics, but a container. `None` for the pid of a process that has ended.
+pub(super) fn cgroups_of(
+    deps: &Deps,
+    id: &ContainerId,
+    pid: Option<u32>,
+    placement: Option<&Placement>,
+) -> Option<cgroup::Paths> {
+    let found = pid.and_then(|pid| deps.cgroups.of_pid(pid).ok()?.named(&placement?.name));
+    // A process that has ended leaves its cgroup behind until its task is deleted, and in it what became of memory.
+    let named = || {
+        deps.cgroups
+            .of_path(&placement?.path)
+            .ok()
+            .filter(cgroup::Paths::exist)
+    };
+    let paths = found.or_else(named);
+    if paths.is_none() {
+        tracing::debug!(%id, ?pid, "no cgroup bears the container's name");
+    }
+    paths
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,10 +12,17 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use super::plan::Plan;
 use super::{Deps, etc};
 use crate::Context;
-use crate::image::{Image, Place};
+use crate::image::{Image, Ownership, Place};
 
 /// File systems of the container's own, which hide what the image has there.
 pub(super) const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// Root's, and for everybody to enter: what Docker makes of a directory that the image has not.
+pub(super) const NEW: Ownership = Ownership {
+    uid: 0,
+    gid: 0,
+    mode: 0o755,
+};
 
 /// Why something does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -22,8 +22,6 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::container::Container;
-use super::error::{At as _, Error, Kind, Result, Step};
 use crate::cgroup::{self, Freezer, Paths, Reclaimed, Reclaimer, State};
 use crate::{ContainerId, Context};
 
@@ -56,6 +54,13 @@ impl Idle {
     /// It is wanted again, or about to go. Whoever takes its memory stops before the next chunk.
     pub(super) fn ends(&self) {
         self.since.store(0, Ordering::SeqCst);
+    }
+
+    /// What came back in its whole life.
+    pub(super) fn reclaimed(&self) -> Reclaimed {
+        Reclaimed {
+            bytes: self.back.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether it is still the same idling, for the kernel too: another process may have thawed it.
@@ -204,76 +209,6 @@ impl Reclaims {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Container {
-    /// It was frozen; from now on it idles.
-    pub(super) fn idle_begins(&self) {
-        if let (Some(reclaims), Some(idle)) = (&self.deps().reclaims, self.idle()) {
-            reclaims.begins(idle);
-        }
-    }
-
-    /// It is wanted again, or about to go.
-    pub(super) fn idle_ends(&self) {
-        if let Some(idle) = self.idle() {
-            idle.ends();
-        }
-    }
-
-    /// What came back in its whole life, by the delay; `None` where none is configured.
-    pub(crate) fn reclaimed(&self) -> Option<Reclaimed> {
-        self.idle().map(|idle| Reclaimed {
-            bytes: idle.back.load(Ordering::Relaxed),
-        })
-    }
-
-    /// Whether [`Self::reclaim`] can do anything on this host.
-    ///
-    /// # Errors
-    /// [`Kind::Unsupported`] says what it would take.
-    pub(crate) fn can_reclaim(&self) -> Result<()> {
-        self.reclaimer().map(drop)
-    }
-
-    /// Takes all memory back that the frozen container can do without, now.
-    ///
-    /// # Errors
-    /// [`Kind::Unsupported`] where the kernel cannot; [`Kind::OutOfOrder`] for a container that is not frozen: what it gave
-    /// up it would fetch again at once.
-    ///
-    /// # Cancellation
-    /// Safe to drop: it stops before the next chunk.
-    pub(crate) async fn reclaim(&self, ctx: &Context) -> Result<Reclaimed> {
-        ctx.check().at(Step::Reclaim, self.id())?;
-        let reclaimer = self.reclaimer()?;
-        let freezer = self.freezer().clone();
-        match freezer.state() {
-            Ok(State::Frozen) => {}
-            Ok(_) => return Err(self.out_of_order(Step::Reclaim, "it is not frozen")),
-            Err(error) => return Err(error).at(Step::Reclaim, self.id()),
-        }
-        let mine = ctx.child();
-        let guard = mine.cancel_on_drop();
-        let go_on = move || mine.check().is_ok() && matches!(freezer.state(), Ok(State::Frozen));
-        let taken = tokio::task::spawn_blocking(move || reclaimer.run(go_on)).await;
-        guard.disarm();
-        taken
-            .map_err(|panic| Error::new(Step::Reclaim, self.id(), Kind::Internal, panic))?
-            .at(Step::Reclaim, self.id())
-    }
-
-    fn reclaimer(&self) -> Result<Reclaimer> {
-        let unknown = || {
-            Error::new(
-                Step::Reclaim,
-                self.id(),
-                Kind::Unsupported,
-                "its cgroups could not be found",
-            )
-        };
-        Reclaimer::of(self.paths().ok_or_else(unknown)?).at(Step::Reclaim, self.id())
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::Deps;
 use super::error::{At as _, Result, Step};
 use super::find::adopt_record;
+use super::label;
 use super::network::{refused, sandbox_of};
-use super::plan::label;
 use crate::Context;
 
 /// Begins, if there is anything to look at.

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use fnctr_oci::Spec;
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::plan::{Plan, label};
+use super::label;
+use super::plan::Plan;
 use super::{Deps, facts};
 use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
@@ -139,6 +140,23 @@ async fn remove_attempt(
     }
 }
 
+/// Where a handle comes from. Either way it knows which attempt to create the id it stands for: the name may have a later
+/// life, which is none of its business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Created here.
+    Made { attempt: String },
+    /// Taken over from a process that is gone.
+    Adopted { attempt: String },
+}
+
+impl Origin {
+    pub(super) fn attempt(&self) -> &str {
+        let (Self::Made { attempt } | Self::Adopted { attempt }) = self;
+        attempt
+    }
+}
+
 /// Whose record is under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -168,6 +186,12 @@ pub(super) async fn owner(
 /// The attempt that made a record; empty for one that no engine made.
 pub(super) fn attempt_of(record: &Record) -> &str {
     record.labels.get(label::ATTEMPT).map_or("", String::as_str)
+}
+
+/// The hostname inside.
+pub(super) fn hostname_of(record: &Record) -> Option<String> {
+    let spec: serde_json::Value = serde_json::from_slice(&record.spec).ok()?;
+    spec.pointer("/hostname")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! What a container uses: its cgroup's counters, its network's, and the rates between two readings.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,6 +7,7 @@ use tokio::time::Instant;
 use super::container::Container;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::find::{self, Seen};
+use super::traffic::{self, Traffic};
 use super::{Deps, Engine, host, process};
 use crate::Context;
 use crate::cgroup::{self, Cpu, Sample, Turns};
@@ -26,29 +26,9 @@ pub(crate) struct Usage {
     /// The cgroup's counters.
     pub(crate) cgroup: Sample,
     /// The container's own network; `None` if it is on the host's, whose traffic is not its own.
-    pub(crate) network: Option<Network>,
+    pub(crate) network: Option<Traffic>,
     /// How long it was frozen in all: by the kernel's count, else by that of whoever made and froze it.
     pub(crate) frozen: Option<Duration>,
-}
-
-/// Bytes over all interfaces of a network namespace but loopback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
-    /// Received.
-    pub(crate) rx: u64,
-    /// Sent.
-    pub(crate) tx: u64,
-}
-
-impl Network {
-    /// A namespace may have served others before, which its counters do not forget.
-    fn since(self, before: Option<Self>) -> Self {
-        let before = before.unwrap_or(Self { rx: 0, tx: 0 });
-        Self {
-            rx: self.rx.saturating_sub(before.rx),
-            tx: self.tx.saturating_sub(before.tx),
-        }
-    }
 }
 
 /// How fast things went between two readings. CPU time in hundredths of a percent of one core, pressure in hundredths of
@@ -154,7 +134,7 @@ impl Container {
         let pid = self.pid().ok_or_else(ended)?;
         let sample = cgroup::sample(paths).at(Step::Stats, self.id())?;
         let mut network = match self.shares_hosts_network(pid) {
-            Some(false) => network(pid).map(|now| now.since(self.network_before())),
+            Some(false) => traffic::of_pid(pid).map(|now| now.since(self.network_before())),
             Some(true) | None => None,
         };
         // What was read of a process that is still there now was read of that process, and of its whole cgroup.
@@ -233,7 +213,7 @@ fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
     let network = if deps.host_networks.contains(&own) {
         None
     } else {
-        network(pid)
+        traffic::of_pid(pid)
     };
     (!process::has_ended(&held)).then_some(Usage {
         at: sample.at,
@@ -242,35 +222,6 @@ fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
         network,
         frozen: sample.frozen.map(Duration::from_micros),
     })
-}
-
-pub(super) fn network(pid: u32) -> Option<Network> {
-    let text = cgroup::read_whole(Path::new(&format!("/proc/{pid}/net/dev"))).ok()?;
-    Some(net_bytes(&text))
-}
-
-/// The sums over all interfaces but loopback of `/proc/PID/net/dev` (proc_pid_net(5)): field 1 is bytes received,
-/// field 9 bytes sent.
-fn net_bytes(text: &str) -> Network {
-    let mut sums = Network { rx: 0, tx: 0 };
-    for line in text.lines().skip(2) {
-        let Some((name, counters)) = line.split_once(':') else {
-            continue;
-        };
-        if name.trim() == "lo" {
-            continue;
-        }
-        let field = |n: usize| {
-            counters
-                .split_whitespace()
-                .nth(n)
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(0u64)
-        };
-        sums.rx = sums.rx.saturating_add(field(0));
-        sums.tx = sums.tx.saturating_add(field(8));
-    }
-    sums
 }
 
 #[cfg(test)]
@@ -304,17 +255,6 @@ mod tests {
             network: None,
             frozen: Some(Duration::from_secs(5)),
         }
-    }
-
-    #[test]
-    fn loopback_is_not_traffic() {
-        let text = "Inter-|   Receive                                                |  Transmit\n \
-                    face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n    \
-                    lo:  100 1 0 0 0 0 0 0 100 1 0 0 0 0 0 0\n  \
-                    eth0: 1500 9 0 0 0 0 0 0 700 8 0 0 0 0 0 0\n  \
-                    eth1:5 1 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n";
-        assert_eq!(net_bytes(text), Network { rx: 1505, tx: 706 });
-        assert_eq!(net_bytes(""), Network { rx: 0, tx: 0 });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Deps;
 use super::error::{At as _, Kind, Result, Step};
 use super::find::adopt_record;
-use super::plan::label;
+use super::label;
 use crate::containerd::Record;
 
 /// How often the removal is tried before it is reported and given up.

@@ -11,8 +11,7 @@ use fnctr_oci::Mount;
 
 use super::Deps;
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::init_layer::NEW;
-use super::places::{self, with_parents};
+use super::places::{self, NEW, with_parents};
 use super::plan::Plan;
 use crate::Context;
 use crate::image::{Image, Ownership, Place};

@@ -11,9 +11,10 @@ use super::super::error::{At as _, Result, Step};
 use super::super::places::{covering, destination, is_own, with_parents};
 use super::super::plan::Plan;
 use super::super::{Deps, etc};
+use super::is_a_directory;
 use super::item::Item;
-use super::{NEW, is_a_directory};
 use crate::Context;
+use crate::engine::places::NEW;
 use crate::image::{Image, Ownership, Place};
 
 /// The image under one plan.

@@ -8,7 +8,8 @@ use super::super::etc;
 use super::super::places::{covering, destination};
 use super::directories::is_the_image_s;
 use super::item::Item;
-use super::{InitLayer, NEW, Unusable, is_a_directory};
+use super::{InitLayer, Unusable, is_a_directory};
+use crate::engine::places::NEW;
 use crate::image::{Entry, Etc, Ownership};
 
 /// What must be in `/etc`.

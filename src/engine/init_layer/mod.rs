@@ -30,19 +30,12 @@ use self::item::Item;
 use super::Deps;
 use super::disk::{self, Layer};
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::places::covering;
+use super::places::{NEW, covering};
 use super::plan::Plan;
 use super::volumes::Volumes;
 use crate::containerd::Mount as Layers;
 use crate::image::{Image, Ownership};
 use crate::{ContainerId, Context};
-
-/// Root's, and for everybody to enter: what Docker makes of a directory that the image has not.
-pub(super) const NEW: Ownership = Ownership {
-    uid: 0,
-    gid: 0,
-    mode: 0o755,
-};
 
 /// Why a container cannot have what it is to have from the start.
 #[derive(Debug, thiserror::Error)]

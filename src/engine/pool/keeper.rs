@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::PoolConfig;
-use super::slot::{self, PATIENCE, Slot};
+use super::making::{self, PATIENCE};
 use crate::Context;
-use crate::engine::{Deps, host};
+use crate::engine::slot::Slot;
+use crate::engine::{Deps, PoolConfig, host};
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::{Chores, Pool, Rate};
 
@@ -107,11 +107,11 @@ impl Keeper {
             match (&deps, &sandboxes) {
                 (Some(deps), _) => {
                     let deps = Arc::clone(deps);
-                    removing.spawn(async move { drop(slot::discard(&deps, slot).await) }.in_current_span());
+                    removing.spawn(async move { drop(making::discard(&deps, slot).await) }.in_current_span());
                 }
-                // Nobody closed the engine. A holder is left to the next start.
-                (None, Some(sandboxes)) if slot.holder.is_none() => {
-                    slot::remove(sandboxes, &slot.sandbox.id).await;
+                // Nobody closed the engine. A resident is left to the next start.
+                (None, Some(sandboxes)) if slot.resident.is_none() => {
+                    making::remove(sandboxes, &slot.sandbox.id).await;
                 }
                 _ => {}
             }
@@ -125,7 +125,7 @@ impl Keeper {
         let (deps, shared) = (Arc::clone(deps), Arc::clone(&self.shared));
         let making = async move {
             let unmade = Unmade(Some(Arc::clone(&shared)));
-            match slot::make(&deps, &shared.config).await {
+            match making::make(&deps, &shared.config).await {
                 Ok(slot) => {
                     unmade.made();
                     shared.rate().succeeded();
@@ -165,7 +165,7 @@ impl Keeper {
     fn remove(&self, deps: &Arc<Deps>, slot: Slot) {
         let (deps, shared) = (Arc::clone(deps), Arc::clone(&self.shared));
         let removing = async move {
-            if let Err(slot) = slot::discard(&deps, slot).await {
+            if let Err(slot) = making::discard(&deps, slot).await {
                 shared.stuck().push(slot);
             }
         };

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::{now, owner_is_gone, until_deadline};
+use super::custody::{now, owner_is_gone, until_deadline};
+use super::error::{At as _, Kind, Result, Step};
+use super::find::adopt_record;
+use super::label;
+use super::{Deps, Engine};
 use crate::Context;
-use crate::engine::error::{At as _, Kind, Result, Step};
-use crate::engine::find::adopt_record;
-use crate::engine::plan::label;
-use crate::engine::{Deps, Engine};
 
 /// How often the records are read again: an owner that lives now may be killed later.
 const AGAIN: Duration = Duration::from_secs(10);

@@ -1,10 +1,10 @@
 //! Removing the containers that nobody looks after any more, and no other.
 
-use super::super::error::{At as _, Result, Step};
-use super::super::find::{self, adopt_record};
-use super::super::record::attempt_of;
-use super::super::{Deps, Engine};
-use crate::engine::plan::label;
+use super::error::{At as _, Result, Step};
+use super::find::{self, adopt_record};
+use super::label;
+use super::record::attempt_of;
+use super::{Deps, Engine};
 use crate::{ContainerId, Context};
 
 impl Engine {

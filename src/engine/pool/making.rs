@@ -1,13 +1,13 @@
-//! One slot: made, looked at, removed.
+//! Makes the slots of a pool, and removes them.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::PoolConfig;
 use crate::engine::error::{At as _, Error, Kind, Result, Step};
-use crate::engine::plan::{Network, Plan, label};
-use crate::engine::{Deps, create, find, host, network, process, resolve};
+use crate::engine::label;
+use crate::engine::plan::{Network, Plan};
+use crate::engine::slot::{Resident, Slot};
+use crate::engine::{Deps, PoolConfig, create, find, host, network, process, resolve};
 use crate::image::{Again, Image, Pin, Request};
 use crate::sandbox::{Sandbox, Sandboxes, Wanted};
 use crate::stdio::Streams;
@@ -15,41 +15,6 @@ use crate::{ContainerId, Context};
 
 /// How long one slot may take to make, or to remove.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A prepared network namespace.
-#[derive(Debug)]
-pub(in crate::engine) struct Slot {
-    pub(in crate::engine) sandbox: Sandbox,
-    pub(super) holder: Option<Holder>,
-    /// How many containers had it.
-    pub(in crate::engine) uses: u64,
-}
-
-/// The container that lives in a slot. Not a handle of it: that would keep the engine, which keeps the pool.
-#[derive(Debug)]
-pub(super) struct Holder {
-    id: ContainerId,
-    process: OwnedFd,
-    /// Its pid namespace, by which its processes are told from others in the slot.
-    pids: Option<(u64, u64)>,
-}
-
-impl Slot {
-    /// Whether it can be given to a container. A few system calls.
-    pub(in crate::engine) fn is_fit(&self) -> bool {
-        let lives = |holder: &Holder| !process::has_ended(&holder.process);
-        self.sandbox.is_there() && self.holder.as_ref().is_none_or(lives)
-    }
-
-    /// Whether anybody but its holder is in it.
-    pub(super) fn is_occupied(&self, occupants: &[host::Occupant]) -> bool {
-        let own = self.holder.as_ref().and_then(|holder| holder.pids);
-        let network = self.sandbox.numbers();
-        occupants
-            .iter()
-            .any(|occupant| occupant.network == network && (own.is_none() || occupant.pids != own))
-    }
-}
 
 pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> {
     let name = "the pool";
@@ -64,13 +29,13 @@ pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> 
     let id = reserved.id().to_owned();
     let made = async {
         let sandbox = sandboxes.attach(&ctx, reserved, None).await.map_err(refused)?;
-        let holder = match &config.holder {
+        let resident = match &config.holder {
             Some(plan) => Some(hold(deps, &ctx, plan, &sandbox).await?),
             None => None,
         };
         Ok(Slot {
             sandbox,
-            holder,
+            resident,
             uses: 0,
         })
     };
@@ -85,7 +50,7 @@ pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> 
 }
 
 /// The container that lives in a slot: its image is pulled if it must be, and stays.
-async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -> Result<Holder> {
+async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -> Result<Resident> {
     let mut plan = plan.clone();
     plan.id = ContainerId::new(format!("pool-{}", sandbox.id))
         .map_err(|error| Error::new(Step::Network, &sandbox.id, Kind::Internal, error))?;
@@ -110,7 +75,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
         Ok(process) => {
             let pids = container.pid().and_then(host::pids_of);
             container.detach().await;
-            Ok(Holder {
+            Ok(Resident {
                 id: plan.id,
                 process,
                 pids,
@@ -145,13 +110,13 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
     Ok((image, pin))
 }
 
-/// Removes a slot, its holder first. One that cannot be removed comes back.
+/// Removes a slot, its resident first. One that cannot be removed comes back.
 pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
     let ctx = Context::timeout(PATIENCE);
-    if let Some(Holder { id, .. }) = &slot.holder {
+    if let Some(Resident { id, .. }) = &slot.resident {
         let removed = async { find::adopt(deps, &ctx, id).await?.close().await };
         match removed.await {
-            // Without the slot nobody would know of its holder.
+            // Without the slot nobody would know of its resident.
             Err(error) if error.kind() != Kind::NotFound => {
                 tracing::warn!(error = %crate::chain(&error), "cannot remove the container of a slot of the pool");
                 return Err(slot);
@@ -170,6 +135,14 @@ pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
             Err(slot)
         }
     }
+}
+
+/// [`discard`] for a slot that comes back after the pool has ended: nobody would try it again.
+pub(in crate::engine) fn discard_late(
+    deps: Arc<Deps>,
+    slot: Slot,
+) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move { drop(discard(&deps, slot).await) })
 }
 
 /// Removes a sandbox that nobody is in.

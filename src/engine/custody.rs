@@ -1,0 +1,81 @@
+//! Who looks after a container, as its record says: the process that made it, whether that process left it to itself, and
+//! until when it may run. A process that is killed cannot remove what it made; a later one reads here what to do about it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::label;
+use crate::holder::{Holder, Life};
+
+/// What the process that makes a container is to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Custody {
+    /// It leaves the container running when it ends.
+    pub(crate) detached: bool,
+    /// How long the container may run, counted from its creation.
+    pub(crate) limit: Option<Duration>,
+}
+
+impl Custody {
+    /// That of a process that waits for the container's end, however long it takes.
+    pub(crate) const WAITED: Self = Self {
+        detached: false,
+        limit: None,
+    };
+
+    /// The labels that say so on the record of a container that this process makes now.
+    pub(super) fn labels(&self) -> Vec<(String, String)> {
+        let mut labels = Vec::new();
+        // Without a /proc of its own a later process could not judge whether this one lives, so nothing is claimed.
+        if let Some(owner) = Holder::this() {
+            labels.push((label::OWNER.to_owned(), owner.to_string()));
+        }
+        if self.detached {
+            labels.push((label::DETACHED.to_owned(), "true".to_owned()));
+        }
+        if let Some(limit) = self.limit {
+            let at = now().saturating_add(limit).as_millis();
+            labels.push((label::DEADLINE.to_owned(), at.to_string()));
+        }
+        labels
+    }
+}
+
+/// Whether the process that looked after a container is gone, by the labels of its record.
+pub(super) fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
+    let owner = labels.get(label::OWNER).and_then(|text| Holder::parse(text));
+    owner.is_some_and(|owner| owner.life() == Life::Ended)
+}
+
+/// How long until a container's deadline; zero if it has passed, `None` if it has none.
+pub(super) fn until_deadline(labels: &BTreeMap<String, String>, now: Duration) -> Option<Duration> {
+    let at: u64 = labels.get(label::DEADLINE)?.parse().ok()?;
+    Some(Duration::from_millis(at).saturating_sub(now))
+}
+
+/// The host's clock.
+pub(super) fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_a_moment_of_the_hosts_clock() {
+        let custody = Custody {
+            detached: false,
+            limit: Some(Duration::from_secs(60)),
+        };
+        let labels: BTreeMap<_, _> = custody.labels().into_iter().collect();
+        let left = until_deadline(&labels, now()).unwrap();
+        assert!(
+            left > Duration::from_secs(50) && left <= Duration::from_secs(60),
+            "{left:?}"
+        );
+        let later = now() + Duration::from_secs(61);
+        assert_eq!(until_deadline(&labels, later), Some(Duration::ZERO));
+        assert_eq!(until_deadline(&BTreeMap::new(), later), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! A prepared network namespace: the slot of a pool, as a container takes it and gives it back.
+//!
+//! Where an image for it is configured, a container of that image lives in it, for a platform that expects a process there;
+//! nothing of ours needs one. The keeper makes and removes slots, off every container's path.
+
+use std::os::fd::OwnedFd;
+
+use super::{host, process};
+use crate::ContainerId;
+use crate::sandbox::Sandbox;
+use crate::sandbox::pool::{Lease, Pool};
+
+/// A prepared network namespace.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) sandbox: Sandbox,
+    pub(super) resident: Option<Resident>,
+    /// How many containers had it.
+    pub(super) uses: u64,
+}
+
+/// The container that lives in a slot. Not a handle of it: that would keep the engine, which keeps the pool.
+#[derive(Debug)]
+pub(super) struct Resident {
+    pub(super) id: ContainerId,
+    pub(super) process: OwnedFd,
+    /// Its pid namespace, by which its processes are told from others in the slot.
+    pub(super) pids: Option<(u64, u64)>,
+}
+
+impl Slot {
+    /// Whether it can be given to a container. A few system calls.
+    pub(super) fn is_fit(&self) -> bool {
+        let lives = |resident: &Resident| !process::has_ended(&resident.process);
+        self.sandbox.is_there() && self.resident.as_ref().is_none_or(lives)
+    }
+
+    /// Whether anybody but its resident is in it.
+    pub(super) fn is_occupied(&self, occupants: &[host::Occupant]) -> bool {
+        let own = self.resident.as_ref().and_then(|resident| resident.pids);
+        let network = self.sandbox.numbers();
+        occupants
+            .iter()
+            .any(|occupant| occupant.network == network && (own.is_none() || occupant.pids != own))
+    }
+}
+
+/// Takes a slot that is fit; `None` if there is none, which is counted.
+pub(super) fn take(pool: &Pool<Slot>) -> Option<Lease<Slot>> {
+    let lease = pool.take(Slot::is_fit);
+    if lease.is_none() {
+        tracing::warn!("the pool of network namespaces is empty; making one for this container");
+    }
+    lease
+}
