@@ -13,9 +13,6 @@ use toml::Value;
 use super::args::Cli;
 use super::failure::Failure;
 
-/// Where it is, unless `--config` or FNCTR_CONFIG says otherwise. It need not be there.
-pub(super) const FILE: &str = "/etc/fnctr/config.toml";
-
 /// Why a command line does not become a command.
 #[derive(Debug)]
 pub(super) enum Unread {

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::At;
+use super::args::global::Global;
 use super::failure::Failure;
-use super::global::Global;
 use super::output::note;
 use crate::driver::{Config, Driver as _};
 use crate::embedded::{self, Embedded, Home};
-use crate::{CgroupDriver, ContainerdDriver, Context, Registries, Settings};
+use crate::{CgroupDriver, ContainerdDriver, Context, NetworkSettings, Registries, Settings};
 
 /// How long starting a private containerd and connecting may take.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ impl Connection {
                 plain_http: global.plain_http.clone(),
                 ..Registries::from_env()
             },
-            networks: super::network::settings(global),
+            networks: network_settings(global),
             ..base
         };
         let connected = ContainerdDriver::connect(&ctx, config, settings).await;
@@ -159,4 +159,17 @@ pub(super) fn cgroup_parent(global: &Global, private: Option<&Home>) -> String {
         // In no driver's notation, so each takes its own.
         (None, None) => Settings::default().cgroup_parent,
     }
+}
+
+/// The settings of networks that follow from the command line.
+pub(super) fn network_settings(global: &Global) -> NetworkSettings {
+    let mut settings = NetworkSettings::default();
+    if !global.networks.cni_config_dir.is_empty() {
+        settings.config_dirs.clone_from(&global.networks.cni_config_dir);
+    }
+    if !global.networks.cni_plugin_dir.is_empty() {
+        settings.plugin_dirs.clone_from(&global.networks.cni_plugin_dir);
+    }
+    settings.state_dir = home(global).sandbox_dir();
+    settings
 }

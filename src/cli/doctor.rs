@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::args::global::Global;
 use super::connect::{cgroup_parent, home, system_address};
 use super::failure::Failure;
-use super::global::Global;
 use super::output::{Print, line};
 use crate::doctor::{Options, Status, checks};
 
@@ -37,7 +37,7 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
         init: global.init_path.clone(),
         runtime: global.runtime.clone(),
         cgroup_driver: global.cgroup_driver,
-        networks: super::network::settings(global),
+        networks: super::connect::network_settings(global),
     })
     .await;
     for check in &checks {

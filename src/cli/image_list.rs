@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::At;
+use super::args::images::ImagesArgs;
 use super::connect::with;
 use super::failure::Failure;
 use super::filter::Filters;
@@ -14,23 +15,6 @@ use crate::engine::{Reference, Shelved};
 
 /// How much of an id is shown in a table.
 const SHORT: usize = 12;
-
-/// What `images` is told.
-#[derive(Debug, Clone, clap::Args)]
-pub(super) struct ImagesArgs {
-    /// Print ids alone
-    #[arg(long, short, conflicts_with = "format")]
-    quiet: bool,
-    /// Only those with this reference (a name, in which * is anything but a slash) or label, or without a name (dangling=true)
-    #[arg(long, short, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// A template such as '{{.Repository}}:{{.Tag}} {{.Size}}', with `table ` before it for columns, or json
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Ids in full
-    #[arg(long)]
-    no_trunc: bool,
-}
 
 /// What a template may name, as docker calls it, and its head in a table.
 const FIELDS: [(&str, &str); 7] = [

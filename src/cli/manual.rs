@@ -4,21 +4,11 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, ValueEnum};
+use clap::CommandFactory as _;
 
 use super::args::Cli;
+use super::args::shell::Shell;
 use super::failure::Failure;
-
-/// With the commit that a release was built from.
-pub(super) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("FNCTR_COMMIT"));
-
-/// A shell that completes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Shell {
-    Bash,
-    Zsh,
-    Fish,
-}
 
 /// Prints what makes a shell complete fnctr's commands.
 pub(super) fn completion(shell: Shell) -> Result<ExitCode, Failure> {

@@ -14,7 +14,6 @@ mod containers;
 mod doctor;
 mod failure;
 mod filter;
-mod global;
 mod image_list;
 mod images;
 mod interrupt;
@@ -37,7 +36,10 @@ mod template;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use self::args::{Cli, Command, ContainerCommand, ImageCommand, RmArgs};
+use self::args::containers::{ContainerCommand, RmArgs};
+use self::args::global::Global;
+use self::args::images::ImageCommand;
+use self::args::{Cli, Command};
 use self::config::Unread;
 use self::failure::Failure;
 use self::interrupt::Interrupt;
@@ -148,6 +150,6 @@ async fn remove(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Fa
 /// Where a command works: on which containerd, and until when.
 #[derive(Debug, Clone, Copy)]
 struct At<'a> {
-    global: &'a global::Global,
+    global: &'a Global,
     interrupt: &'a Interrupt,
 }

@@ -2,112 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
-use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::args::global::Global;
+use super::args::network::{Choice, NetworkArgs, NetworkCommand};
+use super::connect::network_settings;
 use super::failure::Failure;
-use super::global::Global;
 use super::output::{Print, line, note, table};
+use crate::Network;
 use crate::engine::unique;
-use crate::sandbox::{DEFAULT, Error, Known, Listed, NewNetwork, Sandboxes};
-use crate::{ContainerId, Network, NetworkSettings, PortMapping};
-
-/// Where networks are configured.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = super::global::HEADING)]
-pub(super) struct Dirs {
-    /// Directory of CNI network configurations; fnctr writes its own to the first [default: /etc/fnctr/net.d, /etc/cni/net.d]
-    #[arg(
-        long,
-        global = true,
-        env = "FNCTR_CNI_CONFIG_DIR",
-        value_delimiter = ',',
-        value_name = "DIR",
-        hide_env_values = true
-    )]
-    cni_config_dir: Vec<PathBuf>,
-    /// Directory of CNI plugins [default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni]
-    #[arg(
-        long,
-        global = true,
-        env = "FNCTR_CNI_PLUGIN_DIR",
-        value_delimiter = ',',
-        value_name = "DIR",
-        hide_env_values = true
-    )]
-    cni_plugin_dir: Vec<PathBuf>,
-}
-
-/// The settings that follow from the command line.
-pub(super) fn settings(global: &Global) -> NetworkSettings {
-    let mut settings = NetworkSettings::default();
-    if !global.networks.cni_config_dir.is_empty() {
-        settings.config_dirs.clone_from(&global.networks.cni_config_dir);
-    }
-    if !global.networks.cni_plugin_dir.is_empty() {
-        settings.plugin_dirs.clone_from(&global.networks.cni_plugin_dir);
-    }
-    settings.state_dir = super::connect::home(global).sandbox_dir();
-    settings
-}
-
-/// What `--network` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
-    None,
-    Host,
-    Of(ContainerId),
-    /// Of these, the one used least.
-    Named(Vec<String>),
-}
-
-impl FromStr for Choice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "none" => Ok(Self::None),
-            "host" => Ok(Self::Host),
-            "" => Err("it is empty".to_owned()),
-            "default" | "bridge" => Ok(Self::Named(vec![DEFAULT.to_owned()])),
-            _ => match text.strip_prefix("container:") {
-                Some(id) => ContainerId::new(id)
-                    .map(Self::Of)
-                    .map_err(|error| error.to_string()),
-                None => Ok(Self::Named(text.split(',').map(str::to_owned).collect())),
-            },
-        }
-    }
-}
-
-/// The network of a container, and the ports of the host that lead into it.
-#[derive(Debug, Args)]
-pub(super) struct NetworkArgs {
-    /// Network: none (loopback only), host, default, container:ID, or a name; of several names, the one used least [default:
-    /// none, or default with --publish]
-    #[arg(long, value_name = "NETWORK")]
-    network: Option<Choice>,
-    /// Publish a port of the container on the host
-    #[arg(long, short = 'p', value_name = "[IP:]PORT:PORT[/udp]")]
-    publish: Vec<PortMapping>,
-}
-
-impl NetworkArgs {
-    fn choice(&self) -> Choice {
-        match &self.network {
-            Some(choice) => choice.clone(),
-            None if self.publish.is_empty() => Choice::None,
-            None => Choice::Named(vec![DEFAULT.to_owned()]),
-        }
-    }
-
-    /// Whether it has its own loopback and nothing else.
-    pub(super) fn is_none(&self) -> bool {
-        self.choice() == Choice::None
-    }
-}
+use crate::sandbox::{Error, Known, Listed, NewNetwork, Sandboxes};
 
 /// The network of a container, and whether it goes by a name of its own there.
 pub(super) fn choose(args: &NetworkArgs) -> Result<(Network, bool), Failure> {
@@ -133,36 +38,6 @@ pub(super) fn choose(args: &NetworkArgs) -> Result<(Network, bool), Failure> {
     })
 }
 
-/// What to do about networks.
-#[derive(Debug, Subcommand)]
-pub(super) enum NetworkCommand {
-    /// List networks, with how many are attached
-    Ls,
-    /// Show a network's configuration and who is attached, as JSON
-    Inspect {
-        /// Its name
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-    /// Configure a bridge network
-    Create {
-        /// Its name
-        name: String,
-        /// Its addresses, as in 10.20.0.0/16 [default: a part of 10.143.0.0 to 10.174.255.255 that this host does not use]
-        #[arg(long, value_name = "SUBNET")]
-        subnet: Option<String>,
-        /// The bridge's name on the host [default: fn-NAME]
-        #[arg(long, value_name = "INTERFACE")]
-        bridge: Option<String>,
-    },
-    /// Remove a network that fnctr configured, with its bridge; not one that is in use
-    Rm {
-        /// Its name
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-}
-
 /// A network in `network ls`.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -179,7 +54,7 @@ pub(super) async fn network(
     what: NetworkCommand,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    let settings = settings(global);
+    let settings = network_settings(global);
     let opened =
         tokio::task::spawn_blocking(move || Sandboxes::open(&settings, "/run/fnctr".as_ref(), "", &unique()));
     let sandboxes = opened.await.map_err(|error| Failure::host(&error))?;
@@ -285,6 +160,7 @@ fn user(listed: &Listed) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ContainerId;
 
     #[test]
     fn a_network_is_a_word_a_container_or_names() {

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::AsyncReadExt as _;
 
 use super::At;
-use super::args::PullArgs;
+use super::args::images::PullArgs;
 use super::connect::Connection;
 use super::failure::Failure;
 use super::output::Print;
 use super::progress::{self, Show};
 use crate::containerd_driver::Wanted;
 use crate::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, RetryErrorChecker};
-use crate::engine::{ImageError, Platform};
+use crate::engine::ImageError;
 use crate::{ContainerdDriver, Context};
 
 /// The longest password that is read.
@@ -144,11 +144,6 @@ async fn login(at: At<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failu
         username: username.clone(),
         password: password.to_owned(),
     }))
-}
-
-/// For the command line's parser.
-pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
-    Platform::parse(text).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::At;
-use super::args::SaveFormat;
+use super::args::images::SaveFormat;
 use super::connect::with;
 use super::failure::Failure;
 use super::output::{Print, note};

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::At;
-use super::args::Bench;
+use super::args::bench::Bench;
 use super::failure::Failure;
 use super::output::Print;
 use crate::ContainerdDriver;

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 use super::figures::Figures;
 use crate::Context;
 use crate::cli::At;
+use crate::cli::connect::network_settings;
 use crate::cli::failure::Failure;
-use crate::cli::network::settings;
 use crate::cli::output::{Print, table};
 use crate::engine::unique;
 use crate::sandbox::pool::{Bounds, Pool};
@@ -29,7 +29,12 @@ pub(super) async fn bench(
     print: &Print,
 ) -> Result<ExitCode, Failure> {
     let ctx = at.interrupt.ctx();
-    let opened = Sandboxes::open(&settings(at.global), "/run/fnctr".as_ref(), "bench", &unique());
+    let opened = Sandboxes::open(
+        &network_settings(at.global),
+        "/run/fnctr".as_ref(),
+        "bench",
+        &unique(),
+    );
     let sandboxes = opened.map_err(|error| Failure::host(&error))?;
     let wanted = Wanted {
         networks: vec![network.to_owned()],

@@ -6,11 +6,10 @@ mod select;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Args;
-
 use self::row::{FIELDS, Row};
 use self::select::Wanted;
 use super::At;
+use super::args::containers::PsArgs;
 use super::connect::with;
 use super::failure::Failure;
 use super::filter::Filters;
@@ -19,26 +18,6 @@ use super::template::Template;
 use crate::engine::{Seen, State};
 use crate::sandbox::Listed;
 use crate::{ContainerId, Context};
-
-/// What `ps` is told.
-#[derive(Debug, Clone, Args)]
-pub(super) struct PsArgs {
-    /// Those that have ended too
-    #[arg(long, short)]
-    all: bool,
-    /// Print names alone
-    #[arg(long, short, conflicts_with = "format")]
-    quiet: bool,
-    /// Only those with this id (or its beginning), name (or a part of it), label, status, ancestor (image) or network
-    #[arg(long, short, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// A template such as '{{.ID}} {{.Status}}', with `table ` before it for columns, or json
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Commands in full
-    #[arg(long)]
-    no_trunc: bool,
-}
 
 /// The word for what a container does now.
 pub(super) fn state_of(seen: &Seen) -> &'static str {

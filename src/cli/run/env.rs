@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::args::RunArgs;
+use crate::cli::args::run::RunArgs;
 use crate::cli::failure::Failure;
 
 /// What editors put before a text to say that it is UTF-8.

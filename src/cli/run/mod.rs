@@ -1,23 +1,20 @@
 //! `fnctr run`: one function from its image to its exit code.
 
-mod args;
 mod cidfile;
 mod end;
 mod env;
 mod report;
 mod task;
-mod values;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::args::PullPolicy;
-pub(super) use self::args::RunArgs;
 use self::cidfile::CidFile;
 use self::report::Phases;
 use super::At;
+use super::args::run::{PullPolicy, RunArgs};
 use super::connect::Connection;
 use super::failure::Failure;
 use super::interrupt::Wishes;

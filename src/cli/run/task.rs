@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fnctr_oci::Mount;
 
-use super::args::{Function, RunArgs};
 use super::env::environment;
+use crate::cli::args::run::{Function, RunArgs};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::network;

@@ -1,24 +1,26 @@
 //! The options that every command has: which containerd, where things are, how to print. Each may also stand in the
-//! environment, and in the configuration file under its own name (see [`super::config`]).
+//! environment, and in the configuration file under its own name (see `cli::config`).
 
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
 
-use super::network::Dirs;
 use crate::{CgroupDriver, Namespace};
 
+/// The configuration file, unless `--config` or FNCTR_CONFIG says otherwise. It need not be there.
+pub(in crate::cli) const FILE: &str = "/etc/fnctr/config.toml";
+
 /// Under what these options are in a command's help, after its own.
-pub(super) const HEADING: &str = "Global options";
+pub(in crate::cli) const HEADING: &str = "Global options";
 
 /// Which containerd, and how to print.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = HEADING)]
-pub(super) struct Global {
+pub(in crate::cli) struct Global {
     /// File of these options, such as `embedded = true`; what is given here or in the environment wins
-    #[arg(long, global = true, env = "FNCTR_CONFIG", default_value = super::config::FILE, value_name = "FILE", hide_env_values = true)]
-    pub(super) config: PathBuf,
+    #[arg(long, global = true, env = "FNCTR_CONFIG", default_value = FILE, value_name = "FILE", hide_env_values = true)]
+    pub(in crate::cli) config: PathBuf,
     /// containerd's socket. Without it: CONTAINERD_ADDRESS, then the system's socket, else a private containerd
     #[arg(
         long,
@@ -27,10 +29,10 @@ pub(super) struct Global {
         value_name = "SOCKET",
         hide_env_values = true
     )]
-    pub(super) address: Option<String>,
+    pub(in crate::cli) address: Option<String>,
     /// Use a private containerd, started when needed and stopped by its last user, even if the system has one
     #[arg(long, global = true, env = "FNCTR_EMBEDDED", hide_env_values = true, value_parser = FalseyValueParser::new())]
-    pub(super) embedded: bool,
+    pub(in crate::cli) embedded: bool,
     /// Where the private containerd keeps everything [default: /var/lib/fnctr and /run/fnctr]
     #[arg(
         long,
@@ -39,7 +41,7 @@ pub(super) struct Global {
         value_name = "DIR",
         hide_env_values = true
     )]
-    pub(super) root: Option<PathBuf>,
+    pub(in crate::cli) root: Option<PathBuf>,
     /// containerd namespace that holds fnctr's containers and images
     #[arg(
         long,
@@ -49,7 +51,7 @@ pub(super) struct Global {
         value_name = "NAME",
         hide_env_values = true
     )]
-    pub(super) namespace: Namespace,
+    pub(in crate::cli) namespace: Namespace,
     /// OCI runtime, a name on containerd's PATH or a path [default: runc]
     #[arg(
         long,
@@ -58,7 +60,7 @@ pub(super) struct Global {
         value_name = "BINARY",
         hide_env_values = true
     )]
-    pub(super) runtime: Option<String>,
+    pub(in crate::cli) runtime: Option<String>,
     /// The init that becomes PID 1 of containers [default: tini-static or docker-init, wherever they are]
     #[arg(
         long,
@@ -67,7 +69,7 @@ pub(super) struct Global {
         value_name = "PATH",
         hide_env_values = true
     )]
-    pub(super) init_path: Option<PathBuf>,
+    pub(in crate::cli) init_path: Option<PathBuf>,
     /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice [default: /fnctr, or one of its
     /// own for the private containerd of a --root]
     #[arg(
@@ -77,7 +79,7 @@ pub(super) struct Global {
         value_name = "CGROUP",
         hide_env_values = true
     )]
-    pub(super) cgroup_parent: Option<String>,
+    pub(in crate::cli) cgroup_parent: Option<String>,
     /// Who makes the containers' cgroups; probe is systemd where it is there to be asked. `fnctr doctor` tells
     #[arg(
         long,
@@ -88,7 +90,7 @@ pub(super) struct Global {
         hide_env_values = true,
         value_parser = PossibleValuesParser::new(CgroupDriver::NAMES).try_map(|name| name.parse::<CgroupDriver>())
     )]
-    pub(super) cgroup_driver: CgroupDriver,
+    pub(in crate::cli) cgroup_driver: CgroupDriver,
     /// Directory that describes registries: mirrors, certificates, headers, as containerd's certs.d
     #[arg(
         long,
@@ -98,7 +100,7 @@ pub(super) struct Global {
         value_name = "DIR",
         hide_env_values = true
     )]
-    pub(super) hosts_dir: PathBuf,
+    pub(in crate::cli) hosts_dir: PathBuf,
     /// Ask this registry without TLS; those on this machine are anyway
     #[arg(
         long,
@@ -108,10 +110,36 @@ pub(super) struct Global {
         value_name = "HOST[:PORT]",
         hide_env_values = true
     )]
-    pub(super) plain_http: Vec<String>,
+    pub(in crate::cli) plain_http: Vec<String>,
     #[command(flatten)]
-    pub(super) networks: Dirs,
+    pub(in crate::cli) networks: Dirs,
     /// Print JSON, one value per line
     #[arg(long, global = true, env = "FNCTR_JSON", hide_env_values = true, value_parser = FalseyValueParser::new())]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
+}
+
+/// Where networks are configured.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = HEADING)]
+pub(in crate::cli) struct Dirs {
+    /// Directory of CNI network configurations; fnctr writes its own to the first [default: /etc/fnctr/net.d, /etc/cni/net.d]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CNI_CONFIG_DIR",
+        value_delimiter = ',',
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(in crate::cli) cni_config_dir: Vec<PathBuf>,
+    /// Directory of CNI plugins [default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni]
+    #[arg(
+        long,
+        global = true,
+        env = "FNCTR_CNI_PLUGIN_DIR",
+        value_delimiter = ',',
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(in crate::cli) cni_plugin_dir: Vec<PathBuf>,
 }

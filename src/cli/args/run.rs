@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Subcommand};
 use fnctr_oci::{Mount, Rlimit};
 
+use super::network::NetworkArgs;
 use super::values;
-use crate::cli::network::NetworkArgs;
 use crate::{ByteSize, ContainerId, MilliCpus};
 
 /// When to pull.
@@ -32,98 +32,98 @@ pub(in crate::cli) enum PullPolicy {
 pub(in crate::cli) struct RunArgs {
     /// Name of the container [default: made up]
     #[arg(long)]
-    pub(super) name: Option<ContainerId>,
+    pub(in crate::cli) name: Option<ContainerId>,
     /// Print the container's name and leave it running, without output; `fnctr rm` removes it
     #[arg(long, short)]
-    pub(super) detach: bool,
+    pub(in crate::cli) detach: bool,
     /// Give it this process's standard input
     #[arg(long, short, conflicts_with = "detach")]
-    pub(super) interactive: bool,
+    pub(in crate::cli) interactive: bool,
     #[arg(long, short, hide = true)]
-    pub(super) tty: bool,
+    pub(in crate::cli) tty: bool,
     /// Remove the container when it has ended: what happens anyway, unless it is detached
     #[arg(long, conflicts_with = "detach")]
-    pub(super) rm: bool,
+    pub(in crate::cli) rm: bool,
     /// Send it SIGTERM after this time (10s, 1500ms, 2m), and SIGKILL after --stop-timeout more
     #[arg(long, value_parser = values::duration, value_name = "TIME", conflicts_with = "detach")]
-    pub(super) timeout: Option<Duration>,
+    pub(in crate::cli) timeout: Option<Duration>,
     /// How long it may take to end after a signal, before it is killed
     #[arg(long, value_parser = values::duration, value_name = "TIME", default_value = "10s")]
-    pub(super) stop_timeout: Duration,
+    pub(in crate::cli) stop_timeout: Duration,
     /// Most memory, swap excluded (64m, 1g)
     #[arg(long, short, value_name = "SIZE")]
-    pub(super) memory: Option<ByteSize>,
+    pub(in crate::cli) memory: Option<ByteSize>,
     /// When memory runs out, kill every process of the container and not just one; needs cgroup v2
     #[arg(long)]
-    pub(super) oom_group: bool,
+    pub(in crate::cli) oom_group: bool,
     /// Most CPUs (2, 0.5)
     #[arg(long, value_name = "CPUS")]
-    pub(super) cpus: Option<MilliCpus>,
+    pub(in crate::cli) cpus: Option<MilliCpus>,
     /// Most processes and threads
     #[arg(long, value_name = "N", visible_alias = "pids-limit")]
-    pub(super) pids: Option<u64>,
+    pub(in crate::cli) pids: Option<u64>,
     /// Limit of setrlimit(2), as docker names it: nofile, nproc, core, stack, memlock ...; -1 is unlimited
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit, allow_hyphen_values = true)]
-    pub(super) ulimit: Vec<Rlimit>,
+    pub(in crate::cli) ulimit: Vec<Rlimit>,
     /// Most open files per process
     #[arg(long, value_name = "N")]
-    pub(super) open_files: Option<u64>,
+    pub(in crate::cli) open_files: Option<u64>,
     /// Most memory that a process may lock
     #[arg(long, value_name = "SIZE")]
-    pub(super) locked_memory: Option<ByteSize>,
+    pub(in crate::cli) locked_memory: Option<ByteSize>,
     /// Most queued signals
     #[arg(long, value_name = "N")]
-    pub(super) pending_signals: Option<u64>,
+    pub(in crate::cli) pending_signals: Option<u64>,
     /// Most bytes in POSIX message queues
     #[arg(long, value_name = "SIZE")]
-    pub(super) message_queue: Option<ByteSize>,
+    pub(in crate::cli) message_queue: Option<ByteSize>,
     /// Mount a tmpfs; options are size, nr_inodes, mode, uid, gid, ro and exec
     #[arg(long, value_name = "PATH[:OPTIONS]", value_parser = values::tmpfs)]
-    pub(super) tmpfs: Vec<Mount>,
+    pub(in crate::cli) tmpfs: Vec<Mount>,
     /// Make /tmp a tmpfs of this size, rounded up to megabytes
     #[arg(long, value_name = "SIZE")]
-    pub(super) tmpfs_size: Option<ByteSize>,
+    pub(in crate::cli) tmpfs_size: Option<ByteSize>,
     /// Most files and directories in that tmpfs
     #[arg(long, value_name = "N")]
-    pub(super) tmpfs_inodes: Option<u64>,
+    pub(in crate::cli) tmpfs_inodes: Option<u64>,
     /// Most bytes in the writable layer, rounded up to megabytes
     #[arg(long, value_name = "SIZE")]
-    pub(super) fs_size: Option<ByteSize>,
+    pub(in crate::cli) fs_size: Option<ByteSize>,
     /// Make the root file system read-only; /tmp becomes a tmpfs
     #[arg(long, visible_alias = "readonly")]
-    pub(super) read_only: bool,
+    pub(in crate::cli) read_only: bool,
     /// Working directory
     #[arg(long, short, value_name = "DIR")]
-    pub(super) workdir: Option<String>,
+    pub(in crate::cli) workdir: Option<String>,
     /// Environment variable; NAME alone takes this process's value
     #[arg(long, short, value_name = "NAME=VALUE")]
-    pub(super) env: Vec<String>,
+    pub(in crate::cli) env: Vec<String>,
     /// File of such lines; `#` begins a comment
     #[arg(long, value_name = "FILE")]
-    pub(super) env_file: Vec<PathBuf>,
+    pub(in crate::cli) env_file: Vec<PathBuf>,
     /// Mount a directory or file of the host, read-write unless it ends in `:ro`
     #[arg(long, short, value_name = "SOURCE:DEST[:ro]", value_parser = values::volume)]
-    pub(super) volume: Vec<(PathBuf, String)>,
+    pub(in crate::cli) volume: Vec<(PathBuf, String)>,
     /// Mount the directory that holds the function's Unix socket
     #[arg(long, value_name = "DIR:DEST", value_parser = values::pair)]
-    pub(super) uds: Option<(PathBuf, String)>,
+    pub(in crate::cli) uds: Option<(PathBuf, String)>,
     #[command(flatten)]
-    pub(super) network: NetworkArgs,
+    pub(in crate::cli) network: NetworkArgs,
     /// Hostname inside [default: the container's name]
     #[arg(long, value_name = "NAME")]
-    pub(super) hostname: Option<String>,
+    pub(in crate::cli) hostname: Option<String>,
     /// Add a name to /etc/hosts
     #[arg(long, value_name = "NAME:IP", value_parser = values::added_host)]
-    pub(super) add_host: Vec<(String, IpAddr)>,
+    pub(in crate::cli) add_host: Vec<(String, IpAddr)>,
     /// Run as this user and group, by name or number [default: 1000:1000, or the image's with --image-user]
     #[arg(long, short, value_name = "USER[:GROUP]")]
-    pub(super) user: Option<String>,
+    pub(in crate::cli) user: Option<String>,
     /// Run as the image's user, with Docker's 14 default capabilities, instead of 1000:1000 with none
     #[arg(long)]
-    pub(super) image_user: bool,
+    pub(in crate::cli) image_user: bool,
     /// Replace the image's entrypoint by this program; an empty one clears it
     #[arg(long, value_name = "PROGRAM")]
-    pub(super) entrypoint: Option<String>,
+    pub(in crate::cli) entrypoint: Option<String>,
     /// Whether an init is PID 1, which reaps and passes signals on
     #[arg(
         long,
@@ -134,31 +134,31 @@ pub(in crate::cli) struct RunArgs {
         default_missing_value = "true",
         action = ArgAction::Set
     )]
-    pub(super) init: bool,
+    pub(in crate::cli) init: bool,
     /// Label of the container
     #[arg(long, short, value_name = "NAME[=VALUE]", value_parser = values::label)]
-    pub(super) label: Vec<(String, String)>,
+    pub(in crate::cli) label: Vec<(String, String)>,
     /// Write the container's name to this file, which must not exist
     #[arg(long, value_name = "FILE")]
-    pub(super) cidfile: Option<PathBuf>,
+    pub(in crate::cli) cidfile: Option<PathBuf>,
     /// When to pull the image
     #[arg(long, value_enum, default_value_t = PullPolicy::Missing, value_name = "WHEN")]
-    pub(super) pull: PullPolicy,
+    pub(in crate::cli) pull: PullPolicy,
     /// Accept an image that declares volumes
     #[arg(long)]
-    pub(super) allow_volumes: bool,
+    pub(in crate::cli) allow_volumes: bool,
     /// Report usage once a second
     #[arg(long, conflicts_with = "detach")]
-    pub(super) stats: bool,
+    pub(in crate::cli) stats: bool,
     /// The image, by name or id, then the command and its arguments [default: the image's]
     #[command(subcommand)]
-    pub(super) function: Option<Function>,
+    pub(in crate::cli) function: Option<Function>,
 }
 
 /// What follows the options. To the parser it is a command of another program, which is what stops it from looking for
 /// options of `run` there, and from taking an option that it does not know for the image.
 #[derive(Debug, Clone, Subcommand)]
-pub(super) enum Function {
+pub(in crate::cli) enum Function {
     #[command(external_subcommand)]
     Words(Vec<OsString>),
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fnctr_oci::{Mount, Rlimit, RlimitKind, TmpfsAccess};
 
 use crate::ByteSize;
+use crate::engine::Platform;
 
 /// `10s`, `1500ms`, `2m`, `1h`; a bare number is seconds.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
@@ -44,7 +45,7 @@ const ULIMITS: [(&str, RlimitKind); 16] = [
 ];
 
 /// `NAME=SOFT[:HARD]`.
-pub(super) fn ulimit(text: &str) -> Result<Rlimit, String> {
+pub(in crate::cli) fn ulimit(text: &str) -> Result<Rlimit, String> {
     let bad = || format!("{text:?} is not a limit, such as nofile=1024 or nofile=1024:2048");
     let (name, values) = text.split_once('=').ok_or_else(bad)?;
     let known = ULIMITS.iter().find(|(known, _)| *known == name);
@@ -65,7 +66,7 @@ pub(super) fn ulimit(text: &str) -> Result<Rlimit, String> {
 }
 
 /// `PATH[:OPTION,...]`.
-pub(super) fn tmpfs(text: &str) -> Result<Mount, String> {
+pub(in crate::cli) fn tmpfs(text: &str) -> Result<Mount, String> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     if !path.starts_with('/') {
         return Err(format!("{path:?} is not an absolute path in the container"));
@@ -103,7 +104,7 @@ pub(super) fn tmpfs(text: &str) -> Result<Mount, String> {
 }
 
 /// `SOURCE:DEST`, and a mode behind it, which the driver knows.
-pub(super) fn volume(text: &str) -> Result<(PathBuf, String), String> {
+pub(in crate::cli) fn volume(text: &str) -> Result<(PathBuf, String), String> {
     let (bare, mode) = match text.rsplit_once(':') {
         Some((bare, mode)) if !mode.starts_with('/') && bare.contains(":/") => (bare, Some(mode)),
         _ => (text, None),
@@ -132,7 +133,7 @@ pub(super) fn volume(text: &str) -> Result<(PathBuf, String), String> {
 }
 
 /// `SOURCE:DEST`, the source made absolute.
-pub(super) fn pair(text: &str) -> Result<(PathBuf, String), String> {
+pub(in crate::cli) fn pair(text: &str) -> Result<(PathBuf, String), String> {
     let bad = || format!("{text:?} must be SOURCE:DEST, with DEST an absolute path in the container");
     let (source, dest) = text.rsplit_once(':').ok_or_else(bad)?;
     if source.is_empty() || !dest.starts_with('/') {
@@ -143,7 +144,7 @@ pub(super) fn pair(text: &str) -> Result<(PathBuf, String), String> {
 }
 
 /// `NAME:IP` or `NAME=IP`; an IPv6 address may be in brackets.
-pub(super) fn added_host(text: &str) -> Result<(String, IpAddr), String> {
+pub(in crate::cli) fn added_host(text: &str) -> Result<(String, IpAddr), String> {
     let bad = || format!("{text:?} is not a name and its address, such as db:10.0.0.5");
     let (name, address) = text.split_once(['=', ':']).ok_or_else(bad)?;
     if address == "host-gateway" {
@@ -158,7 +159,7 @@ pub(super) fn added_host(text: &str) -> Result<(String, IpAddr), String> {
 }
 
 /// `NAME[=VALUE]`.
-pub(super) fn label(text: &str) -> Result<(String, String), String> {
+pub(in crate::cli) fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     if name.is_empty() {
         return Err(format!("{text:?} has no name"));
@@ -170,6 +171,34 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
         ));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `TERM`, `SIGTERM`, `term` or `15`.
+pub(in crate::cli) fn signal(text: &str) -> Result<u32, String> {
+    use nix::sys::signal::Signal;
+
+    let unknown = || format!("{text:?} is not a signal, such as TERM or 15");
+    if let Ok(number) = text.parse::<u32>() {
+        // Real-time signals have numbers only.
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
+    }
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") {
+        name
+    } else {
+        format!("SIG{name}")
+    };
+    let signal: Signal = name.parse().map_err(|_| unknown())?;
+    u32::try_from(signal as i32).map_err(|_| unknown())
+}
+
+/// `linux/arm/v7`.
+pub(in crate::cli) fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]
@@ -273,5 +302,15 @@ mod tests {
         assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert_eq!(label("a"), Ok(("a".to_owned(), String::new())));
         assert!(label("=b").is_err() && label("io.fnctr.engine=1").is_err());
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for text in ["TERM", "SIGTERM", "term", "15"] {
+            assert_eq!(signal(text), Ok(15), "{text}");
+        }
+        for bad in ["", "0", "-9", "999", "SIGNOPE", "TERM "] {
+            assert!(signal(bad).is_err(), "{bad:?}");
+        }
     }
 }

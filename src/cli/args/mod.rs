@@ -1,21 +1,35 @@
 //! The command line as data. The help texts are the manual, so they teach.
 
+pub(super) mod bench;
+pub(super) mod containers;
+pub(super) mod global;
+pub(super) mod images;
+pub(super) mod network;
+pub(super) mod run;
+pub(super) mod shell;
+mod values;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use super::global::Global;
-use super::image_list::ImagesArgs;
-use super::network::NetworkCommand;
-use super::ps::PsArgs;
-use super::run::RunArgs;
+use self::bench::Bench;
+use self::containers::{ContainerCommand, PsArgs, RmArgs};
+use self::global::Global;
+use self::images::{ImageCommand, ImagesArgs, PullArgs, SaveFormat};
+use self::network::NetworkCommand;
+use self::run::RunArgs;
+use self::shell::Shell;
 use crate::ContainerId;
+
+/// With the commit that a release was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("FNCTR_COMMIT"));
 
 /// Runs function containers on containerd: limits, freezing in microseconds, clean endings.
 #[derive(Debug, Parser)]
 #[command(
     name = "fnctr",
-    version = super::manual::VERSION,
+    version = VERSION,
     propagate_version = true,
     after_help = "Options that every command has may also stand in /etc/fnctr/config.toml, by the same names without the dashes, \
         or in the environment.\n\nExit codes: 0, or 1 for a failure, or 2 for a command line that cannot be read; 128 + N when \
@@ -99,7 +113,7 @@ pub(super) enum Command {
         /// The container
         id: ContainerId,
         /// The signal, by name or number
-        #[arg(long, short, default_value = "KILL", value_parser = super::containers::parse_signal)]
+        #[arg(long, short, default_value = "KILL", value_parser = values::signal)]
         signal: u32,
     },
     /// Remove containers and all that belongs to them
@@ -177,7 +191,7 @@ pub(super) enum Command {
     )]
     Completion {
         /// The shell
-        shell: super::manual::Shell,
+        shell: Shell,
     },
     /// Print the manual page, or write it and those of all commands into a directory
     Man {
@@ -190,154 +204,4 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Bench,
     },
-}
-
-/// Containers to remove.
-#[derive(Debug, Clone, Args)]
-pub(super) struct RmArgs {
-    /// The containers
-    #[arg(required_unless_present = "all", value_name = "ID")]
-    pub(super) ids: Vec<ContainerId>,
-    /// All that there are
-    #[arg(long, short, conflicts_with = "ids")]
-    pub(super) all: bool,
-    /// Kill those that still run
-    #[arg(long, short)]
-    pub(super) force: bool,
-}
-
-/// What to do with containers.
-#[derive(Debug, Subcommand)]
-pub(super) enum ContainerCommand {
-    /// List containers, as `fnctr ps`
-    #[command(visible_aliases = ["list", "ps"])]
-    Ls(PsArgs),
-    /// Show everything about containers, as JSON
-    Inspect {
-        /// The containers
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<ContainerId>,
-    },
-    /// Remove containers and all that belongs to them
-    #[command(visible_alias = "remove")]
-    Rm(RmArgs),
-    /// Remove the containers that have ended, but for those that somebody waits for
-    Prune {
-        /// Do not ask
-        #[arg(long, short)]
-        force: bool,
-    },
-}
-
-/// What reads a saved archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum SaveFormat {
-    /// docker load, and what reads OCI layouts
-    Docker,
-    /// What reads OCI layouts
-    Oci,
-}
-
-/// What to do with images.
-#[derive(Debug, Clone, Subcommand)]
-pub(super) enum ImageCommand {
-    /// Print all that is known of images, as JSON
-    Inspect {
-        /// Names or ids of images
-        #[arg(required = true, value_name = "IMAGE")]
-        images: Vec<String>,
-    },
-    /// List images, as `fnctr images`
-    #[command(visible_alias = "list")]
-    Ls(ImagesArgs),
-    /// Remove images that have no name and are used by no container
-    Prune {
-        /// Those that have names too
-        #[arg(long, short)]
-        all: bool,
-        /// Do not ask
-        #[arg(long, short)]
-        force: bool,
-    },
-}
-
-/// What to measure.
-#[derive(Debug, Clone, Subcommand)]
-pub(super) enum Bench {
-    /// Freeze and thaw: through the driver, by the bare kernel write, and by containerd's Pause; interleaved
-    Freeze {
-        /// Processes in the container
-        #[arg(long, default_value_t = 1)]
-        procs: u32,
-        /// Freezes and thaws of each kind
-        #[arg(long, default_value_t = 500)]
-        rounds: u32,
-        /// The image; needs sh and sleep
-        #[arg(long, default_value = "busybox")]
-        image: String,
-    },
-    /// What idle containers cost this process, each, with statistics and without; and a life's time beside them
-    Idle {
-        /// Containers at once; a runc shim takes some 15 MB for each
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
-        containers: u32,
-        /// For how long processor time is counted
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "S")]
-        seconds: u32,
-        /// The image; needs sleep and /bin/true
-        #[arg(long, default_value = "busybox")]
-        image: String,
-    },
-    /// What a sandbox on a network costs, and the share of each plugin; and what it costs to take one that is prepared
-    Network {
-        /// The network
-        #[arg(default_value = "fnctr")]
-        network: String,
-        /// Sandboxes made and removed
-        #[arg(long, default_value_t = 20)]
-        rounds: u32,
-        /// Takers at once of a pool of as many, a thousand times each
-        #[arg(long, default_value_t = 16)]
-        takers: usize,
-    },
-    /// create → run → wait → close of /bin/true, beside the containerd calls it needs, sent bare; interleaved
-    Lifecycle {
-        /// Lives of each kind
-        #[arg(long, default_value_t = 20)]
-        rounds: u32,
-        /// Containers at once, in a last round that is not timed; 0 leaves it out
-        #[arg(long, default_value_t = 0)]
-        parallel: u32,
-        /// Interleave lives on this network with those on none
-        #[arg(long, value_name = "NETWORK")]
-        network: Option<String>,
-        /// For those, prepare so many network namespaces
-        #[arg(long, default_value_t = 0, requires = "network", value_name = "N")]
-        pool: u64,
-        /// Hold each of them with a container of the image, not with a pin
-        #[arg(long, requires = "pool")]
-        holder: bool,
-        /// The image; needs /bin/true
-        #[arg(long, default_value = "busybox")]
-        image: String,
-    },
-}
-
-/// An image to pull.
-#[derive(Debug, Args)]
-pub(super) struct PullArgs {
-    /// For which machines, as in linux/arm/v7 [default: this one's]
-    #[arg(long, value_parser = super::pull::parse_platform, value_name = "PLATFORM")]
-    pub(super) platform: Option<crate::engine::Platform>,
-    /// Print the image's name and digest alone
-    #[arg(long, short)]
-    pub(super) quiet: bool,
-    /// User name at the registry
-    #[arg(long, value_name = "NAME", requires = "password_stdin")]
-    pub(super) username: Option<String>,
-    /// Read the password from standard input
-    #[arg(long, requires = "username")]
-    pub(super) password_stdin: bool,
-    /// The image
-    pub(super) image: String,
 }

@@ -1,0 +1,65 @@
+//! What `bench` is told.
+
+use clap::Subcommand;
+
+/// What to measure.
+#[derive(Debug, Clone, Subcommand)]
+pub(in crate::cli) enum Bench {
+    /// Freeze and thaw: through the driver, by the bare kernel write, and by containerd's Pause; interleaved
+    Freeze {
+        /// Processes in the container
+        #[arg(long, default_value_t = 1)]
+        procs: u32,
+        /// Freezes and thaws of each kind
+        #[arg(long, default_value_t = 500)]
+        rounds: u32,
+        /// The image; needs sh and sleep
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
+    /// What idle containers cost this process, each, with statistics and without; and a life's time beside them
+    Idle {
+        /// Containers at once; a runc shim takes some 15 MB for each
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+        containers: u32,
+        /// For how long processor time is counted
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "S")]
+        seconds: u32,
+        /// The image; needs sleep and /bin/true
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
+    /// What a sandbox on a network costs, and the share of each plugin; and what it costs to take one that is prepared
+    Network {
+        /// The network
+        #[arg(default_value = "fnctr")]
+        network: String,
+        /// Sandboxes made and removed
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Takers at once of a pool of as many, a thousand times each
+        #[arg(long, default_value_t = 16)]
+        takers: usize,
+    },
+    /// create → run → wait → close of /bin/true, beside the containerd calls it needs, sent bare; interleaved
+    Lifecycle {
+        /// Lives of each kind
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Containers at once, in a last round that is not timed; 0 leaves it out
+        #[arg(long, default_value_t = 0)]
+        parallel: u32,
+        /// Interleave lives on this network with those on none
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+        /// For those, prepare so many network namespaces
+        #[arg(long, default_value_t = 0, requires = "network", value_name = "N")]
+        pool: u64,
+        /// Hold each of them with a container of the image, not with a pin
+        #[arg(long, requires = "pool")]
+        holder: bool,
+        /// The image; needs /bin/true
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
+}

@@ -1,0 +1,11 @@
+//! The shells that can complete.
+
+use clap::ValueEnum;
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
