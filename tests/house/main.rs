@@ -1,10 +1,12 @@
 //! The rules of the house that no compiler checks: who may import whom, how long a file may be, and that the map in
-//! `src/lib.rs` names every room. A test that reads the source is ugly, but it is honest.
+//! `src/lib.rs` names every room. That no two files of a folder know each other is looked after in [`circles`]. A test that reads the source is ugly, but it is honest.
 
 #![expect(
     clippy::expect_used,
     reason = "a test fails by a panic that says what it expected"
 )]
+
+mod circles;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
