@@ -481,7 +481,8 @@ async fn memory_that_runs_out_is_told_beside_the_exit() {
     };
     let (ctx, session) = (patience(), private.session().await);
     let id = ContainerId::new(format!("oom-{}", std::process::id())).unwrap();
-    let grow = "x=0123456789abcdef; while :; do x=$x$x; done";
+    // Not before the start was answered: a shim begins to watch the memory only then.
+    let grow = "while [ ! -e /go ]; do sleep 0.05; done; x=0123456789abcdef; while :; do x=$x$x; done";
     let rootfs = container(&session, &id, &["/bin/sh", "-c", grow]).await;
     let tasks = session.tasks();
     let pid = tasks.create(&ctx, &new_task(&id, &rootfs)).await.unwrap();
@@ -494,6 +495,7 @@ async fn memory_that_runs_out_is_told_beside_the_exit() {
     std::fs::write(dir.join(file), "16777216").unwrap();
     let mut events = session.events().tasks(&ctx).await.unwrap();
     tasks.start(&ctx, &id).await.unwrap();
+    std::fs::write(Path::new(&rootfs[0].source).join("go"), "").unwrap();
     // Either may be first.
     let (mut oom, mut exit) = (false, None);
     while !oom || exit.is_none() {
