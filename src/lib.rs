@@ -76,7 +76,9 @@
 //! # Invariants
 //!
 //! * **Undo before effect.** Whatever changes the world is first put on a list of named undo steps; a failed create runs
-//!   it, a successful one hands it to the container, and close runs it, or the end of the last handle if nobody closes.
+//!   it, a successful one hands it to the container and its run, and the removal runs it.
+//! * **Ownership is a value.** Who creates a container gets the duty to remove it with it (`engine/owned.rs`); the drop of its
+//!   last owner removes what nobody did. Any other handle may be dropped, and leaves the container as it is.
 //! * **The record is the lock.** A containerd record is made first and removed last. It gives an id to one attempt, and
 //!   keeps the snapshot that it names from containerd's garbage collector, so a container needs no lease; leases with an
 //!   expiry guard what has no record yet (images being loaded or pulled).

@@ -114,12 +114,24 @@ impl Teardown {
     /// Not safe to drop half-way: the effect of the step in flight is then unknown. Runs on a tracked task. `ctx` bounds
     /// all of it; each try of a step gets half of what is left.
     pub(crate) async fn run(&mut self, ctx: &Context) -> Vec<Failed> {
+        self.run_steps(ctx, false).await
+    }
+
+    /// The same, but a claim stays whatever comes of the rest: something else that it covers could not be undone.
+    ///
+    /// # Cancellation
+    /// As for [`Self::run`].
+    pub(crate) async fn run_but_claims(&mut self, ctx: &Context) -> Vec<Failed> {
+        self.run_steps(ctx, true).await
+    }
+
+    async fn run_steps(&mut self, ctx: &Context, keep_claims: bool) -> Vec<Failed> {
         let mut failed = Vec::new();
         for at in (0..self.steps.len()).rev() {
             let Some(step) = self.steps.get_mut(at) else {
                 continue;
             };
-            if step.claim && !failed.is_empty() {
+            if step.claim && (keep_claims || !failed.is_empty()) {
                 continue;
             }
             match insist(ctx, &mut step.undo).await {
@@ -134,14 +146,18 @@ impl Teardown {
         failed
     }
 
-    /// Gives everything up but the steps of this name, which alone remain to be run.
-    pub(crate) fn only(mut self, name: &str) -> Self {
-        self.steps.retain(|step| step.name == name);
-        self
+    /// Whether there is nothing to undo.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
-    /// Gives the list up without running it: its effects now belong to somebody else (a detached container).
-    pub(crate) fn forget(mut self) {
+    /// Gives everything up but the steps of these names, which alone remain to be run.
+    pub(crate) fn keep_only(&mut self, names: &[&str]) {
+        self.steps.retain(|step| names.contains(&step.name));
+    }
+
+    /// Gives the list up without running it: its effects now belong to somebody else (a container that was left).
+    pub(crate) fn forget(&mut self) {
         self.steps.clear();
     }
 }
@@ -264,16 +280,27 @@ mod tests {
 
     #[tokio::test]
     async fn of_a_list_that_is_given_up_in_part_the_rest_runs() {
-        let (undo, seen) = list("nothing", 0);
-        let mut rest = undo.only("snapshot");
-        assert!(rest.run(&Context::new()).await.is_empty());
+        let (mut undo, seen) = list("nothing", 0);
+        undo.keep_only(&["snapshot"]);
+        assert!(undo.run(&Context::new()).await.is_empty());
         assert_eq!(*seen.lock().unwrap(), ["snapshot"]);
     }
 
     #[tokio::test]
+    async fn a_claim_stays_for_what_another_list_could_not_undo() {
+        let (mut undo, seen) = list("nothing", 0);
+        assert!(undo.run_but_claims(&Context::new()).await.is_empty());
+        assert_eq!(*seen.lock().unwrap(), ["task", "snapshot"]);
+        assert_eq!(undo.steps().collect::<Vec<_>>(), ["record"]);
+        assert!(undo.run(&Context::new()).await.is_empty());
+        assert!(undo.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_forgotten_list_runs_nothing() {
-        let (undo, seen) = list("nothing", 0);
+        let (mut undo, seen) = list("nothing", 0);
         undo.forget();
+        assert!(undo.is_empty());
         assert!(seen.lock().unwrap().is_empty());
     }
 }

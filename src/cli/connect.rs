@@ -7,8 +7,10 @@ use super::At;
 use super::args::global::Global;
 use super::failure::Failure;
 use super::output::note;
+use crate::containerd_driver::not_connected;
 use crate::driver::{Config, Driver as _};
 use crate::embedded::{self, Embedded, Home};
+use crate::engine::Engine;
 use crate::{CgroupDriver, ContainerdDriver, Context, NetworkSettings, Registries, Settings};
 
 /// How long starting a private containerd and connecting may take.
@@ -18,15 +20,17 @@ const LEAVE: Duration = Duration::from_secs(30);
 /// Where containerd listens on most hosts.
 const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// A driver, and the private containerd below it if there is one.
+/// An engine, and the private containerd below it if there is one.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) driver: ContainerdDriver,
+    pub(super) engine: Engine,
+    config: Config,
+    grace: Duration,
     embedded: Option<Embedded>,
 }
 
 impl Connection {
-    /// Connects as the command line says. `change` edits the driver's configuration first.
+    /// Connects as the command line says. `change` edits the configuration of drivers first.
     pub(super) async fn open(at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Failure::usage(
@@ -66,39 +70,49 @@ impl Connection {
             networks: network_settings(global),
             ..base
         };
-        let connected = ContainerdDriver::connect(&ctx, config, settings).await;
-        let connection = match connected {
-            Ok(driver) => {
-                driver.engine().end_overdue();
-                Self { driver, embedded }
+        let grace = settings.close_grace;
+        let connected = async {
+            Engine::connect(&ctx, settings.engine(&config)?)
+                .await
+                .map_err(not_connected)
+        };
+        match connected.await {
+            Ok(engine) => {
+                engine.end_overdue();
+                Ok(Self {
+                    engine,
+                    config,
+                    grace,
+                    embedded,
+                })
             }
             Err(error) => {
                 if let Some(embedded) = embedded {
                     leave(embedded).await;
                 }
-                return Err(error.into());
+                Err(error.into())
             }
-        };
-        Ok(connection)
+        }
     }
 
-    /// Ends the driver's background work, and the private containerd if nobody else uses it.
+    /// A driver on the engine, for what goes by the contract.
+    pub(super) async fn driver(&self, at: At<'_>) -> Result<ContainerdDriver, Failure> {
+        let ctx = at.interrupt.ctx().with_timeout(CONNECT);
+        Ok(ContainerdDriver::on(&ctx, self.engine.clone(), self.config.clone(), self.grace).await?)
+    }
+
+    /// Ends the engine's background work, and the private containerd if nobody else uses it.
     pub(super) async fn close(self) {
-        if let Err(error) = self.driver.close(&Context::timeout(LEAVE)).await {
+        if let Err(error) = self.engine.close(&Context::timeout(LEAVE)).await {
             let after = LEAVE.as_secs();
-            tracing::debug!(error = error.report(), "the engine's background work is not over");
+            tracing::debug!(error = %crate::chain(&error), "the engine's background work is not over");
             note(&format!(
                 "fnctr: background work did not end within {after} s and was cut off; the next fnctr command undoes what it left"
             ));
         }
         if let Some(embedded) = self.embedded {
             // It may end now, before it has collected what was removed.
-            if let Err(error) = self
-                .driver
-                .engine()
-                .collect_garbage(&Context::timeout(LEAVE))
-                .await
-            {
+            if let Err(error) = self.engine.collect_garbage(&Context::timeout(LEAVE)).await {
                 tracing::debug!(error = %crate::chain(&error), "cannot collect garbage; the next start does");
             }
             leave(embedded).await;
@@ -115,21 +129,30 @@ async fn leave(embedded: Embedded) {
 /// Runs one command on a connection, and leaves whatever came of it. A signal ends the command.
 pub(super) async fn with<T>(
     at: At<'_>,
-    command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
+    command: impl AsyncFnOnce(&Engine) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    with_config(at, |_| {}, command).await
+    let connection = Connection::open(at, |_| {}).await?;
+    let ran = at.interrupt.ctx().run(command(&connection.engine)).await;
+    connection.close().await;
+    ran.unwrap_or_else(|_| Err(Failure::interrupted()))
 }
 
-/// The same on a driver of another configuration.
-pub(super) async fn with_config<T>(
+/// The same on a driver, the configuration of which `change` edits first.
+pub(super) async fn with_driver<T>(
     at: At<'_>,
     change: impl FnOnce(&mut Config),
     command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let connection = Connection::open(at, change).await?;
-    let ran = at.interrupt.ctx().run(command(&connection.driver)).await;
+    let ran = async {
+        let driver = connection.driver(at).await?;
+        let ran = at.interrupt.ctx().run(command(&driver)).await;
+        driver.close(&Context::timeout(LEAVE)).await?;
+        ran.unwrap_or_else(|_| Err(Failure::interrupted()))
+    };
+    let ran = ran.await;
     connection.close().await;
-    ran.unwrap_or_else(|_| Err(Failure::interrupted()))
+    ran
 }
 
 /// The containerd that is there already; `None` if a private one shall serve.

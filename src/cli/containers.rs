@@ -10,8 +10,8 @@ use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Seen, State};
-use crate::{ByteSize, ContainerId, ContainerdDriver, Context};
+use crate::engine::{Engine, Kind, Seen, State};
+use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes a container, and says how long it took; then takes memory back from it if asked to, and says how much.
 pub(super) async fn freeze(
@@ -35,30 +35,26 @@ async fn turn(
     freeze: bool,
     reclaim: bool,
 ) -> Result<ExitCode, Failure> {
-    let (us, reclaimed) = with(at, async |driver| {
+    let (us, reclaimed) = with(at, async |engine| {
         let ctx = Context::new();
-        let container = driver.take_over(&ctx, id).await?;
+        let container = engine.adopt(&ctx, id).await?;
+        let run = container.run();
         // A host that cannot leaves the container as it is.
-        if reclaim && let Err(error) = container.can_reclaim() {
-            container.detach().await;
-            return Err(crate::containerd_driver::translate(error).into());
+        if reclaim {
+            run.can_reclaim()?;
         }
         let began = Instant::now();
         let turned = if freeze {
-            container.freeze(&ctx).await
+            run.freeze(&ctx).await
         } else {
-            container.thaw(&ctx).await
+            run.thaw(&ctx).await
         };
         let took = began.elapsed();
-        let reclaimed = match (&turned, reclaim) {
-            (Ok(()), true) => Some(container.reclaim(&ctx).await),
-            _ => None,
+        turned?;
+        let reclaimed = match reclaim {
+            true => Some(run.reclaim(&ctx).await?),
+            false => None,
         };
-        container.detach().await;
-        turned.map_err(crate::containerd_driver::translate)?;
-        let reclaimed = reclaimed
-            .transpose()
-            .map_err(crate::containerd_driver::translate)?;
         // To a tenth: what lies below is noise.
         let us = (took.as_secs_f64() * 1e7).round() / 10.0;
         Ok((us, reclaimed.map(|back| back.bytes)))
@@ -87,8 +83,9 @@ pub(super) async fn kill(
     signal: u32,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    with(at, async |driver| {
-        Ok(driver.signal(&Context::new(), id, signal).await?)
+    with(at, async |engine| {
+        let (ctx, container) = (Context::new(), engine.adopt(&Context::new(), id).await?);
+        Ok(container.run().signal(&ctx, signal).await?)
     })
     .await?;
     print.result(
@@ -107,14 +104,14 @@ pub(super) async fn rm(
     force: bool,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    with(at, async |driver| {
+    with(at, async |engine| {
         let ids = if all {
-            let seen = driver.list(&Context::new()).await?;
+            let seen = engine.list(&Context::new()).await?;
             seen.into_iter().map(|seen| seen.id).collect()
         } else {
             ids.to_vec()
         };
-        Ok(each(driver, &ids, force, print).await)
+        Ok(each(engine, &ids, force, print).await)
     })
     .await
 }
@@ -124,52 +121,48 @@ pub(super) async fn prune(at: At<'_>, force: bool, print: &Print) -> Result<Exit
     if !force {
         confirm(at, "fnctr: remove all containers that have ended?".to_owned()).await?;
     }
-    with(at, async |driver| {
-        let seen = driver.list(&Context::new()).await?;
+    with(at, async |engine| {
+        let seen = engine.list(&Context::new()).await?;
         let ended =
             |seen: &&Seen| matches!(seen.state, State::Exited(_) | State::Dead) && !seen.is_looked_after();
         let ids: Vec<_> = seen.iter().filter(ended).map(|seen| seen.id.clone()).collect();
-        Ok(each(driver, &ids, false, print).await)
+        Ok(each(engine, &ids, false, print).await)
     })
     .await
 }
 
-async fn each(driver: &ContainerdDriver, ids: &[ContainerId], force: bool, print: &Print) -> ExitCode {
+async fn each(engine: &Engine, ids: &[ContainerId], force: bool, print: &Print) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        match remove(driver, id, force).await {
+        match remove(engine, id, force).await {
             Ok(()) => print.result(&serde_json::json!({ "id": id.as_str(), "removed": true }), || {
                 id.to_string()
             }),
             Err(error) => {
                 code = ExitCode::FAILURE;
-                print.failure(&error.into());
+                print.failure(&error);
             }
         }
     }
     code
 }
 
-async fn remove(driver: &ContainerdDriver, id: &ContainerId, force: bool) -> Result<(), Error> {
+async fn remove(engine: &Engine, id: &ContainerId, force: bool) -> Result<(), Failure> {
     let ctx = Context::new();
-    let seen = match driver.inspect(&ctx, id).await {
+    let seen = match engine.inspect(&ctx, id).await {
         // A runtime or a containerd that was killed may have left what no record stands for.
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let removed = driver.engine().remove_remains(id, force).await;
-            return match removed.map_err(crate::containerd_driver::translate)? {
+        Err(error) if error.kind() == Kind::NotFound => {
+            return match engine.remove_remains(id, force).await? {
                 true => Ok(()),
-                false => Err(error),
+                false => Err(error.into()),
             };
         }
         seen => seen?,
     };
     if !force && matches!(seen.state, State::Running | State::Frozen | State::Lost) {
         let text = format!("container {id} is running: kill it first, or remove it with --force");
-        return Err(Error::new(ErrorKind::Conflict, text));
+        return Err(Error::new(ErrorKind::Conflict, text).into());
     }
-    let container = driver.take_over(&ctx, id).await?;
-    container
-        .close()
-        .await
-        .map_err(crate::containerd_driver::translate)
+    let container = engine.adopt(&ctx, id).await?;
+    Ok(container.remove().await?)
 }

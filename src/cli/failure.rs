@@ -1,7 +1,8 @@
 //! Why a command failed, as one clear sentence.
 
 use super::remedy::{remedy, renamed};
-use crate::{driver, sandbox};
+use crate::containerd_driver::translate;
+use crate::{driver, engine, sandbox};
 
 /// What a person is told, and whoever reads JSON may act on.
 #[derive(Debug, thiserror::Error)]
@@ -98,5 +99,11 @@ impl From<driver::Error> for Failure {
             kind: error.kind().as_str(),
             exec: error.exec_failure(),
         }
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        translate(error).into()
     }
 }

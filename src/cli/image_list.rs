@@ -36,7 +36,7 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
-    let shelf = with(at, async |driver| Ok(driver.shelf(&Context::new()).await?)).await?;
+    let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
     // A row for each name, and one for what has none.
     let each = |image| names_of(image).into_iter().map(move |name| (image, name));
     let rows = shelf.images.iter().flat_map(each);

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::{Print, line, note, plain, size};
 use super::save::Spooled;
 use crate::Context;
-use crate::engine::{Removed, Shelf, Shelved};
+use crate::engine::{Reference, Removed, Shelf, Shelved};
 
 /// Loads an archive.
 pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitCode, Failure> {
@@ -22,10 +22,7 @@ pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitC
         None
     };
     let file = spooled.as_ref().map_or_else(|| file.to_owned(), Spooled::file);
-    let loaded = with(at, async |driver| {
-        Ok(driver.load_archive(&Context::new(), &file).await?)
-    })
-    .await?;
+    let loaded = with(at, async |engine| Ok(engine.load(&Context::new(), &file).await?)).await?;
     for image in &loaded.images {
         let (name, id) = (image.is_named.then_some(image.record.as_str()), image.id.as_str());
         print.result(
@@ -46,10 +43,16 @@ pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitC
 
 /// Gives an image another name.
 pub(super) async fn tag(at: At<'_>, source: &str, name: &str, print: &Print) -> Result<ExitCode, Failure> {
-    let name = with(at, async |driver| {
-        Ok(driver.tag(&Context::new(), source, name).await?)
+    let name = Reference::parse(name).map_err(|why| Failure::usage(crate::chain(&why)))?;
+    if name.digest().is_some() {
+        let sentence = format!("{name} has a digest, which is not a name to give; give a tag");
+        return Err(Failure::usage(sentence));
+    }
+    with(at, async |engine| {
+        Ok(engine.tag(&Context::new(), source, &name).await?)
     })
     .await?;
+    let name = name.to_string();
     print.result(&serde_json::json!({ "image": name, "tagged": true }), || {
         name.clone()
     });
@@ -63,10 +66,10 @@ pub(super) async fn remove(
     force: bool,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    let failures = with(at, async |driver| {
+    let failures = with(at, async |engine| {
         let mut failures = Vec::new();
         for image in images {
-            match driver.remove_image(&Context::new(), image, force).await {
+            match engine.remove_image(&Context::new(), image, force).await {
                 Ok(removed) => told(&removed, print),
                 Err(error) => failures.push(Failure::from(error)),
             }
@@ -91,8 +94,8 @@ pub(super) async fn prune(at: At<'_>, all: bool, force: bool, print: &Print) -> 
         let question = format!("fnctr: remove all images that no container uses{which}?");
         confirm(at, question).await?;
     }
-    let removed = with(at, async |driver| {
-        Ok(driver.prune_images(&Context::new(), all).await?)
+    let removed = with(at, async |engine| {
+        Ok(engine.prune_images(&Context::new(), all).await?)
     })
     .await?;
     told(&removed, print);
@@ -169,7 +172,7 @@ struct Settings<'a> {
 
 /// Prints all that is known of images.
 pub(super) async fn inspect(at: At<'_>, images: &[String], print: &Print) -> Result<ExitCode, Failure> {
-    let shelf = with(at, async |driver| Ok(driver.shelf(&Context::new()).await?)).await?;
+    let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
     let mut inspected = Vec::new();
     for text in images {
         let (image, _) = shelf.find(text).map_err(|why| Failure::missing(&why))?;

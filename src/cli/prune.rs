@@ -7,15 +7,10 @@ use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use crate::Context;
-use crate::containerd_driver::translate;
 
 /// Removes orphaned containers; each that cannot be removed is reported, and the others are removed all the same.
 pub(super) async fn prune(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
-    let pruned = with(at, async |driver| {
-        let pruned = driver.engine().prune(&Context::new()).await;
-        Ok(pruned.map_err(translate)?)
-    })
-    .await?;
+    let pruned = with(at, async |engine| Ok(engine.prune(&Context::new()).await?)).await?;
     let mut code = ExitCode::SUCCESS;
     for (id, removed) in pruned {
         match removed {
@@ -24,7 +19,7 @@ pub(super) async fn prune(at: At<'_>, print: &Print) -> Result<ExitCode, Failure
             }),
             Err(error) => {
                 code = ExitCode::FAILURE;
-                print.failure(&translate(error).into());
+                print.failure(&error.into());
             }
         }
     }

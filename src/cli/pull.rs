@@ -15,7 +15,7 @@ use super::output::Print;
 use super::progress::{self, Show};
 use crate::containerd_driver::Wanted;
 use crate::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, RetryErrorChecker};
-use crate::engine::ImageError;
+use crate::engine::{Engine, ImageError};
 use crate::{ContainerdDriver, Context};
 
 /// The longest password that is read.
@@ -56,7 +56,11 @@ pub(super) async fn pull(at: At<'_>, args: PullArgs, print: &Print) -> Result<Ex
         (_, _, true) => Show::Bars,
         (..) => Show::Lines,
     };
-    let pulled = shown(at.interrupt.ctx(), &connection.driver, wanted, show).await;
+    let pulled = async {
+        let driver = connection.driver(at).await?;
+        shown(at.interrupt.ctx(), &driver, wanted, show).await
+    };
+    let pulled = pulled.await;
     connection.close().await;
     let (name, digest) = pulled?;
     print.result(&serde_json::json!({ "image": name, "digest": digest }), || {
@@ -83,13 +87,13 @@ pub(super) async fn watched(ctx: &Context, driver: &ContainerdDriver, image: &st
 /// The name of the image that `text` is the id of, or its beginning; `None` if it is no id of an image that is here.
 pub(super) async fn name_of_id(
     ctx: &Context,
-    driver: &ContainerdDriver,
+    engine: &Engine,
     text: &str,
 ) -> Result<Option<String>, Failure> {
     if !may_be_id(text) {
         return Ok(None);
     }
-    let shelf = driver.shelf(ctx).await?;
+    let shelf = engine.shelf(ctx).await?;
     match shelf.find(text) {
         // A name, though it looks like an id.
         Ok((_, Some(_))) => Ok(None),

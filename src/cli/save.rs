@@ -37,9 +37,9 @@ pub(super) async fn save(
                 "an archive is nothing for a terminal: name a file with --output, or redirect standard output",
             ));
         }
-        with(at, async |driver| {
+        with(at, async |engine| {
             let mut out = tokio::io::stdout();
-            Ok(driver.save(&Context::new(), images, format, &mut out).await?)
+            Ok(engine.save(&Context::new(), images, format, &mut out).await?)
         })
         .await?;
         return Ok(ExitCode::SUCCESS);
@@ -48,11 +48,11 @@ pub(super) async fn save(
     unfinished.push(UNFINISHED);
     let unfinished = Unfinished(PathBuf::from(unfinished));
     let failed = |why: &std::io::Error| Failure::usage(format!("cannot write {}: {why}", output.display()));
-    let bytes = with(at, async |driver| {
+    let bytes = with(at, async |engine| {
         let mut file = tokio::fs::File::create(&unfinished.0)
             .await
             .map_err(|why| failed(&why))?;
-        let bytes = driver.save(&Context::new(), images, format, &mut file).await?;
+        let bytes = engine.save(&Context::new(), images, format, &mut file).await?;
         file.sync_all().await.map_err(|why| failed(&why))?;
         Ok(bytes)
     })

@@ -17,8 +17,8 @@ use super::ps::state_of;
 use super::stats_table::{self, Row, Screen};
 use crate::containerd_driver::stat;
 use crate::driver::Stat;
-use crate::engine::{Seen, Usage};
-use crate::{ContainerId, ContainerdDriver, Context};
+use crate::engine::{Engine, Seen, Usage};
+use crate::{ContainerId, Context};
 
 /// Between the first two readings. Long beside the kernel's tick (1 to 10 ms), which is what a rate is uncertain by.
 const FIRST: Duration = Duration::from_millis(500);
@@ -52,17 +52,17 @@ pub(super) async fn stats(
         }
     };
     let mut quit = std::pin::pin!(quit);
-    with(at, async |driver| {
+    with(at, async |engine| {
         let mut wishes = at.interrupt.pass_on();
         let ctx = Context::new();
         for id in ids {
-            driver.inspect(&ctx, id).await?;
+            engine.inspect(&ctx, id).await?;
         }
         let mut show = Show {
             print: *print,
             rounds: 0,
         };
-        let mut before = Readings::of(driver, &ctx, ids).await?;
+        let mut before = Readings::of(engine, &ctx, ids).await?;
         let mut pause = FIRST;
         loop {
             tokio::select! {
@@ -74,7 +74,7 @@ pub(super) async fn stats(
                     wish => return Err(at.interrupt.grant(wish)),
                 },
             }
-            let now = Readings::of(driver, &ctx, ids).await?;
+            let now = Readings::of(engine, &ctx, ids).await?;
             if show.round(&now, &before).is_err() {
                 at.interrupt.nobody_reads();
             }
@@ -93,8 +93,8 @@ pub(super) async fn stats(
 struct Readings(Vec<(Seen, Option<Usage>)>);
 
 impl Readings {
-    async fn of(driver: &ContainerdDriver, ctx: &Context, ids: &[ContainerId]) -> Result<Self, Failure> {
-        let mut seen = driver.usages(ctx).await?;
+    async fn of(engine: &Engine, ctx: &Context, ids: &[ContainerId]) -> Result<Self, Failure> {
+        let mut seen = engine.usages(ctx).await?;
         seen.retain(|(seen, usage)| {
             if ids.is_empty() {
                 usage.is_some()

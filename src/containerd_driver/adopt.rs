@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::held::Held;
+use super::label;
 use super::wait::Started;
 use super::{ContainerdCookie, ContainerdDriver, translate};
 use crate::driver::{Config, Cookie, Error, Phase, Task, WaitResult};
-use crate::engine::{self, Seen, label};
+use crate::engine::{self, Seen};
 use crate::{ContainerId, Context};
 
 /// A container that was taken over from an earlier process; see [`ContainerdDriver::adopt`].
@@ -98,7 +100,7 @@ impl ContainerdDriver {
     pub async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Adopted, Error> {
         self.0.open()?;
         let (container, image) = self.0.engine.adopt_of(ctx, id).await.map_err(translate)?;
-        let phase = if container.is_created().await {
+        let phase = if container.run().is_ready().await {
             Phase::Created
         } else {
             Phase::Running
@@ -108,8 +110,9 @@ impl ContainerdDriver {
             image,
             ..Task::default()
         };
-        let running = Started::new(container.clone(), Context::new(), &self.0.life);
-        let cookie = ContainerdCookie::adopted(&self.0, Arc::new(task), container, phase);
+        let held = Held::adopted(container);
+        let running = Started::new(held.clone(), Context::new(), &self.0.life);
+        let cookie = ContainerdCookie::adopted(&self.0, Arc::new(task), held, phase);
         Ok(Adopted {
             cookie: Box::new(cookie),
             running: Box::new(running),
@@ -132,7 +135,7 @@ fn is_own(labels: &BTreeMap<String, String>, config: &Config) -> bool {
     let has = |name: &str, value: &str| labels.get(name).map_or("", String::as_str) == value;
     has(label::CLASSIFIER, &config.container_label_tag)
         && has(label::INSTANCE, &config.instance_id)
-        && !labels.contains_key(label::HOLDER)
+        && !labels.contains_key(engine::label::HOLDER)
 }
 
 #[cfg(test)]
@@ -157,7 +160,7 @@ mod tests {
         assert!(!is_own(&labels(&ours), &config("", "")));
         assert!(!is_own(&labels(&ours[..1]), &config("agents", "one")));
         assert!(is_own(&labels(&[("color", "blue")]), &config("", "")));
-        let holder = [ours[0], ours[1], (label::HOLDER, "s1")];
+        let holder = [ours[0], ours[1], (engine::label::HOLDER, "s1")];
         assert!(!is_own(&labels(&holder), &config("agents", "one")));
     }
 }

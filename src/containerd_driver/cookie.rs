@@ -13,12 +13,13 @@ use tokio::sync::Mutex as StageLock;
 
 use super::draft::Draft;
 use super::error::translate;
+use super::held::Held;
 use super::logs::Log;
 use super::wait::Started;
 use super::{Shared, host, pull, streams};
 use crate::Context;
 use crate::driver::{ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Phase, Step, WaitResult};
-use crate::engine::{self, Container, Custody, Kind, Plan};
+use crate::engine::{self, Custody, Kind, Plan, Run};
 use crate::image::{Image, Pin, refuses_volume};
 
 /// A cookie of the containerd driver.
@@ -39,7 +40,7 @@ struct Inner {
     /// Ended by a close, so that whoever holds the stage gives up.
     life: Context,
     /// Set once the container exists, so that freezing it takes no lock of the cookie.
-    container: OnceLock<Container>,
+    container: OnceLock<Held>,
     started: AtomicBool,
     /// The task's streams were handed to an attempt, which can be done once.
     spent: AtomicBool,
@@ -105,13 +106,13 @@ impl ContainerdCookie {
     pub(super) fn adopted(
         shared: &Arc<Shared>,
         task: Arc<dyn ContainerTask>,
-        container: Container,
+        held: Held,
         phase: Phase,
     ) -> Self {
-        let cookie = Self::of(shared, task, container.id().to_string(), None, None, false);
+        let cookie = Self::of(shared, task, held.container.id().to_string(), None, None, false);
         let inner = &cookie.0;
         // Both are fresh, so neither can be set or locked.
-        drop(inner.container.set(container));
+        drop(inner.container.set(held));
         if phase == Phase::Running {
             inner.started.store(true, Ordering::Release);
         }
@@ -126,15 +127,15 @@ impl ContainerdCookie {
         &self.0.id
     }
 
-    /// The container, once it was started.
-    pub(crate) fn container(&self) -> Result<&Container, Error> {
+    /// The container's run, once it was started.
+    pub(crate) fn started(&self) -> Result<&Run, Error> {
         self.running(Step::Freeze)
     }
 
     /// Leaves a started container to a later process.
-    pub(crate) async fn detach(&self) {
-        if let Some(container) = self.0.container.get() {
-            container.detach().await;
+    pub(crate) async fn leave(&self) {
+        if let Some(held) = self.0.container.get() {
+            held.leave().await;
         }
     }
 
@@ -163,10 +164,10 @@ impl ContainerdCookie {
         }
     }
 
-    /// The container, if `step` may be taken now. Never waits.
-    fn running(&self, step: Step) -> Result<&Container, Error> {
+    /// The container's run, if `step` may be taken now. Never waits.
+    fn running(&self, step: Step) -> Result<&Run, Error> {
         match (self.0.container.get(), self.0.started.load(Ordering::Acquire)) {
-            (Some(container), true) => Ok(container),
+            (Some(held), true) => Ok(held.container.run()),
             (Some(_), false) => Err(refuse(step, Phase::Created, &self.0.id)),
             (None, _) => Err(refuse(step, self.phase(), &self.0.id)),
         }
@@ -229,29 +230,30 @@ impl ContainerdCookie {
             })
         };
         let created = self.0.shared.engine.create(&ctx, plan, image, streams).await;
-        let container = created.map_err(|error| {
+        let owned = created.map_err(|error| {
             self.0.draft.give_back();
             translate(error)
         })?;
         stage.phase = Phase::Created;
         stage.image = None;
-        drop(self.0.container.set(container));
+        drop(self.0.container.set(owned.into()));
         Ok(())
     }
 
     async fn run_now(self, ctx: Context, watched: Context) -> Result<Started, Error> {
         let mut stage = self.0.stage.lock().await;
         Step::Run.check(stage.phase, &self.0.id)?;
-        let Some(container) = self.0.container.get() else {
+        let Some(held) = self.0.container.get() else {
             return Err(refuse(Step::Run, stage.phase, &self.0.id));
         };
-        container.start(&ctx).await.map_err(translate)?;
+        let run = held.container.run();
+        run.start(&ctx).await.map_err(translate)?;
         stage.phase = Phase::Running;
         self.0.started.store(true, Ordering::Release);
         if self.0.takes_stats {
-            self.0.shared.sampler.follow(container, &self.0.task);
+            self.0.shared.sampler.follow(run, &self.0.task);
         }
-        Ok(Started::new(container.clone(), watched, &self.0.shared.life))
+        Ok(Started::new(held.clone(), watched, &self.0.shared.life))
     }
 
     async fn validate_now(self, ctx: Context) -> Result<bool, Error> {
@@ -299,7 +301,7 @@ impl ContainerdCookie {
         stage.phase = Phase::Closed;
         stage.image = None;
         let closed = match self.0.container.get() {
-            Some(container) => container.close_here().await.map_err(translate),
+            Some(held) => held.container.remove_here().await.map_err(translate),
             None => Ok(()),
         };
         stage.pin = None;
@@ -345,15 +347,15 @@ impl Cookie for ContainerdCookie {
 
     async fn freeze(&self, ctx: &Context) -> Result<(), Error> {
         self.0.shared.open()?;
-        let container = self.running(Step::Freeze)?;
-        let frozen = container.freeze(&ctx.linked(&self.0.life)).await;
+        let run = self.running(Step::Freeze)?;
+        let frozen = run.freeze(&ctx.linked(&self.0.life)).await;
         frozen.map_err(|error| self.turned_away(Step::Freeze, ctx, error))
     }
 
     async fn unfreeze(&self, ctx: &Context) -> Result<(), Error> {
         self.0.shared.open()?;
-        let container = self.running(Step::Unfreeze)?;
-        let thawed = container.thaw(&ctx.linked(&self.0.life)).await;
+        let run = self.running(Step::Unfreeze)?;
+        let thawed = run.thaw(&ctx.linked(&self.0.life)).await;
         thawed.map_err(|error| self.turned_away(Step::Unfreeze, ctx, error))
     }
 

@@ -4,8 +4,9 @@ mod adopt;
 mod cookie;
 mod draft;
 mod error;
+mod held;
 mod host;
-mod images;
+mod label;
 mod logs;
 mod options;
 mod plan;
@@ -41,10 +42,10 @@ pub(crate) use self::stats::stat;
 use crate::driver::{
     self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, RetryErrorChecker,
 };
-use crate::engine::{self, Container, Engine, Kind, Seen, Usage, unique};
+use crate::engine::{self, Engine, Kind, unique};
 pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
-use crate::{ContainerId, Context, tracked};
+use crate::{Context, tracked};
 
 /// How long connecting may take when a driver is made by name, where nobody gives a deadline.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -53,6 +54,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
+    /// Its end is the driver's to see to.
+    owns_engine: bool,
     config: Config,
     retry: Mutex<Retry>,
     sampler: Sampler,
@@ -140,15 +143,40 @@ impl ContainerdDriver {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub async fn connect(ctx: &Context, mut config: Config, settings: Settings) -> Result<Self, Error> {
+    pub async fn connect(ctx: &Context, config: Config, settings: Settings) -> Result<Self, Error> {
+        let grace = settings.close_grace;
+        let engine = Engine::connect(ctx, settings.engine(&config)?).await;
+        Self::make(ctx, engine.map_err(not_connected)?, config, grace, true).await
+    }
+
+    /// A driver on an engine that is there already; whoever made the engine closes it. `grace` is
+    /// [`Settings::close_grace`].
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn on(
+        ctx: &Context,
+        engine: Engine,
+        config: Config,
+        grace: Duration,
+    ) -> Result<Self, Error> {
+        Self::make(ctx, engine, config, grace, false).await
+    }
+
+    async fn make(
+        ctx: &Context,
+        engine: Engine,
+        mut config: Config,
+        grace: Duration,
+        owns_engine: bool,
+    ) -> Result<Self, Error> {
         // As in Fn: who has no name is a new instance at each start, and what the one before left is nobody's.
         if !config.container_label_tag.is_empty() && config.instance_id.is_empty() {
             config.instance_id = unique();
         }
-        let grace = settings.close_grace;
-        let engine = Engine::connect(ctx, settings.engine(&config)?)
-            .await
-            .map_err(not_connected)?;
         version::require(
             &config.server_version,
             &engine.server_version(ctx).await.map_err(translate)?,
@@ -157,6 +185,7 @@ impl ContainerdDriver {
         let driver = Self(Arc::new(Shared {
             sampler: Sampler::start(&engine, &life),
             engine,
+            owns_engine,
             config,
             retry: Mutex::new(Retry {
                 policy: BackOffConfig::default(),
@@ -175,7 +204,13 @@ impl ContainerdDriver {
             ..
         } = &driver.0.config;
         if !container_label_tag.is_empty() {
-            driver.0.engine.sweep(container_label_tag, instance_id);
+            // A host that does not name its instance is a new one at each start, so the name is not empty.
+            let instance = instance_id.clone();
+            let foreign = move |labels: &BTreeMap<String, String>| label::is_of_another(labels, &instance);
+            driver
+                .0
+                .engine
+                .sweep((label::CLASSIFIER, container_label_tag), foreign);
         }
         Ok(driver)
     }
@@ -189,7 +224,8 @@ impl ContainerdDriver {
     /// # Cancellation
     /// Safe to drop: it unwinds on its own task.
     pub async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>, Error> {
-        let loaded = self.load_archive(ctx, file).await?;
+        self.0.open()?;
+        let loaded = self.0.engine.load(ctx, file).await.map_err(translate)?;
         Ok(loaded.images.into_iter().map(|image| image.record).collect())
     }
 
@@ -219,38 +255,12 @@ impl ContainerdDriver {
         let takes_stats = task.takes_stats();
         Ok(ContainerdCookie::new(&self.0, task, plan, log, takes_stats))
     }
+}
 
-    /// A container that an earlier process made, without the contract's order around it.
-    pub(crate) async fn take_over(&self, ctx: &Context, id: &ContainerId) -> Result<Container, Error> {
-        self.0.engine.adopt(ctx, id).await.map_err(translate)
-    }
-
-    /// The engine below, for the command line.
+impl ContainerdDriver {
+    /// The engine below.
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
-    }
-
-    /// Every container of ours, as it is now.
-    pub(crate) async fn list(&self, ctx: &Context) -> Result<Vec<Seen>, Error> {
-        self.0.engine.list(ctx).await.map_err(translate)
-    }
-
-    /// Every container of ours, and what those use that run.
-    pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(Seen, Option<Usage>)>, Error> {
-        self.0.engine.usages(ctx).await.map_err(translate)
-    }
-
-    /// One container, as it is now.
-    pub(crate) async fn inspect(&self, ctx: &Context, id: &ContainerId) -> Result<Seen, Error> {
-        self.0.engine.inspect(ctx, id).await.map_err(translate)
-    }
-
-    /// Sends a signal to a container, whoever made it.
-    pub(crate) async fn signal(&self, ctx: &Context, id: &ContainerId, signal: u32) -> Result<(), Error> {
-        let container = self.0.engine.adopt(ctx, id).await.map_err(translate)?;
-        let sent = container.signal(ctx, signal).await.map_err(translate);
-        container.detach().await;
-        sent
     }
 }
 
@@ -285,12 +295,15 @@ impl Driver for ContainerdDriver {
 
     async fn close(&self, ctx: &Context) -> Result<(), Error> {
         self.0.life.cancel();
+        if !self.0.owns_engine {
+            return Ok(());
+        }
         self.0.engine.close(ctx).await.map_err(translate)
     }
 }
 
 /// What cannot be connected with: at that time nobody has asked for a container yet.
-fn not_connected(error: engine::Error) -> Error {
+pub(crate) fn not_connected(error: engine::Error) -> Error {
     match error.kind() {
         Kind::InvalidPlan => Error::new(ErrorKind::InvalidConfig, error),
         _ => translate(error),

@@ -10,9 +10,10 @@ use fnctr_oci::{
     TmpfsAccess,
 };
 
+use super::label;
 use crate::ContainerId;
 use crate::driver::{Config, ContainerTask, Error, ErrorKind};
-use crate::engine::{Network, Plan, label};
+use crate::engine::{Network, Plan};
 use crate::image::Reference;
 
 /// Who functions are when they are not trusted with the image's user.

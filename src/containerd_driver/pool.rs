@@ -34,7 +34,7 @@ impl ContainerdDriver {
     /// The state of the pool of prepared network namespaces, for metrics; `None` if there is no pool.
     #[must_use]
     pub fn pool(&self) -> Option<PoolState> {
-        let state = self.engine().pool()?;
+        let state = self.0.engine.pool()?;
         let counts = state.counts;
         Some(PoolState {
             target: counts.target,

@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 use super::stats::stat;
 use crate::Context;
 use crate::driver::{ContainerTask, Stat, metric};
-use crate::engine::{Container, Engine, Turns, Usage, WeakContainer, standing};
+use crate::engine::{Engine, Run, Turns, Usage, WeakRun, standing};
 
 /// How often the contract wants to know.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(super) struct Sampler(mpsc::UnboundedSender<Entry>);
 
 /// A container in the round.
 struct Entry {
-    container: WeakContainer,
+    run: WeakRun,
     task: Arc<dyn ContainerTask>,
     last: Option<Usage>,
     still: Still,
@@ -63,7 +63,7 @@ struct Entry {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entry")
-            .field("container", &self.container)
+            .field("run", &self.run)
             .finish_non_exhaustive()
     }
 }
@@ -107,9 +107,9 @@ impl Sampler {
     }
 
     /// Reports to the task until the container ends, nobody holds it any more, or the driver ends.
-    pub(super) fn follow(&self, container: &Container, task: &Arc<dyn ContainerTask>) {
+    pub(super) fn follow(&self, run: &Run, task: &Arc<dyn ContainerTask>) {
         let entry = Entry {
-            container: container.downgrade(),
+            run: run.downgrade(),
             task: Arc::clone(task),
             last: None,
             still: Still::default(),
@@ -169,18 +169,18 @@ impl Round {
         let mut held: Vec<_> = due
             .into_iter()
             .filter_map(|((due, _), entry)| {
-                let container = entry.container.upgrade()?;
-                container.exit_now().is_none().then_some((due, container, entry))
+                let run = entry.run.upgrade()?;
+                run.exit_now().is_none().then_some((due, run, entry))
             })
             .collect();
-        let containers: Vec<_> = held.iter().map(|(_, container, _)| container).collect();
-        let standing = standing(&containers);
-        for ((due, container, mut entry), stands) in held.drain(..).zip(standing) {
-            if let Some(stat) = entry.read(&container, stands) {
-                entry.write(&self.life, &self.tracker, &container, stat);
+        let runs: Vec<_> = held.iter().map(|(_, run, _)| run).collect();
+        let standing = standing(&runs);
+        for ((due, run, mut entry), stands) in held.drain(..).zip(standing) {
+            if let Some(stat) = entry.read(&run, stands) {
+                entry.write(&self.life, &self.tracker, &run, stat);
             }
-            // Its handle is not kept for longer than this: the last one's end is the container's.
-            drop(container);
+            // Not held for longer than this: what it has open closes with its last handle.
+            drop(run);
             // What was missed is not made up for, and a rate over next to no time says nothing.
             let next = (due + PERIOD).max(now + PERIOD / 2);
             self.put(next, entry);
@@ -202,20 +202,20 @@ fn slot_of(origin: Instant, at: Instant) -> Instant {
 
 impl Entry {
     /// A report, if there is a reading to measure it against.
-    fn read(&mut self, container: &Container, stands: Option<Turns>) -> Option<Stat> {
+    fn read(&mut self, run: &Run, stands: Option<Turns>) -> Option<Stat> {
         let holds = self.still.holds(stands);
         let now = match self.last.filter(|_| holds) {
             Some(last) => last.still(Instant::now()),
-            None => match self.unmoved(container, stands) {
+            None => match self.unmoved(run, stands) {
                 Some(now) => now,
                 // Its end is the end of the reports, and is noticed elsewhere; anything else that cannot be read can be
                 // read a second later.
-                None => container.usage().ok()?,
+                None => run.usage().ok()?,
             },
         };
         let before = self.last.replace(now)?;
         let mut report = stat(&before, &now);
-        let reclaimed = container.reclaimed();
+        let reclaimed = run.reclaimed();
         report
             .metrics
             .extend(reclaimed.map(|back| (metric::MEM_RECLAIMED.to_owned(), back.bytes)));
@@ -223,18 +223,18 @@ impl Entry {
     }
 
     /// The last reading as of now, if next to nothing has run since; not for ever, because others may have changed what it tells.
-    fn unmoved(&mut self, container: &Container, stands: Option<Turns>) -> Option<Usage> {
+    fn unmoved(&mut self, run: &Run, stands: Option<Turns>) -> Option<Usage> {
         let due = stands.is_some() || self.unmoved >= READ_UNMOVED_AGAIN;
         let now = self
             .last
             .filter(|_| !due)
-            .and_then(|last| container.usage_if_unmoved(&last));
+            .and_then(|last| run.usage_if_unmoved(&last));
         self.unmoved = if now.is_some() { self.unmoved + 1 } else { 0 };
         now
     }
 
     /// Hands a report over, unless the one before is still being taken.
-    fn write(&mut self, life: &Context, tracker: &TaskTracker, container: &Container, stat: Stat) {
+    fn write(&mut self, life: &Context, tracker: &TaskTracker, run: &Run, stat: Stat) {
         if self
             .writing
             .as_ref()
@@ -242,7 +242,7 @@ impl Entry {
         {
             return;
         }
-        let (task, ctx, ended) = (Arc::clone(&self.task), life.child(), container.wait_exit());
+        let (task, ctx, ended) = (Arc::clone(&self.task), life.child(), run.wait_exit());
         let write = async move {
             tokio::select! {
                 () = task.write_stat(&ctx, stat) => {}

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Registries, pool};
+use super::{Registries, label, pool};
 use crate::Namespace;
 use crate::driver::{Config, Error, ErrorKind};
 use crate::embedded::{Embedded, Home};
-use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice, label};
+use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
 use crate::image::{CacheSettings, Reference};
 use crate::init;
 use crate::sandbox::NetworkSettings;
@@ -136,7 +136,7 @@ impl Settings {
     }
 
     /// The engine's configuration.
-    pub(super) fn engine(self, config: &Config) -> Result<engine::Config, Error> {
+    pub(crate) fn engine(self, config: &Config) -> Result<engine::Config, Error> {
         let invalid =
             |error: Box<dyn std::error::Error + Send + Sync>| Error::new(ErrorKind::InvalidConfig, error);
         self.check()?;

@@ -6,28 +6,34 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::held::Held;
 use crate::driver::{
     self, ExitFacts, OutOfMemory, RunResult, StandardStream, StreamFailed, WaitResult, outcome,
 };
-use crate::engine::{Container, OomCount, Outcome, Whose};
+use crate::engine::{OomCount, Outcome, Run, Whose};
 use crate::stdio::{Stream, StreamError};
 use crate::{ByteSize, Context};
 
 /// A container that was started under a context which is watched until its end.
 pub(super) struct Started {
-    container: Container,
+    /// Whoever waits keeps what the cookie keeps: a container is not removed under a wait because its cookie was dropped.
+    held: Held,
     watched: Context,
     /// Ends with the driver.
     driver: Context,
 }
 
 impl Started {
-    pub(super) fn new(container: Container, watched: Context, driver: &Context) -> Self {
+    pub(super) fn new(held: Held, watched: Context, driver: &Context) -> Self {
         Self {
-            container,
+            held,
             watched,
             driver: driver.clone(),
         }
+    }
+
+    fn run(&self) -> &Run {
+        self.held.container.run()
     }
 }
 
@@ -36,9 +42,9 @@ impl WaitResult for Started {
     async fn wait(&self, ctx: &Context) -> RunResult {
         let ended = tokio::select! {
             biased;
-            ended = self.container.wait(ctx) => ended,
+            ended = self.run().wait(ctx) => ended,
             // Interrupted as it is, this context gives the answer that is known now.
-            _ = self.watched.done() => self.container.wait(&self.watched).await,
+            _ = self.watched.done() => self.run().wait(&self.watched).await,
         };
         let interrupted = ctx.interrupted().or_else(|| self.watched.interrupted());
         let driver_closed = self.driver.interrupted().is_some();
@@ -58,9 +64,9 @@ impl WaitResult for Started {
 
 impl fmt::Debug for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = self.container.exit_now().and_then(|exit| exit.code);
+        let code = self.run().exit_now().and_then(|exit| exit.code);
         f.debug_struct("Started")
-            .field("id", &self.container.id().as_str())
+            .field("id", &self.run().id().as_str())
             .field("exit_code", &code)
             .finish_non_exhaustive()
     }

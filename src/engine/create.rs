@@ -4,14 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::container::{Container, Phase, Process};
+use fnctr_oci::{ContainerConfig, Spec};
+
+use super::container::Container;
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::network::Past;
+use super::init_layer::InitLayer;
+use super::network::{Joining, Past};
+use super::owned::Owned;
 use super::plan::Plan;
+use super::record::Origin;
+use super::run::{Begun, Phase, Run};
 use super::{
     Deps, checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo,
     volumes,
 };
+use crate::containerd::Mount;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
 use crate::teardown::Teardown;
@@ -28,19 +35,33 @@ pub(super) async fn create<F>(
     plan: &Plan,
     image: &Image,
     streams: impl FnOnce(Context) -> F,
-) -> Result<Container>
+) -> Result<Owned>
 where
     F: Future<Output = Result<Streams>>,
 {
-    let name = super::unique();
-    let mut undo = Teardown::new(plan.id.as_str());
-    match attempt(deps, ctx, plan, image, streams, &name, &mut undo).await {
-        Ok(process) => Ok(Container::new(deps, &plan.id, process, undo)),
+    let attempt = super::unique();
+    let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
+    let made = async {
+        let drawn = draw(deps, ctx, plan, image).await?;
+        let kept = keep(deps, ctx, plan, image, &drawn, &attempt, &mut own).await?;
+        prepare(deps, ctx, plan, drawn, &kept, streams, &mut of_run).await
+    };
+    match made.await {
+        Ok(begun) => {
+            let run = Run::new(deps, &plan.id, begun, of_run);
+            Ok(Owned::new(Container::new(
+                deps,
+                run,
+                Origin::Made { attempt },
+                own,
+            )))
+        }
         Err(error) => {
             let clean_up = ctx.detached(deps.config.close_grace);
-            let failed = undo.run(&clean_up).await;
+            let mut failed = of_run.run(&clean_up).await;
+            failed.extend(undo::rest(&mut own, &clean_up, &failed).await);
             if !failed.is_empty() {
-                deps.note_unfinished(&plan.id, &name);
+                deps.note_unfinished(&plan.id, &attempt);
             }
             for failed in failed {
                 tracing::warn!(error = %crate::chain(&failed), "a failed create could not undo a step");
@@ -50,44 +71,83 @@ where
     }
 }
 
-async fn attempt<F>(
-    deps: &Arc<Deps>,
-    ctx: &Context,
-    plan: &Plan,
-    image: &Image,
-    streams: impl FnOnce(Context) -> F,
-    name: &str,
-    undo: &mut Teardown,
-) -> Result<Process>
-where
-    F: Future<Output = Result<Streams>>,
-{
+/// A container that is decided and checked; nothing of it is made.
+struct Drawn {
+    joining: Joining,
+    config: ContainerConfig,
+    spec: Spec,
+    layer: InitLayer,
+}
+
+/// Reserves a network, writes the spec and checks that all of it can be. Nothing is made but a name.
+async fn draw(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<Drawn> {
     let joining = network::reserve(deps, ctx, plan).await?;
     let config = spec::complete(deps, plan, &joining);
     let volumes = volumes::find(deps, ctx, plan, image).await?;
     let image_config = spec::image_config(deps, ctx, plan, image, &config, &volumes).await?;
-    let oci = fnctr_oci::spec(&config, &image_config, &deps.host)
+    let spec = fnctr_oci::spec(&config, &image_config, &deps.host)
         .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;
-    checks::all(deps, ctx, plan, image, &oci).await?;
-    let cwd = oci
-        .process()
-        .as_ref()
-        .map_or_else(|| Path::new("/"), |process| process.cwd());
+    checks::all(deps, ctx, plan, image, &spec).await?;
+    let process = spec.process().as_ref();
+    let cwd = process.map_or_else(|| Path::new("/"), |process| process.cwd());
     let layer = init_layer::plan(deps, ctx, plan, image, cwd, &volumes).await?;
+    Ok(Drawn {
+        joining,
+        config,
+        spec,
+        layer,
+    })
+}
 
+/// Makes what a container keeps from one run to the next: its record and its writable layer. Returns the layer's mounts.
+async fn keep(
+    deps: &Deps,
+    ctx: &Context,
+    plan: &Plan,
+    image: &Image,
+    drawn: &Drawn,
+    attempt: &str,
+    undo: &mut Teardown,
+) -> Result<Vec<Mount>> {
     ctx.check().at(Step::Record, &plan.id)?;
-    record::create(deps, ctx, plan, &oci, joining.sandbox(), name, undo).await?;
-    ctx.check().at(Step::Network, &plan.id)?;
-    let joined = network::join(deps, ctx, plan, joining, undo).await?;
+    record::create(
+        deps,
+        ctx,
+        plan,
+        &drawn.spec,
+        drawn.joining.sandbox(),
+        attempt,
+        undo,
+    )
+    .await?;
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
-    layer.make(deps, &plan.id, &mounts)?;
+    drawn.layer.make(deps, &plan.id, &mounts)?;
+    Ok(mounts)
+}
+
+/// Makes a run, up to its start gate.
+async fn prepare<F>(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    plan: &Plan,
+    drawn: Drawn,
+    rootfs: &[Mount],
+    streams: impl FnOnce(Context) -> F,
+    undo: &mut Teardown,
+) -> Result<Begun>
+where
+    F: Future<Output = Result<Streams>>,
+{
+    let Drawn { joining, config, .. } = drawn;
+    ctx.check().at(Step::Network, &plan.id)?;
+    let joined = network::join(deps, ctx, plan, joining, undo).await?;
     let streams = streams(ctx.clone()).await?;
     let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
-    let pid = task::create(deps, ctx, &plan.id, &mounts, fifos.paths(), undo).await?;
+    let pid = task::create(deps, ctx, &plan.id, rootfs, fifos.paths(), undo).await?;
 
     // A caller that has gone meanwhile wants none of it.
     ctx.check().at(Step::Task, &plan.id)?;
@@ -98,16 +158,14 @@ where
     if is_fed {
         close_stdin_at_its_end(deps, &plan.id, &pumps);
     }
-    Ok(Process {
+    Ok(Begun {
         pid: Some(pid),
         ended: None,
         paths,
         memory: plan.config.resources.memory,
         pumps,
-        phase: Phase::Created,
-        origin: record::Origin::Made {
-            attempt: name.to_owned(),
-        },
+        phase: Phase::Ready,
+        from_birth: true,
         network: Past {
             of: joined.target.map(|target| target.id),
             counted: joined.is_used.then(|| traffic::of_pid(pid)).flatten(),

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::container::{Container, Phase, Process};
+use super::container::Container;
 use super::custody::owner_is_gone;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
 use super::label;
 use super::network::Past;
+use super::record::Origin;
 use super::remains::Remains;
+use super::run::{Begun, Phase, Run};
 use super::{Deps, disk, network, placement, record, rootfs, task, undo};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
@@ -207,34 +209,42 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
     let Facts {
         placement, memory, ..
     } = Facts::of(record);
-    let process = Process {
+    let begun = Begun {
         pid,
         ended,
         paths: placement::cgroups_of(deps, id, pid, placement.as_ref()),
         memory,
         pumps: Arc::new(Pumps::none()),
-        phase: if created { Phase::Created } else { Phase::Running },
-        origin: record::Origin::Adopted {
-            attempt: record::attempt_of(record).to_owned(),
-        },
+        phase: if created { Phase::Ready } else { Phase::Running },
+        from_birth: false,
         network: Past::default(),
     };
     let remains = Remains::of_record(deps, record, placement);
-    Ok(Container::new(deps, id, process, undo_of(deps, record, remains)))
+    let run = Run::new(deps, id, begun, undo_of_run(deps, record, remains));
+    let origin = Origin::Adopted {
+        attempt: record::attempt_of(record).to_owned(),
+    };
+    Ok(Container::new(deps, run, origin, undo_of(deps, record)))
 }
 
-/// The list that `create` would have left: it follows from the record alone, and [`undo`] says its order.
-fn undo_of(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
+/// The list that `create` would have left for the container: it follows from the record alone, and [`undo`] says its order.
+fn undo_of(deps: &Arc<Deps>, record: &Record) -> Teardown {
     let id = &record.id;
     let mut list = Teardown::new(id.as_str());
     let (session, snapshotter) = (&deps.session, &deps.config.snapshotter);
     record::defer_removal(&mut list, session, record);
-    network::defer_removal_of(&mut list, deps, record);
     rootfs::defer_removal(&mut list, session, snapshotter, id);
     if record.labels.contains_key(label::FS_SIZE) {
         disk::defer_release(&mut list, session, snapshotter, id);
     }
-    undo::defer_streams(&mut list, &deps.fifo_dir(id));
+    list
+}
+
+/// The same for its run.
+fn undo_of_run(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
+    let mut list = Teardown::new(record.id.as_str());
+    network::defer_removal_of(&mut list, deps, record);
+    undo::defer_streams(&mut list, &deps.fifo_dir(&record.id));
     task::defer_discard(&mut list, deps, remains);
     list
 }

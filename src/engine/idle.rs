@@ -1,11 +1,11 @@
 //! The memory of one container: when it begins to idle, and what can be taken back of it at once.
 
-use super::container::Container;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::run::Run;
 use crate::Context;
 use crate::cgroup::{Reclaimed, Reclaimer, State};
 
-impl Container {
+impl Run {
     /// It was frozen; from now on it idles.
     pub(super) fn idle_begins(&self) {
         if let (Some(reclaims), Some(idle)) = (&self.deps().reclaims, self.idle()) {

@@ -26,7 +26,3 @@ pub(crate) const OWNER: &str = "io.fnctr.owner";
 pub(crate) const DETACHED: &str = "io.fnctr.detached";
 /// Until when the container may run if its owner cannot see to that: milliseconds since 1970 by the host's clock.
 pub(crate) const DEADLINE: &str = "io.fnctr.deadline";
-/// The contract's label for "a container of this kind of host"; hosts of old look for it by this name.
-pub(crate) const CLASSIFIER: &str = "fn-agent-classifier";
-/// The contract's label for "made by this instance".
-pub(crate) const INSTANCE: &str = "fn-agent-instance";

@@ -1,5 +1,8 @@
 //! The life of a container: plan → resolve → create → start → wait → close.
 //!
+//! Three lifetimes are nested: a [`container`] (its record and its writable layer) has a [`run`] (network, cgroup, streams),
+//! which has a [`process`]. Each of the first two has one list of what undoes it; see [`undo`].
+//!
 //! ```text
 //!            resolve            create             start
 //!   Plan ───────────► Image ───────────► Created ─────────► Running ──► (exit, all output) ──► Outcome
@@ -43,12 +46,13 @@ mod idle;
 mod images;
 mod init_layer;
 pub(crate) mod label;
-mod life;
 mod network;
 mod oom;
 mod orphans;
 mod overdue;
+mod owned;
 mod pause;
+mod pidfd;
 mod placement;
 mod places;
 mod plan;
@@ -63,12 +67,12 @@ mod remains;
 mod resolve;
 mod rlimits;
 mod rootfs;
+mod run;
 mod runtime;
 mod shim;
 mod signal;
 mod slot;
 mod spec;
-mod start;
 mod stats;
 mod sweep;
 mod task;
@@ -87,7 +91,7 @@ use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::config::{Config, PoolConfig};
-pub(crate) use self::container::{Container, Outcome, WeakContainer};
+pub(crate) use self::container::Container;
 pub(crate) use self::custody::Custody;
 use self::deps::Deps;
 pub(crate) use self::disk::Unlimited;
@@ -95,11 +99,14 @@ use self::error::At as _;
 pub(crate) use self::error::{Error, Kind, Result, Step};
 use self::exits::Exits;
 pub(crate) use self::find::{Seen, State};
-pub(crate) use self::images::{Format, ImageError, Loaded, Removed, Shelf, Shelved};
+pub(crate) use self::images::{Format, ImageError, Removed, Shelf, Shelved};
+pub(crate) use self::owned::Owned;
 pub use self::plan::Network;
 pub(crate) use self::plan::Plan;
+pub(crate) use self::process::Outcome;
 pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 use self::reclaim::Reclaims;
+pub(crate) use self::run::{Run, WeakRun};
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::stats::{Usage, standing};
 use crate::cgroup::{self, Ceilings};
@@ -246,7 +253,7 @@ impl Engine {
         plan: Plan,
         image: Image,
         streams: impl FnOnce(Context) -> F + Send + 'static,
-    ) -> Result<Container>
+    ) -> Result<Owned>
     where
         F: Future<Output = Result<Streams>> + Send + 'static,
     {
@@ -306,9 +313,10 @@ impl Engine {
         Ok((container, record.image))
     }
 
-    /// Removes what other instances of our classifier left, in the background.
-    pub(crate) fn sweep(&self, classifier: &str, instance: &str) {
-        sweep::sweep(&self.0, classifier, instance);
+    /// Removes what other instances of the same host left, in the background: the containers with this label and value whose
+    /// labels `is_foreign` says so of.
+    pub(crate) fn sweep(&self, label: (&str, &str), is_foreign: impl sweep::Foreign) {
+        sweep::sweep(&self.0, label, is_foreign);
     }
 
     /// Waits until the work at the start that undoes what earlier processes left is over, whether it could undo everything

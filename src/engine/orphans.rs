@@ -117,7 +117,7 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
     }
     // If this fails, the record shows in a list, and whoever removes it tries again.
     let claimed = find::adopt_record(deps, &ctx, &record).await?;
-    claimed.close_here().await?;
+    claimed.remove_here().await?;
     Ok(true)
 }
 

@@ -64,7 +64,7 @@ async fn once(deps: &Arc<Deps>) -> Result<Duration> {
             continue;
         }
         let ctx = Context::timeout(deps.config.close_grace);
-        match async { adopt_record(deps, &ctx, &record).await?.close().await }.await {
+        match async { adopt_record(deps, &ctx, &record).await?.remove().await }.await {
             Ok(()) => {
                 tracing::info!(id = %record.id, "ended a container at its deadline, because the process that made it is gone")
             }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::container::{Container, Phase};
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::run::{Phase, Run, Stage};
 use crate::cgroup::{Attempt, Freezer, Pending};
 use crate::containerd::TaskStatus;
 use crate::{Context, Interrupted};
@@ -29,7 +29,7 @@ impl Toward {
     }
 }
 
-impl Container {
+impl Run {
     /// Stops every process of the container; done when the kernel confirms it. Idempotent. A freeze that cannot be
     /// confirmed before the deadline is rolled back, and the container runs on and is usable.
     ///
@@ -66,12 +66,12 @@ impl Container {
         let mut begun = None;
         // The common case takes the lock without waiting and is confirmed within the spin: no task, no timer.
         if !matches!(self.freezer(), Freezer::None(_))
-            && let Ok(phase) = Arc::clone(self.phase()).try_lock_owned()
+            && let Ok(stage) = Arc::clone(self.stage()).try_lock_owned()
         {
-            self.must_run(*phase, toward)?;
+            self.must_run(stage.phase, toward)?;
             match self.attempt(ctx, toward)? {
                 Attempt::Done(_) => return Ok(()),
-                Attempt::Pending(pending) => begun = Some((phase, pending)),
+                Attempt::Pending(pending) => begun = Some((stage, pending)),
             }
         }
         let this = self.clone();
@@ -79,28 +79,28 @@ impl Container {
         self.deps().tracked(ctx, slowly).await
     }
 
-    /// The rest, on a task that holds the phase until the kernel has confirmed, or the freeze is taken back.
+    /// The rest, on a task that holds the stage until the kernel has confirmed, or the freeze is taken back.
     async fn turn_slowly(
         &self,
         ctx: &Context,
         toward: Toward,
-        begun: Option<(OwnedMutexGuard<Phase>, Pending)>,
+        begun: Option<(OwnedMutexGuard<Stage>, Pending)>,
     ) -> Result<()> {
         let step = toward.step();
-        let (_phase, pending) = match begun {
+        let (_stage, pending) = match begun {
             Some(begun) => begun,
             None => {
-                let phase = ctx
-                    .run(Arc::clone(self.phase()).lock_owned())
+                let stage = ctx
+                    .run(Arc::clone(self.stage()).lock_owned())
                     .await
                     .at(step, self.id())?;
-                self.must_run(*phase, toward)?;
+                self.must_run(stage.phase, toward)?;
                 if matches!(self.freezer(), Freezer::None(_)) {
                     return self.turn_by_containerd(ctx, toward).await;
                 }
                 match self.attempt(ctx, toward)? {
                     Attempt::Done(_) => return Ok(()),
-                    Attempt::Pending(pending) => (phase, pending),
+                    Attempt::Pending(pending) => (stage, pending),
                 }
             }
         };
@@ -158,8 +158,8 @@ impl Container {
     fn must_run(&self, phase: Phase, toward: Toward) -> Result<()> {
         let refuse = |why: &'static str| Err(Error::new(toward.step(), self.id(), Kind::OutOfOrder, why));
         match phase {
-            Phase::Created => refuse("it has not been started"),
-            Phase::Closed => refuse("it is closed"),
+            Phase::Ready => refuse("it has not been started"),
+            Phase::Over => refuse("it is closed"),
             Phase::Running if self.exit_now().is_some() => Err(self.ended(toward)),
             Phase::Running => Ok(()),
         }

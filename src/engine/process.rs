@@ -1,93 +1,108 @@
-//! A process that is told from a later one of the same number: by a pidfd (pidfd_open(2), kernel 5.3).
+//! A container's first process: its end, and the streams that it has.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::{OnceCell, watch};
 
-/// A descriptor that becomes readable when the process ends. Whoever waits for the end holds it.
+use super::pidfd::Alive;
+use super::wait::{self, Exit};
+use crate::Context;
+use crate::stdio::{Pumps, StreamError};
+
+/// What there is to say about a container that ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    /// How its process ended.
+    pub(crate) exit: Exit,
+    /// Why not all of its output was delivered, if so.
+    pub(crate) streams: Option<Arc<StreamError>>,
+}
+
+/// A process that is watched.
 #[derive(Debug)]
-pub(super) struct Pidfd(AsyncFd<OwnedFd>);
+pub(super) struct Process {
+    /// `None` if it had ended when it was found: its number may be a stranger's by now.
+    pid: Option<u32>,
+    exit: watch::Receiver<Option<Exit>>,
+    /// Until its end has been noticed.
+    alive: Alive,
+    pumps: Arc<Pumps>,
+    /// Read once and then kept, however many wait for it.
+    outcome: OnceCell<Outcome>,
+}
 
-/// The same descriptor for as long as somebody waits for the end; it keeps nothing open itself.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Alive(Weak<Pidfd>);
-
-impl Pidfd {
-    /// `None` if the process is gone already, or the kernel is too old.
-    pub(super) fn open(pid: u32) -> Option<Arc<Self>> {
-        let fd = open(pid, PidfdFlags::NONBLOCK)?;
-        // Deprecated for descriptors that something else may close; this one is owned.
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
-        )]
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE).ok()?;
-        Some(Arc::new(Self(fd)))
+impl Process {
+    pub(super) fn new(
+        pid: Option<u32>,
+        (exit, alive): (watch::Receiver<Option<Exit>>, Alive),
+        pumps: Arc<Pumps>,
+    ) -> Self {
+        Self {
+            pid,
+            exit,
+            alive,
+            pumps,
+            outcome: OnceCell::new(),
+        }
     }
 
-    /// Waits for the end; `false` if that cannot be waited for.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    pub(super) fn alive(&self) -> &Alive {
+        &self.alive
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn exit_now(&self) -> Option<Exit> {
+        self.exit.borrow().clone()
+    }
+
+    /// Whether containerd no longer knew the task when it ended.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let exit = self.exit.borrow();
+        exit.as_ref().is_some_and(|exit| exit.code.is_none())
+    }
+
+    /// Waits for its end, without its output. The future keeps nothing of the container.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn ended(&self) -> bool {
-        self.0.readable().await.is_ok()
-    }
-}
-
-impl Alive {
-    pub(super) fn of(process: Option<&Arc<Pidfd>>) -> Self {
-        Self(process.map(Arc::downgrade).unwrap_or_default())
+    pub(super) fn wait_exit(&self) -> impl Future<Output = Option<Exit>> + Send + use<> {
+        let mut exit = self.exit.clone();
+        async move { wait::ended(&mut exit).await }
     }
 
-    /// Whether this very process has not ended yet. `None` if nobody holds its descriptor: it has ended and that has been
-    /// noticed, or there never was one.
-    pub(super) fn now(&self) -> Option<bool> {
-        Some(!has_ended(self.0.upgrade()?.0.get_ref()))
+    /// Ends the copies of its streams, whatever they have reached.
+    pub(super) fn cut_off(&self) {
+        self.pumps.abort();
     }
-}
 
-/// A descriptor for one look.
-pub(super) fn open_once(pid: u32) -> Option<OwnedFd> {
-    open(pid, PidfdFlags::empty())
-}
-
-/// Whether the process of a pidfd has ended. One system call, no waiting.
-pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut asked = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    // What cannot be asked about counts as ended: nobody then reads the files of a stranger.
-    !matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
-}
-
-fn open(pid: u32, flags: PidfdFlags) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    pidfd_open(pid, flags).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_process_that_ended_is_known_to_have_before_it_is_reaped() {
-        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        let held = Pidfd::open(child.id()).unwrap();
-        let alive = Alive::of(Some(&held));
-        assert_eq!(alive.now(), Some(true));
-        let once = open_once(child.id()).unwrap();
-        assert!(!has_ended(&once));
-        child.kill().unwrap();
-        assert!(held.ended().await);
-        assert_eq!((alive.now(), has_ended(&once)), (Some(false), true));
-        child.wait().unwrap();
-        assert_eq!(alive.now(), Some(false));
-        drop(held);
-        assert_eq!(alive.now(), None);
-        assert!(open_once(u32::MAX).is_none() && Pidfd::open(0).is_none());
+    /// Waits until it has ended and all its output has been delivered. `None` if `ctx` ends first, or the watch does.
+    ///
+    /// # Cancellation
+    /// Safe to drop; may be called again, and by several at once.
+    pub(super) async fn wait(&self, ctx: &Context) -> Option<Outcome> {
+        if let Some(outcome) = self.outcome.get() {
+            return Some(outcome.clone());
+        }
+        let mut exit = self.exit.clone();
+        let ended = match ctx.run(wait::ended(&mut exit)).await {
+            Ok(ended) => ended,
+            // Of an end and an interruption at the same moment the end is the better answer.
+            Err(_) => self.exit_now(),
+        };
+        let exit = ended?;
+        let streams = self.pumps.finished(ctx).await.err().map(Arc::new);
+        if streams
+            .as_ref()
+            .is_some_and(|error| matches!(**error, StreamError::Interrupted(_)))
+        {
+            // Not all output is delivered yet, so this is not the last word.
+            return Some(Outcome { exit, streams: None });
+        }
+        let last = self.outcome.get_or_init(|| async { Outcome { exit, streams } });
+        Some(last.await.clone())
     }
 }

@@ -34,5 +34,5 @@ async fn remove(deps: &std::sync::Arc<Deps>, ctx: &Context, id: &ContainerId, at
     if attempt_of(&record) != attempt {
         return Ok(());
     }
-    adopt_record(deps, ctx, &record).await?.close().await
+    adopt_record(deps, ctx, &record).await?.remove().await
 }

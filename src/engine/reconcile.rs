@@ -53,7 +53,7 @@ async fn once(deps: &Arc<Deps>) -> Result<usize> {
         let holds = record.labels.get(label::HOLDER);
         if holds.is_some_and(|sandbox| free.contains(sandbox) || !known.contains(sandbox)) {
             let ctx = Context::timeout(deps.config.close_grace);
-            let closed = async { adopt_record(deps, &ctx, record).await?.close().await };
+            let closed = async { adopt_record(deps, &ctx, record).await?.remove().await };
             failed = closed.await.err().or(failed);
         }
     }

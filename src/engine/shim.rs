@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, umount2};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::{Deps, process};
+use super::{Deps, pidfd};
 use crate::ContainerId;
 
 /// How the program of every shim is called.
@@ -35,11 +35,11 @@ pub(super) struct Shim {
 impl Shim {
     fn of(pid: u32) -> Option<Self> {
         let words = Words::of(pid)?;
-        let process = process::open_once(pid)?;
+        let process = pidfd::open_once(pid)?;
         let bundle = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
         let name = Path::new(&words.namespace).join(&words.id);
         // The number may have become another process's before the descriptor was opened.
-        (Words::of(pid).as_ref() == Some(&words) && !process::has_ended(&process)).then(|| Self {
+        (Words::of(pid).as_ref() == Some(&words) && !pidfd::has_ended(&process)).then(|| Self {
             id: words.id,
             address: words.address,
             namespace: words.namespace,

@@ -1,12 +1,12 @@
 //! Signals to a container's processes, frozen or not.
 
-use super::container::Container;
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::run::Run;
 use super::task::SIGKILL;
 use crate::Context;
 use crate::cgroup::{self, Freezer};
 
-impl Container {
+impl Run {
     /// Sends a signal to the container's first process; SIGKILL goes to every process of the container.
     ///
     /// A signal other than SIGKILL reaches a frozen container when it thaws; SIGKILL ends it at once in every cgroup
@@ -38,7 +38,7 @@ impl Container {
             // Where a kill needs a thaw after it, no freeze may come in between.
             let freezes_killed = !matches!(self.freezer(), Freezer::V2(_));
             let _phase = if freezes_killed {
-                Some(ctx.run(self.phase().lock()).await.at(Step::Signal, self.id())?)
+                Some(ctx.run(self.stage().lock()).await.at(Step::Signal, self.id())?)
             } else {
                 None
             };

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{host, process};
+use super::{host, pidfd};
 use crate::ContainerId;
 use crate::sandbox::Sandbox;
 use crate::sandbox::pool::{Lease, Pool};
@@ -31,7 +31,7 @@ pub(super) struct Resident {
 impl Slot {
     /// Whether it can be given to a container. A few system calls.
     pub(super) fn is_fit(&self) -> bool {
-        let lives = |resident: &Resident| !process::has_ended(&resident.process);
+        let lives = |resident: &Resident| !pidfd::has_ended(&resident.process);
         self.sandbox.is_there() && self.resident.as_ref().is_none_or(lives)
     }
 

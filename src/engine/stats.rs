@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::container::Container;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::find::{self, Seen};
+use super::run::Run;
 use super::traffic::{self, Traffic};
-use super::{Deps, Engine, host, process};
+use super::{Deps, Engine, host, pidfd};
 use crate::Context;
 use crate::cgroup::{self, Cpu, Sample, Turns};
 
@@ -121,7 +121,7 @@ impl Usage {
     }
 }
 
-impl Container {
+impl Run {
     /// Reads the counters now. A container that has ended is [`Kind::NotFound`].
     ///
     /// Opens some twenty small files and keeps none open.
@@ -134,7 +134,7 @@ impl Container {
         let pid = self.pid().ok_or_else(ended)?;
         let sample = cgroup::sample(paths).at(Step::Stats, self.id())?;
         let mut network = match self.shares_hosts_network(pid) {
-            Some(false) => traffic::of_pid(pid).map(|now| now.since(self.network_before())),
+            Some(false) => traffic::of_pid(pid).map(|now| now.since(self.traffic_before())),
             Some(true) | None => None,
         };
         // What was read of a process that is still there now was read of that process, and of its whole cgroup.
@@ -195,7 +195,7 @@ impl Engine {
 
 /// Which of these are frozen by their own handle; between two equal answers nothing of a container has run, so a reading
 /// taken after the first still holds at the second. One system call for all of them.
-pub(crate) fn standing(containers: &[&Container]) -> Vec<Option<Turns>> {
+pub(crate) fn standing(containers: &[&Run]) -> Vec<Option<Turns>> {
     let freezers: Vec<_> = containers.iter().map(|container| container.freezer()).collect();
     cgroup::standing(&freezers)
 }
@@ -204,7 +204,7 @@ pub(crate) fn standing(containers: &[&Container]) -> Vec<Option<Turns>> {
 /// there to be read.
 fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
     let (pid, paths) = (seen.pid?, seen.paths.as_ref()?);
-    let held = process::open_once(pid)?;
+    let held = pidfd::open_once(pid)?;
     // Its number was read before it was held: this is still the process that lives in the container's cgroup.
     let found = deps.cgroups.of_pid(pid).ok()?;
     found.named(seen.cgroup_name.as_ref()?)?;
@@ -215,7 +215,7 @@ fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
     } else {
         traffic::of_pid(pid)
     };
-    (!process::has_ended(&held)).then_some(Usage {
+    (!pidfd::has_ended(&held)).then_some(Usage {
         at: sample.at,
         read_by: Instant::now(),
         cgroup: sample,

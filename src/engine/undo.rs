@@ -1,36 +1,61 @@
-//! The order in which a container is made, which is the reverse of the order in which it is undone, whoever undoes it: the
-//! process that made it, or a later one that found it by its record.
+//! The order in which a container and its run are made, which is the reverse of the order in which they are undone, whoever
+//! undoes them: the process that made them, or a later one that found them by the record.
+//!
+//! ```text
+//! container:  record · snapshot · disk quota        run:  network · streams · cgroup · task
+//! ```
 //!
 //! The record is first, so that it guards the name until all the rest is gone. Each step is pushed by one function of its
 //! noun's file, which both ways use.
 
 use super::{disk, network, record, remains, rootfs, task};
+use crate::Context;
 use crate::stdio::Fifos;
-use crate::teardown::Teardown;
+use crate::teardown::{Failed, Teardown};
 
 /// The fifos and the other files of a container.
-const STREAMS: &str = "streams";
+pub(super) const STREAMS: &str = "streams";
 
-/// Every step, in the order in which they are pushed, and whether every container has it.
-const ORDER: [(&str, bool); 7] = [
-    (record::STEP, true),
+/// The steps of a container, in the order in which they are pushed, and whether every container has them.
+const CONTAINER: [(&str, bool); 3] = [(record::STEP, true), (rootfs::STEP, true), (disk::STEP, false)];
+/// The same of a run.
+const RUN: [(&str, bool); 4] = [
     (network::STEP, false),
-    (rootfs::STEP, true),
-    (disk::STEP, false),
     (STREAMS, true),
     (remains::STEP, true),
     (task::STEP, true),
 ];
 
-/// Whether a list has every step that it must have, in the order of all.
-pub(super) fn is_whole(undo: &Teardown) -> bool {
+/// Whether the list of a container has every step that it must have, in the order of all.
+pub(super) fn is_whole_container(undo: &Teardown) -> bool {
+    is_whole(undo, &CONTAINER)
+}
+
+/// The same for the list of a run.
+pub(super) fn is_whole_run(undo: &Teardown) -> bool {
+    is_whole(undo, &RUN)
+}
+
+fn is_whole(undo: &Teardown, order: &[(&str, bool)]) -> bool {
     let steps: Vec<_> = undo.steps().collect();
     let mut left = steps.iter().rev().peekable();
-    let all = ORDER.iter().all(|(name, required)| {
+    let all = order.iter().all(|(name, required)| {
         let there = left.next_if(|step| *step == name).is_some();
         there || !required
     });
     all && left.next().is_none()
+}
+
+/// Undoes a container after its run, of which `failed` is what could not be undone: its record stays while anything is left.
+///
+/// # Cancellation
+/// As for [`Teardown::run`].
+pub(super) async fn rest(container: &mut Teardown, ctx: &Context, failed: &[Failed]) -> Vec<Failed> {
+    if failed.is_empty() {
+        container.run(ctx).await
+    } else {
+        container.run_but_claims(ctx).await
+    }
 }
 
 /// Puts the removal of the fifos' directory on the list.
@@ -43,36 +68,43 @@ pub(super) fn defer_streams(undo: &mut Teardown, dir: &std::path::Path) {
 mod tests {
     use super::*;
 
-    fn list(names: &[&'static str]) -> bool {
+    fn whole(names: &[&'static str], order: &[(&str, bool)]) -> bool {
         let mut undo = Teardown::new("c1");
         for name in names {
             undo.defer(name, |_| std::future::ready(Ok::<_, &str>(())));
         }
-        let whole = is_whole(&undo);
+        let whole = is_whole(&undo, order);
         undo.forget();
         whole
     }
 
     #[test]
     fn a_list_is_whole_with_every_step_in_its_place() {
-        assert!(list(&["record", "snapshot", "streams", "cgroup", "task"]));
-        assert!(list(&[
-            "record",
-            "network",
-            "snapshot",
-            "disk quota",
-            "streams",
-            "cgroup",
-            "task"
-        ]));
+        for right in [&["record", "snapshot"][..], &["record", "snapshot", "disk quota"]] {
+            assert!(whole(right, &CONTAINER), "{right:?}");
+        }
         for wrong in [
-            &["network", "record", "snapshot", "streams", "cgroup", "task"][..],
-            &["record", "snapshot", "streams", "task"],
-            &["record", "snapshot", "streams", "task", "cgroup"],
-            &["record", "snapshot", "streams", "cgroup", "task", "task"],
+            &["snapshot", "record"][..],
+            &["record"],
+            &["record", "snapshot", "network"],
             &[],
         ] {
-            assert!(!list(wrong), "{wrong:?}");
+            assert!(!whole(wrong, &CONTAINER), "{wrong:?}");
+        }
+        for right in [
+            &["streams", "cgroup", "task"][..],
+            &["network", "streams", "cgroup", "task"],
+        ] {
+            assert!(whole(right, &RUN), "{right:?}");
+        }
+        for wrong in [
+            &["streams", "network", "cgroup", "task"][..],
+            &["streams", "task"],
+            &["streams", "task", "cgroup"],
+            &["streams", "cgroup", "task", "task"],
+            &[],
+        ] {
+            assert!(!whole(wrong, &RUN), "{wrong:?}");
         }
     }
 }

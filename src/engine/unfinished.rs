@@ -76,7 +76,10 @@ async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
         found => Some(found?).filter(|found| record::attempt_of(found) == attempt),
     };
     if let Some(found) = found {
-        find::adopt_record(deps, &ctx, &found).await?.close_here().await?;
+        find::adopt_record(deps, &ctx, &found)
+            .await?
+            .remove_here()
+            .await?;
         tracing::info!(%id, "removed the remains of a container");
     }
     deps.forget_unfinished(id, &attempt);

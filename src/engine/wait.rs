@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 use super::Deps;
 use super::exits::Watching;
 use super::oom::{self, Witness};
-use super::process::{Alive, Pidfd};
+use super::pidfd::{Alive, Pidfd};
 use crate::cgroup::{Above, OomCount, Paths};
 use crate::containerd::TaskStatus;
 use crate::{ContainerId, Context};

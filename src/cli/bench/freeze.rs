@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::figures::Figures;
 use crate::cgroup::Raw;
 use crate::cli::At;
-use crate::cli::connect::with;
+use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
 use crate::driver::{Cookie, Task};
@@ -43,19 +43,23 @@ pub(super) async fn bench(
     if procs == 0 || rounds == 0 {
         return Err(Failure::usage("--procs and --rounds must be at least 1"));
     }
-    let measured = with(at, async |driver| {
-        let id = format!("bench-{:08x}", crate::driver::dice() & 0xffff_ffff);
-        let task = Task {
-            id,
-            image: image.to_owned(),
-            disable_net: true,
-            ..Task::default()
-        };
-        let cookie = super::cookie(driver, task)?;
-        let measured = measure(driver, &cookie, procs, rounds).await;
-        cookie.close(&Context::new()).await?;
-        measured
-    })
+    let measured = with_driver(
+        at,
+        |_| {},
+        async |driver| {
+            let id = format!("bench-{:08x}", crate::driver::dice() & 0xffff_ffff);
+            let task = Task {
+                id,
+                image: image.to_owned(),
+                disable_net: true,
+                ..Task::default()
+            };
+            let cookie = super::cookie(driver, task)?;
+            let measured = measure(driver, &cookie, procs, rounds).await;
+            cookie.close(&Context::new()).await?;
+            measured
+        },
+    )
     .await?;
     let value = report(&measured, procs, rounds);
     print.result(&value, || describe(&measured, procs, rounds));
@@ -82,7 +86,7 @@ async fn measure(
     }
     contract.create_container(&ctx).await?;
     contract.run(&ctx).await?;
-    let container = cookie.container()?;
+    let container = cookie.started()?;
     let Some(paths) = container.paths() else {
         return Err(Failure::usage(
             "the container's cgroups cannot be found, so there is nothing to compare with",

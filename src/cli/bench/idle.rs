@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::figures::Figures;
 use super::lifecycle::live;
 use crate::cli::At;
-use crate::cli::connect::with;
+use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
 use crate::containerd_driver::ContainerdCookie;
@@ -78,17 +78,21 @@ impl Row {
 
 /// Measures and prints.
 pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
-    let rows = with(at, async |driver| {
-        // On a worker of the runtime, as a host's handler of a request is.
-        let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
-        let measuring = async move { measure(&ctx, &worker, &planned).await };
-        driver
-            .engine()
-            .tracker()
-            .spawn(measuring)
-            .await
-            .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))
-    })
+    let rows = with_driver(
+        at,
+        |_| {},
+        async |driver| {
+            // On a worker of the runtime, as a host's handler of a request is.
+            let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
+            let measuring = async move { measure(&ctx, &worker, &planned).await };
+            driver
+                .engine()
+                .tracker()
+                .spawn(measuring)
+                .await
+                .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))
+        },
+    )
     .await?;
     print.result(&report(&rows, plan), || describe(&rows, plan));
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::calls::{clipped, gaps, union};
 use super::figures::Figures;
 use crate::cli::At;
-use crate::cli::connect::with_config;
+use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
 use crate::driver::{Config, Cookie as _, Status, Task};
@@ -74,7 +74,7 @@ pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<Exit
             config.pre_fork_cmd = HOLDER.to_owned();
         }
     };
-    let (measured, crowd) = with_config(at, configure, async |driver| {
+    let (measured, crowd) = with_driver(at, configure, async |driver| {
         // On a worker of the runtime, as a host's handler of a request is.
         let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
         let tracker = driver.engine().tracker();

@@ -38,9 +38,9 @@ pub(super) async fn ps(at: At<'_>, args: PsArgs, print: &Print) -> Result<ExitCo
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
-    let listed = with(at, async |driver| {
-        let seen = driver.list(&Context::new()).await?;
-        Ok((seen, driver.engine().sandboxes().await))
+    let listed = with(at, async |engine| {
+        let seen = engine.list(&Context::new()).await?;
+        Ok((seen, engine.sandboxes().await))
     });
     let (mut seen, sandboxes) = listed.await?;
     seen.sort_by_key(|container| std::cmp::Reverse(container.created_at));
@@ -90,12 +90,12 @@ fn pools(seen: &[Seen], sandboxes: &[Listed]) -> Vec<String> {
 /// Shows containers: their records, states, cgroups and the specs they run by. The environment's values are left out, because
 /// that is where secrets travel.
 pub(super) async fn inspect(at: At<'_>, ids: &[ContainerId], print: &Print) -> Result<ExitCode, Failure> {
-    let looked = with(at, async |driver| {
+    let looked = with(at, async |engine| {
         let mut seen = Vec::new();
         for id in ids {
-            seen.push(driver.inspect(&Context::new(), id).await?);
+            seen.push(engine.inspect(&Context::new(), id).await?);
         }
-        Ok((seen, driver.engine().sandboxes().await))
+        Ok((seen, engine.sandboxes().await))
     });
     let (seen, sandboxes) = looked.await?;
     for seen in seen {

@@ -124,7 +124,7 @@ async fn reached(moment: Option<Instant>) {
 
 /// One that has ended meanwhile needs none.
 async fn signal(ctx: &Context, cookie: &ContainerdCookie, number: u32) {
-    let sent = match cookie.container() {
+    let sent = match cookie.started() {
         Ok(container) => container.signal(ctx, number).await,
         Err(_) => return,
     };

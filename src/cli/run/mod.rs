@@ -41,10 +41,11 @@ pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<
     })
     .await?;
     let ran = async {
-        let driver = &connection.driver;
-        if let Some(name) = pull::name_of_id(at.interrupt.ctx(), driver, &task.image).await? {
+        let engine = &connection.engine;
+        if let Some(name) = pull::name_of_id(at.interrupt.ctx(), engine, &task.image).await? {
             task.image = name;
         }
+        let driver = &connection.driver(at).await?;
         let image = task.image.clone();
         let custody = Custody {
             detached: args.detach,
@@ -85,7 +86,7 @@ impl Life<'_> {
         let mut ms = Phases::default();
         let started = self.start(command, cid_file, &mut ms).await;
         if args.detach && started.is_ok() {
-            cookie.detach().await;
+            cookie.leave().await;
             self.print.result(
                 &serde_json::json!({ "id": cookie.id(), "image": self.image }),
                 || cookie.id().to_owned(),

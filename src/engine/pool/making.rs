@@ -7,7 +7,7 @@ use crate::engine::error::{At as _, Error, Kind, Result, Step};
 use crate::engine::label;
 use crate::engine::plan::{Network, Plan};
 use crate::engine::slot::{Resident, Slot};
-use crate::engine::{Deps, PoolConfig, create, find, host, network, process, resolve};
+use crate::engine::{Deps, PoolConfig, create, find, host, network, pidfd, resolve};
 use crate::image::{Again, Image, Pin, Request};
 use crate::sandbox::{Sandbox, Sandboxes, Wanted};
 use crate::stdio::Streams;
@@ -58,10 +58,11 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
     plan.labels.insert(label::HOLDER.to_owned(), sandbox.id.clone());
     let (image, _pin) = image(deps, ctx, &plan).await?;
     let streams = |_| std::future::ready(Ok(Streams::default()));
-    let container = create::create(deps, ctx, &plan, &image, streams).await?;
+    let owned = create::create(deps, ctx, &plan, &image, streams).await?;
+    let run = owned.container().run();
     let held = async {
-        container.start(ctx).await?;
-        let process = container.pid().and_then(process::open_once);
+        run.start(ctx).await?;
+        let process = run.pid().and_then(pidfd::open_once);
         process.ok_or_else(|| {
             Error::new(
                 Step::Start,
@@ -73,8 +74,8 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
     };
     match held.await {
         Ok(process) => {
-            let pids = container.pid().and_then(host::pids_of);
-            container.detach().await;
+            let pids = run.pid().and_then(host::pids_of);
+            owned.leave().await;
             Ok(Resident {
                 id: plan.id,
                 process,
@@ -82,7 +83,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
             })
         }
         Err(error) => {
-            if let Err(left) = container.close().await {
+            if let Err(left) = owned.container().remove().await {
                 tracing::warn!(error = %crate::chain(&left), "the pool could not remove a part of a slot");
             }
             Err(error)
@@ -114,7 +115,7 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
 pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
     let ctx = Context::timeout(PATIENCE);
     if let Some(Resident { id, .. }) = &slot.resident {
-        let removed = async { find::adopt(deps, &ctx, id).await?.close().await };
+        let removed = async { find::adopt(deps, &ctx, id).await?.remove().await };
         match removed.await {
             // Without the slot nobody would know of its resident.
             Err(error) if error.kind() != Kind::NotFound => {

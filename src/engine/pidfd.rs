@@ -1,0 +1,93 @@
+//! A process that is told from a later one of the same number: by a pidfd (pidfd_open(2), kernel 5.3).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A descriptor that becomes readable when the process ends. Whoever waits for the end holds it.
+#[derive(Debug)]
+pub(super) struct Pidfd(AsyncFd<OwnedFd>);
+
+/// The same descriptor for as long as somebody waits for the end; it keeps nothing open itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Alive(Weak<Pidfd>);
+
+impl Pidfd {
+    /// `None` if the process is gone already, or the kernel is too old.
+    pub(super) fn open(pid: u32) -> Option<Arc<Self>> {
+        let fd = open(pid, PidfdFlags::NONBLOCK)?;
+        // Deprecated for descriptors that something else may close; this one is owned.
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
+        )]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE).ok()?;
+        Some(Arc::new(Self(fd)))
+    }
+
+    /// Waits for the end; `false` if that cannot be waited for.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn ended(&self) -> bool {
+        self.0.readable().await.is_ok()
+    }
+}
+
+impl Alive {
+    pub(super) fn of(process: Option<&Arc<Pidfd>>) -> Self {
+        Self(process.map(Arc::downgrade).unwrap_or_default())
+    }
+
+    /// Whether this very process has not ended yet. `None` if nobody holds its descriptor: it has ended and that has been
+    /// noticed, or there never was one.
+    pub(super) fn now(&self) -> Option<bool> {
+        Some(!has_ended(self.0.upgrade()?.0.get_ref()))
+    }
+}
+
+/// A descriptor for one look.
+pub(super) fn open_once(pid: u32) -> Option<OwnedFd> {
+    open(pid, PidfdFlags::empty())
+}
+
+/// Whether the process of a pidfd has ended. One system call, no waiting.
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut asked = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+    // What cannot be asked about counts as ended: nobody then reads the files of a stranger.
+    !matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
+}
+
+fn open(pid: u32, flags: PidfdFlags) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, flags).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_ended_is_known_to_have_before_it_is_reaped() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let held = Pidfd::open(child.id()).unwrap();
+        let alive = Alive::of(Some(&held));
+        assert_eq!(alive.now(), Some(true));
+        let once = open_once(child.id()).unwrap();
+        assert!(!has_ended(&once));
+        child.kill().unwrap();
+        assert!(held.ended().await);
+        assert_eq!((alive.now(), has_ended(&once)), (Some(false), true));
+        child.wait().unwrap();
+        assert_eq!(alive.now(), Some(false));
+        drop(held);
+        assert_eq!(alive.now(), None);
+        assert!(open_once(u32::MAX).is_none() && Pidfd::open(0).is_none());
+    }
+}

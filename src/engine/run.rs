@@ -1,0 +1,344 @@
+//! One run of a container: its network, its cgroup, its streams and its first process, from behind the start gate until
+//! nothing of them is left.
+//!
+//! The stage is held by tracked tasks, never by a future that a caller may drop. The one exception never waits with it: a fast
+//! freeze (see [`super::pause`]).
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+
+use tokio::sync::Mutex;
+
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::network::{self, Past};
+use super::oom::Witness;
+use super::pidfd::Alive;
+use super::process::{Outcome, Process};
+use super::reclaim::Idle;
+use super::traffic::Traffic;
+use super::wait::{self, Ended, Exit, Watched};
+use super::{Deps, undo};
+use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
+use crate::stdio::Pumps;
+use crate::teardown::{Failed, Teardown};
+use crate::{ContainerId, Context};
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The process waits behind its start gate.
+    Ready,
+    /// It was started; whether it still runs is the exit watch's to say.
+    Running,
+    /// It was undone, or left.
+    Over,
+}
+
+/// How far a run is, and what undoes it.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) phase: Phase,
+    undo: Teardown,
+}
+
+/// A run of a container; clones are the same run. Dropped, it leaves the run as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Run(Arc<Inner>);
+
+/// A look at a run that keeps nothing of it: its descriptors close with its last handle.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakRun(Weak<Inner>);
+
+impl WeakRun {
+    /// The run, while somebody holds it.
+    pub(crate) fn upgrade(&self) -> Option<Run> {
+        self.0.upgrade().map(Run)
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    deps: Arc<Deps>,
+    id: ContainerId,
+    init: Process,
+    paths: Option<Paths>,
+    freezer: Freezer,
+    identity: Option<CgroupIdentity>,
+    /// What was seen of kills for memory.
+    witness: Arc<Witness>,
+    network: Past,
+    /// Whether its network is the host's, once that was looked up.
+    on_host_network: OnceLock<bool>,
+    /// Its memory, if that is taken back while it is frozen.
+    idle: Option<Arc<Idle>>,
+    stage: Arc<Mutex<Stage>>,
+    /// Of its own background work, such as the watch.
+    life: Context,
+}
+
+/// What is known of a run when it is made, or found.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// `None` if it has ended: its number may be somebody else's by now.
+    pub(super) pid: Option<u32>,
+    /// How it ended, if it has.
+    pub(super) ended: Option<Ended>,
+    pub(super) paths: Option<Paths>,
+    /// Bytes of memory that it was made with, if it has such a limit.
+    pub(super) memory: Option<u64>,
+    pub(super) pumps: Arc<Pumps>,
+    pub(super) phase: Phase,
+    /// It was made just now, so that nothing of it can have been missed.
+    pub(super) from_birth: bool,
+    pub(super) network: Past,
+}
+
+impl Run {
+    /// Takes over a run and the list of what undoes it; starts to watch for its end.
+    pub(super) fn new(deps: &Arc<Deps>, id: &ContainerId, begun: Begun, undo: Teardown) -> Self {
+        let Begun {
+            pid,
+            ended,
+            paths,
+            memory,
+            pumps,
+            phase,
+            from_birth,
+            network,
+        } = begun;
+        debug_assert!(undo::is_whole_run(&undo), "{undo:?}");
+        let life = deps.life.child();
+        let witness = Arc::new(Witness::new(memory, deps.oom_log.as_ref()));
+        let watched = match ended {
+            Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),
+            None => {
+                let watched = Watched {
+                    id: id.clone(),
+                    pid,
+                    paths: paths.clone(),
+                    witness: Arc::clone(&witness),
+                    from_birth,
+                };
+                wait::watch(deps, &life, watched)
+            }
+        };
+        let freezer = paths.as_ref().and_then(|paths| Freezer::of(paths).ok());
+        let freezer = freezer.unwrap_or_else(|| Freezer::None(PathBuf::new()));
+        if from_birth {
+            freezer.count_from_birth();
+        }
+        let idle = deps.reclaims.as_ref().zip(paths.as_ref());
+        let idle = idle.map(|(_, paths)| Idle::new(id, paths, &freezer));
+        let this = Self(Arc::new(Inner {
+            deps: Arc::clone(deps),
+            id: id.clone(),
+            init: Process::new(pid, watched, pumps),
+            identity: paths.as_ref().and_then(CgroupIdentity::of),
+            paths,
+            freezer,
+            witness,
+            network,
+            on_host_network: OnceLock::new(),
+            idle,
+            stage: Arc::new(Mutex::new(Stage { phase, undo })),
+            life,
+        }));
+        // An earlier process may have left it frozen, and its delay ended with that process.
+        if !from_birth && this.idle().is_some() && matches!(this.freezer().state(), Ok(State::Frozen)) {
+            this.idle_begins();
+        }
+        this
+    }
+
+    /// A look at it that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakRun {
+        WeakRun(Arc::downgrade(&self.0))
+    }
+
+    /// The container's name.
+    pub(crate) fn id(&self) -> &ContainerId {
+        &self.0.id
+    }
+
+    /// The pid of its first process, in the host's pid namespace; `None` if it had ended when the run was found.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.0.init.pid()
+    }
+
+    /// Its cgroups, where they could be found.
+    pub(crate) fn paths(&self) -> Option<&Paths> {
+        self.0.paths.as_ref()
+    }
+
+    pub(super) fn deps(&self) -> &Arc<Deps> {
+        &self.0.deps
+    }
+
+    pub(super) fn alive(&self) -> &Alive {
+        self.0.init.alive()
+    }
+
+    pub(super) fn witness(&self) -> &Witness {
+        &self.0.witness
+    }
+
+    pub(super) fn on_host_network(&self) -> &OnceLock<bool> {
+        &self.0.on_host_network
+    }
+
+    pub(super) fn traffic_before(&self) -> Option<Traffic> {
+        self.0.network.counted
+    }
+
+    pub(super) fn freezer(&self) -> &Freezer {
+        &self.0.freezer
+    }
+
+    pub(super) fn idle(&self) -> Option<&Arc<Idle>> {
+        self.0.idle.as_ref()
+    }
+
+    pub(super) fn stage(&self) -> &Arc<Mutex<Stage>> {
+        &self.0.stage
+    }
+
+    /// Whether it waits behind its start gate.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.stage().lock().await.phase == Phase::Ready
+    }
+
+    /// How its process ended, if it has.
+    pub(crate) fn exit_now(&self) -> Option<Exit> {
+        self.0.init.exit_now()
+    }
+
+    /// Waits for the process to end, without its output; what is known then is kept.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) fn wait_exit(&self) -> impl Future<Output = Option<Exit>> + Send + use<> {
+        self.0.init.wait_exit()
+    }
+
+    /// Waits until the process has ended and all its output has been delivered.
+    /// `None` if `ctx` ends first; the run is then as it was.
+    ///
+    /// # Cancellation
+    /// Safe to drop; may be called again, and by several at once.
+    pub(crate) async fn wait(&self, ctx: &Context) -> Result<Option<Outcome>> {
+        match (self.0.init.wait(ctx).await, ctx.interrupted()) {
+            (None, None) => Err(self.out_of_order(Step::Wait, "it is closed")),
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
+    /// Whether the cgroup that the run was made in is still there, so that nobody else can have its container's name; where the
+    /// cgroup is not known, whether containerd knew the task to its end.
+    pub(super) fn is_intact(&self) -> bool {
+        let known = self.0.identity.as_ref().map(CgroupIdentity::is_there);
+        known.unwrap_or_else(|| !self.0.init.is_forgotten())
+    }
+
+    /// Starts the process.
+    ///
+    /// # Cancellation
+    /// Safe to drop: it is interrupted on its own task. Whether the process was started by then shows in what the run allows
+    /// next; discarding it removes it either way.
+    pub(crate) async fn start(&self, ctx: &Context) -> Result<()> {
+        let this = self.clone();
+        let start = move |ctx: Context| async move { this.start_now(&ctx).await };
+        self.deps().tracked(ctx, start).await
+    }
+
+    async fn start_now(&self, ctx: &Context) -> Result<()> {
+        let mut stage = self.stage().lock().await;
+        match stage.phase {
+            Phase::Ready => {}
+            Phase::Running => return Err(self.out_of_order(Step::Start, "it was started before")),
+            Phase::Over => return Err(self.out_of_order(Step::Start, "it is closed")),
+        }
+        ctx.check().at(Step::Start, self.id())?;
+        if let Some(target) = &self.0.network.of {
+            network::still_there(self.deps(), ctx, self.id(), target).await?;
+        }
+        let tasks = self.deps().session.tasks();
+        tasks.start(ctx, self.id()).await.at(Step::Start, self.id())?;
+        stage.phase = Phase::Running;
+        Ok(())
+    }
+
+    /// Kills what runs and undoes all of the run, last first. Returns what could not be undone; it stays, for another discard to
+    /// try again.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: runs on a tracked task, which holds the stage.
+    pub(super) async fn discard(&self, ctx: &Context, stage: &mut Stage) -> Vec<Failed> {
+        self.idle_ends();
+        if stage.phase != Phase::Ready && self.exit_now().is_none() {
+            // The list below would kill too, but only containerd's way, which a v1 freezer holds up.
+            let in_time = ctx.halved();
+            match self.kill_now(&in_time).await {
+                Ok(()) => drop(in_time.run(self.wait_exit()).await),
+                Err(error) => {
+                    tracing::warn!(id = %self.id(), error = %crate::chain(&error), "cannot kill the container through its cgroup; containerd kills it");
+                }
+            }
+        }
+        stage.phase = Phase::Over;
+        // A caller that closes before the result wants no more output.
+        self.0.init.cut_off();
+        stage.undo.run(ctx).await
+    }
+
+    /// The same for a run whose container's name has a later life, or none: only these steps are this run's.
+    ///
+    /// # Cancellation
+    /// As for [`Self::discard`].
+    pub(super) async fn discard_only(&self, ctx: &Context, stage: &mut Stage, steps: &[&str]) -> Vec<Failed> {
+        self.idle_ends();
+        stage.phase = Phase::Over;
+        self.0.init.cut_off();
+        self.ends();
+        stage.undo.keep_only(steps);
+        stage.undo.run(ctx).await
+    }
+
+    /// Leaves the run as it is: a later process finds it by the container's record.
+    pub(super) fn leave(&self, stage: &mut Stage) {
+        self.idle_ends();
+        stage.phase = Phase::Over;
+        stage.undo.forget();
+        self.0.init.cut_off();
+        self.ends();
+    }
+
+    /// Ends its background work.
+    pub(super) fn ends(&self) {
+        self.0.life.cancel();
+    }
+
+    pub(super) fn out_of_order(&self, step: Step, why: &'static str) -> Error {
+        Error::new(step, self.id(), Kind::OutOfOrder, why)
+    }
+}
+
+impl Stage {
+    /// Whether nothing is left to undo.
+    pub(super) fn is_undone(&self) -> bool {
+        self.undo.is_empty()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(idle) = &self.idle {
+            idle.ends();
+        }
+        self.life.cancel();
+        self.init.cut_off();
+        // Who owns the container has run the list by now, or leaves what is on it to those who find the container.
+        if let Some(stage) = Arc::get_mut(&mut self.stage) {
+            stage.get_mut().undo.forget();
+        }
+    }
+}
