@@ -64,6 +64,11 @@ impl Error {
         }
     }
 
+    /// Whether containerd's refusal has these words. Only for what its code does not tell: the words of a runtime.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        matches!(&self.cause, Cause::Refused(status) if status.message().contains(words))
+    }
+
     /// The call, as in `Tasks/Create`.
     pub(crate) fn call(&self) -> &'static str {
         self.call

@@ -12,7 +12,7 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::MAX_LABEL;
 use super::placement::Placement;
 use super::plan::{Network, Plan};
-use super::{disk, places, rlimits};
+use super::{disk, places, record, rlimits};
 use crate::Context;
 use crate::image::{Image, Lookup, NotExecutable, Program};
 
@@ -100,7 +100,11 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     rlimits::check(&deps.ceilings, &plan.config.rlimits)
         .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
-    cgroup_is_free(deps, plan).map_err(|error| unfit(Kind::Conflict, error))?;
+    if let Err(taken) = cgroup_is_free(deps, plan) {
+        // A container of this name has a cgroup of this name.
+        record::check_name(deps, ctx, &plan.id).await?;
+        return Err(unfit(Kind::Conflict, taken));
+    }
     mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))?;
     disk::check(deps, ctx, plan).await?;
     let cwd = spec

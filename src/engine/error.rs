@@ -96,7 +96,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Connect => "use containerd for",
             Self::Image => "find the image of",
-            Self::Check => "accept",
+            Self::Check => "run",
             Self::Network => "give a network to",
             Self::Record => "create",
             Self::Rootfs => "prepare the root file system of",

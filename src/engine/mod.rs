@@ -107,7 +107,7 @@ pub(crate) use self::process::Outcome;
 pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 use self::reclaim::Reclaims;
 pub(crate) use self::run::{Run, WeakRun};
-pub(crate) use self::runtime::Runtime;
+pub(crate) use self::runtime::{Runtime, RuntimeFailed};
 pub(crate) use self::stats::{Usage, standing};
 use crate::cgroup::{self, Ceilings};
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};

@@ -20,6 +20,23 @@ use crate::{ContainerId, Context};
 /// What removes the record, on the list of what is undone.
 pub(super) const STEP: &str = "record";
 
+/// A name that somebody has.
+#[derive(Debug, thiserror::Error)]
+#[error("there is a container of this name; remove that, or choose another name")]
+struct NameTaken;
+
+/// Refuses a name that has a record.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn check_name(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<()> {
+    match deps.session.containers().get(ctx, id).await {
+        Ok(_) => Err(Error::new(Step::Record, id, Kind::Conflict, NameTaken)),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error).at(Step::Record, id),
+    }
+}
+
 /// Whether the record under our id is ours to remove.
 #[derive(Debug, Clone)]
 struct Claim(Arc<AtomicU8>);
@@ -94,6 +111,7 @@ pub(super) async fn create(
         Err(error) => {
             if error.is_already_exists() {
                 claim.settle(REFUSED);
+                return Err(Error::new(Step::Record, &plan.id, Kind::Conflict, NameTaken));
             }
             Err(error).at(Step::Record, &plan.id)
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::containerd::RuntimeOptions;
+use crate::containerd::{self, RuntimeOptions};
 
 /// Where the shim has a runtime keep its records, unless it is told otherwise (containerd's runtime/v2/runc).
 pub(super) const DEFAULT_ROOT: &str = "/run/containerd/runc";
@@ -18,6 +18,39 @@ pub(crate) struct Runtime {
     pub(crate) root: Option<PathBuf>,
     /// Whether cgroups are made by systemd; decided at connect, see [`super::Config::cgroup_driver`].
     pub(crate) systemd_cgroup: bool,
+}
+
+/// What a runtime's failure means, where its own words would not tell.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RuntimeFailed {
+    #[error(
+        "{binary:?} left neither a process nor a reason: it is no OCI runtime, or could not write in containerd's state directory"
+    )]
+    NotOne {
+        /// The program.
+        binary: String,
+    },
+    #[error(
+        "the OCI runtime ran out of open files: the function's own limit of them holds for it too; 64 are enough"
+    )]
+    OpenFiles,
+}
+
+impl RuntimeFailed {
+    /// Understands what the shim says of a create: it reads what a runtime leaves (its pid, its log), and repeats what that says.
+    pub(super) fn of(runtime: &Runtime, error: &containerd::Error) -> Option<Self> {
+        let left_nothing = [
+            "failed to retrieve OCI runtime container pid",
+            "unable to retrieve OCI runtime error",
+        ];
+        // The shim's own choice is one.
+        if let Some(binary) = runtime.binary.clone()
+            && left_nothing.iter().any(|words| error.says(words))
+        {
+            return Some(Self::NotOne { binary });
+        }
+        error.says("Too many open files").then_some(Self::OpenFiles)
+    }
 }
 
 impl Default for Runtime {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Deps;
-use super::error::{At as _, Result, Step};
+use super::error::{Error, Judged as _, Kind, Result, Step};
 use super::remains::{self, Remains};
+use super::runtime::RuntimeFailed;
 use super::shim::Shim;
 use crate::containerd::{self, Mount, NewTask, Tasks};
 use crate::stdio;
@@ -48,7 +49,14 @@ pub(super) async fn create(
         terminal: false,
         options,
     };
-    deps.session.tasks().create(ctx, &new).await.at(Step::Task, id)
+    let created = deps.session.tasks().create(ctx, &new).await;
+    created.map_err(|error| match RuntimeFailed::of(&deps.config.runtime, &error) {
+        Some(failed) => {
+            tracing::debug!(%id, %error, "the runtime failed");
+            Error::new(Step::Task, id, Kind::Unsupported, failed)
+        }
+        None => Error::new(Step::Task, id, error.kind(), error),
+    })
 }
 
 /// Puts the end of the task on the list, and after it the removal of what its runtime may leave.

@@ -277,7 +277,7 @@ fn clash(entry: &Entry, others: &[Entry]) -> Result<(), Error> {
     for other in others.iter().filter(|other| other.id != entry.id) {
         for theirs in other.ports() {
             if let Some(port) = entry.ports().find(|port| port.clashes(theirs)) {
-                let by = format!("another container (sandbox {})", other.id);
+                let by = other.holder();
                 let port = port.to_string();
                 return Err(Error::PortTaken { port, by });
             }

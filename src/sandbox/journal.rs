@@ -64,6 +64,14 @@ pub(crate) struct Refused {
 }
 
 impl Entry {
+    /// Who has it, in words.
+    pub(super) fn holder(&self) -> String {
+        match &self.container {
+            Some(container) => format!("container {container}"),
+            None => format!("a prepared network namespace ({})", self.id),
+        }
+    }
+
     /// The ports that it publishes.
     pub(super) fn ports(&self) -> impl Iterator<Item = PortMapping> {
         let arguments = self.attached.as_ref().map(|attached| &attached.arguments);

@@ -206,7 +206,7 @@ impl Networks {
             }
             for entry in entries {
                 if entry.ports().any(|theirs| port.clashes(theirs)) {
-                    return Err(taken(format!("another container (sandbox {})", entry.id)));
+                    return Err(taken(entry.holder()));
                 }
             }
             port.is_free(listened).map_err(|why| match why.kind() {
