@@ -15,6 +15,10 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .init();
+    let command = match fnctr::cli::read() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -22,7 +26,7 @@ fn main() -> ExitCode {
             return ExitCode::from(125);
         }
     };
-    let code = runtime.block_on(fnctr::cli::main());
+    let code = runtime.block_on(command.run());
     // A thread that is blocked on standard input would hold the process until somebody types.
     runtime.shutdown_timeout(Duration::ZERO);
     code

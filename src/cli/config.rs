@@ -6,11 +6,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use clap::error::ErrorKind;
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use toml::Value;
 
 use super::args::Cli;
+use super::docker;
 use super::failure::Failure;
 
 /// Why a command line does not become a command.
@@ -31,23 +34,70 @@ impl From<clap::Error> for Unread {
 /// Reads a command line, and the file that it names.
 pub(super) fn parse(words: &[OsString]) -> Result<Cli, Unread> {
     let command = without_empty_variables(Cli::command());
-    let matches = command.clone().try_get_matches_from(words)?;
+    let matches = command
+        .clone()
+        .try_get_matches_from(words)
+        .map_err(|error| plainly(error, words))?;
     let file = matches.get_one::<std::path::PathBuf>("config");
-    let named = matches.value_source("config") != Some(clap::parser::ValueSource::DefaultValue);
+    let named = matches.value_source("config") != Some(ValueSource::DefaultValue);
     let file = file.filter(|file| !file.as_os_str().is_empty());
     let settings = file.map_or(Ok(Vec::new()), |file| read(file, named, &command));
     let settings = settings.map_err(|why| Unread::File(Failure::usage(why)))?;
     if settings.is_empty() {
-        return of(&matches);
+        return of(&matches, &[]);
     }
+    let in_file: Vec<_> = settings.iter().map(|(name, _)| name.clone()).collect();
     let command = settings.into_iter().fold(command, |command, (name, values)| {
         command.mut_arg(name, |arg| arg.default_values(values))
     });
-    of(&command.try_get_matches_from(words)?)
+    of(&command.try_get_matches_from(words)?, &in_file)
 }
 
-fn of(matches: &ArgMatches) -> Result<Cli, Unread> {
-    Ok(Cli::from_arg_matches(matches)?)
+fn of(matches: &ArgMatches, in_file: &[String]) -> Result<Cli, Unread> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    choose(&mut cli, matches, in_file)?;
+    Ok(cli)
+}
+
+/// Of an address and a private containerd, which are two answers to one question, the one that was said closer by counts.
+fn choose(cli: &mut Cli, matches: &ArgMatches, in_file: &[String]) -> Result<(), Unread> {
+    /// From how close by an option was said.
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Said {
+        Nowhere,
+        InFile,
+        InEnvironment,
+        Here,
+    }
+    let said = |name: &str| match matches.value_source(name) {
+        Some(ValueSource::CommandLine) => Said::Here,
+        Some(ValueSource::EnvVariable) => Said::InEnvironment,
+        _ if in_file.iter().any(|set| set == name) => Said::InFile,
+        _ => Said::Nowhere,
+    };
+    let has_address = cli
+        .global
+        .address
+        .as_ref()
+        .is_some_and(|address| !address.is_empty());
+    if !cli.global.embedded || !has_address {
+        return Ok(());
+    }
+    let (address, embedded) = (said("address"), said("embedded"));
+    if address > embedded {
+        cli.global.embedded = false;
+    } else if address == embedded && address != Said::InEnvironment {
+        // In the environment the address may be there for other programs, and the other variable is this one's own.
+        let why = "--address and --embedded name two containerds: leave one of them out";
+        return Err(Unread::File(Failure::usage(why)));
+    }
+    Ok(())
+}
+
+/// The error of a command line as it would be without the variables of the environment, which the parser cannot tell from words.
+fn plainly(error: clap::Error, words: &[OsString]) -> clap::Error {
+    let bare = Cli::command().mut_args(|arg| arg.env(Resettable::Reset));
+    bare.try_get_matches_from(words).err().unwrap_or(error)
 }
 
 /// An empty variable counts as unset, as everywhere in a shell.
@@ -126,17 +176,41 @@ fn values(arg: &Arg, value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// What is not UTF-8 is named: the parser does not say which word it is.
-pub(super) fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
+/// The error in better words, where there are some: what is not UTF-8 is named, which the parser does not do, and so is what docker
+/// has. No word is suggested that the parser would not understand either.
+pub(super) fn explained(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let broken = words.iter().find(|word| word.to_str().is_none());
-    match broken {
-        Some(word) if error.kind() == ErrorKind::InvalidUtf8 => {
-            let why =
-                format!("{word:?} is not UTF-8, which is all that a container's configuration can hold\n");
-            clap::Error::raw(ErrorKind::InvalidUtf8, why)
+    let why = match (error.kind(), broken) {
+        (ErrorKind::InvalidUtf8, Some(word)) => Some(format!(
+            "{word:?} is not UTF-8, which is all that a container's configuration can hold"
+        )),
+        (ErrorKind::InvalidSubcommand, _) => {
+            named(&error, ContextKind::InvalidSubcommand).and_then(docker::command)
         }
-        _ => error,
+        (ErrorKind::UnknownArgument, _) if is_run(words) => {
+            named(&error, ContextKind::InvalidArg).and_then(docker::option)
+        }
+        _ => None,
+    };
+    if let Some(why) = why {
+        return clap::Error::raw(error.kind(), format!("{why}\n"));
     }
+    if error.kind() == ErrorKind::UnknownArgument {
+        error.remove(ContextKind::Suggested);
+    }
+    error
+}
+
+fn named(error: &clap::Error, what: ContextKind) -> Option<&str> {
+    match error.get(what)? {
+        // As in `--restart=always`, or `-P80`.
+        ContextValue::String(word) => word.split(['=', ' ']).next(),
+        _ => None,
+    }
+}
+
+fn is_run(words: &[OsString]) -> bool {
+    words.iter().any(|word| word == "run")
 }
 
 #[cfg(test)]
@@ -201,9 +275,44 @@ mod tests {
         assert_eq!(global.namespace.as_str(), "n1");
         let global = parse(&words(&["--root", "/line"])).unwrap().global;
         assert_eq!((global.root.unwrap(), global.embedded), ("/line".into(), true));
+        let global = parse(&words(&["--address", "/a.sock"])).unwrap().global;
+        assert_eq!(
+            (global.address.as_deref(), global.embedded),
+            (Some("/a.sock"), false)
+        );
+        let both = parse(&words(&["--address", "/a.sock", "--embedded"]));
+        assert!(matches!(both, Err(Unread::File(_))));
+        fs::write(&file, "address = \"/a.sock\"\n").unwrap();
+        let global = parse(&words(&["--embedded"])).unwrap().global;
+        assert!(global.embedded);
+        fs::write(&file, "address = \"/a.sock\"\nembedded = true\n").unwrap();
+        assert!(matches!(parse(&words(&[])), Err(Unread::File(_))));
         fs::write(&file, "namespace = \"not/one\"\n").unwrap();
         assert!(matches!(parse(&words(&[])), Err(Unread::Command(_))));
         fs::remove_file(&file).unwrap();
         assert!(matches!(parse(&words(&[])), Err(Unread::File(_))));
+    }
+
+    #[test]
+    fn what_docker_has_is_refused_by_name() {
+        let said = |words: &[&str]| {
+            let words: Vec<OsString> = std::iter::once("fnctr")
+                .chain(words.iter().copied())
+                .map(Into::into)
+                .collect();
+            match parse(&words) {
+                Err(Unread::Command(error)) => explained(error, &words).to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(said(&["logs", "web"]).contains("there is no `fnctr logs`: "));
+        let restart = said(&["run", "--restart=always", "busybox"]);
+        assert!(restart.contains("`fnctr run` has no --restart: "), "{restart}");
+        assert!(said(&["run", "-P", "busybox"]).contains("`fnctr run` has no -P: "));
+        let unknown = said(&["run", "--foo", "busybox"]);
+        assert!(
+            unknown.contains("--foo") && !unknown.contains("-- --foo"),
+            "{unknown}"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio::time::Instant;
 
 use super::At;
+use super::args::containers::{FreezeArgs, IdsArgs, KillArgs, RmArgs};
 use super::confirm::confirm;
 use super::connect::with;
 use super::failure::Failure;
@@ -13,53 +14,56 @@ use crate::driver::{Error, ErrorKind};
 use crate::engine::{Engine, Kind, Seen, State};
 use crate::{ByteSize, ContainerId, Context};
 
-/// Freezes a container, and says how long it took; then takes memory back from it if asked to, and says how much.
-pub(super) async fn freeze(
-    at: At<'_>,
-    id: &ContainerId,
-    reclaim: bool,
-    print: &Print,
-) -> Result<ExitCode, Failure> {
-    turn(at, id, print, true, reclaim).await
+/// Freezes containers, and says how long it took; then takes memory back from them if asked to, and says how much.
+pub(super) async fn freeze(at: At<'_>, args: &FreezeArgs, print: &Print) -> Result<ExitCode, Failure> {
+    with(at, async |engine| {
+        Ok(each(&args.ids, print, async |id| {
+            turn(engine, id, print, true, args.reclaim).await
+        })
+        .await)
+    })
+    .await
 }
 
-/// Thaws a container, and says how long it took.
-pub(super) async fn thaw(at: At<'_>, id: &ContainerId, print: &Print) -> Result<ExitCode, Failure> {
-    turn(at, id, print, false, false).await
+/// Thaws containers, and says how long it took.
+pub(super) async fn thaw(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
+    with(at, async |engine| {
+        Ok(each(&args.ids, print, async |id| {
+            turn(engine, id, print, false, false).await
+        })
+        .await)
+    })
+    .await
 }
 
 async fn turn(
-    at: At<'_>,
+    engine: &Engine,
     id: &ContainerId,
     print: &Print,
     freeze: bool,
     reclaim: bool,
-) -> Result<ExitCode, Failure> {
-    let (us, reclaimed) = with(at, async |engine| {
-        let ctx = Context::new();
-        let container = engine.adopt(&ctx, id).await?;
-        let run = container.run();
-        // A host that cannot leaves the container as it is.
-        if reclaim {
-            run.can_reclaim()?;
-        }
-        let began = Instant::now();
-        let turned = if freeze {
-            run.freeze(&ctx).await
-        } else {
-            run.thaw(&ctx).await
-        };
-        let took = began.elapsed();
-        turned?;
-        let reclaimed = match reclaim {
-            true => Some(run.reclaim(&ctx).await?),
-            false => None,
-        };
-        // To a tenth: what lies below is noise.
-        let us = (took.as_secs_f64() * 1e7).round() / 10.0;
-        Ok((us, reclaimed.map(|back| back.bytes)))
-    })
-    .await?;
+) -> Result<(), Failure> {
+    let ctx = Context::new();
+    let container = engine.adopt(&ctx, id).await?;
+    let run = container.run();
+    // A host that cannot leaves the container as it is.
+    if reclaim {
+        run.can_reclaim()?;
+    }
+    let began = Instant::now();
+    let turned = if freeze {
+        run.freeze(&ctx).await
+    } else {
+        run.thaw(&ctx).await
+    };
+    let took = began.elapsed();
+    turned?;
+    let reclaimed = match reclaim {
+        true => Some(run.reclaim(&ctx).await?.bytes),
+        false => None,
+    };
+    // To a tenth: what lies below is noise.
+    let us = (took.as_secs_f64() * 1e7).round() / 10.0;
     let (state, word) = if freeze {
         ("frozen", "froze")
     } else {
@@ -73,45 +77,38 @@ async fn turn(
         Some(bytes) => format!("{word} {id} in {us:.1} µs, took {} back", ByteSize(bytes)),
         None => format!("{word} {id} in {us:.1} µs"),
     });
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Sends a signal.
-pub(super) async fn kill(
-    at: At<'_>,
-    id: &ContainerId,
-    signal: u32,
-    print: &Print,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn kill(at: At<'_>, args: &KillArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
-        let (ctx, container) = (Context::new(), engine.adopt(&Context::new(), id).await?);
-        Ok(container.run().signal(&ctx, signal).await?)
+        let send = async |id: &ContainerId| {
+            let ctx = Context::new();
+            let container = engine.adopt(&ctx, id).await?;
+            container.run().signal(&ctx, args.signal).await?;
+            let value = serde_json::json!({ "id": id.as_str(), "signal": args.signal });
+            print.result(&value, || id.to_string());
+            Ok(())
+        };
+        Ok(each(&args.ids, print, send).await)
     })
-    .await?;
-    print.result(
-        &serde_json::json!({ "id": id.as_str(), "signal": signal }),
-        || id.to_string(),
-    );
-    Ok(ExitCode::SUCCESS)
+    .await
 }
 
-/// Removes containers; each that cannot be removed is reported, and the others are removed all the same. `all` is every
-/// container that there is.
-pub(super) async fn rm(
-    at: At<'_>,
-    ids: &[ContainerId],
-    all: bool,
-    force: bool,
-    print: &Print,
-) -> Result<ExitCode, Failure> {
+/// Removes containers; each that cannot be removed is reported, and the others are removed all the same.
+pub(super) async fn rm(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
-        let ids = if all {
+        let ids = if args.all {
             let seen = engine.list(&Context::new()).await?;
             seen.into_iter().map(|seen| seen.id).collect()
         } else {
-            ids.to_vec()
+            args.ids.clone()
         };
-        Ok(each(engine, &ids, force, print).await)
+        Ok(each(&ids, print, async |id| {
+            remove(engine, id, args.force, print).await
+        })
+        .await)
     })
     .await
 }
@@ -126,43 +123,57 @@ pub(super) async fn prune(at: At<'_>, force: bool, print: &Print) -> Result<Exit
         let ended =
             |seen: &&Seen| matches!(seen.state, State::Exited(_) | State::Dead) && !seen.is_looked_after();
         let ids: Vec<_> = seen.iter().filter(ended).map(|seen| seen.id.clone()).collect();
-        Ok(each(engine, &ids, false, print).await)
+        Ok(each(&ids, print, async |id| remove(engine, id, false, print).await).await)
     })
     .await
 }
 
-async fn each(engine: &Engine, ids: &[ContainerId], force: bool, print: &Print) -> ExitCode {
+/// Does the same to each. One of which it fails is reported, and does not keep the others.
+pub(super) async fn each(
+    ids: &[ContainerId],
+    print: &Print,
+    work: impl AsyncFn(&ContainerId) -> Result<(), Failure>,
+) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        match remove(engine, id, force).await {
-            Ok(()) => print.result(&serde_json::json!({ "id": id.as_str(), "removed": true }), || {
-                id.to_string()
-            }),
-            Err(error) => {
-                code = ExitCode::FAILURE;
-                print.failure(&error);
-            }
+        if let Err(failure) = work(id).await {
+            code = ExitCode::FAILURE;
+            print.failure(&failure);
         }
     }
     code
 }
 
-async fn remove(engine: &Engine, id: &ContainerId, force: bool) -> Result<(), Failure> {
+async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
+    let removed = || {
+        let value = serde_json::json!({ "id": id.as_str(), "removed": true });
+        print.result(&value, || id.to_string());
+    };
     let ctx = Context::new();
     let seen = match engine.inspect(&ctx, id).await {
         // A runtime or a containerd that was killed may have left what no record stands for.
         Err(error) if error.kind() == Kind::NotFound => {
             return match engine.remove_remains(id, force).await? {
-                true => Ok(()),
+                true => {
+                    removed();
+                    Ok(())
+                }
                 false => Err(error.into()),
             };
         }
         seen => seen?,
     };
     if !force && matches!(seen.state, State::Running | State::Frozen | State::Lost) {
-        let text = format!("container {id} is running: kill it first, or remove it with --force");
+        let does = if seen.state == State::Frozen {
+            "frozen"
+        } else {
+            "running"
+        };
+        let text = format!("container {id} is {does}: stop it first, or remove it with --force");
         return Err(Error::new(ErrorKind::Conflict, text).into());
     }
     let container = engine.adopt(&ctx, id).await?;
-    Ok(container.remove().await?)
+    container.remove().await?;
+    removed();
+    Ok(())
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use super::args::global::Global;
 use super::connect::{cgroup_parent, home, system_address};
 use super::failure::Failure;
-use super::output::{Print, line};
-use crate::doctor::{Options, Status, checks};
+use super::output::{Print, columns, line, wrapped};
+use crate::doctor::{Check, Options, Status, checks};
 
 /// Where containerd keeps its data on most hosts.
 const SYSTEM_DATA: &str = "/var/lib/containerd";
@@ -40,8 +40,11 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
         networks: super::connect::network_settings(global),
     })
     .await;
+    let width = columns();
     for check in &checks {
-        print.result(check, || check.to_string());
+        print.result(check, || {
+            width.map_or_else(|| check.to_string(), |width| shown(check, width))
+        });
     }
     let bad = checks.iter().filter(|check| check.status == Status::Bad).count();
     if bad == 0 {
@@ -51,4 +54,19 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
         line(&format!("{bad} of {} checks failed", checks.len()));
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// A check on lines of at most `width` characters; what mends it begins on one of its own.
+fn shown(check: &Check, width: usize) -> String {
+    /// Where the sentences begin: after the status and the name.
+    const INDENT: usize = 20;
+    let Check {
+        status, name, found, ..
+    } = check;
+    let mut text = wrapped(&format!("{status:<4}  {name:<12}  {found}"), width, INDENT);
+    if let Some(mend) = &check.mend {
+        let mend = wrapped(&format!("→ {mend}"), width.saturating_sub(INDENT), INDENT + 2);
+        text.push_str(&format!("\n{:INDENT$}{mend}", ""));
+    }
+    text
 }

@@ -8,7 +8,7 @@ use super::connect::with;
 use super::failure::Failure;
 use super::filter::Filters;
 use super::images::created;
-use super::output::{Print, line, plain, size, table};
+use super::output::{Print, columns, fitted, line, plain, size};
 use super::template::{Fields, Template};
 use crate::Context;
 use crate::engine::{Reference, Shelved};
@@ -84,7 +84,13 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
         ]
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    line(&table(&["IMAGE", "ID", "CREATED", "SIZE"], &rows));
+    let width = columns().filter(|_| !args.no_trunc);
+    line(&fitted(
+        &["IMAGE", "ID", "CREATED", "SIZE"],
+        &rows,
+        &["CREATED", "SIZE"],
+        width,
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

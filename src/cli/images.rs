@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::At;
+use super::args::images::RmiArgs;
 use super::confirm::confirm;
 use super::connect::with;
 use super::failure::Failure;
@@ -60,16 +61,11 @@ pub(super) async fn tag(at: At<'_>, source: &str, name: &str, print: &Print) -> 
 }
 
 /// Removes names. One that cannot be removed does not keep the others.
-pub(super) async fn remove(
-    at: At<'_>,
-    images: &[String],
-    force: bool,
-    print: &Print,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn remove(at: At<'_>, args: &RmiArgs, print: &Print) -> Result<ExitCode, Failure> {
     let failures = with(at, async |engine| {
         let mut failures = Vec::new();
-        for image in images {
-            match engine.remove_image(&Context::new(), image, force).await {
+        for image in &args.images {
+            match engine.remove_image(&Context::new(), image, args.force).await {
                 Ok(removed) => told(&removed, print),
                 Err(error) => failures.push(Failure::from(error)),
             }

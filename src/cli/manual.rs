@@ -25,7 +25,9 @@ pub(super) fn completion(shell: Shell) -> Result<ExitCode, Failure> {
 /// Prints the manual page, or writes all of them.
 pub(super) fn manual(dir: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(dir) = dir {
-        return match clap_mangen::generate_to(Cli::command(), dir) {
+        let written =
+            std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
+        return match written {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => Err(Failure::usage(format!(
                 "cannot write manual pages into --dir {}: {error}",

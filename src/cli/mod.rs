@@ -11,6 +11,7 @@ mod config;
 mod confirm;
 mod connect;
 mod containers;
+mod docker;
 mod doctor;
 mod failure;
 mod filter;
@@ -31,12 +32,13 @@ mod save;
 mod standard;
 mod stats;
 mod stats_table;
+mod stop;
 mod template;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use self::args::containers::{ContainerCommand, RmArgs};
+use self::args::containers::ContainerCommand;
 use self::args::global::Global;
 use self::args::images::ImageCommand;
 use self::args::{Cli, Command};
@@ -48,26 +50,39 @@ use self::output::Print;
 /// What `run` exits with when fnctr itself failed, as Docker does.
 const OWN_FAILURE: u8 = 125;
 
-/// Runs the command line of this process, inside a tokio runtime.
-pub async fn main() -> ExitCode {
+/// A command line that was read.
+#[derive(Debug)]
+pub struct Ready(Cli);
+
+/// Reads the command line of this process.
+///
+/// # Errors
+/// The exit code: it cannot be read, or asks for help, and that was printed.
+pub fn read() -> Result<Ready, ExitCode> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let cli = match config::parse(&words) {
-        Ok(cli) => cli,
-        Err(unread) => return refuse(unread, &words),
-    };
-    let runs = matches!(cli.command, Command::Run(_));
-    let print = Print::new(cli.global.json);
-    let (interrupt, listening) = Interrupt::listen();
-    let done = dispatch(cli, &interrupt, &print).await;
-    listening.end().await;
-    match done {
-        Ok(code) => code,
-        Err(failure) => {
-            print.failure(&failure);
-            if interrupt.ctx().check().is_err() {
-                return ExitCode::from(interrupt.code());
+    config::parse(&words)
+        .map(Ready)
+        .map_err(|unread| refuse(unread, &words))
+}
+
+impl Ready {
+    /// Runs the command, inside a tokio runtime.
+    pub async fn run(self) -> ExitCode {
+        let Self(cli) = self;
+        let runs = matches!(cli.command, Command::Run(_));
+        let print = Print::new(cli.global.json);
+        let (interrupt, listening) = Interrupt::listen();
+        let done = dispatch(cli, &interrupt, &print).await;
+        listening.end().await;
+        match done {
+            Ok(code) => code,
+            Err(failure) => {
+                print.failure(&failure);
+                if interrupt.ctx().check().is_err() {
+                    return ExitCode::from(interrupt.code());
+                }
+                ExitCode::from(if runs { failure.code_of_run() } else { 1 })
             }
-            ExitCode::from(if runs { failure.code_of_run() } else { 1 })
         }
     }
 }
@@ -109,30 +124,38 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Ps(args) => ps::ps(at, args, print).await,
         Command::Inspect { ids } => ps::inspect(at, &ids, print).await,
         Command::Stats { ids, once } => stats::stats(at, &ids, once, print).await,
-        Command::Freeze { id, reclaim } => containers::freeze(at, &id, reclaim, print).await,
-        Command::Thaw { id } => containers::thaw(at, &id, print).await,
-        Command::Kill { id, signal } => containers::kill(at, &id, signal, print).await,
-        Command::Rm(args) => remove(at, &args, print).await,
+        Command::Freeze(args) => containers::freeze(at, &args, print).await,
+        Command::Thaw(args) => containers::thaw(at, &args, print).await,
+        Command::Kill(args) => containers::kill(at, &args, print).await,
+        Command::Stop(args) => stop::stop(at, &args, print).await,
+        Command::Wait(args) => stop::wait(at, &args, print).await,
+        Command::Rm(args) => containers::rm(at, &args, print).await,
         Command::Container { what } => match what {
             ContainerCommand::Ls(args) => ps::ps(at, args, print).await,
             ContainerCommand::Inspect { ids } => ps::inspect(at, &ids, print).await,
-            ContainerCommand::Rm(args) => remove(at, &args, print).await,
+            ContainerCommand::Freeze(args) => containers::freeze(at, &args, print).await,
+            ContainerCommand::Thaw(args) => containers::thaw(at, &args, print).await,
+            ContainerCommand::Kill(args) => containers::kill(at, &args, print).await,
+            ContainerCommand::Stop(args) => stop::stop(at, &args, print).await,
+            ContainerCommand::Wait(args) => stop::wait(at, &args, print).await,
+            ContainerCommand::Rm(args) => containers::rm(at, &args, print).await,
             ContainerCommand::Prune { force } => containers::prune(at, force, print).await,
         },
         Command::Prune => prune::prune(at, print).await,
         Command::Pull(args) => pull::pull(at, args, print).await,
-        Command::Load { file } => images::load(at, &file, print).await,
+        Command::Load { file, input } => images::load(at, input.as_ref().unwrap_or(&file), print).await,
         Command::Save {
             output,
             format,
             images,
         } => save::save(at, &output, format, &images, print).await,
         Command::Tag { source, name } => images::tag(at, &source, &name, print).await,
-        Command::Rmi { force, images } => images::remove(at, &images, force, print).await,
+        Command::Rmi(args) => images::remove(at, &args, print).await,
         Command::Images(args) => image_list::list(at, args, print).await,
         Command::Image { what } => match what {
             ImageCommand::Ls(args) => image_list::list(at, args, print).await,
             ImageCommand::Inspect { images } => images::inspect(at, &images, print).await,
+            ImageCommand::Rm(args) => images::remove(at, &args, print).await,
             ImageCommand::Prune { all, force } => images::prune(at, all, force, print).await,
         },
         Command::Network { what } => network::network(&global, what, print).await,
@@ -141,10 +164,6 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Man { dir } => manual::manual(dir.as_deref()),
         Command::Bench { what } => bench::bench(at, what, print).await,
     }
-}
-
-async fn remove(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
-    containers::rm(at, &args.ids, args.all, args.force, print).await
 }
 
 /// Where a command works: on which containerd, and until when.

@@ -9,7 +9,7 @@ use super::args::global::Global;
 use super::args::network::{Choice, NetworkArgs, NetworkCommand};
 use super::connect::network_settings;
 use super::failure::Failure;
-use super::output::{Print, line, note, table};
+use super::output::{Print, columns, fitted, line, note};
 use crate::Network;
 use crate::engine::unique;
 use crate::sandbox::{Error, Known, Listed, NewNetwork, Sandboxes};
@@ -62,7 +62,9 @@ pub(super) async fn network(
     match what {
         NetworkCommand::Ls => list(&sandboxes, print),
         NetworkCommand::Inspect { names } => inspect(&sandboxes, &names, print),
-        NetworkCommand::Create { name, subnet, bridge } => {
+        NetworkCommand::Create {
+            name, subnet, bridge, ..
+        } => {
             let created = sandboxes.networks().create(&NewNetwork { name, subnet, bridge });
             let row = row(created.map_err(failed)?, &[]);
             print.result(&row, || format!("{} {}", row.network, row.subnets.join(" ")));
@@ -116,10 +118,8 @@ fn list(sandboxes: &Sandboxes, print: &Print) -> Result<ExitCode, Failure> {
         ]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
-    line(&table(
-        &["NETWORK", "PLUGINS", "SUBNETS", "ATTACHED", "FILE"],
-        &rows,
-    ));
+    let head = ["NETWORK", "PLUGINS", "SUBNETS", "ATTACHED", "FILE"];
+    line(&fitted(&head, &rows, &["FILE", "PLUGINS", "ATTACHED"], columns()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -106,9 +106,85 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// How many characters a line of the terminal has that standard output is; `None` if it is none.
+pub(super) fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then(|| size.ws_col.into())
+}
+
+/// The table without what does not fit into lines of `width` characters: of the columns that may go, the empty ones first, then
+/// in their order.
+pub(super) fn fitted(head: &[&str], rows: &[Vec<String>], may_go: &[&str], width: Option<usize>) -> String {
+    let width = width.unwrap_or(usize::MAX);
+    let at = |name: &&str| head.iter().position(|head| head == name);
+    let is_empty = |at: usize| rows.iter().all(|row| row.get(at).is_none_or(String::is_empty));
+    let (mut going, full): (Vec<_>, Vec<_>) = may_go.iter().filter_map(at).partition(|at| is_empty(*at));
+    going.extend(full);
+    let mut kept: Vec<usize> = (0..head.len()).collect();
+    let mut going = going.into_iter();
+    loop {
+        let pick = |cells: &[String]| {
+            kept.iter()
+                .filter_map(|at| cells.get(*at).cloned())
+                .collect::<Vec<_>>()
+        };
+        let heads: Vec<_> = kept.iter().filter_map(|at| head.get(*at).copied()).collect();
+        let text = table(&heads, &rows.iter().map(|row| pick(row)).collect::<Vec<_>>());
+        let fits = text.lines().all(|line| line.chars().count() <= width);
+        match going.next() {
+            Some(next) if !fits => kept.retain(|at| *at != next),
+            _ => return text,
+        }
+    }
+}
+
+/// A text in lines of at most `width` characters, broken between words; all but the first begin with `indent` spaces. A word that
+/// is longer has a line of its own.
+pub(super) fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let mut lines = vec![String::new()];
+    let mut room = width;
+    for word in text.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        if used > 0 && used + length > room {
+            room = width.saturating_sub(indent);
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(word);
+        }
+    }
+    let lines: Vec<_> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join(&format!("\n{:indent$}", ""))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{fitted, table, wrapped};
+
+    #[test]
+    fn what_does_not_fit_goes_and_what_is_empty_goes_first() {
+        let rows = [vec![
+            "web".to_owned(),
+            "12".to_owned(),
+            String::new(),
+            "up".to_owned(),
+        ]];
+        let head = ["ID", "PID", "PORTS", "STATE"];
+        let fit = |width| fitted(&head, &rows, &["PID", "PORTS"], width);
+        assert_eq!(fit(None), "ID   PID  PORTS  STATE\nweb  12          up");
+        assert_eq!(fit(Some(80)), fit(None));
+        assert_eq!(fit(Some(20)), "ID   PID  STATE\nweb  12   up");
+        assert_eq!(fit(Some(12)), "ID   STATE\nweb  up");
+        assert_eq!(fit(Some(1)), "ID   STATE\nweb  up");
+    }
+
+    #[test]
+    fn long_lines_break_between_words() {
+        assert_eq!(wrapped("a bc def", 80, 4), "a bc def");
+        assert_eq!(wrapped("aa bb cc dd", 6, 1), "aa bb\n cc dd");
+        assert_eq!(wrapped("a longerword b", 5, 2), "a\n  longerword\n  b");
+    }
 
     #[test]
     fn nobody_writes_to_the_terminal_through_a_name() {

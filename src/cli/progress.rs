@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::output::{Print, note};
+use super::output::{Print, note, plain};
 use crate::engine::{LayerProgress, LayerState, Progress};
 
 /// How often a terminal is redrawn.
@@ -134,7 +134,8 @@ fn word(state: LayerState) -> &'static str {
 fn lines(before: &Progress, now: &Progress) -> Vec<String> {
     let mut lines = Vec::new();
     if now.retries > before.retries {
-        lines.push("pulling again".to_owned());
+        let why = now.last.as_ref().map(|why| format!(": {}", plain(why)));
+        lines.push(format!("pulling again{}", why.unwrap_or_default()));
     }
     for (at, layer) in now.layers.iter().enumerate() {
         let was = before.layers.get(at).map(|layer| word(layer.state));
@@ -197,6 +198,9 @@ fn bars(now: &Progress, speed: Option<u64>, columns: usize) -> Vec<String> {
     }
     let finished = layers.iter().filter(|layer| done(layer.state)).count();
     let (here, all) = fetched(now);
+    if layers.iter().all(|layer| layer.state == LayerState::Exists) {
+        return vec![cut("all layers are here", columns)];
+    }
     let mut whole = format!(
         "{finished} of {} layers, {} of {}",
         layers.len(),
@@ -314,6 +318,7 @@ mod tests {
             assert!(widest <= Some(columns), "{columns}");
         }
         assert_eq!(bars(&Progress::default(), None, 80), ["resolving"]);
+        assert_eq!(bars(&at(&[Exists, Exists]), None, 80), ["all layers are here"]);
     }
 
     #[test]

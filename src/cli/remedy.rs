@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use crate::engine::{ImageError, Unlimited};
+use crate::engine::{ImageError, RuntimeFailed, Unlimited};
 use crate::sandbox::Error as NetworkError;
 
 /// A sentence's part that comes after what is wrong, if this command line has a remedy.
@@ -11,7 +11,8 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>>
     let mut cause = Some(error);
     while let Some(error) = cause {
         let found = error.downcast_ref().and_then(of_image);
-        if let Some(found) = found.or_else(|| error.downcast_ref().and_then(of_network)) {
+        let found = found.or_else(|| error.downcast_ref().and_then(of_network));
+        if let Some(found) = found.or_else(|| error.downcast_ref().map(of_runtime)) {
             return Some(found);
         }
         cause = error.source();
@@ -39,13 +40,22 @@ fn of_image(error: &ImageError) -> Option<Cow<'static, str>> {
         ImageError::NoSuchImage { .. } => "`fnctr images` lists those that are here",
         ImageError::SeveralImages { .. } => "give more of it",
         ImageError::SeveralNames { .. } => "remove it by name, or with --force all of them",
-        ImageError::InUse { .. } => "remove that first, or use --force: the container goes on",
+        ImageError::InUse { .. } => {
+            "remove that first, or use --force: what runs goes on, and the image is gone for others"
+        }
         ImageError::Packed { program, .. } => {
             return Some(format!("`{program} FILE | fnctr load` loads it").into());
         }
         _ => return None,
     };
     Some(fixed.into())
+}
+
+fn of_runtime(error: &RuntimeFailed) -> Cow<'static, str> {
+    match error {
+        RuntimeFailed::NotOne { .. } => "--runtime says which, and `fnctr doctor` what there is".into(),
+        RuntimeFailed::OpenFiles => "--open-files or --ulimit nofile sets it".into(),
+    }
 }
 
 fn of_network(error: &NetworkError) -> Option<Cow<'static, str>> {

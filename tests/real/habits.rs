@@ -80,8 +80,16 @@ async fn options_of_run_are_those_of_docker_or_are_refused_by_name() {
         stage,
         &["run", "--privileged", "busybox", "true"],
         125,
-        "'--privileged'",
+        "`fnctr run` has no --privileged: ",
     );
+    refused(
+        stage,
+        &["--runtime", "/bin/true", "run", "busybox", "true"],
+        125,
+        "\"/bin/true\" left neither a process nor a reason: it is no OCI runtime",
+    );
+    refused(stage, &["logs", "web"], 2, "there is no `fnctr logs`: ");
+    refused(stage, &["run", "-m", "64", "busybox"], 125, "write 64m");
     refused(stage, &["run", "-z", "busybox", "true"], 125, "'-z'");
     refused(
         stage,
@@ -365,6 +373,54 @@ async fn lists_are_filtered_and_formatted_and_what_has_ended_is_pruned() {
     assert_eq!(run(&stage, &["rm", "--all"]).0, 1, "they run");
     assert_eq!(ok(&["rm", "--all", "--force"]), "long\nruns\n");
     assert_eq!(ok(&["container", "prune", "-f"]), "");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_are_stopped_and_waited_for_by_name_several_at_once() {
+    let Some(stage) = Stage::set("containers_are_stopped").await else {
+        return;
+    };
+    let ok = |args: &[&str]| ok(&stage, args);
+    let dir = tempfile::tempdir().expect("a directory");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), everybody).expect("to open it");
+    let volume = format!("{}:/d:rw,z", dir.path().display());
+    ok(&["run", "-d", "--name", "heeds", "busybox", "sleep", "600"]);
+    let deaf = "trap '' TERM; touch /d/ready; while :; do sleep 0.1; done";
+    ok(&[
+        "run", "-d", "--name", "deaf", "-v", &volume, "busybox", "sh", "-c", deaf,
+    ]);
+    let until = tokio::time::Instant::now() + crate::patience::patient(Duration::from_secs(20));
+    while !dir.path().join("ready").exists() {
+        assert!(tokio::time::Instant::now() < until, "it never came to its trap");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    refused(
+        &stage,
+        &["run", "--name", "deaf", "busybox", "true"],
+        125,
+        "there is a container of this name",
+    );
+    // A signal reaches what is frozen, which is thawed first.
+    ok(&["pause", "heeds", "deaf"]);
+    refused(&stage, &["rm", "heeds"], 1, "is frozen: stop it first");
+    assert_eq!(ok(&["stop", "--timeout", "1s", "heeds", "deaf"]), "heeds\ndeaf\n");
+    assert_eq!(ok(&["wait", "heeds", "deaf"]), "143\n137\n");
+    // As it is already.
+    assert_eq!(ok(&["container", "stop", "heeds"]), "heeds\n");
+    let done = run(&stage, &["wait", "nobody", "heeds"]);
+    assert!(
+        done.0 == 1 && done.1 == "143\n" && done.2.contains("no such container"),
+        "{done:?}"
+    );
+    refused(
+        &stage,
+        &["run", "--name", "deaf", "busybox", "true"],
+        125,
+        "there is a container of this name",
+    );
+    assert_eq!(ok(&["rm", "-v", "heeds", "deaf"]), "heeds\ndeaf\n");
     stage.strike().await;
 }
 

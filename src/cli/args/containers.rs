@@ -1,7 +1,10 @@
 //! What the commands about containers are told.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
+use super::values;
 use crate::ContainerId;
 
 /// What `ps` is told.
@@ -36,6 +39,53 @@ pub(in crate::cli) struct RmArgs {
     /// Kill those that still run
     #[arg(long, short)]
     pub(in crate::cli) force: bool,
+    /// Their volumes too: what happens anyway
+    #[arg(long, short = 'v', hide = true)]
+    pub(in crate::cli) volumes: bool,
+}
+
+/// Containers, by name.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct IdsArgs {
+    /// The containers
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<ContainerId>,
+}
+
+/// Containers to freeze.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct FreezeArgs {
+    /// The containers
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<ContainerId>,
+    /// Then take back the memory that they can do without; it is fetched again when it is needed
+    #[arg(long)]
+    pub(in crate::cli) reclaim: bool,
+}
+
+/// A signal, and who gets it.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct KillArgs {
+    /// The containers
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<ContainerId>,
+    /// The signal, by name or number
+    #[arg(long, short, default_value = "KILL", value_parser = values::signal)]
+    pub(in crate::cli) signal: u32,
+}
+
+/// Containers to stop.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct StopArgs {
+    /// The containers
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<ContainerId>,
+    /// How long they may take to end
+    #[arg(long, short, visible_alias = "time", value_parser = values::duration, value_name = "TIME", default_value = "10s")]
+    pub(in crate::cli) timeout: Duration,
+    /// The signal that asks them to, by name or number
+    #[arg(long, short, default_value = "TERM", value_parser = values::signal)]
+    pub(in crate::cli) signal: u32,
 }
 
 /// What to do with containers.
@@ -50,6 +100,18 @@ pub(in crate::cli) enum ContainerCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<ContainerId>,
     },
+    /// Stop every process of containers until they are thawed
+    #[command(visible_alias = "pause")]
+    Freeze(FreezeArgs),
+    /// Let frozen containers go on
+    #[command(visible_alias = "unpause")]
+    Thaw(IdsArgs),
+    /// Send a signal to containers
+    Kill(KillArgs),
+    /// Send containers SIGTERM, and SIGKILL to those that have not ended in time
+    Stop(StopArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(IdsArgs),
     /// Remove containers and all that belongs to them
     #[command(visible_alias = "remove")]
     Rm(RmArgs),

@@ -30,6 +30,17 @@ pub(in crate::cli) enum SaveFormat {
     Oci,
 }
 
+/// Images to remove.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct RmiArgs {
+    /// Also what a container uses, which goes on, and all names of an id
+    #[arg(long, short)]
+    pub(in crate::cli) force: bool,
+    /// Names or ids of images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(in crate::cli) images: Vec<String>,
+}
+
 /// What to do with images.
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum ImageCommand {
@@ -42,6 +53,9 @@ pub(in crate::cli) enum ImageCommand {
     /// List images, as `fnctr images`
     #[command(visible_alias = "list")]
     Ls(ImagesArgs),
+    /// Remove names of images, and an image with its last name, as `fnctr rmi`
+    #[command(visible_alias = "remove")]
+    Rm(RmiArgs),
     /// Remove images that have no name and are used by no container
     Prune {
         /// Those that have names too

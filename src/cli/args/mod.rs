@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use self::bench::Bench;
-use self::containers::{ContainerCommand, PsArgs, RmArgs};
+use self::containers::{ContainerCommand, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StopArgs};
 use self::global::Global;
-use self::images::{ImageCommand, ImagesArgs, PullArgs, SaveFormat};
+use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
 use self::network::NetworkCommand;
 use self::run::RunArgs;
 use self::shell::Shell;
@@ -92,30 +92,21 @@ pub(super) enum Command {
         /// The containers [default: all that run, frozen ones too]
         ids: Vec<ContainerId>,
         /// Print one round and end; it takes the half second between two readings, for a rate needs both
-        #[arg(long)]
+        #[arg(long, visible_alias = "no-stream")]
         once: bool,
     },
-    /// Stop every process of a container until it is thawed; costs microseconds
-    Freeze {
-        /// The container
-        id: ContainerId,
-        /// Then take back the memory that it can do without; it is fetched again when it is needed
-        #[arg(long)]
-        reclaim: bool,
-    },
-    /// Let a frozen container go on
-    Thaw {
-        /// The container
-        id: ContainerId,
-    },
-    /// Send a signal to a container; SIGKILL reaches every process, frozen or not
-    Kill {
-        /// The container
-        id: ContainerId,
-        /// The signal, by name or number
-        #[arg(long, short, default_value = "KILL", value_parser = values::signal)]
-        signal: u32,
-    },
+    /// Stop every process of containers until they are thawed; costs microseconds
+    #[command(visible_alias = "pause")]
+    Freeze(FreezeArgs),
+    /// Let frozen containers go on
+    #[command(visible_alias = "unpause")]
+    Thaw(IdsArgs),
+    /// Send a signal to containers; SIGKILL reaches every process, frozen or not
+    Kill(KillArgs),
+    /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
+    Stop(StopArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(IdsArgs),
     /// Remove containers and all that belongs to them
     Rm(RmArgs),
     /// The same commands under docker's longer names
@@ -136,11 +127,14 @@ pub(super) enum Command {
         fnctr pull --username bob --password-stdin r.corp/team/fn <password-file"
     )]
     Pull(PullArgs),
-    /// Load the images of an archive: docker-archive (docker save) or OCI layout, also gzip-compressed
+    /// Load the images of an archive: docker-archive (docker save) or OCI layout, also compressed with gzip or zstd
     Load {
         /// The archive; - is standard input
         #[arg(default_value = "-")]
         file: PathBuf,
+        /// The same, as docker has it
+        #[arg(long, short, value_name = "FILE", conflicts_with = "file")]
+        input: Option<PathBuf>,
     },
     /// Save images as an archive, which `docker load`, containerd, skopeo and `fnctr load` read
     Save {
@@ -162,14 +156,7 @@ pub(super) enum Command {
         name: String,
     },
     /// Remove names of images, and an image with its last name
-    Rmi {
-        /// Also what a container uses, which goes on, and all names of an id
-        #[arg(long, short)]
-        force: bool,
-        /// Names or ids of images
-        #[arg(required = true, value_name = "IMAGE")]
-        images: Vec<String>,
-    },
+    Rmi(RmiArgs),
     /// List images
     Images(ImagesArgs),
     /// Look closer at images, or remove those that no container uses

@@ -41,7 +41,7 @@ impl FromStr for Choice {
 pub(in crate::cli) struct NetworkArgs {
     /// Network: none (loopback only), host, default, container:ID, or a name; of several names, the one used least [default:
     /// none, or default with --publish]
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub(in crate::cli) network: Option<Choice>,
     /// Publish a port of the container on the host
     #[arg(long, short = 'p', value_name = "[IP:]PORT:PORT[/udp]")]
@@ -81,6 +81,9 @@ pub(in crate::cli) enum NetworkCommand {
         /// Its addresses, as in 10.20.0.0/16 [default: a part of 10.143.0.0 to 10.174.255.255 that this host does not use]
         #[arg(long, value_name = "SUBNET")]
         subnet: Option<String>,
+        /// What kind of network; there is one
+        #[arg(long, short, value_name = "KIND", default_value = "bridge", value_parser = ["bridge"])]
+        driver: String,
         /// The bridge's name on the host [default: fn-NAME]
         #[arg(long, value_name = "INTERFACE")]
         bridge: Option<String>,

@@ -42,7 +42,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, short, hide = true)]
     pub(in crate::cli) tty: bool,
     /// Remove the container when it has ended: what happens anyway, unless it is detached
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long)]
     pub(in crate::cli) rm: bool,
     /// Send it SIGTERM after this time (10s, 1500ms, 2m), and SIGKILL after --stop-timeout more
     #[arg(long, value_parser = values::duration, value_name = "TIME", conflicts_with = "detach")]
@@ -51,7 +51,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, value_parser = values::duration, value_name = "TIME", default_value = "10s")]
     pub(in crate::cli) stop_timeout: Duration,
     /// Most memory, swap excluded (64m, 1g)
-    #[arg(long, short, value_name = "SIZE")]
+    #[arg(long, short, value_name = "SIZE", value_parser = values::memory)]
     pub(in crate::cli) memory: Option<ByteSize>,
     /// When memory runs out, kill every process of the container and not just one; needs cgroup v2
     #[arg(long)]
@@ -101,7 +101,8 @@ pub(in crate::cli) struct RunArgs {
     /// File of such lines; `#` begins a comment
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) env_file: Vec<PathBuf>,
-    /// Mount a directory or file of the host, read-write unless it ends in `:ro`
+    /// Mount a directory or file of the host, read-write unless it ends in `:ro`. The function is uid 1000 there too, unless
+    /// --user says otherwise
     #[arg(long, short, value_name = "SOURCE:DEST[:ro]", value_parser = values::volume)]
     pub(in crate::cli) volume: Vec<(PathBuf, String)>,
     /// Mount the directory that holds the function's Unix socket
@@ -115,7 +116,8 @@ pub(in crate::cli) struct RunArgs {
     /// Add a name to /etc/hosts
     #[arg(long, value_name = "NAME:IP", value_parser = values::added_host)]
     pub(in crate::cli) add_host: Vec<(String, IpAddr)>,
-    /// Run as this user and group, by name or number [default: 1000:1000, or the image's with --image-user]
+    /// Run as this user and group, by name or number; root has no capabilities either [default: 1000:1000, or the image's with
+    /// --image-user]
     #[arg(long, short, value_name = "USER[:GROUP]")]
     pub(in crate::cli) user: Option<String>,
     /// Run as the image's user, with Docker's 14 default capabilities, instead of 1000:1000 with none

@@ -126,10 +126,38 @@ pub(in crate::cli) fn volume(text: &str) -> Result<(PathBuf, String), String> {
         _ => {}
     }
     let (source, dest) = pair(bare)?;
+    let mode = mode.map(access).transpose()?;
     Ok((
         source,
         mode.map_or_else(|| dest.clone(), |mode| format!("{dest}:{mode}")),
     ))
+}
+
+/// Whether a volume can be written, out of a list of docker's words for it.
+fn access(options: &str) -> Result<&'static str, String> {
+    let mut access = "rw";
+    for option in options.split(',') {
+        match option {
+            "ro" => access = "ro",
+            // What changes nothing: as it is in any case, of SELinux, or of a machine that docker shares directories with.
+            "rw" | "z" | "Z" | "cached" | "consistent" | "delegated" | "nocopy" => {}
+            _ => {
+                return Err(format!(
+                    "{option:?} is not an option of a volume; there are ro and rw"
+                ));
+            }
+        }
+    }
+    Ok(access)
+}
+
+/// A limit of memory. A bare number is bytes, and a small one was hardly meant so.
+pub(in crate::cli) fn memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    match text.bytes().all(|b| b.is_ascii_digit()) && (1..1 << 16).contains(&size.0) {
+        true => Err(format!("{text} is {text} bytes; write {text}m for megabytes")),
+        false => Ok(size),
+    }
 }
 
 /// `SOURCE:DEST`, the source made absolute.

@@ -13,7 +13,7 @@ use super::args::containers::PsArgs;
 use super::connect::with;
 use super::failure::Failure;
 use super::filter::Filters;
-use super::output::{Print, line, table};
+use super::output::{Print, columns, fitted, line};
 use super::template::Template;
 use crate::engine::{Seen, State};
 use crate::sandbox::Listed;
@@ -67,7 +67,8 @@ pub(super) async fn ps(at: At<'_>, args: PsArgs, print: &Print) -> Result<ExitCo
         .iter()
         .map(|(seen, row)| row.cells(seen, args.no_trunc))
         .collect();
-    line(&table(&row::COLUMNS, &cells));
+    let width = columns().filter(|_| !args.no_trunc);
+    line(&fitted(&row::COLUMNS, &cells, &row::MAY_GO, width));
     pools(&seen, &sandboxes).iter().for_each(|pool| line(pool));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use super::state_of;
 use crate::cli::output::plain;
 use crate::cli::template::Fields;
 use crate::driver::Timestamp;
-use crate::engine::{Seen, State};
+use crate::engine::{Reference, Seen, State};
 use crate::sandbox::Listed;
 use crate::{PortMapping, Protocol};
 
@@ -19,6 +19,9 @@ const SHORT: usize = 40;
 pub(super) const COLUMNS: [&str; 8] = [
     "ID", "IMAGE", "COMMAND", "STATE", "PID", "ADDRESS", "PORTS", "CREATED",
 ];
+
+/// Those that a narrow terminal does without, the first one first.
+pub(super) const MAY_GO: [&str; 5] = ["PID", "ADDRESS", "CREATED", "PORTS", "COMMAND"];
 
 /// What a template may name, as docker calls it, and its head in a table.
 pub(super) const FIELDS: [(&str, &str); 13] = [
@@ -98,7 +101,7 @@ impl Row {
     pub(super) fn cells(&self, seen: &Seen, whole: bool) -> Vec<String> {
         vec![
             self.id.clone(),
-            self.image.clone(),
+            self.shown_image(whole),
             self.shown_command(whole),
             self.status(),
             self.shown_pid(),
@@ -142,6 +145,12 @@ impl Row {
             status.push_str(", orphaned");
         }
         status
+    }
+
+    /// As a person names it.
+    fn shown_image(&self, whole: bool) -> String {
+        let reference = Reference::parse(&self.image).ok().filter(|_| !whole);
+        reference.map_or_else(|| self.image.clone(), |reference| reference.familiar())
     }
 
     fn shown_command(&self, whole: bool) -> String {

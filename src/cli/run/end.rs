@@ -2,6 +2,7 @@
 //! asks first, and what does not end in time is killed.
 
 use std::fmt;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +16,8 @@ use crate::driver::{RunResult, Status, WaitResult};
 
 /// How long the output of a function that was killed may take to be read: whoever stopped reading does not hold up its end.
 const DELIVERY: Duration = Duration::from_secs(2);
+/// How long a person at a terminal who has sent a signal waits without a word.
+const SILENCE: Duration = Duration::from_secs(1);
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
@@ -78,7 +81,7 @@ impl Wait<'_> {
         let mut waited = std::pin::pin!(waiting.wait(ctx));
         let mut cut = None;
         let mut over = limit.map(|limit| began + limit);
-        let (mut kill, mut leave) = (None, None);
+        let (mut kill, mut leave, mut told) = (None, None, None);
         loop {
             tokio::select! {
                 biased;
@@ -89,8 +92,10 @@ impl Wait<'_> {
                         cut.get_or_insert(Cut::Signal(number));
                         signal(ctx, cookie, number.into()).await;
                         kill.get_or_insert_with(|| Instant::now() + grace);
+                        told = Some(Instant::now() + SILENCE);
                     }
                     Wish::Kill => {
+                        told = None;
                         signal(ctx, cookie, SIGKILL).await;
                         leave = Some(Instant::now() + DELIVERY);
                     }
@@ -101,8 +106,16 @@ impl Wait<'_> {
                     signal(ctx, cookie, SIGTERM).await;
                     kill.get_or_insert_with(|| Instant::now() + grace);
                 }
+                () = reached(told) => {
+                    told = None;
+                    if std::io::stderr().is_terminal() {
+                        note(&format!(
+                            "fnctr: it has not ended yet, and is killed after {grace:?}; the same key again kills it now"
+                        ));
+                    }
+                }
                 () = reached(kill) => {
-                    kill = None;
+                    (kill, told) = (None, None);
                     signal(ctx, cookie, SIGKILL).await;
                     leave = Some(Instant::now() + DELIVERY);
                 }

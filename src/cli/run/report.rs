@@ -54,11 +54,14 @@ pub(super) fn report(id: &str, image: &str, ended: &Ended, ms: Phases, print: &P
         });
         return;
     }
-    // A function's own exit code speaks for itself, and so does a signal to whoever sent it.
-    let speaks = matches!(status, Status::Error) && result.exit_code().is_some_and(|code| code != 0);
+    // A function's own exit code speaks for itself, and so does a signal to whoever sent it, or an output that nobody reads.
+    let speaks = match status {
+        Status::Error => result.exit_code().is_some_and(|code| code != 0),
+        Status::Cancelled => true,
+        _ => matches!(cut, Some(Cut::Signal(_))),
+    };
     if let Some(error) = error
         && !speaks
-        && !matches!(cut, Some(Cut::Signal(_)))
     {
         note(&format!("fnctr: {id}: {error}"));
     }

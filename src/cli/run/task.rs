@@ -42,6 +42,12 @@ pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
             "--tty (-t) is not supported: a function has no terminal; leave it out, and keep -i for its standard input",
         ));
     }
+    if args.rm && args.detach {
+        return Err(Failure::usage(
+            "--rm does not go with --detach, which leaves nobody to remove the container at its end: `fnctr rm` removes it then, \
+             and `fnctr container prune` all that have ended",
+        ));
+    }
     if args.tmpfs_inodes.is_some() && args.tmpfs_size.is_none() && !args.read_only {
         return Err(Failure::usage(
             "--tmpfs-inodes needs --tmpfs-size or --read-only: there is no tmpfs without",
