@@ -4,6 +4,8 @@
 //! so nobody below checks again.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// containerd's own limit for identifiers (containers, leases, namespaces).
 const MAX_LEN: usize = 76;
@@ -15,6 +17,20 @@ pub struct InvalidName {
     what: &'static str,
     name: String,
     why: &'static str,
+}
+
+/// A name that no other call on this host returns: of this process, this moment and a count.
+pub(crate) fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    format!(
+        "{}-{now}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 fn check(what: &'static str, name: &str) -> Result<(), InvalidName> {

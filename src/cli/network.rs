@@ -11,7 +11,7 @@ use super::connect::network_settings;
 use super::failure::Failure;
 use super::output::{Print, columns, fitted, line, note};
 use crate::Network;
-use crate::engine::unique;
+use crate::ids::unique;
 use crate::sandbox::{Error, Known, Listed, NewNetwork, Sandboxes};
 
 /// The network of a container, and whether it goes by a name of its own there.

@@ -42,8 +42,9 @@ pub(crate) use self::stats::stat;
 use crate::driver::{
     self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, RetryErrorChecker,
 };
-use crate::engine::{self, Engine, Kind, unique};
+use crate::engine::{self, Engine, Kind};
 pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
+use crate::ids::unique;
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
 use crate::{Context, tracked};
 

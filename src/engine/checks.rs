@@ -97,7 +97,7 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
     settings(plan, Path::new("/proc/sys")).map_err(|error| unfit(Kind::InvalidPlan, error))?;
     oom_score(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
-    rlimits::check(&deps.ceilings, &plan.config.rlimits)
+    rlimits::check(&deps.host.ceilings, &plan.config.rlimits)
         .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     if let Err(taken) = cgroup_is_free(deps, plan) {
@@ -158,15 +158,17 @@ fn parameter(name: &str) -> PathBuf {
 }
 
 fn oom_score(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
-    let least = deps.daemon_oom_score_adj;
+    let least = deps.host.oom_score_adj;
     match config.oom_score_adj {
-        Some(wanted) if wanted < least && !deps.ceilings.may_raise => Err(Unfit::OomScore { wanted, least }),
+        Some(wanted) if wanted < least && !deps.host.ceilings.may_raise => {
+            Err(Unfit::OomScore { wanted, least })
+        }
         _ => Ok(()),
     }
 }
 
 fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
-    let has = deps.cgroups.controllers();
+    let has = deps.host.cgroups.controllers();
     let wanted = &config.resources;
     let missing = [
         (
@@ -189,7 +191,7 @@ fn cgroup_is_free(deps: &Deps, plan: &Plan) -> Result<(), Unfit> {
     let Some(Placement { path: cgroup, .. }) = deps.placement(&plan.id) else {
         return Ok(());
     };
-    let Ok(paths) = deps.cgroups.of_path(&cgroup) else {
+    let Ok(paths) = deps.host.cgroups.of_path(&cgroup) else {
         return Ok(());
     };
     let used = |dir: &Path| std::fs::read(dir.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty());
@@ -316,6 +318,7 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
     };
     let found = deps
         .images
+        .store
         .executable(ctx, image, &lookup)
         .await
         .at(Step::Image, &plan.id)?;

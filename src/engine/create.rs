@@ -7,6 +7,7 @@ use std::time::Duration;
 use fnctr_oci::{ContainerConfig, Spec};
 
 use super::container::Container;
+use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::init_layer::InitLayer;
 use super::network::{Joining, Past};
@@ -15,8 +16,7 @@ use super::plan::Plan;
 use super::record::Origin;
 use super::run::{Begun, Phase, Run};
 use super::{
-    Deps, checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo,
-    volumes,
+    checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo, volumes,
 };
 use crate::containerd::Mount;
 use crate::image::Image;
@@ -27,6 +27,29 @@ use crate::{ContainerId, Context};
 /// Before containerd is asked a second time to end a container's input; doubles up to [`MAX_STDIN_RETRY`].
 const STDIN_RETRY: Duration = Duration::from_millis(50);
 const MAX_STDIN_RETRY: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// Creates the container up to its start gate. Whatever fails, nothing is left; `streams` is called when they are
+    /// needed, so what fails before has not used them up. It is given the context of the creation, which it must not
+    /// outlast.
+    ///
+    /// # Cancellation
+    /// Safe to drop: it unwinds on its own task, and so it does when `ctx` is interrupted.
+    pub(crate) async fn create<F>(
+        &self,
+        ctx: &Context,
+        plan: Plan,
+        image: Image,
+        streams: impl FnOnce(Context) -> F + Send + 'static,
+    ) -> Result<Owned>
+    where
+        F: Future<Output = Result<Streams>> + Send + 'static,
+    {
+        let deps = Arc::clone(&self.0);
+        let create = move |ctx: Context| async move { create(&deps, &ctx, &plan, &image, streams).await };
+        self.0.tracked(ctx, create).await
+    }
+}
 
 /// Creates everything; whatever fails, everything made so far is undone before the error is returned.
 pub(super) async fn create<F>(
@@ -39,7 +62,7 @@ pub(super) async fn create<F>(
 where
     F: Future<Output = Result<Streams>>,
 {
-    let attempt = super::unique();
+    let attempt = crate::ids::unique();
     let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
     let made = async {
         let drawn = draw(deps, ctx, plan, image).await?;
@@ -85,7 +108,7 @@ async fn draw(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<
     let config = spec::complete(deps, plan, &joining);
     let volumes = volumes::find(deps, ctx, plan, image).await?;
     let image_config = spec::image_config(deps, ctx, plan, image, &config, &volumes).await?;
-    let spec = fnctr_oci::spec(&config, &image_config, &deps.host)
+    let spec = fnctr_oci::spec(&config, &image_config, &deps.host.oci)
         .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;
     checks::all(deps, ctx, plan, image, &spec).await?;
     let process = spec.process().as_ref();
@@ -154,7 +177,7 @@ where
     let paths = placement::cgroups_of(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
     // Asked before the start: a short input may be carried whole before the next line runs.
     let is_fed = fifos.has_input();
-    let pumps = Arc::new(fifos.start(&deps.tracker, &deps.life));
+    let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
     if is_fed {
         close_stdin_at_its_end(deps, &plan.id, &pumps);
     }
@@ -192,8 +215,8 @@ fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardo
 /// The shim holds a write end of the stdin fifo, so the process sees the end of its input only when told through it.
 fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>) {
     let (deps, id, pumps) = (Arc::clone(deps), id.clone(), Arc::clone(pumps));
-    let tracker = deps.tracker.clone();
-    let ctx = deps.life.child();
+    let tracker = deps.background.tracker.clone();
+    let ctx = deps.background.life.child();
     tracker.spawn(async move {
         // False: a null stream, a function that no longer reads, or a close.
         if ctx.run(pumps.stdin_done()).await != Ok(true) {

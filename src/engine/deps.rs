@@ -13,9 +13,10 @@ use tracing::Instrument as _;
 use super::config::Config;
 use super::error::{Error, Kind, Result, Step};
 use super::exits::Exits;
+use super::host::HostFacts;
 use super::reclaim::Reclaims;
 use super::slot::Slot;
-use crate::cgroup::{self, Ceilings, OomLog};
+use crate::cgroup::OomLog;
 use crate::containerd::Session;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::sandbox::Sandboxes;
@@ -25,44 +26,68 @@ use crate::{ContainerId, Context, tracked};
 /// Removes a slot that comes back after its pool has ended.
 pub(super) type DiscardSlot = fn(Arc<Deps>, Slot) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A handle to the engine; clones are the same engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(pub(super) Arc<Deps>);
+
 /// What every operation needs.
 #[derive(Debug)]
 pub(super) struct Deps {
     pub(super) config: Config,
     pub(super) session: Session,
-    pub(super) images: Arc<ImageStore>,
-    pub(super) puller: Puller,
-    pub(super) cache: Cache,
-    /// Opened when it is first needed.
-    pub(super) sandboxes: OnceCell<Sandboxes>,
-    pub(super) pool: Option<Pool<Slot>>,
-    /// The keeper's, for a slot that comes back late.
-    pub(super) discard_slot: DiscardSlot,
-    pub(super) cgroups: cgroup::Root,
-    pub(super) ceilings: Ceilings,
-    pub(super) daemon_oom_score_adj: i32,
-    pub(super) daemon_umask: u32,
-    /// containerd's process, when we connected, if it can be seen.
-    pub(super) daemon: Option<u32>,
-    /// Whether containerd's pids are those of our pid namespace.
-    pub(super) shares_pids: bool,
-    /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,
-    /// and ours.
-    pub(super) host_networks: Vec<(u64, u64)>,
-    pub(super) host: fnctr_oci::Host,
+    pub(super) host: HostFacts,
+    pub(super) images: Images,
+    pub(super) networks: Networks,
     pub(super) exits: Exits,
     /// Where systemd removes cgroups before anybody has read their end, and the kernel's log can be read.
     pub(super) oom_log: Option<Arc<OomLog>>,
     /// Where the snapshotter keeps its files, once somebody had to know; `None` if it does not tell.
     pub(super) snapshotter_root: OnceCell<Option<PathBuf>>,
     pub(super) reclaims: Option<Reclaims>,
+    pub(super) background: Background,
+}
+
+/// The images that are here, and how more come.
+#[derive(Debug)]
+pub(super) struct Images {
+    pub(super) store: Arc<ImageStore>,
+    pub(super) puller: Puller,
+    pub(super) cache: Cache,
+}
+
+/// The networks of containers.
+#[derive(Debug)]
+pub(super) struct Networks {
+    /// Opened when it is first needed.
+    pub(super) sandboxes: OnceCell<Sandboxes>,
+    pub(super) pool: Option<Pool<Slot>>,
+    /// The keeper's, for a slot that comes back late.
+    pub(super) discard_slot: DiscardSlot,
+}
+
+/// The engine's own work.
+#[derive(Debug)]
+pub(super) struct Background {
+    /// Every task of the engine belongs to it.
     pub(super) tracker: TaskTracker,
-    /// Counts the work at the start that undoes what earlier processes left; see [`super::Engine::recovered`].
+    /// Counts the work at the start that undoes what earlier processes left; see [`Engine::recovered`].
     pub(super) recovery: TaskTracker,
     /// Ends with the engine.
     pub(super) life: Context,
     /// An engine that nobody closed, or that was never finished, ends with its last handle.
-    pub(super) _end: DropGuard,
+    _end: DropGuard,
+}
+
+impl Background {
+    pub(super) fn new() -> Self {
+        let life = Context::new();
+        Self {
+            tracker: TaskTracker::new(),
+            recovery: TaskTracker::new(),
+            _end: life.cancel_on_drop(),
+            life,
+        }
+    }
 }
 
 impl Deps {
@@ -76,8 +101,8 @@ impl Deps {
 
     /// Begins work that undoes what earlier processes left, in the background.
     pub(super) fn recover(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let counted = self.recovery.track_future(work);
-        self.tracker.spawn(counted.in_current_span());
+        let counted = self.background.recovery.track_future(work);
+        self.background.tracker.spawn(counted.in_current_span());
     }
 
     /// Runs an operation that changes the world on its own task. A caller that goes away cancels it, and it unwinds.
@@ -86,7 +111,7 @@ impl Deps {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let done = tracked::run(&self.tracker, ctx, op).await;
+        let done = tracked::run(&self.background.tracker, ctx, op).await;
         done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
     }
 
@@ -95,7 +120,7 @@ impl Deps {
         &self,
         op: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let done = tracked::finish(&self.tracker, op).await;
+        let done = tracked::finish(&self.background.tracker, op).await;
         done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
     }
 }

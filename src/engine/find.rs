@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::container::Container;
 use super::custody::owner_is_gone;
+use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
 use super::label;
@@ -14,7 +15,7 @@ use super::network::Past;
 use super::record::Origin;
 use super::remains::Remains;
 use super::run::{Begun, Phase, Run};
-use super::{Deps, disk, network, placement, record, rootfs, task, undo};
+use super::{disk, network, placement, record, rootfs, task, undo};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::Pumps;
@@ -90,6 +91,42 @@ pub(crate) enum State {
     Frozen,
     /// Ended with this code.
     Exited(u32),
+}
+
+impl Engine {
+    /// Every container of ours.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn list(&self, ctx: &Context) -> Result<Vec<Seen>> {
+        list(&self.0, ctx).await
+    }
+
+    /// One container, whoever made it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn inspect(&self, ctx: &Context, id: &ContainerId) -> Result<Seen> {
+        inspect(&self.0, ctx, id).await
+    }
+
+    /// Takes over a container that an earlier process left.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Container> {
+        adopt(&self.0, ctx, id).await
+    }
+
+    /// The same, with the full name of the image that it was made of.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn adopt_of(&self, ctx: &Context, id: &ContainerId) -> Result<(Container, String)> {
+        let record = get(&self.0, ctx, id).await?;
+        let container = adopt_record(&self.0, ctx, &record).await?;
+        Ok((container, record.image))
+    }
 }
 
 /// Every container of the engine in this containerd namespace.

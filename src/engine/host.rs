@@ -1,10 +1,63 @@
-//! What the pure translation is told about the host.
+//! What is known of the host, containerd's process among it.
 
 use std::path::Path;
 
 use fnctr_oci::CgroupVersion;
 
-use crate::cgroup::{Root, Version};
+use crate::cgroup::{self, Ceilings, Root, Version};
+
+/// What there is to know of the host, looked up once.
+#[derive(Debug)]
+pub(super) struct HostFacts {
+    pub(super) cgroups: Root,
+    /// Limits are inherited from the daemon that starts containers, not from us.
+    pub(super) ceilings: Ceilings,
+    /// containerd's.
+    pub(super) oom_score_adj: i32,
+    /// containerd's.
+    pub(super) umask: u32,
+    /// containerd's process, when we connected, if it can be seen.
+    pub(super) daemon: Option<u32>,
+    /// Whether containerd's pids are those of our pid namespace.
+    pub(super) shares_pids: bool,
+    /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,
+    /// and ours.
+    pub(super) networks: Vec<(u64, u64)>,
+    /// What the pure translation is told.
+    pub(super) oci: fnctr_oci::Host,
+}
+
+impl HostFacts {
+    /// Looks. `visible` is containerd's process, if it can be seen.
+    ///
+    /// # Errors
+    /// There are no cgroups, or the limits of containerd cannot be read.
+    pub(super) fn look(cgroups: Root, visible: Option<u32>) -> Result<Self, cgroup::Error> {
+        // One in another pid namespace cannot be looked at, nor can its shims; ours are the best guess then.
+        let daemon = visible.unwrap_or_else(std::process::id);
+        let oci = fnctr_oci::Host {
+            arch: std::env::consts::ARCH.to_owned(),
+            kernel: kernel_version(),
+            cgroup: cgroup_version(&cgroups),
+            rootfs: "rootfs".to_owned(),
+            sensitive_paths: sensitive_paths(),
+            user_namespace: has_part_of_the_groups(),
+        };
+        Ok(Self {
+            ceilings: Ceilings::of_pid(daemon)?,
+            oom_score_adj: oom_score_adj(daemon),
+            umask: umask(daemon),
+            networks: [daemon, std::process::id()]
+                .into_iter()
+                .filter_map(network_of)
+                .collect(),
+            daemon: visible,
+            shares_pids: visible.is_some(),
+            oci,
+            cgroups,
+        })
+    }
+}
 
 /// The kernel's version, major and minor; zeros if it cannot be read, which means "oldest" to whoever compares.
 pub(super) fn kernel_version() -> (u32, u32) {

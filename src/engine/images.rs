@@ -15,7 +15,7 @@ use crate::{Context, LeaseId};
 
 /// Ends the leases that killed processes have left, in the background; a start that cannot list them goes without.
 pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
-    let orphans = match deps.images.orphans(ctx, deps.config.pulls.kept()).await {
+    let orphans = match deps.images.store.orphans(ctx, deps.config.pulls.kept()).await {
         Ok(orphans) if orphans.is_empty() => return,
         Ok(orphans) => orphans,
         Err(why) => {
@@ -24,14 +24,14 @@ pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
         }
     };
     // Begun before anybody can ask for a removal, which then waits for it.
-    let Ok(mut sweep) = deps.images.sweep(ctx).await else {
+    let Ok(mut sweep) = deps.images.store.sweep(ctx).await else {
         return;
     };
     let background = Arc::clone(deps);
     deps.recover(async move {
         // Not the engine's own: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(background.config.close_grace);
-        if let Err(why) = background.images.end_leases(&ctx, &mut sweep, &orphans).await {
+        if let Err(why) = background.images.store.end_leases(&ctx, &mut sweep, &orphans).await {
             tracing::warn!(why = %crate::chain(&why), "cannot end the image leases of killed processes; they expire");
         }
     });
@@ -45,7 +45,7 @@ impl Engine {
     /// Safe to drop: the lease expires.
     pub(crate) async fn collect_garbage(&self, ctx: &Context) -> Result<()> {
         let name = "the garbage of what was removed";
-        let lease = LeaseId::new(format!("fnctr-gc-{}", super::unique()))
+        let lease = LeaseId::new(format!("fnctr-gc-{}", crate::ids::unique()))
             .map_err(|error| Error::new(Step::Collect, name, Kind::Internal, error))?;
         let leases = self.0.session.leases();
         let soon = SystemTime::now() + Duration::from_secs(60);
@@ -64,7 +64,7 @@ impl Engine {
         let (deps, file) = (Arc::clone(&self.0), file.to_owned());
         let load = move |ctx: Context| async move {
             let loading = async {
-                let images = &deps.images;
+                let images = &deps.images.store;
                 let orphans = images.orphans(&ctx, deps.config.pulls.kept()).await?;
                 if !orphans.is_empty() {
                     let mut sweep = images.sweep(&ctx).await?;
@@ -73,7 +73,7 @@ impl Engine {
                 images.load(&ctx, &file).await
             };
             let loaded = loading.await;
-            deps.cache.changed();
+            deps.images.cache.changed();
             loaded.at(Step::Load, file.display())
         };
         self.0.tracked(ctx, load).await
@@ -84,7 +84,7 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf> {
-        let shelf = self.0.images.shelf(ctx).await;
+        let shelf = self.0.images.store.shelf(ctx).await;
         shelf.at(Step::Find, "the images")
     }
 
@@ -95,7 +95,7 @@ impl Engine {
     pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<()> {
         let (deps, ctx, source, name) = (Arc::clone(&self.0), ctx.clone(), source.to_owned(), name.clone());
         let tag = async move {
-            let tagged = deps.images.tag(&ctx, &source, &name).await;
+            let tagged = deps.images.store.tag(&ctx, &source, &name).await;
             tagged.at(Step::Tag, source)
         };
         self.0.finished(tag).await
@@ -108,8 +108,8 @@ impl Engine {
     pub(crate) async fn remove_image(&self, ctx: &Context, image: &str, force: bool) -> Result<Removed> {
         let (deps, ctx, image) = (Arc::clone(&self.0), ctx.clone(), image.to_owned());
         let remove = async move {
-            let removed = deps.images.remove(&ctx, &image, force).await;
-            deps.cache.changed();
+            let removed = deps.images.store.remove(&ctx, &image, force).await;
+            deps.images.cache.changed();
             removed.at(Step::Untag, image)
         };
         self.0.finished(remove).await
@@ -122,8 +122,8 @@ impl Engine {
     pub(crate) async fn prune_images(&self, ctx: &Context, all: bool) -> Result<Removed> {
         let deps = Arc::clone(&self.0);
         let prune = move |ctx: Context| async move {
-            let removed = deps.images.prune(&ctx, all).await;
-            deps.cache.changed();
+            let removed = deps.images.store.prune(&ctx, all).await;
+            deps.images.cache.changed();
             removed.at(Step::Untag, "the unused images")
         };
         self.0.tracked(ctx, prune).await
@@ -143,11 +143,11 @@ impl Engine {
         let (deps, wanted) = (Arc::clone(&self.0), images.to_vec());
         let complete = move |ctx: Context| async move {
             // In a box: what a command awaits would be nested deeper than the compiler follows.
-            let completed = Box::pin(deps.puller.complete(&ctx, &wanted)).await;
+            let completed = Box::pin(deps.images.puller.complete(&ctx, &wanted)).await;
             completed.at(Step::Save, wanted.join(" "))
         };
         self.0.tracked(ctx, complete).await?;
-        let saved = Box::pin(self.0.images.save(ctx, images, format, out)).await;
+        let saved = Box::pin(self.0.images.store.save(ctx, images, format, out)).await;
         saved.at(Step::Save, images.join(" "))
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
             if *pooled
                 && ports.is_empty()
                 && !sets_parameters
-                && let Some(lease) = deps.pool.as_ref().and_then(slot::take)
+                && let Some(lease) = deps.networks.pool.as_ref().and_then(slot::take)
             {
                 let path = lease
                     .slot()
@@ -197,7 +197,7 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
         id: id.clone(),
         hostname: record::hostname_of(&record),
     };
-    let on_host = super::host::namespace_of(&namespace).is_some_and(|own| deps.host_networks.contains(&own));
+    let on_host = super::host::namespace_of(&namespace).is_some_and(|own| deps.host.networks.contains(&own));
     let (mode, how) = if on_host {
         (NetworkMode::Host, How::There)
     } else {
@@ -297,7 +297,7 @@ pub(super) async fn join(
 /// Gives a slot of the pool back.
 async fn give_back(deps: Arc<Deps>, lease: Lease<Slot>) {
     if let Some(slot) = lease.give_back() {
-        let discard = deps.discard_slot;
+        let discard = deps.networks.discard_slot;
         discard(deps, slot).await;
     }
 }
@@ -379,14 +379,14 @@ impl Deps {
             let (settings, run_dir) = (self.config.networks.clone(), self.config.run_dir.clone());
             let scope = format!("{}\n{}", self.config.address.display(), self.config.namespace);
             let opened = tokio::task::spawn_blocking(move || {
-                let token = super::unique();
+                let token = crate::ids::unique();
                 Sandboxes::open(&settings, &run_dir, &scope, &token)
             });
             opened
                 .await
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         };
-        self.sandboxes.get_or_try_init(open).await.cloned()
+        self.networks.sandboxes.get_or_try_init(open).await.cloned()
     }
 
     /// Where it is remembered what is attached: there is something to be reconciled only if it exists.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::label;
 use super::remains::Remains;
-use super::{Deps, Engine, find, placement, unique};
+use super::{Deps, Engine, find, placement};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
@@ -98,7 +98,7 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
     let spec = serde_json::json!({ "linux": { "cgroupsPath": deps.notation(id) } });
     let labels = [
         (label::ENGINE, env!("CARGO_PKG_VERSION").to_owned()),
-        (label::ATTEMPT, unique()),
+        (label::ATTEMPT, crate::ids::unique()),
     ];
     let record = Record {
         id: id.clone(),

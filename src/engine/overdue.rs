@@ -22,7 +22,7 @@ impl Engine {
     /// engine lives. The first look is finished even if the engine is closed at once.
     pub(crate) fn end_overdue(&self) {
         let deps = Arc::clone(&self.0);
-        let tracker = deps.tracker.clone();
+        let tracker = deps.background.tracker.clone();
         let work = async move {
             loop {
                 let pause = match once(&deps).await {
@@ -32,7 +32,7 @@ impl Engine {
                         AGAIN
                     }
                 };
-                if deps.life.run(tokio::time::sleep(pause)).await.is_err() {
+                if deps.background.life.run(tokio::time::sleep(pause)).await.is_err() {
                     return;
                 }
             }

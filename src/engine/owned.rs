@@ -56,7 +56,7 @@ impl Drop for Duty {
             drop(cgroup::kill_all(paths));
         }
         tracing::warn!(id = %container.id(), "the last owner of the container was dropped without removing it; removing it");
-        let tracker = container.deps().tracker.clone();
+        let tracker = container.deps().background.tracker.clone();
         let work = async move {
             if let Err(error) = container.remove_here().await {
                 tracing::error!(id = %container.id(), error = %crate::chain(&error), "cannot remove a container that nobody owns any more; the next start tries again");

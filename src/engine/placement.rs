@@ -123,7 +123,9 @@ impl Deps {
 
 /// The containers of this namespace that have a cgroup in any hierarchy, where the parent of all of them is ours.
 pub(super) fn present(deps: &Deps) -> BTreeSet<ContainerId> {
-    let places = deps.parent().and_then(|parent| deps.cgroups.places(&parent).ok());
+    let places = deps
+        .parent()
+        .and_then(|parent| deps.host.cgroups.places(&parent).ok());
     let names = places.iter().flat_map(cgroup::Places::children);
     names.filter_map(|name| ContainerId::new(&name).ok()).collect()
 }
@@ -134,7 +136,7 @@ pub(super) fn present(deps: &Deps) -> BTreeSet<ContainerId> {
 /// Safe to drop.
 pub(super) async fn remove_empty_parents(deps: &Deps) {
     let Some(parent) = deps.parent() else { return };
-    let Ok(places) = deps.cgroups.places(&parent) else {
+    let Ok(places) = deps.host.cgroups.places(&parent) else {
         return;
     };
     let is_empty = || places.exist() && places.children().next().is_none();
@@ -157,7 +159,7 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     }
     places.remove_childless();
     // The one above it is ours only if nobody has named another.
-    if is_default && let Ok(above) = deps.cgroups.places(cgroup::DEFAULT_PARENT) {
+    if is_default && let Ok(above) = deps.host.cgroups.places(cgroup::DEFAULT_PARENT) {
         above.remove_childless();
     }
 }
@@ -229,10 +231,11 @@ pub(super) fn cgroups_of(
     pid: Option<u32>,
     placement: Option<&Placement>,
 ) -> Option<cgroup::Paths> {
-    let found = pid.and_then(|pid| deps.cgroups.of_pid(pid).ok()?.named(&placement?.name));
+    let found = pid.and_then(|pid| deps.host.cgroups.of_pid(pid).ok()?.named(&placement?.name));
     // A process that has ended leaves its cgroup behind until its task is deleted, and in it what became of memory.
     let named = || {
-        deps.cgroups
+        deps.host
+            .cgroups
             .of_path(&placement?.path)
             .ok()
             .filter(cgroup::Paths::exist)

@@ -71,6 +71,7 @@ pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image
     let paths: Vec<String> = wanted.iter().map(Wanted::path).collect();
     let places = deps
         .images
+        .store
         .places(ctx, image, &paths)
         .await
         .at(Step::Image, &plan.id)?;

@@ -11,7 +11,7 @@ pub(crate) use crate::image::{LayerProgress, LayerState, Platform, Progress, Pul
 impl Engine {
     /// Begins a pull, or joins the one of the same request. `again` says whether one that fails is begun again.
     pub(crate) fn pull(&self, request: Request, again: Again) -> Pulling {
-        self.0.puller.pull(request, again)
+        self.0.images.puller.pull(request, again)
     }
 
     /// Keeps the image that a plan names from the cleaner, before it is pulled: for the cleaner, what was just pulled is an
@@ -20,7 +20,7 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn hold(&self, ctx: &Context, plan: &Plan) -> Result<Hold> {
-        let held = self.0.cache.hold(ctx, &plan.image).await;
+        let held = self.0.images.cache.hold(ctx, &plan.image).await;
         held.at(Step::Image, &plan.id)
     }
 
@@ -29,7 +29,7 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn keep(&self, ctx: &Context, plan: &Plan, hold: Hold, image: &Image) -> Result<Pin> {
-        self.0.cache.changed();
+        self.0.images.cache.changed();
         let pinned = hold.pin(ctx, image).await;
         pinned.at(Step::Image, &plan.id)
     }

@@ -59,7 +59,7 @@ impl Remains {
     }
 
     fn places(&self, deps: &Deps) -> Option<Places> {
-        deps.cgroups.places(&self.placement.as_ref()?.path).ok()
+        deps.host.cgroups.places(&self.placement.as_ref()?.path).ok()
     }
 
     /// Whether there are any, and no other containerd's.

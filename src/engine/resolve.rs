@@ -1,6 +1,6 @@
 //! First half of the line: the image, found and readable. Nothing is made here, so nothing must be undone.
 
-use super::Deps;
+use super::deps::{Deps, Engine};
 use super::error::{At as _, Result, Step};
 use super::plan::Plan;
 use crate::Context;
@@ -12,12 +12,22 @@ use crate::image::{Image, Pin};
 /// Safe to drop.
 pub(super) async fn resolve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<(Image, Pin)>> {
     ctx.check().at(Step::Image, &plan.id)?;
-    let hold = deps.cache.hold(ctx, &plan.image).await;
+    let hold = deps.images.cache.hold(ctx, &plan.image).await;
     let hold = hold.at(Step::Image, &plan.id)?;
-    let found = deps.images.find(ctx, &plan.image).await;
+    let found = deps.images.store.find(ctx, &plan.image).await;
     let Some(image) = found.at(Step::Image, &plan.id)? else {
         return Ok(None);
     };
     let pin = hold.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
     Ok(Some((image, pin)))
+}
+
+impl Engine {
+    /// The image that the plan names, or `None` if it must be pulled first. It stays for as long as the [`Pin`] is held.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn resolve(&self, ctx: &Context, plan: &Plan) -> Result<Option<(Image, Pin)>> {
+        resolve(&self.0, ctx, plan).await
+    }
 }

@@ -39,7 +39,7 @@ pub(super) async fn prepare(
     prepared.map_err(|error| {
         if error.is_not_found() {
             // What is remembered of it is no longer true.
-            deps.images.forget(image);
+            deps.images.store.forget(image);
             let vanished = Vanished {
                 image: plan.image.to_string(),
                 source: error,

@@ -107,7 +107,7 @@ impl Run {
             network,
         } = begun;
         debug_assert!(undo::is_whole_run(&undo), "{undo:?}");
-        let life = deps.life.child();
+        let life = deps.background.life.child();
         let witness = Arc::new(Witness::new(memory, deps.oom_log.as_ref()));
         let watched = match ended {
             Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),

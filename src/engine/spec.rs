@@ -24,7 +24,7 @@ pub(super) fn complete(deps: &Deps, plan: &Plan, joining: &Joining) -> Container
     // A daemon that the host spares when memory runs out must not pass that on to what it starts.
     config.oom_score_adj = config
         .oom_score_adj
-        .or_else(|| (deps.daemon_oom_score_adj < 0).then_some(0));
+        .or_else(|| (deps.host.oom_score_adj < 0).then_some(0));
     config.cgroup = deps.cgroup(&plan.id);
     config
 }
@@ -45,7 +45,12 @@ pub(super) async fn image_config(
         .or(settings.user.as_deref())
         .unwrap_or_default();
     let (passwd, group) = if needs_files(user, &config.additional_groups) {
-        let facts = deps.images.facts(ctx, image).await.at(Step::Image, &plan.id)?;
+        let facts = deps
+            .images
+            .store
+            .facts(ctx, image)
+            .await
+            .at(Step::Image, &plan.id)?;
         let text = |found: &Result<String, String>| {
             let unreadable = |why| Error::new(Step::Image, &plan.id, Kind::ImageRejected, why);
             found.clone().map(Some).map_err(unreadable)

@@ -173,7 +173,7 @@ impl Run {
             return Some(*known);
         }
         let own = host::network_of(pid)?;
-        let shared = || self.deps().host_networks.contains(&own);
+        let shared = || self.deps().host.networks.contains(&own);
         Some(*self.on_host_network().get_or_init(shared))
     }
 }
@@ -206,11 +206,11 @@ fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
     let (pid, paths) = (seen.pid?, seen.paths.as_ref()?);
     let held = pidfd::open_once(pid)?;
     // Its number was read before it was held: this is still the process that lives in the container's cgroup.
-    let found = deps.cgroups.of_pid(pid).ok()?;
+    let found = deps.host.cgroups.of_pid(pid).ok()?;
     found.named(seen.cgroup_name.as_ref()?)?;
     let sample = cgroup::sample(paths).ok()?;
     let own = host::network_of(pid)?;
-    let network = if deps.host_networks.contains(&own) {
+    let network = if deps.host.networks.contains(&own) {
         None
     } else {
         traffic::of_pid(pid)

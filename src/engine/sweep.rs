@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Deps;
+use super::deps::{Deps, Engine};
 use super::error::{At as _, Kind, Result, Step};
 use super::find::adopt_record;
 
@@ -17,6 +17,14 @@ impl<F: Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'static> Foreign f
 const TRIES: u32 = 5;
 /// First pause between two tries; doubles.
 const PAUSE: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// Removes what other instances of the same host left, in the background: the containers with this label and value whose
+    /// labels `is_foreign` says so of.
+    pub(crate) fn sweep(&self, label: (&str, &str), is_foreign: impl Foreign) {
+        sweep(&self.0, label, is_foreign);
+    }
+}
 
 /// Removes every container with this label and value whose labels `is_foreign` says are another instance's, and touches no
 /// other. Each is tried several times; what stays is reported by name.
@@ -31,7 +39,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
                 return;
             };
             // Interrupted by the engine's own end: the next start goes on.
-            if deps.life.check().is_err() {
+            if deps.background.life.check().is_err() {
                 return;
             }
             let error = crate::chain(&error);
@@ -47,7 +55,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
                     "cannot remove containers of another instance; trying again"
                 );
             }
-            if deps.life.run(tokio::time::sleep(pause)).await.is_err() {
+            if deps.background.life.run(tokio::time::sleep(pause)).await.is_err() {
                 return;
             }
             pause *= 2;
@@ -56,7 +64,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
 }
 
 async fn once(deps: &Arc<Deps>, filter: &str, is_foreign: &impl Foreign) -> Result<()> {
-    let ctx = deps.life.with_timeout(deps.config.close_grace);
+    let ctx = deps.background.life.with_timeout(deps.config.close_grace);
     let name = "containers of others";
     let records = deps
         .session
@@ -67,7 +75,7 @@ async fn once(deps: &Arc<Deps>, filter: &str, is_foreign: &impl Foreign) -> Resu
     let mut worst = Ok(());
     for record in records.iter().filter(|record| is_foreign(&record.labels)) {
         // Each has its own clock, and the record as listed: a later life of the same name is none of ours.
-        let ctx = deps.life.with_timeout(deps.config.close_grace);
+        let ctx = deps.background.life.with_timeout(deps.config.close_grace);
         let removed = async { adopt_record(deps, &ctx, record).await?.remove().await }.await;
         match removed {
             Ok(()) => tracing::info!(id = %record.id, "removed a container that another instance left"),

@@ -70,7 +70,7 @@ async fn look(
 ) -> Result<BTreeMap<String, Place>> {
     let all: BTreeSet<String> = paths.iter().flat_map(|path| with_parents(path)).collect();
     let all: Vec<String> = all.into_iter().collect();
-    let places = deps.images.places(ctx, image, &all).await;
+    let places = deps.images.store.places(ctx, image, &all).await;
     let places = places.at(Step::Image, &plan.id)?;
     Ok(all.into_iter().zip(places).collect())
 }

@@ -86,7 +86,7 @@ pub(super) fn watch(
         .as_ref()
         .map(|paths| Above::note(paths, from_birth))
         .unwrap_or_default();
-    let tracker = deps.tracker.clone();
+    let tracker = deps.background.tracker.clone();
     let work = async move {
         let learned = learn(&deps, &ctx, &id, pid, event.as_mut(), vanished);
         if let Ok((code, at)) = ctx.run(learned).await {
@@ -124,7 +124,7 @@ async fn learn(
 ) -> Ended {
     let began = Instant::now();
     // A pid of another pid namespace is a stranger's here, so its descriptor proves nothing.
-    let taken_back = vanished.is_some() && deps.shares_pids;
+    let taken_back = vanished.is_some() && deps.host.shares_pids;
     let replied = async {
         // In a box, so that what it took is given back with it.
         let reply = Box::pin(by_reply(deps, ctx, id));

@@ -15,7 +15,6 @@
 //! A call that was begun before a renewal still carries the lease of then, and has until the next one to end. A write that
 //! takes longer looks at [`Scratch::generation`] and is opened again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -298,14 +297,5 @@ pub(super) async fn discard(session: &Session, ctx: &Context, snapshotter: &str,
 
 /// A name that no other process and no other call of this one uses.
 pub(super) fn unique(purpose: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    format!(
-        "fnctr-{purpose}-{}-{:x}-{next}",
-        std::process::id(),
-        now.as_micros()
-    )
+    format!("fnctr-{purpose}-{}", crate::ids::unique())
 }

@@ -13,7 +13,7 @@ use crate::cli::At;
 use crate::cli::connect::network_settings;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, table};
-use crate::engine::unique;
+use crate::ids::unique;
 use crate::sandbox::pool::{Bounds, Pool};
 use crate::sandbox::{Error, Sandbox, Sandboxes, Wanted};
 

@@ -117,7 +117,7 @@ impl View<'_> {
     }
 
     async fn places(self, paths: &[String]) -> Result<Vec<Place>> {
-        let places = self.deps.images.places(self.ctx, self.image, paths).await;
+        let places = self.deps.images.store.places(self.ctx, self.image, paths).await;
         places.at(Step::Image, &self.plan.id)
     }
 }

@@ -75,7 +75,12 @@ pub(super) async fn plan(
     cwd: &Path,
     volumes: &Volumes,
 ) -> Result<InitLayer> {
-    let facts = deps.images.facts(ctx, image).await.at(Step::Image, &plan.id)?;
+    let facts = deps
+        .images
+        .store
+        .facts(ctx, image)
+        .await
+        .at(Step::Image, &plan.id)?;
     let mounts = &plan.config.mounts;
     let mut layer = etc_files::items(&facts.etc, mounts, &plan.image.to_string())
         .map_err(|error| Error::new(Step::Image, &plan.id, Kind::ImageRejected, error))?;
@@ -96,7 +101,7 @@ pub(super) async fn plan(
     };
     layer.items.extend(view.under_memory().await?);
     layer.items.extend(view.behind_links().await?);
-    if deps.daemon_umask & NEW.mode != 0 {
+    if deps.host.umask & NEW.mode != 0 {
         layer.items.extend(view.missing(cwd).await?);
     }
     for (path, whose) in &volumes.made {
@@ -162,7 +167,10 @@ fn layer(deps: &Deps, mounts: &[Layers]) -> Option<PathBuf> {
         }
         _ => return None,
     };
-    let is_theirs = deps.daemon.is_none_or(|daemon| !disk::differs(daemon, &layer));
+    let is_theirs = deps
+        .host
+        .daemon
+        .is_none_or(|daemon| !disk::differs(daemon, &layer));
     if is_fresh && is_theirs {
         return Some(layer);
     }

@@ -27,10 +27,12 @@ const AT_ONCE: usize = 4;
 
 /// Starts what keeps the pool. Ends with the engine, and removes every slot that no container has.
 pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
-    let Some(pool) = deps.pool.clone() else { return };
+    let Some(pool) = deps.networks.pool.clone() else {
+        return;
+    };
     let keeper = Keeper {
         deps: Arc::downgrade(deps),
-        life: deps.life.clone(),
+        life: deps.background.life.clone(),
         tasks: TaskTracker::new(),
         shared: Arc::new(Shared {
             pool,
@@ -40,7 +42,7 @@ pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
             stuck: Mutex::new(Vec::new()),
         }),
     };
-    deps.tracker.spawn(keeper.keep().in_current_span());
+    deps.background.tracker.spawn(keeper.keep().in_current_span());
 }
 
 struct Keeper {
@@ -133,7 +135,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     shared.rate().failed(Instant::now());
-                    if deps.life.check().is_ok() {
+                    if deps.background.life.check().is_ok() {
                         let error = crate::chain(&error);
                         tracing::warn!(error, "cannot prepare a network namespace for the pool");
                     }

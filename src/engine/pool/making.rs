@@ -18,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> {
     let name = "the pool";
-    let ctx = deps.life.with_timeout(PATIENCE);
+    let ctx = deps.background.life.with_timeout(PATIENCE);
     let refused = |error| network::refused(name, error);
     let sandboxes = deps.sandboxes().await.map_err(refused)?;
     let wanted = Wanted {
@@ -100,13 +100,13 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
         platform: None,
         credential: None,
     };
-    let hold = deps.cache.hold(ctx, &plan.image).await;
+    let hold = deps.images.cache.hold(ctx, &plan.image).await;
     let hold = hold.at(Step::Image, &plan.id)?;
     // The pool tries again by itself.
     let never: Again = Box::new(|_| None);
-    let pulled = deps.puller.pull(request, never).done(ctx).await;
+    let pulled = deps.images.puller.pull(request, never).done(ctx).await;
     let image = pulled.at(Step::Image, &plan.id)?;
-    deps.cache.changed();
+    deps.images.cache.changed();
     let pin = hold.pin(ctx, &image).await.at(Step::Image, &plan.id)?;
     Ok((image, pin))
 }

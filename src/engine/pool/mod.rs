@@ -20,7 +20,7 @@ pub(crate) struct PoolState {
 impl super::Engine {
     /// The pool's state; `None` if there is no pool.
     pub(crate) fn pool(&self) -> Option<PoolState> {
-        let pool = self.0.pool.as_ref()?;
+        let pool = self.0.networks.pool.as_ref()?;
         let names: BTreeSet<String> = match self.0.config.pool.as_ref().map(|config| &config.networks) {
             Some(networks) if !networks.is_empty() => networks.iter().cloned().collect(),
             _ => BTreeSet::from([crate::sandbox::DEFAULT.to_owned()]),

@@ -1,0 +1,120 @@
+//! An engine on a containerd: made, and what it does at its start.
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::deps::{Background, Deps, Engine, Images, Networks};
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::exits::Exits;
+use super::host::{self, HostFacts};
+use super::reclaim::Reclaims;
+use super::{Config, fit, images, orphans, placement, pool, reconcile, unfinished};
+use crate::Context;
+use crate::cgroup::{self, Root};
+use crate::containerd::Session;
+use crate::image::{Cache, ImageStore, Puller};
+use crate::sandbox::pool::Pool;
+
+impl Engine {
+    /// Connects to containerd and looks at the host, once.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn connect(ctx: &Context, mut config: Config) -> Result<Self> {
+        let name = format!("{}", config.address.display());
+        let session = Session::connect(ctx, &config.address, &config.namespace)
+            .await
+            .at(Step::Connect, &name)?;
+        let internal = |error: cgroup::Error| Error::new(Step::Connect, &name, Kind::Internal, error);
+        let cgroups = Root::probe().map_err(internal)?;
+        let visible = session.server_pid(ctx).await.at(Step::Connect, &name)?;
+        let daemon = visible.unwrap_or_else(std::process::id);
+        placement::choose_driver(&mut config, daemon).await?;
+        session
+            .namespaces()
+            .create_if_missing(ctx, &config.namespace)
+            .await
+            .at(Step::Connect, &name)?;
+        fit::check(&session, ctx, &config, daemon).await?;
+        let host = HostFacts::look(cgroups, visible).map_err(internal)?;
+        host::make_private(&config.run_dir)
+            .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;
+        let deps = Arc::new(deps(config, session, host));
+        begin(&deps, ctx).await;
+        Ok(Self(deps))
+    }
+
+    /// The session with containerd, for measuring what its calls cost alone.
+    pub(crate) fn session(&self) -> &Session {
+        &self.0.session
+    }
+
+    /// containerd's version.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn server_version(&self, ctx: &Context) -> Result<String> {
+        let name = format!("{}", self.0.config.address.display());
+        Ok(self
+            .0
+            .session
+            .version()
+            .version(ctx)
+            .await
+            .at(Step::Connect, name)?
+            .version)
+    }
+}
+
+fn deps(config: Config, session: Session, host: HostFacts) -> Deps {
+    let background = Background::new();
+    let (tracker, life) = (&background.tracker, &background.life);
+    if config.reclaim_after.is_some() && !host.cgroups.controllers().reclaim {
+        tracing::warn!(
+            "memory of frozen containers is not reclaimed: this needs unified cgroups and Linux 5.19"
+        );
+    }
+    let reclaims = config.reclaim_after;
+    let store = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
+    let store = Arc::new(store);
+    let puller = Puller::new(
+        Arc::clone(&store),
+        config.pulls.clone(),
+        tracker.clone(),
+        life.child(),
+    );
+    Deps {
+        oom_log: placement::oom_log(&config, &host.cgroups),
+        exits: Exits::start(session.clone(), life.child(), tracker),
+        reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),
+        images: Images {
+            cache: Cache::start(config.cache.clone(), Arc::clone(&store), tracker, life.child()),
+            store,
+            puller,
+        },
+        networks: Networks {
+            sandboxes: OnceCell::new(),
+            pool: config.pool.as_ref().map(|pool| Pool::new(pool.bounds, pool.once)),
+            discard_slot: pool::discard_late,
+        },
+        snapshotter_root: OnceCell::new(),
+        config,
+        session,
+        host,
+        background,
+    }
+}
+
+/// Begins what goes on beside everything else: undoing what earlier processes left, and filling the pool.
+async fn begin(deps: &Arc<Deps>, ctx: &Context) {
+    reconcile::reconcile(deps);
+    images::end_orphans(deps, ctx).await;
+    unfinished::resume(deps);
+    if deps.host.shares_pids {
+        orphans::sweep(deps);
+    }
+    if let Some(config) = deps.config.pool.clone() {
+        pool::start(deps, config);
+    }
+}
