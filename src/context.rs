@@ -1,11 +1,11 @@
 //! Cancellation and deadline of one request, as one explicit argument.
 //!
-//! The Go contract's `context.Context` plays three roles. The values it carries (trace, logger) are the current
-//! [`tracing`] span here, the containerd namespace and lease are a `containerd::Session`; what is left is this type.
-//! It is the first argument of everything that waits, and cheap to clone.
+//! The Go contract's `context.Context` has three roles. Here, the values that it carries (trace, logger) are in the
+//! current [`tracing`] span, the containerd namespace and lease are in a `containerd::Session`, and cancellation and
+//! deadline are in this type. Everything that waits takes it as an argument, and it is cheap to clone.
 //!
-//! A mutating call is never raced against it: check, then await the reply. Only waits, reads and content-addressed
-//! fetches go through [`Context::run`].
+//! A mutating call is never raced against a context: check the context, then await the reply. Only waits, reads and
+//! content-addressed fetches go through [`Context::run`].
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Why a wait ended before the thing it waited for. The contract reports the two apart.
+/// Why a wait ended early. The contract reports the two reasons separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Interrupted {
-    /// Somebody called [`Context::cancel`], or dropped the guard that stood for the caller.
+    /// [`Context::cancel`] was called, or a guard of [`Context::cancel_on_drop`] was dropped.
     #[error("cancelled")]
     Cancelled,
     /// The deadline passed.
@@ -28,13 +28,13 @@ pub enum Interrupted {
 #[derive(Debug, Clone)]
 pub struct Context {
     cancel: CancellationToken,
-    /// A second source of cancellation, of a context that is not an ancestor.
+    /// The cancellation of a second context that is not an ancestor; see [`Context::linked`].
     also: Option<CancellationToken>,
     deadline: Option<Instant>,
 }
 
 impl Context {
-    /// A context that nobody has cancelled and that has no deadline.
+    /// A context that is not cancelled and has no deadline.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Context {
         }
     }
 
-    /// The same, with the deadline as a moment.
+    /// A child with the deadline `at`; the earlier of the two deadlines wins.
     #[must_use]
     pub fn with_deadline(&self, at: Instant) -> Self {
         let mut child = self.child();
@@ -79,7 +79,7 @@ impl Context {
         child
     }
 
-    /// A child with half of the time that is left, so that what never ends leaves some to what comes after it.
+    /// A child with half of the time that is left, so that a step that never ends leaves time for the steps after it.
     #[must_use]
     pub(crate) fn halved(&self) -> Self {
         match self.remaining() {
@@ -88,7 +88,7 @@ impl Context {
         }
     }
 
-    /// A child that is cancelled with `other` too, whose deadline does not matter. A context can be linked once.
+    /// A child that is also cancelled with `other`; the deadline of `other` is ignored. A context can be linked once.
     #[must_use]
     pub(crate) fn linked(&self, other: &Self) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Context {
         }
     }
 
-    /// A context for cleaning up: it forgets the caller and has its own clock.
+    /// A context for cleaning up: it ignores the cancellation and the deadline of `self`, and ends after `grace`.
     #[must_use]
     pub fn detached(&self, grace: Duration) -> Self {
         Self::timeout(grace)
@@ -120,15 +120,15 @@ impl Context {
         self.deadline
     }
 
-    /// How long until the deadline; zero once it has passed, `None` without one.
+    /// The time until the deadline; zero once it has passed, `None` if there is no deadline.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Why this context is interrupted, if it is. A passed deadline is told even after a cancellation,
-    /// because whoever sets a deadline and then cancels on it means the deadline.
+    /// Why this context is interrupted, if it is. A passed deadline takes precedence over a cancellation, because a
+    /// caller that sets a deadline and then cancels at that moment means the deadline.
     #[must_use]
     pub fn interrupted(&self) -> Option<Interrupted> {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
@@ -140,7 +140,7 @@ impl Context {
         }
     }
 
-    /// Fails if this context is interrupted. Belongs between two steps.
+    /// Fails if this context is interrupted. Call this between two steps.
     ///
     /// # Errors
     /// The reason for the interruption.
@@ -152,7 +152,7 @@ impl Context {
         self.cancel.is_cancelled() || self.also.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// Waits for a cancellation alone, whatever the deadline.
+    /// Waits for a cancellation and ignores the deadline.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -166,7 +166,7 @@ impl Context {
         }
     }
 
-    /// Waits until this context is interrupted, and says why.
+    /// Waits until this context is interrupted, and returns the reason.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -184,8 +184,8 @@ impl Context {
         }
     }
 
-    /// Runs a wait or an idempotent read until it ends or this context does. The future may be dropped half-way.
-    /// A future that is ready wins over an interruption.
+    /// Awaits `work`, a wait or an idempotent read, until it completes or this context is interrupted. In the latter
+    /// case `work` is dropped half-way. If both happen at once, the output of `work` is returned.
     ///
     /// # Errors
     /// The reason for the interruption.

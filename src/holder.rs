@@ -1,11 +1,12 @@
-//! Which process something belongs to, and whether that process still lives: a lease on images, a container that it waits for.
+//! The process that holds a resource (a lease on images, a container that it waits for), and whether that process still
+//! runs.
 //!
-//! A process that is killed releases nothing. So what it holds names it. The process id alone may be another's by now: the
-//! moment at which the process began, in the kernel's ticks since the boot, tells them apart, and the boot's own id tells one
-//! boot from another.
+//! A process that is killed releases nothing, so its resources name it. The process id alone is not enough, because it
+//! may belong to another process by now. The start time of the process, in the kernel's ticks since the boot,
+//! distinguishes the two, and the boot id distinguishes one boot from another.
 //!
-//! Both numbers mean something in one pid namespace and one time namespace only. A process in another one cannot be judged,
-//! and what it holds is respected.
+//! Process id and start time are valid in one pid namespace and one time namespace only. Whether a process of other
+//! namespaces still runs cannot be determined, so its resources are left alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +20,7 @@ const START: &str = "fnctr/start";
 const BOOT: &str = "fnctr/boot";
 const NAMESPACES: &str = "fnctr/namespaces";
 
-/// A process, told apart from every other that has had or will have its id.
+/// A process, distinguished from every earlier or later process of the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
     pid: u32,
@@ -27,29 +28,29 @@ pub(crate) struct Holder {
     start: u64,
     /// The kernel's id of the boot.
     boot: String,
-    /// Where the two numbers count: the inodes of its pid and time namespaces.
+    /// The inodes of the pid and time namespaces in which `pid` and `start` are valid.
     namespaces: String,
 }
 
-/// What can be told of a holder.
+/// Whether a holder still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// It is there.
+    /// It runs.
     Lives,
-    /// It has ended: nobody works under its leases any more.
+    /// It has ended: its leases are no longer used.
     Ended,
-    /// It cannot be judged from here.
+    /// It cannot be determined from here.
     Unknown,
 }
 
 impl Holder {
-    /// This process; `None` where `/proc` shows another pid namespace than this process is in.
+    /// This process; `None` if `/proc` shows another pid namespace than the one of this process.
     pub(crate) fn this() -> Option<&'static Self> {
         static THIS: OnceLock<Option<Holder>> = OnceLock::new();
         THIS.get_or_init(|| {
             let this = Self::look();
             if this.is_none() {
-                tracing::debug!("/proc does not show this process; what it holds does not name it");
+                tracing::debug!("/proc does not show this process, so its resources do not name it");
             }
             this
         })
@@ -70,7 +71,7 @@ impl Holder {
         })
     }
 
-    /// A process of the same namespaces; `None` if there is none of that id.
+    /// The process of this id in the namespaces of this process; `None` if there is none.
     #[cfg(test)]
     pub(crate) fn of_pid(pid: u32) -> Option<Self> {
         let start = start_of(pid).ok()??;
@@ -81,7 +82,7 @@ impl Holder {
         })
     }
 
-    /// What a lease of this process says about it.
+    /// The labels by which a lease names the holder.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let labels = [
             (PID, self.pid.to_string()),
@@ -105,7 +106,7 @@ impl Holder {
         })
     }
 
-    /// Reads what `Display` writes.
+    /// Parses what `Display` writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut fields = text.splitn(4, ':');
         Some(Self {
@@ -120,7 +121,7 @@ impl Holder {
         self.pid
     }
 
-    /// Whether it still lives.
+    /// Whether the process still runs.
     pub(crate) fn life(&self) -> Life {
         let Some(this) = Self::this() else {
             return Life::Unknown;
@@ -151,11 +152,11 @@ impl fmt::Display for Holder {
     }
 }
 
-/// When the process of this id began; `None` if there is none, or only its exit status is left.
+/// The start time of the process of this id; `None` if there is no such process, or only its exit status is left.
 fn start_of(pid: u32) -> io::Result<Option<u64>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
-        // It may end while it is read.
+        // The process may end while the file is read.
         Err(why) if matches!(why.kind(), io::ErrorKind::NotFound) || why.raw_os_error() == Some(ESRCH) => {
             return Ok(None);
         }
@@ -166,7 +167,8 @@ fn start_of(pid: u32) -> io::Result<Option<u64>> {
 
 const ESRCH: i32 = nix::errno::Errno::ESRCH as i32;
 
-/// From the text of `/proc/PID/stat`. The program's name may have anything in it, so what is counted begins after it.
+/// Parses the text of `/proc/PID/stat`. The inner `None` means that the process has ended. The program's name may
+/// contain any character, so the fields are counted from behind it.
 fn parse(stat: &str) -> Option<Option<u64>> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
@@ -174,7 +176,7 @@ fn parse(stat: &str) -> Option<Option<u64>> {
     // proc(5): the state is field 3, the number of threads 20, the start 22.
     let threads: u64 = fields.nth(16)?.parse().ok()?;
     let start: u64 = fields.nth(1)?.parse().ok()?;
-    // The first thread may have ended before the others; the process has not, then.
+    // If the first thread has ended before the others, the process still runs.
     let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
     Some((!ended).then_some(start))
 }

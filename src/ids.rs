@@ -1,13 +1,13 @@
-//! Names that containerd and the kernel will see, checked when they are made.
+//! Names that are passed to containerd and the kernel, checked when they are made.
 //!
-//! A value of one of these types is known to be safe as a file name, a gRPC metadata value and a containerd identifier,
-//! so nobody below checks again.
+//! A value of one of these types is safe as a file name, a gRPC metadata value and a containerd identifier, so no other
+//! code checks it again.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// containerd's own limit for identifiers (containers, leases, namespaces).
+/// containerd's limit for the length of identifiers (containers, leases, namespaces).
 const MAX_LEN: usize = 76;
 
 /// Why a name was refused.
@@ -19,7 +19,7 @@ pub struct InvalidName {
     why: &'static str,
 }
 
-/// A name that no other call on this host returns: of this process, this moment and a count.
+/// A name that no other call on this host returns: process id, time and a counter.
 pub(crate) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now()
@@ -57,7 +57,7 @@ fn check(what: &'static str, name: &str) -> Result<(), InvalidName> {
         if !separator && !c.is_ascii_alphanumeric() {
             return fail("only letters, digits, '-', '_' and '.' are allowed");
         }
-        // containerd's grammar is alnum+ (separator alnum+)*: two separators in a row are refused there.
+        // containerd's grammar is alnum+ (separator alnum+)*, which does not allow two separators in a row.
         if separator && after_separator {
             return fail("two of '-', '_' and '.' in a row are not allowed");
         }
@@ -76,7 +76,7 @@ macro_rules! name_type {
             /// Checks the name against containerd's grammar for identifiers.
             ///
             /// # Errors
-            /// [`InvalidName`] says what is wrong with it.
+            /// [`InvalidName`] states what is wrong with it.
             pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
                 let name = name.into();
                 check($what, &name)?;
@@ -107,7 +107,8 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// The name of a container: of its containerd record, its snapshot, its cgroup and its directory of fifos.
+    /// The name of a container. Its containerd record, its snapshot, its cgroup and its directory of fifos have the
+    /// same name.
     ContainerId,
     "container id"
 );
@@ -117,12 +118,12 @@ name_type!(
     "containerd namespace"
 );
 name_type!(
-    /// A containerd lease.
+    /// The name of a containerd lease.
     LeaseId,
     "lease id"
 );
 
-/// A content digest, `sha256:` and 64 lower-case hex digits. The only algorithm that images use in practice.
+/// A content digest: `sha256:` and 64 lower-case hex digits. Images use no other algorithm in practice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(String);
 
@@ -130,7 +131,7 @@ impl Digest {
     /// Checks the form of a digest.
     ///
     /// # Errors
-    /// [`InvalidName`] says what is wrong with it.
+    /// [`InvalidName`] states what is wrong with it.
     pub fn new(digest: impl Into<String>) -> Result<Self, InvalidName> {
         let digest = digest.into();
         let fail = |why| {
@@ -149,13 +150,13 @@ impl Digest {
         Ok(Self(digest))
     }
 
-    /// With the algorithm, as in `sha256:…`.
+    /// The digest with its algorithm, as in `sha256:…`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The hex digits alone.
+    /// The hex digits without the algorithm.
     #[must_use]
     pub fn hex(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, hex)| hex)

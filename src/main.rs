@@ -1,4 +1,4 @@
-//! The `fnctr` command: a runtime around [`fnctr::cli`].
+//! The `fnctr` command: starts a tokio runtime and runs [`fnctr::cli`] on it.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    // A command says itself what went wrong, once; RUST_LOG asks for more.
+    // Each command prints its own failure once, so only errors are logged. RUST_LOG enables more.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -22,12 +22,12 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
+            tracing::error!(%error, "cannot start the tokio runtime");
             return ExitCode::from(125);
         }
     };
     let code = runtime.block_on(command.run());
-    // A thread that is blocked on standard input would hold the process until somebody types.
+    // Do not wait for threads: a thread that reads standard input would keep the process alive until there is input.
     runtime.shutdown_timeout(Duration::ZERO);
     code
 }

@@ -1,7 +1,8 @@
-//! A change is never raced against its caller: the two ways in which work outlives whoever asked for it.
+//! Runs work on its own task, so that it is never stopped half-way when its caller goes away.
 //!
-//! Both run the work on a task of a tracker, which a close waits for. They differ in what becomes of it when the caller
-//! goes away: [`run`] cancels the work, and it unwinds; [`finish`] lets it go on to its end.
+//! Both functions run the work on a task of a tracker, which a close waits for. They differ if the caller drops the
+//! future: [`run`] cancels the context of the work, which then undoes what it did; [`finish`] lets the work run to its
+//! end.
 
 use std::any::Any;
 
@@ -10,17 +11,17 @@ use tracing::Instrument as _;
 
 use crate::Context;
 
-/// Work that panicked. What it had begun may be half done.
+/// Work that panicked. Its changes may be half done.
 #[derive(Debug, thiserror::Error)]
 #[error("the operation panicked: {message}")]
 pub(crate) struct Panicked {
     message: String,
 }
 
-/// Runs `work` on a task of its own, with a child of `ctx` that is cancelled when the caller goes away.
+/// Runs `work` on a task of its own, with a child of `ctx` that is cancelled if the caller drops the future.
 ///
 /// # Cancellation
-/// Safe to drop: the work is cancelled, and unwinds on its task.
+/// Safe to drop: the work is cancelled, and undoes its changes on its task.
 pub(crate) async fn run<T, F>(
     tracker: &TaskTracker,
     ctx: &Context,
@@ -40,7 +41,7 @@ where
 /// Runs `work` on a task of its own, to its end.
 ///
 /// # Cancellation
-/// Safe to drop: the work goes on.
+/// Safe to drop: the work continues.
 pub(crate) async fn finish<T: Send + 'static>(
     tracker: &TaskTracker,
     work: impl Future<Output = T> + Send + 'static,
@@ -54,7 +55,7 @@ pub(crate) async fn finish<T: Send + 'static>(
     })
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned())

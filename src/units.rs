@@ -44,7 +44,7 @@ impl FromStr for ByteSize {
 }
 
 impl fmt::Display for ByteSize {
-    /// The largest unit that divides it, so that what is printed can be typed again.
+    /// Writes the number in the largest unit that divides it, so that the text can be parsed again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (shift, unit) in UNITS {
             if self.0 != 0 && self.0.trailing_zeros() >= shift {

@@ -1,8 +1,8 @@
-//! What a spec holds before anybody asked for anything.
+//! The content of a spec before any request of the caller.
 //!
-//! `oci-spec` fills what is not mentioned with content of its own (a hostname, capabilities, mounts, an rlimit). Here
-//! every such field is emptied by name, once, and what every container does get is listed. So this is the only file
-//! that may start from the defaults of `Spec`, `Process`, `Linux` and `LinuxCapabilities`.
+//! `oci-spec` fills unset fields with content of its own (a hostname, capabilities, mounts, an rlimit). Here every such
+//! field is cleared by name, once, and everything that each container gets is listed. So this is the only file that may
+//! start from the defaults of `Spec`, `Process`, `Linux` and `LinuxCapabilities`.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,11 @@ use oci_spec::runtime::{
 
 use crate::error::Error;
 
-/// No field used here is younger than this; a runtime refuses a major version that it does not know, and some warn of
-/// minor ones.
+/// No field used here is newer than this version. A runtime refuses a major version that it does not know, and some
+/// warn of unknown minor ones.
 const OCI_VERSION: &str = "1.0.2";
 
-/// What hides of /proc and /sys, as in Docker 28.
+/// The paths of /proc and /sys that are hidden, as in Docker 28.
 pub(crate) const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -33,7 +33,7 @@ pub(crate) const MASKED_PATHS: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// What of /proc can be read only, as in Docker 28.
+/// The paths of /proc that are read-only, as in Docker 28.
 pub(crate) const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
@@ -61,7 +61,7 @@ pub(crate) fn spec() -> Spec {
     spec
 }
 
-/// The root file system, at the path where the runtime will find it.
+/// The root file system, at the path where the runtime finds it.
 pub(crate) fn root(path: &str, readonly: bool) -> Result<Root, Error> {
     let refuse = |why| {
         Err(Error::Rootfs {
@@ -80,7 +80,7 @@ pub(crate) fn root(path: &str, readonly: bool) -> Result<Root, Error> {
     Ok(root)
 }
 
-/// A process that is root, has no argument, no environment, no capability and no limit.
+/// A process of root, without arguments, environment, capabilities and limits.
 pub(crate) fn process() -> Process {
     let mut process = Process::default();
     process
@@ -103,7 +103,7 @@ pub(crate) fn process() -> Process {
     process
 }
 
-/// All five sets written out and empty: an absent set is a question to the runtime, an empty one is an answer.
+/// All five sets, explicitly empty: for an absent set the runtime would choose.
 pub(crate) fn no_capabilities() -> LinuxCapabilities {
     let mut none = LinuxCapabilities::default();
     none.set_bounding(Some(Capabilities::new()))
@@ -114,7 +114,7 @@ pub(crate) fn no_capabilities() -> LinuxCapabilities {
     none
 }
 
-/// The section of Linux, with nothing in it.
+/// An empty Linux section.
 pub(crate) fn linux() -> Linux {
     let mut linux = Linux::default();
     linux
@@ -149,13 +149,13 @@ pub(crate) fn mount(destination: &str, kind: &str, source: &str, options: Vec<St
     mount
 }
 
-/// The file systems that every container has: Docker's.
+/// The file systems that every container has, as in Docker.
 ///
-/// `/sys/fs/cgroup` is how a language's runtime learns of its limits: without it a JVM sizes its heap, and Go, Node and
-/// .NET their threads, by the host, and the kernel kills them. The type `cgroup` is the OCI runtime's own word for "the
-/// hierarchies of this host": one cgroup2 mount, or a tmpfs with a mount for each v1 hierarchy. In the cgroup namespace
-/// that the container has, these are mounts of its own cgroup, read-only. As in Docker, runc leaves the tmpfs itself to
-/// the container's root to write to, which is memory of the container.
+/// Language runtimes read their limits from `/sys/fs/cgroup`. Without it a JVM sizes its heap, and Go, Node and .NET
+/// their threads, by the host, and the kernel kills them. The type `cgroup` is the OCI runtime's name for "the
+/// hierarchies of this host": one cgroup2 mount, or a tmpfs with a mount for each v1 hierarchy. In the container's
+/// cgroup namespace, these are read-only mounts of its own cgroup. As in Docker, runc leaves the tmpfs itself writable
+/// for the container's root; its content counts as memory of the container.
 pub(crate) fn mounts() -> Vec<Mount> {
     let table: [(&str, &str, &str, &[&str]); 7] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -207,8 +207,8 @@ pub(crate) fn mounts() -> Vec<Mount> {
         .collect()
 }
 
-/// Which devices a container may open, as Docker 28 writes it: none, but those that the runtime itself makes. The
-/// runtime adds pseudo-terminals on its own.
+/// The devices that a container may open, as in Docker 28: only those that the runtime itself creates. The runtime adds
+/// pseudo-terminals on its own.
 pub(crate) fn devices() -> Vec<LinuxDeviceCgroup> {
     let zero = (1, 5);
     let null = (1, 3);

@@ -1,4 +1,4 @@
-//! Where the container's cgroup goes, in the notation of the runtime's driver.
+//! The container's cgroup path, in the notation of the runtime's cgroup driver.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub(crate) fn path(cgroup: &Cgroup) -> Result<Option<PathBuf>, Error> {
     Ok(Some(path))
 }
 
-/// One directory, one field between colons, one part of a unit's name.
+/// Checks a name that is one directory, one field between colons, or one part of a unit's name.
 fn check_name(name: &str) -> Result<(), Error> {
     let why = match name {
         "" => "it is empty",
@@ -52,8 +52,8 @@ fn check_name(name: &str) -> Result<(), Error> {
 /// The longest name of a unit, without the final NUL (UNIT_NAME_MAX in systemd's source).
 const MAX_UNIT: usize = 255;
 
-/// A runtime makes the scope `PREFIX-ID.scope` of these, unescaped, so they must be what systemd lets be the name of a unit.
-/// runc takes an id that ends in `.slice` for the name of a slice, into which no process can be put.
+/// The runtime creates the scope `PREFIX-ID.scope` from these, unescaped, so they must be valid in the name of a
+/// systemd unit. runc treats an id that ends in `.slice` as the name of a slice, which cannot contain processes.
 fn check_unit(prefix: &str, id: &str) -> Result<(), Error> {
     let unit = |c: char| c.is_ascii_alphanumeric() || "-_.\\@".contains(c);
     let why = if !prefix.chars().chain(id.chars()).all(unit) {
@@ -71,7 +71,7 @@ fn check_unit(prefix: &str, id: &str) -> Result<(), Error> {
     })
 }
 
-/// systemd reads `a-b.slice` as the slice `b` in the slice `a`; `-.slice` is the root.
+/// Checks a slice. systemd reads `a-b.slice` as the slice `b` in the slice `a`; `-.slice` is the root.
 fn check_slice(slice: &str) -> Result<(), &'static str> {
     let name = slice
         .strip_suffix(".slice")
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_scope_has_a_name_that_systemd_accepts() {
-        // `p-` before and `.scope` after.
+        // The whole name has `p-` before the id and `.scope` after it.
         assert!(systemd("a.slice", "p", &"c".repeat(247)).is_ok());
         assert!(systemd("a.slice", "p", &"c".repeat(248)).is_err());
         assert!(systemd("a.slice", "fnctr-ns-", "c.slice_").is_ok());

@@ -1,14 +1,14 @@
-//! What a container shall be, as plain data: the input of [`crate::spec`].
+//! The description of a container as plain data: the input of [`crate::spec`].
 //!
-//! Absence is `None` here; a front door that means "unlimited" by 0 has converted it already. Nothing in this file
-//! decides anything.
+//! Absence is `None` here; a caller in whose interface 0 means "unlimited" must convert it first. This file makes no
+//! decisions.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that the caller decided about one container.
+/// Everything that the caller decides about one container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainerConfig {
@@ -22,17 +22,18 @@ pub struct ContainerConfig {
     pub cwd: Option<String>,
     /// `name`, `uid`, `name:group`, `uid:gid` …; `None` is the image's, else root.
     pub user: Option<String>,
-    /// Groups beside those that the image's files give the user.
+    /// Groups in addition to those that the image's files give the user.
     pub additional_groups: Vec<String>,
     /// Hostname inside; `None` leaves it unset.
     pub hostname: Option<String>,
     /// Whether the process gets a terminal.
     pub terminal: bool,
-    /// An init on the host that shall be PID 1, reap and forward signals; mounted read-only. `None` runs the command as PID 1.
+    /// An init on the host that becomes PID 1, reaps processes and forwards signals; mounted read-only. With `None` the
+    /// command is PID 1.
     pub init: Option<PathBuf>,
     /// Whether the root file system is read-only.
     pub readonly_rootfs: bool,
-    /// Mounts beside the default ones.
+    /// Mounts in addition to the default ones.
     pub mounts: Vec<Mount>,
     /// Limits that cgroups enforce.
     pub resources: Resources,
@@ -42,13 +43,13 @@ pub struct ContainerConfig {
     pub security: SecurityContext,
     /// The network namespace.
     pub network: NetworkMode,
-    /// Where the container's cgroup goes.
+    /// The place of the container's cgroup.
     pub cgroup: Cgroup,
-    /// How ready the host's out-of-memory killer is to take the process; `None` inherits the runtime's own.
+    /// How likely the host's out-of-memory killer is to select the process; `None` inherits the runtime's own value.
     pub oom_score_adj: Option<i32>,
     /// Kernel parameters of the container's own namespaces, e.g. `net.ipv4.ip_unprivileged_port_start`.
     pub sysctls: BTreeMap<String, String>,
-    /// Handed to the runtime and to hooks.
+    /// Passed to the runtime and to hooks.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -56,14 +57,14 @@ pub struct ContainerConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
-    /// Bytes of memory; swap is forbidden along with it.
+    /// Bytes of memory; a limit also forbids swap.
     pub memory: Option<u64>,
     /// Thousandths of a CPU.
     pub milli_cpus: Option<u64>,
     /// Number of processes and threads.
     pub pids: Option<u64>,
-    /// When memory runs out, the kernel kills all processes of the container and not just one (`memory.oom.group`), so that
-    /// no half of a function lives on. Only cgroup v2 can.
+    /// When memory runs out, the kernel kills all processes of the container and not only one (`memory.oom.group`), so
+    /// that no part of a function survives. Requires cgroup v2.
     pub oom_group: bool,
 }
 
@@ -71,7 +72,7 @@ pub struct Resources {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rlimit {
-    /// Which one.
+    /// The limit.
     pub kind: RlimitKind,
     /// Soft limit.
     pub soft: u64,
@@ -91,15 +92,15 @@ pub enum RlimitKind {
     CpuTime,
     /// RLIMIT_DATA: bytes of data segments.
     DataSize,
-    /// RLIMIT_FSIZE: bytes of a file that is written.
+    /// RLIMIT_FSIZE: bytes of a file that the process writes.
     FileSize,
-    /// RLIMIT_LOCKS: file locks; no kernel of today enforces it.
+    /// RLIMIT_LOCKS: file locks; current kernels do not enforce it.
     FileLocks,
-    /// RLIMIT_NICE: 20 less the lowest nice value.
+    /// RLIMIT_NICE: 20 minus the lowest nice value.
     Nice,
     /// RLIMIT_NPROC: processes and threads of the user, on the whole host.
     Processes,
-    /// RLIMIT_RSS: bytes of resident memory; no kernel of today enforces it.
+    /// RLIMIT_RSS: bytes of resident memory; current kernels do not enforce it.
     ResidentSet,
     /// RLIMIT_RTPRIO: real-time priority.
     RealtimePriority,
@@ -117,7 +118,7 @@ pub enum RlimitKind {
     MessageQueue,
 }
 
-/// A mount that the caller asks for.
+/// A mount that the caller requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Mount {
@@ -127,10 +128,10 @@ pub enum Mount {
         source: PathBuf,
         /// Absolute path in the container.
         destination: PathBuf,
-        /// Whether writing through it is refused.
+        /// Whether the mount is read-only.
         readonly: bool,
     },
-    /// Memory: nosuid, nodev.
+    /// A file system in memory: nosuid, nodev.
     Tmpfs {
         /// Absolute path in the container.
         destination: PathBuf,
@@ -138,17 +139,17 @@ pub enum Mount {
         size: Option<u64>,
         /// Number of files and directories; `None` is the kernel's default.
         inodes: Option<u64>,
-        /// Who may do what in it.
+        /// The access rights in it.
         #[serde(default)]
         access: TmpfsAccess,
     },
 }
 
-/// Who may do what in a tmpfs. The default lets everybody write and nobody execute.
+/// The access rights in a tmpfs. By default every user may write and no user may execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TmpfsAccess {
-    /// Mode of its root directory; the default is 1777.
+    /// The mode of its root directory; the default is 1777.
     pub mode: u32,
     /// Owner of its root directory; `None` is root.
     pub uid: Option<u32>,
@@ -156,7 +157,7 @@ pub struct TmpfsAccess {
     pub gid: Option<u32>,
     /// Whether programs in it may be executed.
     pub exec: bool,
-    /// Whether writing is refused.
+    /// Whether the tmpfs is read-only.
     pub readonly: bool,
 }
 
@@ -178,9 +179,9 @@ impl Default for TmpfsAccess {
 pub struct SecurityContext {
     /// Which capabilities the process may have.
     pub capabilities: Capabilities,
-    /// Whether `execve` can never grant privileges.
+    /// Whether `execve` is prevented from granting privileges.
     pub no_new_privileges: bool,
-    /// Filter of system calls.
+    /// The filter of system calls.
     pub seccomp: Seccomp,
     /// Whether the usual sensitive paths of /proc and /sys are masked or read-only.
     pub protect_paths: bool,
@@ -205,16 +206,16 @@ impl Default for SecurityContext {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capabilities {
-    /// None at all.
+    /// No capabilities.
     #[default]
     None,
-    /// The 14 that Docker gives.
+    /// The 14 capabilities of Docker's default.
     Docker,
-    /// Just these, named as in `CAP_CHOWN`.
+    /// Only these, named as in `CAP_CHOWN`.
     Only(Vec<String>),
 }
 
-/// Filter of system calls.
+/// A filter of system calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seccomp {
@@ -238,11 +239,11 @@ pub enum NetworkMode {
     Join(PathBuf),
 }
 
-/// Where a container's cgroup goes.
+/// The place of a container's cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cgroup {
-    /// The runtime decides.
+    /// The runtime chooses.
     #[default]
     Unset,
     /// `PARENT/ID` below the root of each hierarchy.
@@ -263,7 +264,7 @@ pub enum Cgroup {
     },
 }
 
-/// The part of an image's configuration that a container takes over, and what its root file system says of users.
+/// The part of an image's configuration that a container uses, and the users and groups in its root file system.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
@@ -281,28 +282,28 @@ pub struct ImageConfig {
     pub passwd: Option<String>,
     /// Text of /etc/group in the root file system; `None` if there is no such file.
     pub group: Option<String>,
-    /// Directories that stay writable when the root file system is not. Each must be in it, with no symbolic link on the
-    /// way there: the runtime looks it up on the host.
+    /// Directories that stay writable when the root file system is read-only. Each must exist in the root file system,
+    /// with no symbolic link in its path, because the runtime resolves the path on the host.
     pub volumes: Vec<String>,
 }
 
-/// What the translation must know of the host.
+/// The properties of the host that the translation depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// As Rust names it: `x86_64`, `aarch64` …
+    /// The architecture, as Rust names it: `x86_64`, `aarch64` …
     pub arch: String,
     /// Kernel version, major and minor.
     pub kernel: (u32, u32),
     /// Which cgroup version holds the resource controllers.
     pub cgroup: CgroupVersion,
-    /// Path of the root file system as the runtime will see it (containerd mounts it at `rootfs`).
+    /// Path of the root file system as the runtime sees it (containerd mounts it at `rootfs`).
     pub rootfs: String,
-    /// Paths that are masked beside the usual ones, because this host has them: Docker 28 masks
+    /// Paths to mask in addition to the usual ones, because this host has them: Docker 28 masks
     /// `/sys/devices/system/cpu/cpuN/thermal_throttle` of every CPU that has it.
     #[serde(default)]
     pub sensitive_paths: Vec<String>,
-    /// Whether the host has a part of all users and groups only, because it is in a user namespace itself.
+    /// Whether the host is itself in a user namespace, and so has only a part of all users and groups.
     #[serde(default)]
     pub user_namespace: bool,
 }
@@ -311,7 +312,7 @@ pub struct Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CgroupVersion {
-    /// v1, also on a hybrid host.
+    /// v1, which includes hybrid hosts.
     V1,
     /// The unified hierarchy.
     V2,

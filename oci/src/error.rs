@@ -1,44 +1,44 @@
-//! What can be wrong with a container's configuration.
+//! Errors in a container's configuration.
 //!
-//! One variant per thing, each with the field and the value. All of them are the caller's (or the image's) fault; none
-//! is worth a retry.
+//! One variant per error, with the field and the value. All of them are the caller's (or the image's) fault; none is
+//! worth a retry.
 
 use std::path::PathBuf;
 
 use crate::config::RlimitKind;
 
-/// Why no spec can be made of this input.
+/// Why this input cannot be translated into a spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(
     clippy::error_impl_error,
     reason = "the crate's one error, named as callers write it: fnctr_oci::Error"
 )]
 pub enum Error {
-    /// An argument that no program can be given.
+    /// An argument is too long for any program.
     #[error(
         "the argument that begins with {start:?} has {length} bytes; the kernel takes less than 128 KiB in one"
     )]
     LongArgument {
-        /// How it begins.
+        /// The start of the argument.
         start: String,
-        /// Bytes.
+        /// The length in bytes.
         length: usize,
     },
-    /// A variable that no program can be given.
+    /// A variable is too long for any program.
     #[error("environment variable {name:?} has {length} bytes; the kernel takes less than 128 KiB in one")]
     LongVariable {
-        /// Its name.
+        /// The name of the variable.
         name: String,
-        /// Bytes.
+        /// The length in bytes.
         length: usize,
     },
-    /// More than a program can be given.
+    /// The arguments and the environment are together too long for any program.
     #[error("arguments and environment take {total} bytes; the kernel takes less than 2 MiB")]
     LongTotal {
-        /// Bytes.
+        /// The total length in bytes.
         total: usize,
     },
-    /// Neither the request nor the image says what to run.
+    /// Neither the request nor the image names a command.
     #[error("there is no command: neither the request nor the image names one")]
     NoCommand,
     /// The first word of the command is empty.
@@ -53,7 +53,7 @@ pub enum Error {
         /// The argument.
         argument: String,
     },
-    /// A name that no environment can hold.
+    /// The name of a variable is not allowed in an environment.
     #[error(
         "the environment name {name:?} is not usable: it must not be empty nor contain '=' or a NUL byte"
     )]
@@ -61,10 +61,10 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A value that no environment can hold.
+    /// The value of a variable is not allowed in an environment.
     #[error("the value of the environment variable {name} contains a NUL byte")]
     EnvValue {
-        /// Whose value.
+        /// The name of the variable.
         name: String,
     },
     /// The image's environment is malformed.
@@ -73,7 +73,7 @@ pub enum Error {
         /// The entry.
         entry: String,
     },
-    /// The working directory is not a place in the container.
+    /// The working directory is not a valid path in the container.
     #[error("the working directory {path:?} is not usable: {why}")]
     Cwd {
         /// The directory.
@@ -81,13 +81,13 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Not a score that the kernel has.
+    /// The score is outside the kernel's range.
     #[error("an oom_score_adj of {value} is not usable: the kernel takes -1000 to 1000")]
     OomScoreAdj {
         /// The score.
         value: i32,
     },
-    /// Not a name of a host.
+    /// The hostname is not valid.
     #[error("the hostname {hostname:?} is not usable: {why}")]
     Hostname {
         /// The name.
@@ -103,88 +103,88 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// An annotation without a name.
+    /// The name of an annotation is empty.
     #[error("the name of an annotation is empty (its value is {value:?})")]
     AnnotationName {
         /// The annotation's value.
         value: String,
     },
 
-    /// No such user in the image.
+    /// The image does not contain this user.
     #[error("the user {user:?} is not in the image's /etc/passwd")]
     UnknownUser {
         /// The name.
         user: String,
     },
-    /// A user by name, in an image that names none.
+    /// The user is given by name, but the image has no file of users.
     #[error("the user {user:?} cannot be resolved: the image has no /etc/passwd (a numeric id needs none)")]
     NoPasswd {
         /// The name.
         user: String,
     },
-    /// No such group in the image.
+    /// The image does not contain this group.
     #[error("the group {group:?} is not in the image's /etc/group")]
     UnknownGroup {
         /// The name.
         group: String,
     },
-    /// A group by name, in an image that names none.
+    /// The group is given by name, but the image has no file of groups.
     #[error("the group {group:?} cannot be resolved: the image has no /etc/group (a numeric id needs none)")]
     NoGroupFile {
         /// The name.
         group: String,
     },
-    /// A number that is no id.
+    /// The number is too large for a user or group id.
     #[error("the user or group id {id} is above 2147483647")]
     IdRange {
         /// The number, as written.
         id: String,
     },
 
-    /// A mount goes to an impossible place.
+    /// The destination of a mount is not usable.
     #[error("the mount destination {path:?} is not usable: {why}")]
     MountDestination {
-        /// Where it should go.
+        /// The destination.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A mount comes from an impossible place.
+    /// The source of a mount is not usable.
     #[error("the mount source {path:?} is not usable: {why}")]
     MountSource {
-        /// Where it should come from.
+        /// The source.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Two mounts go to the same place.
+    /// Two mounts have the same destination.
     #[error("two mounts have the destination {destination:?}")]
     DuplicateMount {
-        /// The place.
+        /// The destination.
         destination: String,
     },
-    /// A tmpfs of an impossible size.
+    /// The size of a tmpfs is not usable.
     #[error("the size of the tmpfs at {destination:?}, {size} bytes, is not usable: {why}")]
     TmpfsSize {
-        /// Where the tmpfs goes.
+        /// The destination of the tmpfs.
         destination: PathBuf,
-        /// Bytes.
+        /// The size in bytes.
         size: u64,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A tmpfs whose root has an impossible mode.
+    /// The mode of a tmpfs's root directory is not usable.
     #[error("the tmpfs at {destination:?} cannot have the mode {mode:o}: 7777 is the most")]
     TmpfsMode {
-        /// Where the tmpfs goes.
+        /// The destination of the tmpfs.
         destination: PathBuf,
         /// The mode.
         mode: u32,
     },
-    /// A tmpfs with an impossible number of inodes.
+    /// The number of inodes of a tmpfs is not usable.
     #[error("the tmpfs at {destination:?} cannot have {inodes} inodes: {why}")]
     TmpfsInodes {
-        /// Where the tmpfs goes.
+        /// The destination of the tmpfs.
         destination: PathBuf,
         /// Number of inodes.
         inodes: u64,
@@ -192,62 +192,62 @@ pub enum Error {
         why: &'static str,
     },
 
-    /// Too little memory to start anything.
+    /// The memory limit is too small to start a process.
     #[error("a memory limit of {bytes} bytes is below the minimum of {minimum} (6 MiB)")]
     MemoryTooSmall {
         /// The limit.
         bytes: u64,
-        /// The least that is accepted.
+        /// The smallest limit that is accepted.
         minimum: u64,
     },
-    /// More memory than the kernel's interface can express.
+    /// The memory limit exceeds the range of the kernel's interface.
     #[error("a memory limit of {bytes} bytes is above the maximum of 9223372036854775807")]
     MemoryTooLarge {
         /// The limit.
         bytes: u64,
     },
-    /// The kernel kills a container as a whole on cgroup v2 only.
+    /// The group kill of the kernel exists only on cgroup v2.
     #[error(
         "oom_group cannot be enforced: memory.oom.group exists on cgroup v2 alone, and this host keeps memory in a v1 \
          hierarchy; boot it with a unified cgroup tree, or leave oom_group unset"
     )]
     OomGroup,
-    /// Less CPU time than the kernel hands out.
+    /// The CPU limit is smaller than the kernel's minimum.
     #[error(
         "a CPU limit of {milli_cpus} thousandths is below the minimum of {minimum} (the kernel's 1 ms per 100 ms)"
     )]
     CpuTooSmall {
         /// Thousandths of a CPU.
         milli_cpus: u64,
-        /// The least that is accepted.
+        /// The smallest limit that is accepted.
         minimum: u64,
     },
-    /// More CPU time than the kernel's interface can express.
+    /// The CPU limit exceeds the range of the kernel's interface.
     #[error("a CPU limit of {milli_cpus} thousandths is above the maximum of {maximum}")]
     CpuTooLarge {
         /// Thousandths of a CPU.
         milli_cpus: u64,
-        /// The most that is accepted.
+        /// The largest limit that is accepted.
         maximum: u64,
     },
-    /// Too few processes to run the command.
+    /// The limit of processes is too small to run the command.
     #[error(
         "a limit of {pids} processes is below the minimum of {minimum} (the command, and the init if there is one)"
     )]
     PidsTooFew {
         /// The limit.
         pids: u64,
-        /// The least that is accepted.
+        /// The smallest limit that is accepted.
         minimum: u64,
     },
-    /// More processes than the kernel's interface can express.
+    /// The limit of processes exceeds the range of the kernel's interface.
     #[error("a limit of {pids} processes is above the kernel's maximum of 4194304")]
     PidsTooMany {
         /// The limit.
         pids: u64,
     },
 
-    /// A limit that `setrlimit` does not take.
+    /// `setrlimit` does not accept the value.
     #[error("the value {value} of {kind} is not usable: {why}")]
     RlimitValue {
         /// Which limit.
@@ -257,7 +257,7 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Soft and hard limit are in the wrong order.
+    /// The soft limit is above the hard limit.
     #[error("the soft value {soft} of {kind} is above its hard value {hard}")]
     RlimitOrder {
         /// Which limit.
@@ -282,7 +282,7 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A kernel parameter that a container cannot have of its own.
+    /// The kernel parameter cannot be set for a container.
     #[error("the sysctl {name:?} is not usable: {why}")]
     Sysctl {
         /// The parameter.
@@ -290,17 +290,17 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// No such capability.
+    /// The capability does not exist.
     #[error("there is no capability {name:?}")]
     UnknownCapability {
         /// The name.
         name: String,
     },
-    /// A profile without a name.
+    /// The name of the AppArmor profile is empty.
     #[error("the name of the AppArmor profile is empty")]
     EmptyAppArmorProfile,
 
-    /// Not a place in the cgroup hierarchy.
+    /// The parent is not a valid place in the cgroup hierarchy.
     #[error("the cgroup parent {parent:?} is not usable: {why}")]
     CgroupParent {
         /// The parent or slice.
@@ -308,7 +308,7 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Not a name of a cgroup.
+    /// The id or prefix is not a valid name of a cgroup.
     #[error("the cgroup name {name:?} is not usable: {why}")]
     CgroupName {
         /// The id or prefix.
@@ -317,13 +317,13 @@ pub enum Error {
         why: &'static str,
     },
 
-    /// A machine whose system calls are not known.
+    /// The seccomp profile does not cover this architecture.
     #[error("there is no seccomp profile for the architecture {arch:?}")]
     UnknownArch {
-        /// As the host names it.
+        /// The architecture, as the host names it.
         arch: String,
     },
-    /// The runtime is not told where the root file system is.
+    /// The path of the root file system is not usable.
     #[error("the path {path:?} of the root file system is not usable: {why}")]
     Rootfs {
         /// The path.

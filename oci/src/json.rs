@@ -1,7 +1,7 @@
-//! The spec as text, the same bytes every time.
+//! The spec as text, with the same bytes every time.
 //!
-//! The spec's own serialization is not: it holds capabilities and maps in hashed collections, whose order changes from
-//! one process to the next. A spec that is compared, logged or digested must not.
+//! The spec's own serialization differs each time: it keeps capabilities and maps in hashed collections, whose order
+//! changes from one process to the next. A spec that is compared, logged or digested must not change.
 
 use oci_spec::runtime::Spec;
 use serde_json::Value;

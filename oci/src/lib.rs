@@ -1,14 +1,15 @@
 //! Pure translation of a function container's configuration into an OCI runtime spec.
 //!
-//! [`spec`] is the one function: what the caller decided ([`ContainerConfig`]), what the image says ([`ImageConfig`])
-//! and what the host is ([`Host`]) go in; a whole [`Spec`] or the first thing that is wrong comes out. Nothing here
-//! reads a file, asks the kernel or knows the time, so the same input gives the same spec on every machine.
+//! [`spec`] is the one function. Its inputs are the caller's decisions ([`ContainerConfig`]), the image's configuration
+//! ([`ImageConfig`]) and the properties of the machine ([`Host`]); it returns a whole [`Spec`], or the first error in
+//! the input. The crate reads no file, calls no kernel and reads no clock, so the same input gives the same spec on
+//! every machine.
 //!
-//! Each section of the spec has a file of its own, and none sees what another one made, except where the spec itself
-//! couples them: who the user is decides which capabilities are effective, and which capabilities there may be decides
-//! which system calls the filter allows. Where Docker has an answer (precedence of the command and the environment,
-//! users and groups, capabilities, devices, paths, the seccomp profile), that answer is followed as of Docker 28;
-//! where it is less strict than it could be, the text of the function says so.
+//! Each section of the spec has a file of its own, independent of the others except where the spec itself couples them:
+//! the user determines which capabilities are effective, and the possible capabilities determine which system calls the
+//! filter allows. Where Docker has a rule (precedence of the command and the environment, users and groups,
+//! capabilities, devices, paths, the seccomp profile), this crate follows Docker 28. Where that is less strict than
+//! possible, the documentation of the function says so.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +40,7 @@ pub use process::INIT as INIT_PATH;
 /// Translates a container into the spec that a runtime executes.
 ///
 /// # Errors
-/// The first thing that is wrong with the input, named together with its value. Nothing else can fail.
+/// The first error in the input, with the field and its value. Nothing else can fail.
 pub fn spec(config: &ContainerConfig, image: &ImageConfig, host: &Host) -> Result<Spec, Error> {
     let user = user::resolve(config, image)?;
     let capabilities = security::capabilities(&config.security.capabilities)?;

@@ -1,4 +1,5 @@
-//! What is mounted where: the default file systems, the init, and what the caller asks for; parents before children.
+//! All mounts of a container: the default file systems, the init, and those that the caller requests; parents before
+//! children.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,8 +11,8 @@ use crate::error::Error;
 use crate::process::INIT;
 use crate::{baseline, paths};
 
-/// Entries of /proc over which runtimes let a file be mounted (for lxcfs and its like); all else below /proc, they
-/// refuse.
+/// Entries of /proc over which runtimes allow a file to be mounted (for lxcfs and similar programs). They refuse all
+/// other mounts below /proc.
 const PROC_EXCEPTIONS: [&str; 9] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -29,10 +30,10 @@ const MEBIBYTE: u64 = 1 << 20;
 /// All bits of a mode.
 const MODE_MAX: u32 = 0o7777;
 
-/// A tmpfs spends one inode on its own root, so a single one holds no file.
+/// A tmpfs uses one inode for its own root, so with a single one it has none for a file.
 const TMPFS_INODES_MIN: u64 = 2;
 
-/// The kernel refuses more, because it accounts 1024 bytes for each (`BOGO_INODE_SIZE`).
+/// The kernel refuses more inodes, because it accounts 1024 bytes for each (`BOGO_INODE_SIZE`).
 const TMPFS_INODES_MAX: u64 = u64::MAX / 1024;
 
 /// All mounts, in the order in which the runtime makes them.
@@ -68,13 +69,14 @@ pub(crate) fn mounts(
         }
     }
     all.extend(own.into_iter().map(|(_, mount)| mount));
-    // A parent has fewer components than what lies in it; among equals, the order stays.
+    // A parent has fewer components than its children; the sort keeps the order of equals.
     all.sort_by_key(|mount| mount.destination().components().count());
     Ok(all)
 }
 
-/// Whether the caller's mounts take the place of this default one: at it, or above it. Whoever brings a /dev brings all of
-/// it, and in somebody's own /sys/fs the runtime must not make a directory.
+/// Whether a mount of the caller replaces this default one: a mount at its place, or above it. A caller that mounts
+/// /dev provides all of its content, and the runtime must not create a directory in a /sys/fs that the caller has
+/// mounted.
 fn replaced(default: &Path, own: &HashSet<&str>) -> bool {
     let Some(default) = default.to_str() else {
         return false;
@@ -83,8 +85,8 @@ fn replaced(default: &Path, own: &HashSet<&str>) -> bool {
         .any(|own| *own == default || paths::is_below(default, own))
 }
 
-/// The image's directory, mounted over itself before the root file system becomes read-only. A relative source is below the
-/// runtime's bundle. Nothing for a place that the caller or a default file system has.
+/// The image's directory, mounted over itself before the root file system becomes read-only. A relative source is below
+/// the runtime's bundle. `None` if the caller or a default file system already covers this place.
 fn kept_writable(volume: &str, own: &HashSet<&str>, rootfs: &str) -> Result<Option<OciMount>, Error> {
     let place = place(Path::new(volume))?;
     let taken = |other: &str| place == other || paths::is_below(&place, other);
@@ -135,7 +137,7 @@ fn translate(mount: &Mount) -> Result<(String, OciMount), Error> {
     }
 }
 
-/// The destination in its one spelling.
+/// The destination in its canonical spelling.
 fn place(destination: &Path) -> Result<String, Error> {
     let refuse = |why| Error::MountDestination {
         path: destination.to_owned(),
@@ -155,17 +157,18 @@ fn place(destination: &Path) -> Result<String, Error> {
     }
 }
 
-/// A tree of the host, with what is mounted in it; mounts made later on either side stay there. `ro` covers the tree's
-/// own file system only: Docker's `rro` would cover what is mounted in it too, but not every runtime knows the word,
-/// and one that does not passes it on to the file system, which then refuses the mount.
+/// A tree of the host, including the mounts in it; later mounts on either side do not affect the other. `ro` applies
+/// only to the tree's own file system. Docker's `rro` would also apply to the mounts in it, but some runtimes do not
+/// know that option and pass it on to the file system, which then refuses the mount.
 fn bind(destination: &str, source: &str, readonly: bool) -> OciMount {
     let access = if readonly { "ro" } else { "rw" };
     let options = ["rbind", "rprivate", access].map(str::to_owned).to_vec();
     baseline::mount(destination, "bind", source, options)
 }
 
-/// Memory, and no devices or set-user-id programs in it. runc before 1.1.8 gives it the mode of the directory that it covers,
-/// if there is one, whatever the option says; whoever prepares the root file system must give that directory this mode.
+/// A file system in memory, without devices and set-user-id programs. If it covers a directory, runc before 1.1.8 gives
+/// it the mode of that directory and ignores the option; so the code that prepares the root file system must give that
+/// directory this mode.
 fn tmpfs(
     destination: &Path,
     place: &str,

@@ -1,4 +1,4 @@
-//! Which namespaces a container has of its own, and which network it joins.
+//! The namespaces that a container does not share with the host, and the network that it joins.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::paths;
 /// The first kernel with cgroup namespaces, major and minor (cgroup_namespaces(7)).
 const CGROUP_NAMESPACES: (u32, u32) = (4, 6);
 
-/// Mounts, hostname, processes, IPC and cgroups are always its own. In a cgroup namespace the container's own cgroup is
-/// the root of `/sys/fs/cgroup` and of `/proc/self/cgroup`, so it finds its limits and nobody else's. Docker makes one
-/// on cgroup v2 alone; on v1 the OCI runtime then bind-mounts each hierarchy, which takes longer than to mount it in a
-/// namespace, and `/proc/self/cgroup` tells the function where the host keeps it. A kernel without them has v1 and the
-/// bind mounts.
+/// The namespaces of mounts, hostname, processes, IPC and cgroups are always the container's own. In a cgroup namespace
+/// the container's own cgroup is the root of `/sys/fs/cgroup` and of `/proc/self/cgroup`, so the function finds its own
+/// limits and no others. Docker creates a cgroup namespace only on cgroup v2. On v1 the OCI runtime then bind-mounts
+/// each hierarchy, which takes longer than a mount in a namespace, and `/proc/self/cgroup` reveals the cgroup's path on
+/// the host. A kernel without cgroup namespaces has v1 and the bind mounts.
 pub(crate) fn namespaces(network: &NetworkMode, host: &Host) -> Result<Vec<LinuxNamespace>, Error> {
     let mut namespaces = vec![
         namespace(LinuxNamespaceType::Mount, None),
@@ -79,7 +79,7 @@ mod tests {
         assert!(has(CgroupVersion::V2, (5, 10)));
         assert!(has(CgroupVersion::V1, (4, 6)));
         assert!(!has(CgroupVersion::V1, (4, 5)));
-        // An unreadable version is "oldest", which no host of cgroup v2 alone is.
+        // An unreadable version counts as the oldest, but a host with only cgroup v2 always has cgroup namespaces.
         assert!(has(CgroupVersion::V2, (0, 0)));
     }
 

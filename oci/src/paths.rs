@@ -1,21 +1,21 @@
-//! Which paths may go into a spec.
+//! The paths that are allowed in a spec.
 //!
-//! A spec is executed by root: a path in it must mean the same to everybody who reads it, so it is absolute, spelled in
-//! one way and free of `..`. Symbolic links are the runtime's business.
+//! A spec is executed by root, so every reader must interpret its paths in the same way: a path is absolute, in one
+//! canonical spelling and free of `..`. The runtime handles symbolic links.
 
 use std::path::{Component, Path};
 
 /// The longest name in a path (NAME_MAX).
 const NAME_MAX: usize = 255;
 
-/// The longest path that the kernel takes (PATH_MAX), its end not counted.
+/// The longest path that the kernel accepts (PATH_MAX), without the final NUL.
 const PATH_MAX: usize = 4095;
 
-/// The longest path in a container: the runtime reaches it through the root file system's path on the host, which takes
-/// a few hundred bytes with the longest names that there are.
+/// The longest path in a container. The runtime reaches it through the root file system's path on the host, which has a
+/// few hundred bytes with the longest possible names.
 pub(crate) const INSIDE_MAX: usize = 3072;
 
-/// What the kernel would say of a path's length; a path in a container has less room than one on the host.
+/// Why the kernel would refuse a path for its length; the limit is lower for a path in a container than on the host.
 pub(crate) fn too_long(path: &str, max: usize) -> Option<&'static str> {
     if path.split('/').any(|name| name.len() > NAME_MAX) {
         return Some("a name in it is longer than 255 bytes");
@@ -27,7 +27,7 @@ pub(crate) fn too_long(path: &str, max: usize) -> Option<&'static str> {
     })
 }
 
-/// The path in its one spelling, without `.`, doubled or trailing slashes; or what is wrong with it.
+/// The path in its canonical spelling, without `.`, doubled or trailing slashes; or the reason why it is not usable.
 pub(crate) fn absolute(path: &Path) -> Result<String, &'static str> {
     let text = path.to_str().ok_or("it is not UTF-8")?;
     if text.contains('\0') {

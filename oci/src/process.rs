@@ -1,4 +1,5 @@
-//! What runs: command, environment, working directory, hostname; the image's wishes merged with the caller's.
+//! The process of the container: command, environment, working directory, hostname; the image's values merged with the
+//! caller's.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,13 +10,13 @@ use crate::config::{ContainerConfig, ImageConfig};
 use crate::error::Error;
 use crate::{baseline, paths, rlimits, security};
 
-/// Where the init is mounted: Docker's path, so that what looks for it finds it.
+/// The path of the init in the container. It is Docker's path, so that programs that look for it find it.
 pub const INIT: &str = "/sbin/docker-init";
 
-/// Where programs are sought if nobody says where: Docker's list.
+/// The default search path for programs, as in Docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The longest hostname that the kernel takes (`__NEW_UTS_LEN`).
+/// The longest hostname that the kernel accepts (`__NEW_UTS_LEN`).
 const HOSTNAME_MAX: usize = 64;
 
 /// The container's first process.
@@ -43,7 +44,7 @@ pub(crate) fn process(
     Ok(process)
 }
 
-/// The kernel refuses others (proc_pid_oom_score_adj(5)).
+/// Checks the score. The kernel refuses values outside this range (proc_pid_oom_score_adj(5)).
 fn oom_score_adj(value: Option<i32>) -> Result<Option<i32>, Error> {
     match value {
         Some(value) if !(-1000..=1000).contains(&value) => Err(Error::OomScoreAdj { value }),
@@ -51,14 +52,16 @@ fn oom_score_adj(value: Option<i32>) -> Result<Option<i32>, Error> {
     }
 }
 
-/// The longest argument or variable that execve(2) takes, its end included (MAX_ARG_STRLEN).
+/// The longest argument or variable that execve(2) accepts, with the final NUL (MAX_ARG_STRLEN).
 const MAX_STRING: usize = 128 << 10;
-/// What all of them may take with a stack limit of 8 MiB, a quarter of that (execve(2)), less room for the file's own name.
+/// The total size allowed with a stack limit of 8 MiB: a quarter of that (execve(2)), minus room for the file's own
+/// name.
 const MAX_TOTAL: usize = (2 << 20) - (16 << 10);
-/// Each has a pointer too.
+/// Each argument and variable also needs a pointer.
 const POINTER: usize = 8;
 
-/// The kernel would refuse more, but only to the init, which ends as if the function had.
+/// Checks the sizes here, because the kernel would refuse only the init's call, and the init would end as if the
+/// function had.
 fn fits(args: &[String], env: &[String]) -> Result<(), Error> {
     if let Some(long) = args.iter().find(|arg| arg.len() >= MAX_STRING) {
         return Err(Error::LongArgument {
@@ -84,7 +87,7 @@ fn fits(args: &[String], env: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Entrypoint and command, with Docker's precedence, behind the init if there is one.
+/// Entrypoint and command, with Docker's precedence, after the init if there is one.
 fn args(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Error> {
     let mut args = command(config, image);
     match args.first() {
@@ -98,17 +101,18 @@ fn args(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Er
         });
     }
     if config.init.is_some() {
-        // What follows `--` is never an option of the init.
+        // Words after `--` are never options of the init.
         args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
     }
     Ok(args)
 }
 
-/// As Docker merges it:
-/// - a command replaces the image's Cmd; an empty one is no command;
+/// Merges the command as Docker does:
+/// - a command replaces the image's Cmd; an empty one counts as absent;
 /// - an entrypoint replaces the image's Entrypoint and drops the image's Cmd;
 /// - an empty entrypoint clears the image's Entrypoint and keeps the Cmd;
-/// - `[""]` is no entrypoint, the caller's or the image's: the caller's has dropped the image's Cmd by then, the image's has not.
+/// - the entrypoint `[""]` counts as absent; if it is the caller's, the image's Cmd is dropped, if it is the image's,
+///   the Cmd is kept.
 fn command(config: &ContainerConfig, image: &ImageConfig) -> Vec<String> {
     let own = config.command.as_deref().unwrap_or_default();
     let (entrypoint, image_cmd) = match config.entrypoint.as_deref() {
@@ -122,8 +126,8 @@ fn command(config: &ContainerConfig, image: &ImageConfig) -> Vec<String> {
     [entrypoint, cmd].concat()
 }
 
-/// The environment, later entries winning over earlier ones at the place of the earlier: what Docker adds by itself
-/// (PATH, HOSTNAME if there is one, TERM if there is a terminal), the image's, the caller's.
+/// The environment: the variables that Docker adds (PATH, HOSTNAME if there is one, TERM if there is a terminal), the
+/// image's, the caller's. A later entry replaces an earlier one of the same name in its place.
 fn env(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Error> {
     let mut env = Environment::default();
     env.set("PATH", DEFAULT_PATH)?;
@@ -174,8 +178,9 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// The working directory: the caller's, else the image's, else `/`; an empty one is none. `..` is resolved on paper,
-/// as Docker does, so that whoever creates the directory and whoever enters it mean the same.
+/// The working directory: the caller's, else the image's, else `/`; an empty one counts as absent. As in Docker, `..`
+/// is resolved in the text, so that the process that creates the directory and the one that enters it use the same
+/// path.
 fn cwd(config: &ContainerConfig, image: &ImageConfig) -> Result<PathBuf, Error> {
     let wanted = [config.cwd.as_deref(), Some(image.working_dir.as_str()), Some("/")];
     let path = wanted
@@ -230,7 +235,7 @@ pub(crate) fn hostname(config: &ContainerConfig) -> Result<Option<String>, Error
         return refuse("it is longer than 64 bytes");
     }
     for label in hostname.split('.') {
-        // An underscore is not in RFC 1123, but real hosts have it, and a container may take over its host's name.
+        // RFC 1123 does not allow underscores, but real hosts have them, and a container may take over its host's name.
         if !label
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -247,7 +252,7 @@ pub(crate) fn hostname(config: &ContainerConfig) -> Result<Option<String>, Error
     Ok(Some(hostname.clone()))
 }
 
-/// What the runtime and hooks are told beside.
+/// Additional data for the runtime and hooks.
 pub(crate) fn annotations(config: &ContainerConfig) -> Result<Option<HashMap<String, String>>, Error> {
     if let Some(value) = config.annotations.get("") {
         return Err(Error::AnnotationName { value: value.clone() });
@@ -345,7 +350,7 @@ mod tests {
             };
             assert_eq!(args(&config, &image), expected.map(words), "{config:?}");
         }
-        // More words than that are a command, whose first word names no program.
+        // With more words, it is a command whose first word names no program.
         let odd = ImageConfig {
             entrypoint: vec![String::new(), "x".to_owned()],
             ..image

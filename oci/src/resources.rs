@@ -1,4 +1,4 @@
-//! Limits that cgroups enforce. All arithmetic of units lives here.
+//! Limits that cgroups enforce. All conversions of units are in this file.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ const MILLI_CPUS_MIN: u64 = 1000 / QUOTA_PER_MILLI_CPU;
 /// … and one that its fixed-point arithmetic cannot hold (`max_cfs_runtime`, 44 bits of microseconds).
 const MILLI_CPUS_MAX: u64 = ((1 << 44) - 1) / QUOTA_PER_MILLI_CPU;
 
-/// Devices, and a limit for each that was asked for.
+/// The devices, and each limit that was requested.
 pub(crate) fn resources(config: &ContainerConfig, cgroup: CgroupVersion) -> Result<LinuxResources, Error> {
     let wanted = &config.resources;
     let mut resources = LinuxResources::default();
@@ -41,8 +41,8 @@ pub(crate) fn resources(config: &ContainerConfig, cgroup: CgroupVersion) -> Resu
     Ok(resources)
 }
 
-/// Memory without swap: the OCI field `swap` is the sum of both, on v2 too, where the runtime subtracts and writes 0 to
-/// `memory.swap.max`. v1 could still swap within the limit, which swappiness 0 forbids; v2 has no swappiness.
+/// Memory without swap. The OCI field `swap` is the sum of both, even on v2, where the runtime subtracts and writes 0
+/// to `memory.swap.max`. v1 could still swap within the limit, which swappiness 0 prevents; v2 has no swappiness.
 fn memory(bytes: u64, cgroup: CgroupVersion) -> Result<LinuxMemory, Error> {
     if bytes < MEMORY_MIN {
         return Err(Error::MemoryTooSmall {
@@ -62,8 +62,8 @@ fn memory(bytes: u64, cgroup: CgroupVersion) -> Result<LinuxMemory, Error> {
     Ok(memory)
 }
 
-/// `memory.oom.group` has no field in the OCI spec; `unified` names files of the v2 tree, which runc (since 1.0) and crun
-/// write as they are. On v1 runc refuses the container, after everything else was made for it.
+/// `memory.oom.group` has no field in the OCI spec. `unified` contains files of the v2 tree, which runc (since 1.0) and
+/// crun write unchanged. On v1 runc refuses the container, but only after everything else was created for it.
 fn oom_group(wanted: bool, cgroup: CgroupVersion) -> Result<Option<HashMap<String, String>>, Error> {
     match (wanted, cgroup) {
         (false, _) => Ok(None),
@@ -102,7 +102,7 @@ fn cpu(milli_cpus: u64) -> Result<LinuxCpu, Error> {
 const MAX_PIDS: i64 = 4_194_304;
 
 fn pids(pids: u64, init: bool) -> Result<LinuxPids, Error> {
-    // 0 would be no limit to the runtime; an init that cannot fork its command is a container that cannot run.
+    // The runtime would treat 0 as no limit; and with an init that cannot fork its command, the container cannot run.
     let minimum = if init { 2 } else { 1 };
     if pids < minimum {
         return Err(Error::PidsTooFew { pids, minimum });

@@ -1,4 +1,4 @@
-//! Limits of `setrlimit(2)`. That the host may have a lower ceiling is for the runtime to find out.
+//! Limits of `setrlimit(2)`. The runtime checks whether the host has a lower ceiling.
 
 use std::fmt;
 
@@ -10,10 +10,11 @@ use crate::error::Error;
 /// `RLIM_INFINITY`.
 const UNLIMITED: u64 = u64::MAX;
 
-/// The runtime starts the process under its limit, with ten files of its own open (runc 1.1 with a seccomp filter).
+/// The runtime starts the process under this limit, while it has ten files of its own open (runc 1.1 with a seccomp
+/// filter).
 const OPEN_FILES_MIN: u64 = 11;
 
-/// The limits in the order in which they were asked for, or none.
+/// The limits in the requested order; `None` if there are none.
 pub(crate) fn rlimits(wanted: &[Rlimit]) -> Result<Option<Vec<PosixRlimit>>, Error> {
     let mut limits: Vec<PosixRlimit> = Vec::new();
     for limit in wanted {
@@ -50,7 +51,7 @@ fn posix(limit: &Rlimit) -> PosixRlimit {
 
 fn check(kind: RlimitKind, value: u64) -> Result<(), Error> {
     let why = match (kind, value) {
-        // The kernel compares with the sysctl fs.nr_open, which is always finite.
+        // The kernel compares the value with the sysctl fs.nr_open, which is always finite.
         (RlimitKind::OpenFiles, UNLIMITED) => "the number of open files cannot be unlimited",
         (RlimitKind::OpenFiles, ..OPEN_FILES_MIN) => {
             "the OCI runtime needs ten open files to start the process, so 11 is the least"
@@ -84,7 +85,7 @@ fn typ(kind: RlimitKind) -> PosixRlimitType {
 }
 
 impl fmt::Display for RlimitKind {
-    /// As the manual names it: `RLIMIT_NOFILE`.
+    /// The manual's name: `RLIMIT_NOFILE`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         typ(*self).fmt(f)
     }

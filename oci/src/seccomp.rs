@@ -1,8 +1,8 @@
 //! Docker's default filter of system calls, resolved for one host and one set of capabilities.
 //!
-//! The profile is data (`seccomp/default.json`, see the README beside it). Its rules have conditions: an architecture, a
-//! capability in the bounding set, a kernel that is new enough. What is left after deciding them is the filter. Names
-//! that the runtime's libseccomp does not know are skipped by the runtime.
+//! The profile is data (`seccomp/default.json`, see the README beside it). Its rules have conditions: an architecture,
+//! a capability in the bounding set, a minimum kernel version. The filter consists of the rules whose conditions hold.
+//! The runtime skips system calls that its libseccomp does not know.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ struct Profile {
     syscalls: Vec<Rule>,
 }
 
-/// Which other architectures a kernel of this one executes.
+/// The other architectures whose programs a kernel of this architecture executes.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Architectures {
@@ -56,7 +56,7 @@ struct Condition {
     min_kernel: Option<Kernel>,
 }
 
-/// `4.8`
+/// A kernel version such as `4.8`.
 #[derive(Deserialize, PartialEq, PartialOrd)]
 #[serde(try_from = "String")]
 struct Kernel(u32, u32);
@@ -96,7 +96,7 @@ pub(crate) fn resolve(host: &Host, bounding: &Bounding) -> Result<LinuxSeccomp, 
     Ok(filter)
 }
 
-/// What the conditions of the rules are about.
+/// The values with which the conditions of the rules are compared.
 struct Case<'a> {
     arch: &'a str,
     kernel: Kernel,
@@ -104,7 +104,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// A rule needs all that it includes, and is dropped by any that it excludes.
+    /// A rule applies if all its includes hold and none of its excludes does.
     fn applies(&self, rule: &Rule) -> bool {
         let Rule {
             includes, excludes, ..
@@ -126,7 +126,7 @@ impl Case<'_> {
     }
 }
 
-/// The host's architecture as the profile's conditions and as the filter name it.
+/// The host's architecture, as the profile's conditions name it and as the filter names it.
 fn architecture(arch: &str) -> Result<(&'static str, Arch), Error> {
     Ok(match arch {
         "x86_64" => ("amd64", Arch::ScmpArchX86_64),
@@ -135,7 +135,7 @@ fn architecture(arch: &str) -> Result<(&'static str, Arch), Error> {
         "arm" => ("arm", Arch::ScmpArchArm),
         "riscv64" => ("riscv64", Arch::ScmpArchRiscv64),
         "s390x" => ("s390x", Arch::ScmpArchS390x),
-        // Rust has one name for both byte orders; no current distribution is big-endian.
+        // Rust uses one name for both byte orders; no current distribution is big-endian.
         "powerpc64" | "powerpc64le" => ("ppc64le", Arch::ScmpArchPpc64le),
         "loongarch64" => ("loong64", Arch::ScmpArchLoongarch64),
         _ => {
@@ -146,7 +146,8 @@ fn architecture(arch: &str) -> Result<(&'static str, Arch), Error> {
     })
 }
 
-/// The architecture and those that run on it; `None`, which is the runtime's own, if the profile has no entry.
+/// The architecture and those that run on it. `None` if the profile has no entry; the runtime then uses its own
+/// architecture.
 fn architectures(arch: Arch) -> Option<Vec<Arch>> {
     let entry = PROFILE.arch_map.iter().find(|entry| entry.architecture == arch)?;
     Some(
@@ -186,7 +187,7 @@ mod tests {
             .collect()
     }
 
-    /// Allowed whatever the arguments are.
+    /// Whether a rule allows the call with any arguments.
     fn allows(filter: &LinuxSeccomp, name: &str) -> bool {
         let plain = |rule: &&LinuxSyscall| {
             rule.action() == LinuxSeccompAction::ScmpActAllow && rule.args().iter().flatten().count() == 0

@@ -1,4 +1,4 @@
-//! What the process may do: capabilities, system calls, paths, AppArmor.
+//! The privileges of the process: capabilities, system calls, paths, AppArmor.
 
 use oci_spec::runtime::{Capabilities as Set, Capability, LinuxCapabilities, LinuxSeccomp};
 
@@ -6,10 +6,10 @@ use crate::config::{Capabilities, Host, Seccomp, SecurityContext};
 use crate::error::Error;
 use crate::{baseline, seccomp as profile};
 
-/// The capabilities that nothing in the container can exceed.
+/// The capabilities that no process in the container can exceed.
 pub(crate) type Bounding = Set;
 
-/// The 14 of Docker.
+/// Docker's 14 default capabilities.
 const DOCKER: [Capability; 14] = [
     Capability::Chown,
     Capability::DacOverride,
@@ -36,7 +36,7 @@ pub(crate) fn capabilities(wanted: &Capabilities) -> Result<Bounding, Error> {
     }
 }
 
-/// `CAP_CHOWN`, exactly so: the one spelling that the kernel's manual and the spec have.
+/// Parses `CAP_CHOWN`, the only spelling that the kernel's manual and the spec use.
 fn capability(name: &str) -> Result<Capability, Error> {
     name.strip_prefix("CAP_")
         .and_then(|name| name.parse().ok())
@@ -45,8 +45,8 @@ fn capability(name: &str) -> Result<Capability, Error> {
         })
 }
 
-/// As in Docker 28: nothing is inheritable or ambient, and whoever is not root has what `execve` would leave, which is
-/// nothing but the bound.
+/// As in Docker 28, no capability is inheritable or ambient. A user other than root has the capabilities that remain
+/// after `execve`: none, except in the bounding set.
 pub(crate) fn process_capabilities(bounding: &Bounding, uid: u32) -> LinuxCapabilities {
     let mut capabilities = baseline::no_capabilities();
     capabilities.set_bounding(Some(bounding.clone()));
@@ -58,7 +58,7 @@ pub(crate) fn process_capabilities(bounding: &Bounding, uid: u32) -> LinuxCapabi
     capabilities
 }
 
-/// The filter of system calls, if one is wanted.
+/// The filter of system calls, if one is requested.
 pub(crate) fn seccomp(
     wanted: &Seccomp,
     host: &Host,
@@ -70,7 +70,7 @@ pub(crate) fn seccomp(
     }
 }
 
-/// The usual paths, and those that are sensitive on this host.
+/// The usual masked paths, and the sensitive paths of this host.
 pub(crate) fn masked_paths(security: &SecurityContext, host: &Host) -> Option<Vec<String>> {
     let usual = baseline::MASKED_PATHS.map(str::to_owned);
     security
@@ -78,17 +78,17 @@ pub(crate) fn masked_paths(security: &SecurityContext, host: &Host) -> Option<Ve
         .then(|| usual.into_iter().chain(host.sensitive_paths.clone()).collect())
 }
 
-/// The usual paths.
+/// The usual read-only paths.
 pub(crate) fn readonly_paths(security: &SecurityContext) -> Option<Vec<String>> {
     security
         .protect_paths
         .then(|| baseline::READONLY_PATHS.map(str::to_owned).to_vec())
 }
 
-/// The profile that the process is confined by, if one was asked for.
+/// The AppArmor profile of the process, if one is requested.
 pub(crate) fn apparmor_profile(security: &SecurityContext) -> Result<Option<String>, Error> {
     match security.apparmor_profile.as_deref() {
-        // To a runtime, an empty name is the absence of a profile, which is not what somebody who set it expects.
+        // A runtime treats an empty name as no profile, which a caller that set one does not expect.
         Some("") => Err(Error::EmptyAppArmorProfile),
         profile => Ok(profile.map(str::to_owned)),
     }

@@ -1,15 +1,16 @@
 //! Kernel parameters of the container's own namespaces.
 //!
-//! A parameter that is not of a namespace would change the host, so what is not known to be of one is refused. A network
-//! namespace that is made for the container alone gets Docker's two parameters too, because nothing is protected by the
-//! kernel's defaults there. One that exists already is what its maker made it.
+//! A parameter outside the container's namespaces would change the host, so parameters that are not known to belong to
+//! a namespace are refused. A network namespace that is created for this container alone also gets Docker's two
+//! parameters, because the kernel's defaults protect nothing there. An existing one keeps the parameters that its
+//! creator has set.
 
 use std::collections::HashMap;
 
 use crate::config::{ContainerConfig, Host, NetworkMode};
 use crate::error::Error;
 
-/// Parameters of an IPC namespace, beside those below `fs.mqueue`.
+/// Parameters of an IPC namespace, in addition to those below `fs.mqueue`.
 const IPC: [&str; 8] = [
     "kernel.msgmax",
     "kernel.msgmnb",
@@ -21,10 +22,10 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// The first kernel that knows the parameter, major and minor.
+/// The first kernel with the parameter, major and minor.
 const PORT_START: (u32, u32) = (4, 11);
 
-/// The parameters, or none.
+/// The parameters; `None` if there are none.
 pub(crate) fn sysctls(
     config: &ContainerConfig,
     host: &Host,
@@ -45,14 +46,15 @@ pub(crate) fn sysctls(
     Ok((!sysctls.is_empty()).then_some(sysctls))
 }
 
-/// Anybody may listen on any port, and ping without a raw socket. What follows is the caller's, who wins.
+/// Every user may listen on any port, and ping without a raw socket. The caller's parameters are added later and
+/// override these.
 fn unprivileged(host: &Host) -> HashMap<String, String> {
     let mut sysctls = HashMap::new();
     let mut set = |name: &str, value: &str| drop(sysctls.insert(name.to_owned(), value.to_owned()));
     if host.kernel >= PORT_START {
         set("net.ipv4.ip_unprivileged_port_start", "0");
     }
-    // The kernel takes only groups that the host's user namespace has.
+    // The kernel accepts only groups that exist in the host's user namespace.
     if !host.user_namespace {
         set("net.ipv4.ping_group_range", "0 2147483647");
     }

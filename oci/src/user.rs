@@ -1,15 +1,15 @@
-//! Who the process is: `name[:group]` resolved against the text of the image's passwd and group files.
+//! The user of the process: `name[:group]`, resolved against the text of the image's passwd and group files.
 //!
-//! Docker's rules: a number is an id and never a name; an id need not be in a file; a user who is not in the file has
-//! the group 0; a group that is named replaces the user's groups of the group file. One rule is stricter: a line whose
-//! id is not a number is no entry, where Docker takes the id for 0, which is root's.
+//! Docker's rules apply: a number is an id and never a name; an id need not be in a file; a user who is not in the file
+//! has the group 0; an explicit group replaces the groups that the group file gives the user. One rule is stricter: a
+//! line whose id is not a number is ignored. Docker reads such an id as 0, which is root's.
 
 use oci_spec::runtime::User;
 
 use crate::config::{ContainerConfig, ImageConfig};
 use crate::error::Error;
 
-/// The largest id that may be asked for; Docker's limit, for the sake of systems that take ids as signed.
+/// The largest id that is accepted, as in Docker, for systems that treat ids as signed numbers.
 const ID_MAX: u32 = i32::MAX.unsigned_abs();
 
 /// The user of the container's process: the caller's choice, else the image's, else root.
@@ -25,8 +25,8 @@ pub(crate) fn resolve(config: &ContainerConfig, image: &ImageConfig) -> Result<U
         groups.push(self::gid(group, image.group.as_deref())?);
     }
     let mut user = User::default();
-    // The primary group is a supplementary one as well; without it, a process could shed a group that denies access
-    // to a file (CVE-2022-36109).
+    // The primary group is also a supplementary one; without it, a process could drop a group that denies access to a
+    // file (CVE-2022-36109).
     user.set_uid(identity.uid)
         .set_gid(gid)
         .set_additional_gids(Some(unique(gid, groups)));
@@ -36,7 +36,7 @@ pub(crate) fn resolve(config: &ContainerConfig, image: &ImageConfig) -> Result<U
 struct Identity<'a> {
     uid: u32,
     gid: u32,
-    /// The name in the file, if the user is there.
+    /// The user's name in the file, if the file contains the user.
     name: Option<&'a str>,
 }
 
@@ -101,7 +101,7 @@ fn unique(gid: u32, groups: Vec<u32>) -> Vec<u32> {
     unique
 }
 
-/// `None` for what is not a number, hence a name.
+/// Parses an id; `None` if the text is not a number, and so a name.
 fn number(text: &str) -> Result<Option<u32>, Error> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);

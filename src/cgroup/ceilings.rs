@@ -1,7 +1,8 @@
-//! How far a process may raise the resource limits of what it starts.
+//! The resource limits that a runtime can set for the processes that it starts.
 //!
-//! A runtime inherits containerd's hard limits; without CAP_SYS_RESOURCE it cannot go above them, and says so only after
-//! it has begun. Read from containerd's process, a limit that cannot be had is refused before anything is made.
+//! A runtime inherits containerd's hard limits. Without CAP_SYS_RESOURCE it cannot raise them, and it fails only after
+//! it has begun. Therefore the limits of containerd's process are read, and a limit above them is refused before
+//! anything is created.
 
 use std::fs;
 
@@ -10,12 +11,12 @@ use super::error::{Error, is_gone};
 /// The bit of CAP_SYS_RESOURCE in a capability set.
 const SYS_RESOURCE: u32 = 24;
 
-/// A limit of setrlimit(2).
+/// A resource limit of setrlimit(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rlimit {
     /// Seconds of processor time.
     Cpu,
-    /// Bytes of a file that is written.
+    /// Bytes of a file that the process writes.
     Fsize,
     /// Bytes of data segments.
     Data,
@@ -23,7 +24,7 @@ pub(crate) enum Rlimit {
     Stack,
     /// Bytes of a core dump.
     Core,
-    /// Bytes of resident memory; no kernel of today enforces it.
+    /// Bytes of resident memory; current kernels do not enforce it.
     Rss,
     /// Processes and threads of the user.
     Nproc,
@@ -33,13 +34,13 @@ pub(crate) enum Rlimit {
     Memlock,
     /// Bytes of address space.
     As,
-    /// File locks; no kernel of today enforces it.
+    /// File locks; current kernels do not enforce it.
     Locks,
     /// Queued signals.
     Sigpending,
     /// Bytes in POSIX message queues.
     Msgqueue,
-    /// 20 less the lowest nice value.
+    /// 20 minus the lowest nice value.
     Nice,
     /// Real-time priority.
     Rtprio,
@@ -47,7 +48,7 @@ pub(crate) enum Rlimit {
     Rttime,
 }
 
-/// Every limit, and the beginning of its row in `/proc/PID/limits`, in the kernel's order.
+/// Every limit with the start of its row in `/proc/PID/limits`, in the kernel's order.
 const ROWS: [(Rlimit, &str); 16] = [
     (Rlimit::Cpu, "Max cpu time"),
     (Rlimit::Fsize, "Max file size"),
@@ -67,14 +68,14 @@ const ROWS: [(Rlimit, &str); 16] = [
     (Rlimit::Rttime, "Max realtime timeout"),
 ];
 
-/// The hard limits of one process, and what may override them.
+/// The hard limits of one process, and whether it may exceed them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ceilings {
     /// In the order of [`ROWS`]; `None` is unlimited.
     hard: [Option<u64>; ROWS.len()],
     /// Whether CAP_SYS_RESOURCE is in effect.
     pub(crate) may_raise: bool,
-    /// `fs.nr_open`: nobody's limit of open files goes above it.
+    /// `fs.nr_open`: no process can raise its limit of open files above it.
     nr_open: Option<u64>,
 }
 
@@ -82,7 +83,7 @@ impl Ceilings {
     /// Reads the ceilings of process `pid`.
     ///
     /// # Errors
-    /// [`Error::NoProcess`] if it ended.
+    /// [`Error::NoProcess`] if the process ended.
     pub(crate) fn of_pid(pid: u32) -> Result<Self, Error> {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
@@ -104,11 +105,11 @@ impl Ceilings {
         })
     }
 
-    /// The same from the texts of `/proc/PID/limits` and `/proc/PID/status`. Pure.
+    /// The ceilings from the texts of `/proc/PID/limits` and `/proc/PID/status`. Pure.
     fn parse(limits: &str, status: &str, nr_open: Option<u64>) -> Option<Self> {
         let hard = |name: &str| {
             let row = limits.lines().find_map(|line| line.strip_prefix(name))?;
-            // Behind the soft one.
+            // The hard limit is in the column after the soft one.
             match row.split_ascii_whitespace().nth(1)? {
                 "unlimited" => Some(None),
                 number => number.parse().ok().map(Some),
@@ -127,7 +128,7 @@ impl Ceilings {
         })
     }
 
-    /// The highest hard limit that can be had; `None` is any.
+    /// The highest hard limit that the process can set; `None` means any.
     pub(crate) fn ceiling(&self, of: Rlimit) -> Option<u64> {
         if self.may_raise {
             return self.nr_open.filter(|_| of == Rlimit::Nofile);

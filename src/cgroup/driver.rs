@@ -1,11 +1,11 @@
-//! Who makes the cgroups of containers: systemd, where it is there to be asked, or the runtime itself, in the file
-//! system. containerd and the kubelet call this the cgroup driver.
+//! How the cgroups of containers are created: by systemd, if this host has it and the runtime can reach it, or by the
+//! runtime itself, in the file system. containerd and the kubelet call this choice the cgroup driver.
 //!
-//! On a host that systemd manages, the unified tree is its own: it may move or limit what others put there, and wants to
-//! be asked for a scope instead (its CGROUP_DELEGATION.md). Docker therefore asks systemd where the tree is unified and
-//! systemd is the init, and so does [`CgroupDriver::Probe`], provided that the runtime can reach systemd at all and the
-//! cgroups seen here are the host's own. In every other case the file system does. [`choose`] is pure;
-//! [`Facts::of_host`] looks, and changes nothing.
+//! On a host that systemd manages, systemd owns the unified tree: it may move or limit cgroups that other programs
+//! create there, and expects those programs to ask it for a scope instead (its CGROUP_DELEGATION.md). Docker therefore
+//! asks systemd where the tree is unified and systemd is the init. [`CgroupDriver::Probe`] does the same, provided that
+//! the runtime can reach systemd and that the cgroups seen here are the host's own. In every other case the runtime
+//! uses the file system. [`choose`] is pure; [`Facts::of_host`] reads the host and changes nothing.
 
 use std::fmt;
 use std::io;
@@ -18,38 +18,39 @@ use tokio::net::UnixStream;
 use super::layout::Layout;
 use super::root::Root;
 
-/// Where the cgroups of containers are made if nothing else is asked for and the file system does it.
+/// Where the runtime creates the cgroups of containers in the file system, unless the configuration names another
+/// parent.
 pub(crate) const DEFAULT_PARENT: &str = "/fnctr";
 
-/// The same if systemd does it: where Docker puts its scopes too.
+/// The slice in which systemd creates the scopes of containers by default. Docker uses the same slice.
 pub(crate) const DEFAULT_SLICE: &str = "system.slice";
 
 /// The inode of the initial cgroup namespace, the same on every host (PROC_CGROUP_INIT_INO in the kernel's proc_ns.h).
 const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";
 
-/// Who makes the cgroups of containers.
+/// What creates the cgroups of containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CgroupDriver {
-    /// systemd, if it is this host's init, the cgroups are unified (v2) and not a container's own, and the runtime can
-    /// reach systemd; else the file system.
+    /// systemd, if it is this host's init, the cgroups are unified (v2) and are not a container's own, and the runtime
+    /// can reach systemd; else the file system.
     ///
-    /// Not the default: systemd removes a scope with its last process, and with it the kernel's record of an out-of-memory
-    /// kill. containerd's event still tells of the kill, but no longer whose limit was hit, and with crun it is at times lost
-    /// as well; and a scope costs a round trip over D-Bus.
+    /// Not the default, for two reasons. systemd removes a scope when its last process ends, and with the scope the
+    /// kernel's record of an out-of-memory kill: containerd's event still reports the kill, but not whose limit was
+    /// hit, and with crun the event is at times lost too. And each scope costs a round trip over D-Bus.
     Probe,
     /// The runtime makes directories in the cgroup file system, below the cgroup parent.
     #[default]
     Cgroupfs,
-    /// systemd makes a scope for each container, in the slice that the cgroup parent names. A host without systemd is
-    /// refused at connect.
+    /// systemd creates a scope for each container, in the slice that the cgroup parent names. On a host without
+    /// systemd, connecting fails.
     ///
-    /// A CPU limit is rounded up to a whole percent of a CPU whenever systemd writes it anew, as at
-    /// `systemctl daemon-reload`: its own property has no finer unit.
+    /// systemd rounds a CPU limit up to a whole percent of a CPU whenever it writes the limit anew, for example at
+    /// `systemctl daemon-reload`: its property for the limit has no finer unit.
     Systemd,
 }
 
 impl CgroupDriver {
-    /// Every choice, by the name that it has on a command line.
+    /// The name of every driver on a command line.
     pub const NAMES: [&str; 3] = ["probe", "cgroupfs", "systemd"];
 }
 
@@ -84,7 +85,7 @@ pub struct UnknownDriver {
     name: String,
 }
 
-/// What the configuration says that bears on the choice.
+/// The part of the configuration that decides the driver.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     /// The configured driver.
@@ -95,19 +96,19 @@ pub(crate) struct Wanted<'a> {
     pub(crate) parent: &'a str,
 }
 
-/// What was chosen.
+/// The driver that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Choice {
-    /// Whether it is systemd.
+    /// Whether the driver is systemd.
     pub(crate) systemd: bool,
-    /// The reason; reads after "because".
+    /// The reason, worded to follow "because".
     pub(crate) why: &'static str,
 }
 
 /// Why the configuration cannot be followed on this host, or contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    /// systemd was chosen where there is none to ask.
+    /// systemd was configured, but the runtime cannot reach it on this host.
     #[error(
         "systemd cannot make the cgroups of containers here, because {why}; choose the cgroup driver probe or cgroupfs"
     )]
@@ -115,7 +116,7 @@ pub(crate) enum Refused {
         /// What is missing.
         why: &'static str,
     },
-    /// The parent is in the notation of the file system.
+    /// The cgroup parent is a path, but systemd is the driver.
     #[error(
         "cgroup parent {parent:?} is a path, but systemd makes the cgroups: name a slice, such as functions.slice, or choose the cgroup driver \
          cgroupfs"
@@ -124,7 +125,7 @@ pub(crate) enum Refused {
         /// The parent.
         parent: String,
     },
-    /// The parent is in systemd's notation.
+    /// The cgroup parent is a slice, but the file system is the driver.
     #[error(
         "cgroup parent {parent:?} is a slice, but systemd does not make the cgroups: name a path, such as /fnctr, or choose the cgroup driver \
          systemd"
@@ -135,30 +136,31 @@ pub(crate) enum Refused {
     },
 }
 
-/// What a host has of systemd.
+/// What this host offers of systemd and cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// systemd is the init.
     booted: bool,
     /// The v2 tree is the only one.
     unified: bool,
-    /// The cgroups are those of a container.
+    /// The cgroups seen here are those of a container, not the host's.
     nested: bool,
-    /// The system's D-Bus is there, through which every runtime talks to systemd.
+    /// A process listens on the system's D-Bus socket, through which every runtime talks to systemd.
     bus: bool,
-    /// systemd's own socket is there. runc turns to it if there is no bus, as root; crun does not.
+    /// systemd listens on its own socket. As root, runc uses it if there is no bus; crun does not.
     private: bool,
 }
 
 impl Facts {
-    /// Looks at the host as the process `daemon` sees it: that of containerd, which is the parent of every runtime. A host
-    /// without cgroups is told as one without unified ones.
+    /// Reads the host as the process `daemon` sees it. That process is containerd, the parent of every runtime. A host
+    /// without cgroups is reported as one whose cgroups are not unified.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn of_host(daemon: u32) -> Self {
         let process = PathBuf::from(format!("/proc/{daemon}"));
-        // Its root directory leads into its mounts (proc_pid_root(5)). Where it cannot be seen, ours are the best guess.
+        // The process's root directory leads into its mounts (proc_pid_root(5)). Where that is not visible, this
+        // process's own root is the best guess.
         let top = process.join("root");
         let top = if top.is_dir() { top } else { PathBuf::from("/") };
         Self {
@@ -174,7 +176,7 @@ impl Facts {
         }
     }
 
-    /// Why this runtime cannot ask systemd for a cgroup, if it cannot.
+    /// The reason why this runtime cannot ask systemd for a cgroup, or `None` if it can.
     fn obstacle(self, runtime: Option<&str>) -> Option<&'static str> {
         if !self.booted {
             return Some("systemd is not the init of this host (/run/systemd/system is not there)");
@@ -193,7 +195,7 @@ impl Facts {
     }
 }
 
-/// Chooses. What the cgroup parent says in the notation of one driver decides as much as a configured driver does.
+/// Chooses the driver. A cgroup parent in the notation of one driver decides as much as a configured driver does.
 pub(crate) fn choose(wanted: Wanted<'_>, facts: Facts) -> Result<Choice, Refused> {
     let parent = || wanted.parent.to_owned();
     let (slice, path) = match wanted.parent {
@@ -230,20 +232,20 @@ pub(crate) fn is_slice(parent: &str) -> bool {
     parent.ends_with(".slice") && !parent.contains('/')
 }
 
-/// Whether a process (a directory of `/proc`) has a cgroup namespace that is not the host's first. False where the kernel
-/// has no such namespaces (before 4.6), or does not tell.
+/// Whether a process (a directory of `/proc`) is in another cgroup namespace than the host's initial one. False if the
+/// kernel has no cgroup namespaces (before 4.6) or the namespace cannot be read.
 pub(crate) fn is_nested(process: &Path) -> bool {
     std::fs::read_link(process.join("ns/cgroup")).is_ok_and(|own| own != Path::new(INITIAL_NAMESPACE))
 }
 
-/// Whether somebody listens on a Unix socket. A connection that is closed without a word harms no D-Bus server.
+/// Whether a process listens on a Unix socket. A D-Bus server ignores a connection that is closed without a message.
 async fn listens(socket: &Path) -> bool {
     if !socket.metadata().is_ok_and(|found| found.file_type().is_socket()) {
         return false;
     }
     match UnixStream::connect(socket).await {
         Ok(_) => true,
-        // Full of others who connect, so somebody is there.
+        // The queue of connections is full, so a process does listen.
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
@@ -340,7 +342,7 @@ mod tests {
     #[test]
     fn a_configured_systemd_is_refused_only_where_it_cannot_be_asked() {
         let configured = |facts| with(CgroupDriver::Systemd, DEFAULT_PARENT, None, facts);
-        // Slower and unusual, but they work: v1 hosts under systemd, and containers that systemd is the init of.
+        // Slower and unusual, but systemd works on both: on v1 hosts, and in containers whose init it is.
         for facts in [
             SYSTEMD,
             Facts {

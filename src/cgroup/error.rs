@@ -1,4 +1,4 @@
-//! What can go wrong between this process and the cgroup file system, as far as a caller acts on the difference.
+//! Errors of the cgroup file system, one variant for each failure that callers handle differently.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as cgroup::Error")]
 pub(crate) enum Error {
-    /// The cgroup was removed: its container ended. Whoever wanted it to end treats this as success.
+    /// The cgroup was removed: its container ended. A caller that wanted the container to end treats this as success.
     #[error("cgroup {} no longer exists", path.display())]
     Gone {
         /// The directory that was there.
@@ -20,7 +20,7 @@ pub(crate) enum Error {
         /// The process.
         pid: u32,
     },
-    /// Not every process stopped in time. The request was taken back, and the cgroup runs.
+    /// Not every process stopped in time. The freeze was taken back, so the cgroup runs.
     #[error("cgroup {} did not freeze within {limit:?} and runs on", path.display())]
     NotFrozen {
         /// The cgroup.
@@ -28,7 +28,7 @@ pub(crate) enum Error {
         /// How long was allowed.
         limit: Duration,
     },
-    /// Some process still stands, for example because a cgroup above is frozen.
+    /// Some process is still frozen, for example because a cgroup above this one is frozen.
     #[error("cgroup {} did not thaw within {limit:?}", path.display())]
     NotThawed {
         /// The cgroup.
@@ -36,17 +36,17 @@ pub(crate) enum Error {
         /// How long was allowed.
         limit: Duration,
     },
-    /// The kernel or the layout lacks a file for this.
+    /// The kernel or the cgroup layout lacks the file that the operation needs.
     #[error("cgroup {} cannot {what}: this kernel or cgroup layout has no {file}", path.display())]
     Unsupported {
         /// The cgroup.
         path: PathBuf,
-        /// A verb: freeze, kill.
+        /// What cannot be done, as a verb: freeze, kill.
         what: &'static str,
         /// The file that is missing.
         file: &'static str,
     },
-    /// A process lives nowhere but in cgroups that it shares with this process or with the whole machine.
+    /// The process is only in cgroups that it shares with this process or with the whole machine.
     #[error(
         "process {pid} has no cgroup of its own, so it cannot be frozen, killed or measured as a container"
     )]
@@ -54,7 +54,7 @@ pub(crate) enum Error {
         /// The process.
         pid: u32,
     },
-    /// A path that does not name a cgroup below the root, or one that this process itself is in.
+    /// The path does not name a cgroup below the root, or names one that contains this process.
     #[error("{path:?} is not a cgroup that a container can have: {why}")]
     BadPath {
         /// The path.
@@ -65,30 +65,30 @@ pub(crate) enum Error {
     /// No cgroup file system is mounted.
     #[error("no cgroup file system is mounted on this host")]
     NoCgroups,
-    /// The kernel wrote something that this code cannot read.
+    /// The kernel wrote a text that this code cannot read.
     #[error("{} holds no {what}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// What the text should contain.
         what: &'static str,
     },
     /// Reading or writing failed for another reason.
     #[error("cannot {op} {}", path.display())]
     Io {
-        /// A verb: open, read, write.
+        /// What failed, as a verb: open, read, write.
         op: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Sorts a failed system call on `file` of the cgroup `dir`: a removed cgroup answers ENOENT to an open and ENODEV
-    /// to a file that is open already.
+    /// Classifies a failed system call on `file` of the cgroup `dir`. For a removed cgroup the call fails with ENOENT
+    /// if it opens the file, and with ENODEV if the file is already open.
     pub(super) fn io(op: &'static str, dir: &Path, file: &str, source: io::Error) -> Self {
         if is_gone(&source) {
             Self::Gone { path: dir.to_owned() }
@@ -107,15 +107,16 @@ impl Error {
     }
 }
 
-/// Whether the kernel says that the cgroup or process behind a file does not exist.
+/// Whether the error means that the cgroup or process behind a file does not exist.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     const ENODEV: i32 = nix::errno::Errno::ENODEV as i32;
     const ESRCH: i32 = nix::errno::Errno::ESRCH as i32;
     error.kind() == io::ErrorKind::NotFound || matches!(error.raw_os_error(), Some(ENODEV | ESRCH))
 }
 
-/// Whether there is nothing to read: what [`is_gone`] says, or a file of a feature that was switched off at boot. With
-/// `psi=0` the pressure files of cgroups are there and answer EOPNOTSUPP (`psi_show` in kernel/sched/psi.c).
+/// Whether there is nothing to read: the file is gone ([`is_gone`]), or its feature was switched off at boot. With
+/// `psi=0` the pressure files of cgroups exist, but reading them fails with EOPNOTSUPP (`psi_show` in
+/// kernel/sched/psi.c).
 pub(super) fn is_absent(error: &io::Error) -> bool {
     const EOPNOTSUPP: i32 = nix::errno::Errno::EOPNOTSUPP as i32;
     is_gone(error) || error.raw_os_error() == Some(EOPNOTSUPP)

@@ -1,4 +1,4 @@
-//! Reads of small kernel files: whole ones with absence as a value, and open ones again and again without allocation.
+//! Reads small kernel files: whole ones, where a missing file is a value, and open ones repeatedly without allocation.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,11 +7,12 @@ use std::path::Path;
 
 use super::error::{Error, is_absent, is_gone};
 
-/// Room for all of nearly every kernel file; on the stack, so that a short file costs one allocation of its own size.
+/// Enough for nearly every kernel file. The buffer is on the stack, so that a short file costs one allocation of its
+/// own size.
 const ROOM: usize = 4096;
 
-/// The text of `file` in the cgroup `dir`; `None` if the file or the cgroup does not exist, or the kernel has switched
-/// off what it tells.
+/// The text of `file` in the cgroup `dir`; `None` if the file or the cgroup does not exist, or the kernel's feature
+/// behind the file is switched off.
 pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>, Error> {
     match whole(&dir.join(file)) {
         Ok(text) => Ok(Some(text)),
@@ -21,10 +22,10 @@ pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>, Error> {
 }
 
 /// The text of a kernel file in three system calls: open, read, close. `std::fs::read_to_string` takes six, because it
-/// asks for a size that these files do not tell, and reads a second and a third time to see the end.
+/// asks for a size that these files do not report, and reads a second and a third time to find the end.
 ///
-/// The kernel composes such a file by records and fills the buffer with as many as fit (seq_file.rst), so a buffer that
-/// stays half empty has been given everything; only a fuller one is read on.
+/// The kernel composes such a file from records and puts as many as fit into the buffer (seq_file.rst). So a read that
+/// leaves half the buffer empty has returned everything; only after a fuller one is there another read.
 pub(crate) fn whole(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut room = [0; ROOM];
@@ -42,7 +43,7 @@ pub(crate) fn whole(path: &Path) -> io::Result<String> {
     }
 }
 
-/// The same for a file that holds one number.
+/// As [`read`], for a file that contains one number.
 pub(super) fn read_number(dir: &Path, file: &'static str) -> Result<Option<u64>, Error> {
     let Some(text) = read(dir, file)? else {
         return Ok(None);
@@ -56,7 +57,7 @@ pub(super) fn read_number(dir: &Path, file: &'static str) -> Result<Option<u64>,
     }
 }
 
-/// Opens `file` of the cgroup `dir`, or says apart whether the file or the whole cgroup is missing.
+/// Opens `file` of the cgroup `dir`. The error distinguishes a missing file from a missing cgroup.
 pub(super) fn open(dir: &Path, file: &'static str, write: bool, what: &'static str) -> Result<File, Error> {
     match File::options().read(true).write(write).open(dir.join(file)) {
         Ok(opened) => Ok(opened),
@@ -69,8 +70,8 @@ pub(super) fn open(dir: &Path, file: &'static str, write: bool, what: &'static s
     }
 }
 
-/// Reads an open file from its beginning into `buffer`. The kernel composes the text anew at offset 0, so the same
-/// descriptor serves for ever.
+/// Reads an open file from its beginning into `buffer`. The kernel composes the text anew at offset 0, so one
+/// descriptor can be read any number of times.
 pub(super) fn reread<'b>(
     from: &File,
     dir: &Path,
@@ -115,7 +116,7 @@ mod tests {
             fs::write(dir.path().join("f"), &text).unwrap();
             assert_eq!(read(dir.path(), "f").unwrap(), Some(text), "{length}");
         }
-        // A kernel file of many records that is longer than the buffer, and does not change.
+        // A kernel file of many records that is longer than the buffer and does not change.
         let crypto = Path::new("/proc/crypto");
         if let Ok(theirs) = fs::read_to_string(crypto) {
             assert_eq!(whole(crypto).unwrap(), theirs);

@@ -1,12 +1,12 @@
-//! Which cgroup of a name it is.
+//! The identity of a cgroup, beyond its name.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::paths::Paths;
 
-/// The very cgroup that a container was made in. Its inode number is never used again (cgroup ids are not), so a directory
-/// of the same name that a later life made is told apart.
+/// The one cgroup that a container was created in. The kernel never uses its inode number again (cgroup ids are not
+/// reused), so a directory of the same name that was created later is recognized as a different cgroup.
 #[derive(Debug, Clone)]
 pub(crate) struct CgroupIdentity {
     dir: PathBuf,

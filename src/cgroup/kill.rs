@@ -1,13 +1,14 @@
-//! Kills every process of a container with one write, frozen or not, forking or not.
+//! Kills every process of a container with one write, whether the processes are frozen or fork meanwhile.
 
 use std::fs;
 
 use super::error::{Error, is_gone};
 use super::paths::Paths;
 
-/// Sends SIGKILL to all processes of the container and of cgroups that it made, through `cgroup.kill` of the v2 tree.
-/// Returns when the kernel has sent the signals, not when the processes have ended. A v2-frozen container dies without
-/// a thaw; one that a v1 freezer holds, because a runtime's own pause froze it, is thawed to die.
+/// Sends SIGKILL to all processes of the container, and of the cgroups that it created, through `cgroup.kill` of the v2
+/// tree. Returns when the kernel has sent the signals, not when the processes have ended. A container frozen by the v2
+/// freezer dies without a thaw. One that the v1 freezer holds, because a runtime's own pause froze it, is thawed so
+/// that it can die.
 ///
 /// # Errors
 /// [`Error::Unsupported`] without a v2 tree or before kernel 5.14; [`Error::Gone`] if there is nothing left to kill.
@@ -18,7 +19,7 @@ pub(crate) fn kill_all(paths: &Paths) -> Result<(), Error> {
         file: "cgroup.kill",
     };
     let dir = paths.v2.as_deref().ok_or_else(unsupported)?;
-    // No creation: on a tree without the file a plain write would make one.
+    // Opened without creating it: on a tree without the file, a plain write would create a regular file.
     let opened = fs::File::options().write(true).open(dir.join("cgroup.kill"));
     match opened.and_then(|mut file| std::io::Write::write_all(&mut file, b"1")) {
         Ok(()) => {
@@ -30,7 +31,8 @@ pub(crate) fn kill_all(paths: &Paths) -> Result<(), Error> {
     }
 }
 
-/// Thaws what a v1 freezer holds. There may be none, or nothing left of the container in it; neither matters after a kill.
+/// Thaws a container that a v1 freezer holds. There may be no such freezer, or no cgroup of the container left in it;
+/// after a kill neither matters.
 fn release(paths: &Paths) {
     let Some(state) = paths.freezer.as_ref().map(|dir| dir.join("freezer.state")) else {
         return;

@@ -5,7 +5,7 @@
 pub(crate) enum Layout {
     /// One v2 tree for everything.
     Unified,
-    /// v1 controllers, and beside them a v2 tree that can freeze and kill.
+    /// v1 controllers, and beside them a v2 tree that can freeze and kill containers.
     Hybrid,
     /// v1 alone.
     V1,
@@ -20,7 +20,7 @@ pub(crate) enum Version {
     V2,
 }
 
-/// Where each limit can be enforced; `None` is nowhere on this host.
+/// Which version of the interface can enforce each limit; `None` if this host cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Controllers {
     /// A quota of CPU time.
@@ -33,9 +33,9 @@ pub(crate) struct Controllers {
     pub(crate) pids: Option<Version>,
     /// Disk bandwidth and its accounting.
     pub(crate) io: Option<Version>,
-    /// Freezing. `V1` costs a slower, polled freezer; `None` leaves only the runtime's pause.
+    /// Freezing. `V1` is slower, because it is polled; `None` leaves only the runtime's pause.
     pub(crate) freezer: Option<Version>,
-    /// Killing a whole container with one write, also a frozen one (kernel 5.14).
+    /// Killing a whole container with one write, even a frozen one (kernel 5.14).
     pub(crate) kill: bool,
     /// Taking memory back from a container (kernel 5.19, and memory in the v2 tree).
     pub(crate) reclaim: bool,

@@ -1,6 +1,6 @@
 //! cgroups as the kernel has them: layout, freezer, kill, out-of-memory kills, statistics.
 //!
-//! Three layouts are real, and [`Root::probe`] tells them apart once, from the mount table:
+//! There are three layouts in practice, and [`Root::probe`] determines the host's once, from the mount table:
 //!
 //! ```text
 //!            limits and statistics           freeze, kill, events
@@ -10,17 +10,18 @@
 //! ```
 //!
 //! A container is a set of directories, [`Paths`], one per hierarchy. [`Root::of_pid`] never returns a directory that
-//! this process or the whole machine lives in, so nothing here can freeze or kill its caller. State is read from the
-//! kernel each time; nothing here remembers whether a container is frozen.
+//! contains this process or the whole machine, so this module cannot freeze or kill its caller. State is read from the
+//! kernel each time; this module does not remember whether a container is frozen.
 //!
-//! The freezer is our own code, because a request (`cgroup.freeze`) is not a fact (`cgroup.events`) and waiting for a
-//! notification is a trap: the kernel sends at most 100 a second per file. See [`Freezer`].
+//! The freezer is this crate's own code, for two reasons: a request (`cgroup.freeze`) is not a fact (`cgroup.events`),
+//! and waiting for the kernel's notification is slow, because the kernel sends at most 100 a second per file. See
+//! [`Freezer`].
 //!
-//! Detection and statistics are read here too and not through `cgroups-rs`: that crate lists no cgroup2 mounts, looks
-//! for the unified tree at one fixed path, and turns a file that vanished into the number 0, where this module owes its
-//! callers `None` or [`Error::Gone`]. On v1 controllers, where it is right, the tests hold these readers against it.
+//! Detection and statistics do not use `cgroups-rs` either: that crate lists no cgroup2 mounts, looks for the unified
+//! tree at one fixed path, and turns a missing file into the number 0, where callers of this module need `None` or
+//! [`Error::Gone`]. On v1 controllers, where the crate is right, the tests compare these readers with it.
 //!
-//! Knows directories and files, never containerd, a plan or a container's phase.
+//! This module depends on directories and files only, not on containerd, a plan or a container's phase.
 
 mod ceilings;
 mod driver;

@@ -1,11 +1,11 @@
-//! The cgroup mounts in a mount table (`/proc/PID/mountinfo`), and where in them a cgroup's directory is. Pure.
+//! The cgroup mounts of a mount table (`/proc/PID/mountinfo`), and a cgroup's directory in them. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The v1 controllers that anything here reads or reports.
+/// The v1 controllers that this crate reads or reports.
 const CONTROLLERS: [&str; 7] = ["cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "freezer"];
 
 /// One mounted hierarchy.
@@ -13,14 +13,14 @@ const CONTROLLERS: [&str; 7] = ["cpu", "cpuacct", "cpuset", "memory", "pids", "b
 pub(super) struct Hierarchy {
     /// Where it is mounted.
     pub(super) point: PathBuf,
-    /// The cgroup that shows at the mount point, in the terms of `/proc/PID/cgroup`. Not `/` inside a container
-    /// without a cgroup namespace of its own, and full of `..` for a mount that came from outside one.
+    /// The cgroup that is visible at the mount point, as `/proc/PID/cgroup` writes it. Not `/` inside a container
+    /// without a cgroup namespace of its own, and full of `..` for a mount from outside the namespace.
     pub(super) root: String,
 }
 
 impl Hierarchy {
-    /// The directory of a cgroup, by its path in `/proc/PID/cgroup`. `None` if it cannot be seen through this mount,
-    /// or if it is the mount's own top.
+    /// The directory of a cgroup, by its path in `/proc/PID/cgroup`. `None` if the cgroup is not visible through this
+    /// mount, or is the mount's own top.
     pub(super) fn dir(&self, cgroup: &str) -> Option<PathBuf> {
         let below = Path::new(cgroup).strip_prefix(&self.root).ok()?;
         let visible = below
@@ -38,13 +38,13 @@ pub(super) struct Mounts {
     pub(super) v2: Option<Hierarchy>,
     /// The v1 hierarchy of each controller.
     pub(super) v1: BTreeMap<&'static str, Hierarchy>,
-    /// Every hierarchy once, also those of controllers that nothing here reads, by what the kernel calls it.
+    /// Every hierarchy once, by the kernel's name for it, including those of controllers that this crate does not read.
     pub(super) every: BTreeMap<String, Hierarchy>,
 }
 
 impl Mounts {
-    /// Reads the text of a mountinfo file. Of several mounts of one hierarchy the one that shows most of it wins, then
-    /// the one in the usual place, then the last (it covers earlier ones on the same directory).
+    /// Parses a mountinfo file. If a hierarchy is mounted several times, the mount that shows most of it wins, then the
+    /// mount in the usual place, then the last one (which covers earlier ones on the same directory).
     pub(super) fn parse(mountinfo: &str) -> Self {
         let mut found: Vec<_> = mountinfo.lines().filter_map(line).collect();
         found.sort_by_key(|(hierarchy, _)| {
@@ -69,8 +69,8 @@ impl Mounts {
         mounts
     }
 
-    /// The mounts of a tree that stands in for `/sys/fs/cgroup`: unified if it has `cgroup.controllers`, else hybrid
-    /// or v1 by its directories.
+    /// The mounts of a directory that replaces `/sys/fs/cgroup`: unified if it contains `cgroup.controllers`, else
+    /// hybrid or v1 by its subdirectories.
     #[cfg(test)]
     pub(super) fn at(dir: &Path) -> Self {
         let at = |point: PathBuf| {
@@ -99,8 +99,8 @@ impl Mounts {
     }
 }
 
-/// `36 35 98:0 /root /point rw,noatime shared:1 - cgroup2 cgroup2 rw,nsdelegate`: for v1 also its super options,
-/// which name the controllers.
+/// Parses a line such as `36 35 98:0 /root /point rw,noatime shared:1 - cgroup2 cgroup2 rw,nsdelegate`. For v1 the
+/// result includes the super options, which name the controllers.
 pub(super) fn line(line: &str) -> Option<(Hierarchy, Option<&str>)> {
     let (mount, file_system) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(3);
@@ -118,7 +118,7 @@ pub(super) fn line(line: &str) -> Option<(Hierarchy, Option<&str>)> {
     Some((hierarchy, controllers))
 }
 
-/// Undoes the kernel's octal escapes of space, tab, newline and backslash.
+/// Decodes the kernel's octal escapes of space, tab, newline and backslash.
 fn unescape(field: &str) -> std::ffi::OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();

@@ -10,13 +10,13 @@ use super::places::Places;
 /// The key of the v2 tree among the controllers' names.
 const UNIFIED: &str = "";
 
-/// What a `/proc/PID/cgroup` says: a cgroup path per hierarchy.
+/// The content of a `/proc/PID/cgroup`: a cgroup path per hierarchy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Membership(BTreeMap<String, String>);
 
 impl Membership {
-    /// Reads lines such as `4:cpu,cpuacct:/fnctr/a` and `0::/fnctr/a`. A cgroup that was removed under a process that
-    /// is not reaped yet is left out.
+    /// Parses lines such as `4:cpu,cpuacct:/fnctr/a` and `0::/fnctr/a`. Leaves out a cgroup that was removed while an
+    /// unreaped process still belongs to it.
     pub(super) fn parse(text: &str) -> Self {
         let mut paths = BTreeMap::new();
         for line in text.lines() {
@@ -39,7 +39,7 @@ impl Membership {
         self.0.get(controller).map(String::as_str)
     }
 
-    /// Whether this process is, in any hierarchy, in `cgroup` or below it, seen from the top of the mount.
+    /// Whether the process is in `cgroup` or below it in any hierarchy; `cgroup` counts from the top of the mount.
     pub(super) fn touches(&self, mounts: &Mounts, cgroup: &str) -> bool {
         let v2 = mounts.v2.iter().map(|hierarchy| (UNIFIED, hierarchy));
         let v1 = mounts.v1.iter().map(|(name, hierarchy)| (*name, hierarchy));
@@ -51,8 +51,8 @@ impl Membership {
     }
 }
 
-/// The directories of one container. The fields beside `v2` are those of v1 hierarchies; a runtime need not have used
-/// all of them.
+/// The directories of one container. The fields other than `v2` are of v1 hierarchies; a runtime need not have used all
+/// of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Paths {
     /// In the v2 tree.
@@ -72,7 +72,7 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// Asks `dir` for the directory in each mounted hierarchy, by controller; `""` is the v2 tree.
+    /// Calls `dir` for the directory in each mounted hierarchy, by controller; `""` is the v2 tree.
     pub(super) fn collect(mounts: &Mounts, dir: impl Fn(&Hierarchy, &str) -> Option<PathBuf>) -> Self {
         let v1 = |controller: &str| dir(mounts.v1.get(controller)?, controller);
         Self {
@@ -101,9 +101,10 @@ impl Paths {
         all.into_iter().filter_map(Option::as_deref)
     }
 
-    /// What of it is the container's own for certain: directories whose path ends in `name`, or whose parent's does. crun
-    /// makes one more in systemd's scope, with all processes and all limits of the container in it. A process id may be used
-    /// again, and a runtime may leave a hierarchy out; then this is somebody else's cgroup, which nobody must freeze or kill.
+    /// The directories that certainly are the container's own: those whose path ends in `name`, or whose parent's does,
+    /// because crun creates one more cgroup in systemd's scope for all processes and limits of the container. A process
+    /// id may be used again, and a runtime may leave out a hierarchy. Then a directory is another program's cgroup,
+    /// which must not be frozen or killed.
     pub(crate) fn named(self, name: &Path) -> Option<Self> {
         let own = |dir: Option<PathBuf>| {
             let dir = dir?;
@@ -122,23 +123,23 @@ impl Paths {
         (named != Self::default()).then_some(named)
     }
 
-    /// The same without their names: where processes are found, and killed without `cgroup.kill`.
+    /// The directories without their controllers, to find the processes, and to kill them without `cgroup.kill`.
     pub(crate) fn places(&self) -> Places {
         Places::new(self.dirs().map(Path::to_owned).collect())
     }
 
-    /// Whether the kernel still has the container in any hierarchy.
+    /// Whether a cgroup of the container exists in any hierarchy.
     pub(crate) fn exist(&self) -> bool {
         self.dirs().any(Path::is_dir)
     }
 
-    /// Where a controller's files are: its own v1 hierarchy (one of the fields), else the v2 tree.
+    /// The directory of a controller's files: its own v1 hierarchy (one of the fields), else the v2 tree.
     pub(super) fn controller<'p>(&'p self, v1: &'p Option<PathBuf>) -> Option<(Version, &'p Path)> {
         let v1 = v1.as_deref().map(|dir| (Version::V1, dir));
         v1.or_else(|| self.v2.as_deref().map(|dir| (Version::V2, dir)))
     }
 
-    /// A name for errors about the container as a whole.
+    /// The directory that names the container as a whole in errors.
     pub(super) fn name(&self) -> PathBuf {
         self.dirs().next().map(Path::to_owned).unwrap_or_default()
     }
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn inside_a_cgroup_namespace_a_cgroup_outside_is_out_of_reach() {
-        // With a namespace the mount's root reads `/`, and so does this process's own cgroup.
+        // In a cgroup namespace the mount's root is `/`, and so is this process's own cgroup.
         assert_eq!(paths(UNIFIED, "0::/\n", "0::/../sibling\n"), None);
         let found = paths(UNIFIED, "0::/\n", "0::/fnctr/a\n").unwrap();
         assert_eq!(found.v2, path("/sys/fs/cgroup/fnctr/a"));
@@ -262,18 +263,19 @@ mod tests {
 
     #[test]
     fn inside_a_cgroup_namespace_nothing_that_we_live_in_is_a_containers() {
-        // The host's tree, seen from a namespace two levels down: what is above its root has no name, only dots.
+        // The host's tree, seen from a namespace two levels down: cgroups above the namespace's root have no name, only
+        // dots.
         let outside = "41 31 0:38 /../.. /host/cgroup rw - cgroup2 cgroup2 rw\n";
         for (mounts, own, of) in [
             // All processes of the container are in the namespace's root, or were moved to a leaf of it.
             (UNIFIED, "0::/\n", "0::/\n"),
             (UNIFIED, "0::/init\n", "0::/\n"),
             (UNIFIED, "0::/init\n", "0::/init\n"),
-            // Processes above, up to the machine's root.
+            // Processes above this namespace, up to the machine's root.
             (outside, "0::/\n", "0::/..\n"),
             (outside, "0::/\n", "0::/../..\n"),
             (UNIFIED, "0::/\n", "0::/..\n"),
-            // This process was moved out of its namespace's root after it had made it.
+            // This process was moved out of its namespace's root after it had created the namespace.
             (outside, "0::/../me\n", "0::/../me\n"),
             (outside, "0::/../me\n", "0::/..\n"),
             (HYBRID, "4:memory:/\n0::/\n", "4:memory:/\n0::/\n"),

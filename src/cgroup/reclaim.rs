@@ -1,11 +1,13 @@
-//! Takes memory back from a container that does nothing, through `memory.reclaim` of the v2 tree (Linux 5.19).
+//! Takes memory back from an idle container, through `memory.reclaim` of the v2 tree (Linux 5.19).
 //!
-//! The kernel gives up clean page cache, and what it can write to swap; the container faults it in again when it needs it.
-//! The work is done in chunks, and whether to go on is asked before each. A thaw takes no lock that a reclaim holds, but
-//! the removal of a cgroup waits for a write to one of its files that is under way, with a lock that every cgroup of the
-//! host needs (kernfs_drain() under cgroup_mutex). So no write may take long.
+//! The kernel drops clean page cache and writes to swap what it can; the container faults the pages in again when it
+//! needs them. The work is done in chunks, and the caller is asked before each chunk whether to go on. A thaw takes no
+//! lock that a reclaim holds. But the removal of a cgroup waits for any write to one of its files that is under way,
+//! while it holds a lock that every cgroup of the host needs (kernfs_drain() under cgroup_mutex). So no write may take
+//! long.
 //!
-//! Blocks: call it on a thread for that. Keeps no descriptor; a container that was removed meanwhile is [`Error::Gone`].
+//! Blocks: call it on a thread that may block. Keeps no descriptor open; if the container is removed meanwhile, the
+//! result is [`Error::Gone`].
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -18,28 +20,29 @@ use super::paths::Paths;
 const RECLAIM: &str = "memory.reclaim";
 const CURRENT: &str = "memory.current";
 
-/// How much is asked for at once: some milliseconds of dropping page cache, some tens of writing to a disk.
+/// How much one write asks for: some milliseconds of dropping page cache, or some tens of milliseconds of writing to a
+/// disk.
 const CHUNK: u64 = 8 << 20;
 
-/// What came back.
+/// How much memory the kernel took back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Reclaimed {
     /// By how many bytes `memory.current` fell.
     pub(crate) bytes: u64,
 }
 
-/// The memory of one container.
+/// Reclaims the memory of one container.
 #[derive(Debug, Clone)]
 pub(crate) struct Reclaimer {
     dir: PathBuf,
 }
 
 impl Reclaimer {
-    /// That of the container at `paths`.
+    /// The reclaimer of the container at `paths`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the kernel has no such file: before 5.19, or with memory in a v1 hierarchy.
-    /// [`Error::Gone`] if there is no such container any more.
+    /// [`Error::Unsupported`] if the kernel has no such file: before 5.19, or with memory in a v1 hierarchy.
+    /// [`Error::Gone`] if the container no longer exists.
     pub(crate) fn of(paths: &Paths) -> Result<Self, Error> {
         if let Some(dir) = paths.v2.as_deref()
             && dir.join(RECLAIM).exists()
@@ -57,13 +60,13 @@ impl Reclaimer {
         }
     }
 
-    /// Takes back all that comes, for as long as `go_on` says so.
+    /// Takes back as much memory as the kernel gives, for as long as `go_on` returns true.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the container was removed meanwhile. That less came back than was asked for is no error.
+    /// [`Error::Gone`] if the container was removed meanwhile. Taking back less than was asked for is no error.
     pub(crate) fn run(&self, go_on: impl Fn() -> bool) -> Result<Reclaimed, Error> {
         let failed = |op, file| move |source| Error::io(op, &self.dir, file, source);
-        // Opened without making it: a regular directory in the cgroup's place has none.
+        // Opened without creating it: a regular directory in the cgroup's place has no such file.
         let mut file = File::options()
             .write(true)
             .open(self.dir.join(RECLAIM))
@@ -95,7 +98,7 @@ fn drive(total: u64, go_on: impl Fn() -> bool, mut ask: impl FnMut(u64) -> io::R
             Ok(()) => left -= bytes,
             // The kernel tried several times and got less: the rest is in use, or has no swap to go to.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // A signal of this process's; asked again, if still wanted.
+            // A signal to this process interrupted the write. It is repeated if the caller still wants it.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -103,8 +106,8 @@ fn drive(total: u64, go_on: impl Fn() -> bool, mut ask: impl FnMut(u64) -> io::R
     Ok(())
 }
 
-/// Whether containers in the v2 tree at `top` have the file. The root cgroup never has it, and a child only with the memory
-/// controller; without any such child, the kernel's release tells.
+/// Whether containers in the v2 tree at `top` have the file. The root cgroup never has it, and a child has it only with
+/// the memory controller; without any such child, the kernel's release decides.
 pub(super) fn is_offered(top: &Path, kernel: Option<(u32, u32)>) -> bool {
     let children = fs::read_dir(top).into_iter().flatten().flatten();
     let child = children
@@ -189,7 +192,7 @@ mod tests {
             true
         };
         assert_eq!(reclaimer.run(freed).unwrap(), Reclaimed { bytes: 8 * MIB });
-        // A file of the kernel's takes each write for itself; this one keeps them in a row.
+        // A kernel file handles each write separately; this regular file concatenates them.
         assert_eq!(
             fs::read_to_string(dir.path().join(RECLAIM)).unwrap(),
             "83886084194304"

@@ -1,6 +1,6 @@
-//! The seam to the kernel's cgroups: which hierarchies are mounted where, probed once at start.
+//! The cgroup hierarchies that are mounted on this host, determined once at start.
 //!
-//! Creates nothing and changes nothing. A test hands in a directory or texts instead of the host's.
+//! Creates nothing and changes nothing. Tests pass a directory or texts in place of the host's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::mounts::{Hierarchy, Mounts};
 use super::paths::{Membership, Paths};
 use super::places::Places;
 
-/// The mounted hierarchies, and where this process is in them.
+/// The mounted hierarchies, and this process's own cgroup in each.
 #[derive(Debug, Clone)]
 pub(crate) struct Root {
     mounts: Mounts,
@@ -31,7 +31,7 @@ impl Root {
         Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
     }
 
-    /// The same from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`. Pure.
+    /// A root from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`. Pure.
     pub(super) fn parse(mountinfo: &str, own: &str) -> Result<Self, Error> {
         Self::new(Mounts::parse(mountinfo), Membership::parse(own))
     }
@@ -58,14 +58,15 @@ impl Root {
         }
     }
 
-    /// Where the unified tree shows from its own top (that of the cgroup namespace, in one), if it is the only one.
+    /// The mount point that shows the unified tree from its top (in a cgroup namespace: the namespace's top), if that
+    /// tree is the only one.
     pub(crate) fn unified_top(&self) -> Option<&Path> {
         let v2 = self.mounts.v2.as_ref().filter(|v2| v2.root == "/");
         v2.filter(|_| self.layout() == Layout::Unified)
             .map(|v2| v2.point.as_path())
     }
 
-    /// The interface that a runtime writes limits to: on a hybrid host that is v1.
+    /// The version of the interface that a runtime writes limits to: on a hybrid host that is v1.
     pub(crate) fn cgroup_version(&self) -> Version {
         match self.layout() {
             Layout::Unified => Version::V2,
@@ -73,8 +74,8 @@ impl Root {
         }
     }
 
-    /// What this host can enforce, and where. Reads the v2 tree's list and the kernel's release; a controller that a v1
-    /// mount holds is not in the v2 tree.
+    /// What this host can enforce, and where. Reads the v2 tree's list of controllers and the kernel's release. A
+    /// controller with a v1 mount is not in the v2 tree.
     pub(crate) fn controllers(&self) -> Controllers {
         let v2 = self.mounts.v2.as_ref();
         let listed = v2.and_then(|v2| fs::read_to_string(v2.point.join("cgroup.controllers")).ok());
@@ -86,7 +87,7 @@ impl Root {
             let mounted = self.mounts.v1.contains_key(v1).then_some(Version::V1);
             mounted.or_else(|| in_v2(v2).then_some(Version::V2))
         };
-        // A kernel without CFS bandwidth control has the cpu controller, but no quota in it.
+        // A kernel without CFS bandwidth control has the cpu controller, but no quota.
         let quota = |version: &Version| {
             let v1 = self
                 .mounts
@@ -112,8 +113,8 @@ impl Root {
     /// The directories of the container that process `pid` is in.
     ///
     /// # Errors
-    /// [`Error::NoProcess`] if it ended; [`Error::NotContained`] if it lives only where this process or the whole
-    /// machine does.
+    /// [`Error::NoProcess`] if the process ended; [`Error::NotContained`] if all its cgroups also contain this process
+    /// or the whole machine.
     pub(crate) fn of_pid(&self, pid: u32) -> Result<Paths, Error> {
         let file = format!("/proc/{pid}/cgroup");
         match fs::read_to_string(&file) {
@@ -129,11 +130,11 @@ impl Root {
         }
     }
 
-    /// The directories of a container whose cgroup is known (`/fnctr/ID`, from the top of each mount, as a runtime
-    /// reads an absolute `cgroupsPath`), with or without a process in it. They need not exist.
+    /// The directories of a container whose cgroup is known, with or without a process in it. The cgroup (`/fnctr/ID`)
+    /// counts from the top of each mount, as a runtime reads an absolute `cgroupsPath`. The directories need not exist.
     ///
     /// # Errors
-    /// [`Error::BadPath`] for a path that is not below the root, or that this process is in.
+    /// [`Error::BadPath`] for a path that is not below the root, or that contains this process.
     pub(crate) fn of_path(&self, cgroup: &str) -> Result<Paths, Error> {
         self.check(cgroup)?;
         Ok(Paths::collect(&self.mounts, |hierarchy, _| {
@@ -141,7 +142,8 @@ impl Root {
         }))
     }
 
-    /// Its directories in every hierarchy, whether anything here reads them or not: what a runtime makes.
+    /// The directories of a cgroup in every hierarchy, as a runtime creates them, including hierarchies that this
+    /// module does not read.
     ///
     /// # Errors
     /// As [`Root::of_path`].
@@ -152,7 +154,7 @@ impl Root {
         Ok(Places::new(dirs.collect()))
     }
 
-    /// Refuses a path that is not below the root, or that this process is in.
+    /// Fails for a path that is not below the root, or that contains this process.
     fn check(&self, cgroup: &str) -> Result<(), Error> {
         let refuse = |why| {
             let path = cgroup.to_owned();
@@ -170,8 +172,8 @@ impl Root {
         Ok(())
     }
 
-    /// The directories of a process by what its `/proc/PID/cgroup` says, less those shared with this process or the
-    /// whole machine. `None` if none is left. Pure.
+    /// The directories of a process, from its `/proc/PID/cgroup`, without those shared with this process or the whole
+    /// machine. `None` if none is left. Pure.
     pub(super) fn of_membership(&self, of: &Membership) -> Option<Paths> {
         let paths = Paths::collect(&self.mounts, |hierarchy, controller| {
             let cgroup = of.path(controller)?;
@@ -184,15 +186,15 @@ impl Root {
     }
 }
 
-/// The directory of a cgroup from the top of a mount, whatever part of the hierarchy that shows.
+/// The directory of a cgroup, counted from the top of a mount, whichever part of the hierarchy the mount shows.
 fn from_top(point: &Path, cgroup: &str) -> Option<PathBuf> {
     let root = "/".to_owned();
     let point = point.to_owned();
     Hierarchy { point, root }.dir(cgroup)
 }
 
-/// Whether cgroups of this tree have a core file. The root cgroup never has it, so a child is asked (or the mount's top,
-/// which is no root inside a container), and without any child the kernel's release.
+/// Whether cgroups of this tree have a core file. The root cgroup never has it, so a child is checked (or the mount's
+/// top, which is not the root cgroup inside a container). Without any child, the kernel's release decides.
 fn has(tree: &Hierarchy, file: &str, since: (u32, u32)) -> bool {
     if tree.point.join(file).exists() {
         return true;
@@ -206,7 +208,7 @@ fn has(tree: &Hierarchy, file: &str, since: (u32, u32)) -> bool {
     }
 }
 
-/// The kernel that runs.
+/// The release of the running kernel.
 fn running_kernel() -> Option<(u32, u32)> {
     kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
 }

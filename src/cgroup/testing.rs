@@ -1,4 +1,4 @@
-//! What the tests of this directory share: mount tables of real layouts, and cgroups of the kernel that runs them.
+//! Shared by the tests of this directory: mount tables of real layouts, and cgroups of the running kernel.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::{Paths, Root, Version};
 
-/// A systemd host with the v2 tree alone.
+/// A systemd host with only the v2 tree.
 pub(super) const UNIFIED: &str = "\
 22 27 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw
 28 27 0:25 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
 29 28 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
 ";
 
-/// v1 controllers on mounts of their own, and a v2 tree beside them.
+/// v1 controllers, each on its own mount, and a v2 tree beside them.
 pub(super) const HYBRID: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
@@ -32,7 +32,7 @@ pub(super) const HYBRID: &str = "\
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
 
-/// v1 alone, with controllers that share a mount.
+/// v1 only, with controllers that share a mount.
 pub(super) const V1: &str = "\
 25 20 0:22 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:8 - tmpfs tmpfs ro,mode=755
 26 25 0:23 / /sys/fs/cgroup/systemd rw,relatime shared:9 - cgroup cgroup rw,xattr,name=systemd
@@ -51,7 +51,7 @@ fn skipped(why: &str) {
     eprintln!("\n*** SKIPPED, this host cannot test it: {why} ***\n");
 }
 
-/// Polls until `done`, for at most ten seconds.
+/// Polls until `done` returns true, for at most a minute.
 #[track_caller]
 pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A cgroup of this kernel with processes in it. Dropping it leaves nothing behind.
+/// A cgroup of the running kernel with processes in it. Dropping it removes both.
 pub(super) struct Cgroup {
     paths: Paths,
     dir: PathBuf,
@@ -70,7 +70,7 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// In the v2 tree alone.
+    /// A cgroup in the v2 tree only.
     pub(super) fn v2(name: &str) -> Option<Self> {
         let all = Self::name(name)?;
         let Some(dir) = all.v2 else {
@@ -84,7 +84,7 @@ impl Cgroup {
         Self::make(paths, dir, "cgroup.freeze")
     }
 
-    /// In the v1 freezer alone.
+    /// A cgroup in the v1 freezer only.
     pub(super) fn v1(name: &str) -> Option<Self> {
         let all = Self::name(name)?;
         let Some(dir) = all.freezer else {
@@ -133,14 +133,14 @@ impl Cgroup {
         &self.paths
     }
 
-    /// Puts `processes` into it, one of which counts without end.
+    /// Starts `processes` in the cgroup, one of which counts without end.
     pub(super) fn spawn(&mut self, processes: usize) {
         let counting = format!("while :; do echo; done >> {}", self.counter().display());
         self.start(processes, &counting);
         eventually("counting", || self.count() > 0);
     }
 
-    /// Puts a process into it that counts by a process of its own for each step.
+    /// Starts a process in the cgroup that counts by forking a process for each step.
     pub(super) fn spawn_forking(&mut self) {
         let counter = self.counter();
         let script = format!(
@@ -159,7 +159,7 @@ impl Cgroup {
     }
 
     fn start(&mut self, processes: usize, last: &str) {
-        // One process moves and forks the others inside: a move of its own for each would take milliseconds.
+        // One process moves into the cgroup and forks the others there: moving each one would take milliseconds.
         let script = format!(
             "echo $$ > {}/cgroup.procs; i=1; while [ $i -lt {processes} ]; do sleep 600 & i=$((i+1)); done; {last}",
             self.dir.display()
@@ -178,19 +178,19 @@ impl Cgroup {
         self.counted.path().join("count")
     }
 
-    /// How far it has counted.
+    /// How far the counting process has counted.
     pub(super) fn count(&self) -> u64 {
         fs::metadata(self.counter()).map_or(0, |file| file.len())
     }
 
-    /// Whether it counts on within a second.
+    /// Asserts that the counting process continues.
     #[track_caller]
     pub(super) fn assert_runs(&self) {
         let before = self.count();
         eventually("counting on", || self.count() > before);
     }
 
-    /// Whether it stands.
+    /// Asserts that the counting process is stopped.
     #[track_caller]
     pub(super) fn assert_stands(&self) {
         let before = self.count();
@@ -222,10 +222,10 @@ impl Cgroup {
         fs::remove_dir(&self.dir).unwrap();
     }
 
-    /// Kills what is inside, one by one, as a v1 host must.
+    /// Kills the processes one by one, the only way on a v1 host.
     pub(super) fn kill(&self) {
         for pid in self.processes() {
-            // One that ended meanwhile needs no signal.
+            // A process that has ended meanwhile needs no signal.
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
         }
     }
@@ -254,11 +254,11 @@ impl Drop for Cgroup {
     }
 }
 
-/// A cgroup in every hierarchy of this host, as a runtime makes one, with a memory limit.
+/// A cgroup with a memory limit in every hierarchy of this host, as a runtime creates it.
 pub(super) struct Limited(Paths);
 
 impl Limited {
-    /// With a memory limit in bytes.
+    /// Creates the cgroup with a memory limit in bytes.
     pub(super) fn new(name: &str, limit: u64) -> Option<Self> {
         let limited = Self(Cgroup::name(name)?);
         if let Err(error) = limited.make() {
@@ -281,7 +281,7 @@ impl Limited {
         Some(limited)
     }
 
-    /// One without a limit inside this one, which then holds no process of its own.
+    /// Creates a cgroup without a limit inside this one. This cgroup must then hold no process of its own.
     pub(super) fn below(&self, name: &str) -> Self {
         let inside = |dir: &Option<PathBuf>| dir.as_ref().map(|dir| dir.join(name));
         let all = &self.0;
@@ -301,7 +301,7 @@ impl Limited {
         child
     }
 
-    /// Makes its directories, some of which may be one.
+    /// Creates the directories. Several hierarchies may share one.
     pub(super) fn make(&self) -> Result<(), String> {
         for dir in self.0.dirs() {
             if let Err(error) = fs::create_dir(dir)
@@ -313,7 +313,7 @@ impl Limited {
         Ok(())
     }
 
-    /// Removes them one after the other, as a runtime does.
+    /// Removes the directories one after the other, as a runtime does.
     pub(super) fn remove(&self) {
         for dir in self.0.dirs() {
             let until = Instant::now() + Duration::from_secs(5);
@@ -327,7 +327,7 @@ impl Limited {
         &self.0
     }
 
-    /// Runs a shell script inside to its end.
+    /// Runs a shell script in the cgroup until the script ends.
     pub(super) fn run(&self, script: &str) -> ExitStatus {
         let joins = self
             .0

@@ -1,22 +1,23 @@
-//! The cgroups by which a manager ends or stops all that a process has started: the v2 tree, the named v1 hierarchies in which
-//! systemd, OpenRC and elogind keep services and sessions, and the v1 freezer.
+//! The cgroups through which a service manager ends or stops everything that a process has started: the v2 tree, the
+//! named v1 hierarchies in which systemd, OpenRC and elogind keep services and sessions, and the v1 freezer.
 //!
-//! The v1 hierarchies of resources are none: there a cgroup is what its administrator allows, and nobody ends a service by it.
+//! The v1 hierarchies of resource controllers do not count: a cgroup there only limits resources, and no manager ends a
+//! service through it.
 
 use std::path::{Path, PathBuf};
 
 use super::mounts::{Hierarchy, line};
 
-/// A cgroup of this process that is not the top of its hierarchy.
+/// A cgroup that contains this process and is not the top of its hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tie {
     /// The cgroup's directory.
     pub(crate) dir: PathBuf,
-    /// That of the top of the hierarchy, as far as it can be seen from here.
+    /// The top of the hierarchy, as far as it is visible from this process.
     pub(crate) top: PathBuf,
 }
 
-/// Those of this process; none without a `/proc` that tells.
+/// The ties of this process; empty if `/proc` cannot be read.
 pub(crate) fn ties() -> Vec<Tie> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
@@ -29,7 +30,7 @@ pub(crate) fn tops() -> Vec<PathBuf> {
     hierarchies.map(|(hierarchy, _)| hierarchy.point).collect()
 }
 
-/// The same from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`. Pure.
+/// The ties, from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`. Pure.
 fn parse(mountinfo: &str, own: &str) -> Vec<Tie> {
     let mut ties: Vec<Tie> = Vec::new();
     for (hierarchy, options) in mountinfo.lines().filter_map(line) {
@@ -47,7 +48,7 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Tie> {
     ties
 }
 
-/// The directory of this process's cgroup in a hierarchy, if it is one by which processes are ended.
+/// The directory of this process's cgroup in a hierarchy, if managers end processes through that hierarchy.
 fn cgroup(hierarchy: &Hierarchy, options: Option<&str>, own: &str) -> Option<PathBuf> {
     let wanted = |controllers: &str| match options {
         None => controllers.is_empty(),

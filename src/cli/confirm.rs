@@ -1,11 +1,12 @@
-//! Questions before something is removed that nobody named.
+//! Asks for confirmation before things are removed that the user has not named one by one.
 
 use std::io::{self, BufRead as _, Write as _};
 
 use super::At;
 use super::failure::Failure;
 
-/// Asks on standard error, and reads the answer from standard input: whatever is not yes is no, and so is a signal.
+/// Asks on standard error, and reads the answer from standard input. Any answer other than yes is a failure, and so is
+/// a signal.
 pub(super) async fn confirm(at: At<'_>, question: String) -> Result<(), Failure> {
     let asked = tokio::task::spawn_blocking(move || -> io::Result<String> {
         let mut out = io::stderr().lock();

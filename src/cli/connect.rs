@@ -1,4 +1,4 @@
-//! Which containerd a command talks to, and the driver on it.
+//! Chooses the containerd that a command works on, and connects an engine or a driver to it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::embedded::{self, Embedded, Home};
 use crate::engine::Engine;
 use crate::{CgroupDriver, ContainerdDriver, Context, NetworkSettings, Registries, Settings};
 
-/// How long starting a private containerd and connecting may take.
+/// How long starting a private containerd and connecting to it may take.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long leaving may take.
+/// How long each step of disconnecting may take.
 const LEAVE: Duration = Duration::from_secs(30);
-/// Where containerd listens on most hosts.
+/// The socket on which containerd listens on most hosts.
 const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// An engine, and the private containerd below it if there is one.
+/// An engine, and the private containerd that it uses, if any.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) engine: Engine,
@@ -30,7 +30,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects as the command line says. `change` edits the configuration of drivers first.
+    /// Connects to the containerd that the command line names. `change` edits the configuration of drivers first.
     pub(super) async fn open(at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Failure::usage(
@@ -95,25 +95,25 @@ impl Connection {
         }
     }
 
-    /// A driver on the engine, for what goes by the contract.
+    /// A driver on the engine, for commands that use the driver contract.
     pub(super) async fn driver(&self, at: At<'_>) -> Result<ContainerdDriver, Failure> {
         let ctx = at.interrupt.ctx().with_timeout(CONNECT);
         Ok(ContainerdDriver::on(&ctx, self.engine.clone(), self.config.clone(), self.grace).await?)
     }
 
-    /// Ends the engine's background work, and the private containerd if nobody else uses it.
+    /// Ends the engine's background work, and the private containerd if no other process uses it.
     pub(super) async fn close(self) {
         if let Err(error) = self.engine.close(&Context::timeout(LEAVE)).await {
             let after = LEAVE.as_secs();
-            tracing::debug!(error = %crate::chain(&error), "the engine's background work is not over");
+            tracing::debug!(error = %crate::chain(&error), "the engine's background work did not end in time");
             note(&format!(
                 "fnctr: background work did not end within {after} s and was cut off; the next fnctr command undoes what it left"
             ));
         }
         if let Some(embedded) = self.embedded {
-            // It may end now, before it has collected what was removed.
+            // Collect garbage now, because containerd may stop before it has collected what was removed.
             if let Err(error) = self.engine.collect_garbage(&Context::timeout(LEAVE)).await {
-                tracing::debug!(error = %crate::chain(&error), "cannot collect garbage; the next start does");
+                tracing::debug!(error = %crate::chain(&error), "cannot collect garbage; the next start of containerd does so");
             }
             leave(embedded).await;
         }
@@ -126,7 +126,7 @@ async fn leave(embedded: Embedded) {
     }
 }
 
-/// Runs one command on a connection, and leaves whatever came of it. A signal ends the command.
+/// Connects, runs one command, and disconnects even if the command fails. A signal ends the command.
 pub(super) async fn with<T>(
     at: At<'_>,
     command: impl AsyncFnOnce(&Engine) -> Result<T, Failure>,
@@ -137,7 +137,7 @@ pub(super) async fn with<T>(
     ran.unwrap_or_else(|_| Err(Failure::interrupted()))
 }
 
-/// The same on a driver, the configuration of which `change` edits first.
+/// Like [`with`], but passes a driver to the command. `change` edits the driver's configuration first.
 pub(super) async fn with_driver<T>(
     at: At<'_>,
     change: impl FnOnce(&mut Config),
@@ -155,12 +155,12 @@ pub(super) async fn with_driver<T>(
     ran
 }
 
-/// The containerd that is there already; `None` if a private one shall serve.
+/// The address of the containerd that the user named or the host runs; `None` if a private containerd is to be used.
 pub(super) async fn system_address(global: &Global) -> Option<PathBuf> {
     if global.embedded {
         return None;
     }
-    // Empty counts as unset, as everywhere in a shell.
+    // An empty value counts as unset, as is usual in shells.
     if let Some(address) = global.address.as_deref().filter(|address| !address.is_empty()) {
         return Some(address.into());
     }
@@ -168,23 +168,24 @@ pub(super) async fn system_address(global: &Global) -> Option<PathBuf> {
     embedded::answers(system).await.then(|| system.to_owned())
 }
 
-/// Where the private containerd lives.
+/// The directories of the private containerd.
 pub(super) fn home(global: &Global) -> Home {
     global.root.as_deref().map_or_else(Home::system, Home::under)
 }
 
-/// The parent of the containers' cgroups: what was asked for, else that of the private containerd, else the usual one.
+/// The parent of the containers' cgroups: the one that the user named, else that of the private containerd, else the
+/// default.
 pub(super) fn cgroup_parent(global: &Global, private: Option<&Home>) -> String {
     let own = private.filter(|_| global.cgroup_driver == CgroupDriver::Cgroupfs);
     match (&global.cgroup_parent, own) {
         (Some(parent), _) => parent.clone(),
         (None, Some(home)) => home.cgroup_parent(),
-        // In no driver's notation, so each takes its own.
+        // Both cgroup drivers accept the default parent, and systemd uses its own default slice instead.
         (None, None) => Settings::default().cgroup_parent,
     }
 }
 
-/// The settings of networks that follow from the command line.
+/// The settings of networks, as far as the command line sets them, else the defaults.
 pub(super) fn network_settings(global: &Global) -> NetworkSettings {
     let mut settings = NetworkSettings::default();
     if !global.networks.cni_config_dir.is_empty() {

@@ -1,6 +1,6 @@
-//! What hands type that know docker, and this command does not have: refused by name, with what there is instead.
+//! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
-/// Commands, and what to know about each.
+/// Commands of docker that fnctr lacks, and the advice for each.
 const COMMANDS: [(&str, &str); 41] = [
     (
         "attach",
@@ -77,7 +77,7 @@ const ONCE: &str = "a container is started once, by `fnctr run`";
 const IMAGES: &str = "images are made elsewhere, and come here by `fnctr pull` or `fnctr load`";
 const LOGIN: &str = "log in with docker, podman or skopeo: fnctr reads docker's configuration file; or use `fnctr pull --username`";
 
-/// Options of `run`, and what to know about each.
+/// Options of `docker run` that `fnctr run` lacks, and the advice for each.
 const OPTIONS: [(&str, &str); 58] = [
     ("--annotation", NOTHING),
     (
@@ -166,13 +166,13 @@ const HEALTH: &str = "the health of functions is not checked";
 const ADDRESS: &str = "the network gives it an address";
 const LOGS: &str = "the output is this command's own";
 
-/// What to say about a command of docker's; `None` for a word that docker does not know either.
+/// The message about a command of docker that fnctr lacks; `None` for any other word.
 pub(super) fn command(word: &str) -> Option<String> {
     let (_, text) = COMMANDS.iter().find(|(name, _)| *name == word)?;
     Some(format!("there is no `fnctr {word}`: {text}"))
 }
 
-/// The same for an option of `docker run`.
+/// The message about an option of `docker run` that `fnctr run` lacks; `None` for any other option.
 pub(super) fn option(word: &str) -> Option<String> {
     let (_, text) = OPTIONS.iter().find(|(name, _)| *name == word)?;
     Some(format!("`fnctr run` has no {word}: {text}"))

@@ -1,4 +1,4 @@
-//! `doctor`: whether this host can run functions, and what mends it.
+//! `doctor`: checks whether this host can run functions, and shows how to fix it if not.
 
 use std::process::ExitCode;
 
@@ -8,24 +8,24 @@ use super::failure::Failure;
 use super::output::{Print, columns, line, wrapped};
 use crate::doctor::{Check, Options, Status, checks};
 
-/// Where containerd keeps its data on most hosts.
+/// The directory in which containerd keeps its data on most hosts.
 const SYSTEM_DATA: &str = "/var/lib/containerd";
 
-/// The variable that names containerd's socket.
+/// The environment variable that names containerd's socket.
 const ADDRESS: &str = "CONTAINERD_ADDRESS";
 
 fn given_as_option() -> bool {
     std::env::args_os().any(|arg| arg == "--address" || arg.as_encoded_bytes().starts_with(b"--address="))
 }
 
-/// Checks the host. Exits with 1 if something that functions need is wrong.
+/// Checks the host. The exit code is 1 if something that functions need is wrong.
 pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, Failure> {
     let address = system_address(global).await;
     let home = address.is_none().then(|| home(global));
     let data = home
         .as_ref()
         .map_or_else(|| SYSTEM_DATA.into(), |home| home.root().to_owned());
-    // An address on the command line comes before the variable, and may be the same.
+    // An address on the command line takes precedence over the variable, even if both are the same.
     let variable = std::env::var_os(ADDRESS).filter(|_| !given_as_option());
     let checks = checks(&Options {
         address_from_environment: address.is_some() && variable.is_some_and(|value| !value.is_empty()),
@@ -56,9 +56,9 @@ pub(super) async fn doctor(global: &Global, print: &Print) -> Result<ExitCode, F
     Ok(ExitCode::FAILURE)
 }
 
-/// A check on lines of at most `width` characters; what mends it begins on one of its own.
+/// Formats a check in lines of at most `width` characters. The fix begins on a line of its own.
 fn shown(check: &Check, width: usize) -> String {
-    /// Where the sentences begin: after the status and the name.
+    /// The column at which sentences begin, after the status and the name.
     const INDENT: usize = 20;
     let Check {
         status, name, found, ..

@@ -1,16 +1,16 @@
-//! Why a command failed, as one clear sentence.
+//! The reason why a command failed, as one sentence.
 
 use super::remedy::{remedy, renamed};
 use crate::containerd_driver::translate;
 use crate::{driver, engine, sandbox};
 
-/// What a person is told, and whoever reads JSON may act on.
+/// Why a command failed: a sentence for people, and a kind on which programs can act.
 #[derive(Debug, thiserror::Error)]
 #[error("{sentence}")]
 pub(super) struct Failure {
     sentence: String,
     kind: &'static str,
-    /// The command could not be executed, or was not there.
+    /// Set if the function's command could not be executed or does not exist.
     exec: Option<driver::ExecFailure>,
 }
 
@@ -24,7 +24,7 @@ impl Failure {
         }
     }
 
-    /// Something that was named is not there, or is not one thing.
+    /// A name that the user gave matches nothing, or more than one thing.
     pub(super) fn missing(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {
             sentence: advised(crate::chain(error), error),
@@ -33,7 +33,7 @@ impl Failure {
         }
     }
 
-    /// A signal came first.
+    /// A signal ended the command early.
     pub(super) fn interrupted() -> Self {
         Self {
             sentence: "interrupted by a signal".to_owned(),
@@ -42,7 +42,7 @@ impl Failure {
         }
     }
 
-    /// Something on this host that fnctr needs.
+    /// Something that fnctr needs from this host has failed.
     pub(super) fn host(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {
             sentence: crate::chain(error),
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// What is wrong with a network.
+    /// An operation on a network has failed.
     pub(super) fn network(error: &sandbox::Error) -> Self {
         let kind = match error {
             sandbox::Error::NoSuchNetwork { .. } => "not_found",
@@ -68,19 +68,19 @@ impl Failure {
         }
     }
 
-    /// What `run` exits with.
+    /// The exit code of `run` for this failure.
     pub(super) fn code_of_run(&self) -> u8 {
         self.exec
             .map_or(super::OWN_FAILURE, driver::ExecFailure::exit_code)
     }
 
-    /// The word for programs.
+    /// The kind of the failure, for programs.
     pub(super) fn kind(&self) -> &'static str {
         self.kind
     }
 }
 
-/// A sentence in the words of this door, with what can be done about it, if anything is known.
+/// Replaces the names of settings in a sentence by those of options, and adds a remedy if one is known.
 fn advised(sentence: String, error: &(dyn std::error::Error + 'static)) -> String {
     let sentence = match renamed(error) {
         Some((field, option)) => sentence.replace(field, option),

@@ -1,16 +1,17 @@
-//! `--filter KEY=VALUE`, as docker has it: one key given several times wants any of its values, several keys want all. Pure.
+//! `--filter KEY=VALUE`, as in docker. Of several values for one key, any must match; of several keys, all must match.
+//! Pure.
 
 use std::collections::BTreeMap;
 
-/// What a list is filtered by.
+/// The filters of a list: the values for each key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Filters(BTreeMap<String, Vec<String>>);
 
 impl Filters {
-    /// Reads the options; `known` are the keys that the list has.
+    /// Parses the options. `known` are the keys that the list supports.
     ///
     /// # Errors
-    /// A sentence that names what is wrong.
+    /// Returns a sentence that names what is wrong.
     pub(super) fn parse(given: &[String], known: &[&str]) -> Result<Self, String> {
         let mut filters = Self::default();
         for text in given {
@@ -30,18 +31,18 @@ impl Filters {
         Ok(filters)
     }
 
-    /// The values of a key.
+    /// The values given for a key.
     pub(super) fn of(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether nothing was asked of this key, or any of its values fits.
+    /// Whether no value was given for this key, or at least one of the values fits.
     pub(super) fn any(&self, key: &str, fits: impl Fn(&str) -> bool) -> bool {
         let values = self.of(key);
         values.is_empty() || values.iter().any(|value| fits(value))
     }
 
-    /// Whether every label that was asked for is there: `NAME` with any value, `NAME=VALUE` with this one.
+    /// Whether every label given as a filter is present: `NAME` with any value, `NAME=VALUE` with this value.
     pub(super) fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
         self.of("label")
             .iter()

@@ -1,4 +1,4 @@
-//! `images`: the list of images, filtered and formatted as docker does it.
+//! `images`: the list of images, filtered and formatted as in docker.
 
 use std::process::ExitCode;
 
@@ -13,10 +13,10 @@ use super::template::{Fields, Template};
 use crate::Context;
 use crate::engine::{Reference, Shelved};
 
-/// How much of an id is shown in a table.
+/// The number of digits of an id that are shown in a table.
 const SHORT: usize = 12;
 
-/// What a template may name, as docker calls it, and its head in a table.
+/// The fields of a template, by docker's names, and their column headings.
 const FIELDS: [(&str, &str); 7] = [
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -27,7 +27,7 @@ const FIELDS: [(&str, &str); 7] = [
     ("Name", "IMAGE"),
 ];
 
-/// What a list of images can be filtered by.
+/// The keys by which a list of images can be filtered.
 const KEYS: [&str; 3] = ["reference", "label", "dangling"];
 
 /// Lists images.
@@ -37,7 +37,7 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
     let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
-    // A row for each name, and one for what has none.
+    // A row for each name, and one row for an image without a name.
     let each = |image| names_of(image).into_iter().map(move |name| (image, name));
     let rows = shelf.images.iter().flat_map(each);
     let rows: Vec<_> = rows
@@ -94,7 +94,7 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// What stands for the name of an image that has none.
+/// Shown as the name of an image without a name.
 const NONE: &str = "<none>";
 
 fn names_of(image: &Shelved) -> Vec<Option<&str>> {
@@ -123,7 +123,7 @@ fn wanted(filters: &Filters, image: &Shelved, name: Option<&str>) -> bool {
         })
 }
 
-/// Whether a name, in its full or its short form, with its tag or without, is one that the pattern stands for.
+/// Whether the pattern matches a name in its full or its short form, with or without its tag.
 fn refers(pattern: &str, name: &str) -> bool {
     let short = Reference::parse(name).map(|reference| reference.familiar());
     let forms = [Some(name.to_owned()), short.ok()];
@@ -136,7 +136,7 @@ fn refers(pattern: &str, name: &str) -> bool {
     })
 }
 
-/// `*` stands for any characters but a slash.
+/// Whether the pattern matches the whole text. `*` matches any characters except a slash.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

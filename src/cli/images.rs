@@ -15,7 +15,7 @@ use super::save::Spooled;
 use crate::Context;
 use crate::engine::{Reference, Removed, Shelf, Shelved};
 
-/// Loads an archive.
+/// Loads the images of an archive.
 pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitCode, Failure> {
     let spooled = if file == Path::new("-") {
         Some(Spooled::stdin(at).await?)
@@ -60,7 +60,7 @@ pub(super) async fn tag(at: At<'_>, source: &str, name: &str, print: &Print) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes names. One that cannot be removed does not keep the others.
+/// Removes names of images. A name that cannot be removed is reported, and the others are still removed.
 pub(super) async fn remove(at: At<'_>, args: &RmiArgs, print: &Print) -> Result<ExitCode, Failure> {
     let failures = with(at, async |engine| {
         let mut failures = Vec::new();
@@ -83,7 +83,7 @@ pub(super) async fn remove(at: At<'_>, args: &RmiArgs, print: &Print) -> Result<
     })
 }
 
-/// Removes what no container uses: what has no name, or all of it.
+/// Removes images that no container uses: those without a name, or all of them.
 pub(super) async fn prune(at: At<'_>, all: bool, force: bool, print: &Print) -> Result<ExitCode, Failure> {
     if !force {
         let which = if all { "" } else { " and that have no name" };
@@ -135,24 +135,24 @@ fn told(removed: &Removed, print: &Print) {
 struct Inspected<'a> {
     id: Option<&'a str>,
     names: Vec<&'a str>,
-    /// What the names stand for.
+    /// The digest that the names refer to.
     digest: Option<&'a str>,
     manifest: Option<&'a str>,
     created: Option<&'a str>,
     platform: Option<String>,
-    /// Unpacked, in bytes.
+    /// The unpacked size in bytes.
     size: u64,
-    /// As it lies in the content store, in bytes.
+    /// The size in the content store in bytes.
     content_size: u64,
-    /// What its removal would free, in bytes.
+    /// The bytes that the removal of the image would free.
     frees: u64,
-    /// The first part that is not here.
+    /// The first part of the image that is missing on this host.
     missing: Option<&'a str>,
     layers: Vec<&'a str>,
     config: Option<Settings<'a>>,
 }
 
-/// What it says about its containers.
+/// The settings that an image has for its containers.
 #[derive(Debug, Serialize)]
 struct Settings<'a> {
     entrypoint: &'a [String],
@@ -166,7 +166,7 @@ struct Settings<'a> {
     labels: &'a std::collections::BTreeMap<String, String>,
 }
 
-/// Prints all that is known of images.
+/// Prints everything that is known about images.
 pub(super) async fn inspect(at: At<'_>, images: &[String], print: &Print) -> Result<ExitCode, Failure> {
     let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
     let mut inspected = Vec::new();

@@ -1,4 +1,5 @@
-//! Signals to this process: the first ends what was begun in an orderly way, whatever command it is; `run` passes them on.
+//! Signals to this process. The first one ends any command in an orderly way, except that `run` passes signals on to
+//! the function.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,38 +14,39 @@ use super::failure::Failure;
 use super::output::note;
 use crate::Context;
 
-/// A second signal within this time is the same wish: `timeout(1)` and its like send to the process and to its group.
+/// A second signal within this time repeats the same wish: `timeout(1)` and similar programs signal both the process
+/// and its group.
 const SAME_WISH: Duration = Duration::from_millis(300);
-/// What a shell adds to the number of a signal.
+/// The number that a shell adds to the number of a signal to make an exit code.
 const BY_SIGNAL: u8 = 128;
 const SIGPIPE: u8 = 13;
 
-/// What somebody wants by a signal while signals are passed on.
+/// What the sender of a signal asks for while signals are passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// That the function learns of this one.
+    /// Pass this signal on to the function.
     Told(u8),
-    /// That it ends, by this one.
+    /// End the function by this signal.
     End(u8),
-    /// That it ends now.
+    /// Kill the function now.
     Kill,
 }
 
-/// Whether somebody wants this process to end, and why.
+/// Whether this process has been asked to end, and by which signal.
 #[derive(Debug, Clone)]
 pub(super) struct Interrupt {
     ctx: Context,
     signal: Arc<AtomicU8>,
-    /// Who takes the wishes, for as long as somebody does.
+    /// The channel to the receiver of wishes, if there is one.
     taker: Arc<Mutex<Option<mpsc::UnboundedSender<Wish>>>>,
 }
 
-/// Takes the wishes in place of this process.
+/// Receives the wishes on which this process would act otherwise.
 #[derive(Debug)]
 pub(super) struct Wishes(mpsc::UnboundedReceiver<Wish>);
 
 impl Wishes {
-    /// The next one.
+    /// Waits for the next wish.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -56,7 +58,7 @@ impl Wishes {
     }
 }
 
-/// The task that takes signals.
+/// The task that listens for signals.
 #[derive(Debug)]
 pub(super) struct Listening {
     tracker: TaskTracker,
@@ -64,7 +66,8 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Ends it; a signal has its default effect on nothing by then, for the process is about to end.
+    /// Ends the task. From then on signals have no effect, not even their default one, which is fine because the
+    /// process is about to end.
     pub(super) async fn end(self) {
         self.end.cancel();
         self.tracker.close();
@@ -73,8 +76,8 @@ impl Listening {
 }
 
 impl Interrupt {
-    /// Takes the signals that end or tell a program over from their default action, until this process ends. They are acted on
-    /// until the listening ends.
+    /// Replaces the default action of the signals that end or notify a program, until this process ends. Signals are
+    /// acted on until [`Listening::end`].
     pub(super) fn listen() -> (Self, Listening) {
         let this = Self {
             ctx: Context::new(),
@@ -85,29 +88,29 @@ impl Interrupt {
         tracker.spawn({
             let (this, end) = (this.clone(), end.clone());
             async move {
-                // The end of the listening is what this waits for, and no failure.
+                // The error only reports that the listening has ended, which is no failure.
                 let _ = end.run(this.watch()).await;
             }
         });
         (this, Listening { tracker, end })
     }
 
-    /// Cancelled by the first signal, or by the third while they are passed on.
+    /// A context that the first signal cancels, or the third while signals are passed on.
     pub(super) fn ctx(&self) -> &Context {
         &self.ctx
     }
 
-    /// What to exit with for the signal that came.
+    /// The exit code for the signal that arrived.
     pub(super) fn code(&self) -> u8 {
         BY_SIGNAL + self.signal.load(Ordering::Acquire)
     }
 
-    /// Whoever read our output has gone, which ends a program as a signal does.
+    /// Ends this process as SIGPIPE would, because the reader of its output has gone.
     pub(super) fn nobody_reads(&self) {
         self.end_by(SIGPIPE);
     }
 
-    /// Does what a wish asks of a command that has no function to pass it on to: it ends.
+    /// Acts on a wish for a command that has no function to pass the signal on to: the command ends.
     pub(super) fn grant(&self, wish: Wish) -> Failure {
         match wish {
             Wish::Told(number) | Wish::End(number) => self.end_by(number),
@@ -116,14 +119,14 @@ impl Interrupt {
         Failure::interrupted()
     }
 
-    /// From now on signals are wishes for the caller to grant, for as long as it holds what is returned.
+    /// From now on, passes signals to the caller as wishes, for as long as the caller keeps the returned value.
     pub(super) fn pass_on(&self) -> Wishes {
         let (tx, rx) = mpsc::unbounded_channel();
         *self.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(tx);
         Wishes(rx)
     }
 
-    /// Whether somebody takes it.
+    /// Passes a wish to its receiver, and returns whether there is one.
     fn passed(&self, wish: Wish) -> bool {
         let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner);
         taker.as_ref().is_some_and(|taker| taker.send(wish).is_ok())
@@ -134,9 +137,9 @@ impl Interrupt {
         self.ctx.cancel();
     }
 
-    /// The first reason stays.
+    /// Records the signal that ends this process. The first one stays.
     fn note(&self, number: u8) {
-        // What it was before does not matter: it is kept, or there was none.
+        // Ignore the result: an earlier signal is kept, or there was none.
         let _ = self
             .signal
             .compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire);
@@ -161,7 +164,7 @@ impl Interrupt {
         }
     }
 
-    /// Each signal is a stronger wish than the one before.
+    /// Acts on a signal. Each signal is a stronger wish than the one before.
     fn act(&self, stage: Stage, number: u8) -> Stage {
         match stage {
             Stage::Nothing if self.passed(Wish::End(number)) => {
@@ -175,7 +178,7 @@ impl Interrupt {
                 Stage::Ending
             }
             Stage::Ending => {
-                // What is left is found by its labels: `fnctr ps` shows it. Nothing gentler was wanted.
+                // The sender insists on an immediate end. `fnctr ps` finds the containers left behind by their labels.
                 let ended = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
                 debug_assert!(ended.is_ok(), "a process may kill itself");
                 stage
@@ -184,7 +187,7 @@ impl Interrupt {
     }
 }
 
-/// How far the wish to end has come.
+/// How far the signals have escalated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Stage {
     #[default]
@@ -194,7 +197,7 @@ enum Stage {
     Ending,
 }
 
-/// The signals that are taken over.
+/// The signals whose default action is replaced.
 struct Signals {
     hangup: Signal,
     interrupt: Signal,
@@ -217,7 +220,8 @@ impl Signals {
         })
     }
 
-    /// The next one's number, and whether programs take it for a message: a JVM prints its threads at SIGQUIT.
+    /// The number of the next signal, and whether programs treat the signal as a message: a JVM prints its threads on
+    /// SIGQUIT.
     async fn next(&mut self) -> (u8, bool) {
         tokio::select! {
             Some(()) = self.hangup.recv() => (1, false),

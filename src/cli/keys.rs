@@ -1,19 +1,20 @@
-//! Keys typed while a screen is shown, without waiting for the end of a line.
+//! Reads keys while a screen is shown, without waiting for the end of a line.
 
 use std::io::{self, IsTerminal as _};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::io::AsyncReadExt as _;
 
-/// The terminal on standard input, whose keys come one by one and unseen. Dropped, it is as it was before.
+/// The terminal on standard input, set to deliver keys one by one and not to display them. Drop restores its previous
+/// settings.
 #[derive(Debug)]
 pub(super) struct Keys {
     before: Termios,
 }
 
 impl Keys {
-    /// `None` where nobody types: no terminal on standard input and output, or this process is in its background, where the
-    /// kernel would stop it for asking.
+    /// Returns `None` if standard input or output is not a terminal, or if this process is in the background, where the
+    /// kernel would stop it for changing the terminal.
     pub(super) fn listen() -> Option<Self> {
         let input = io::stdin();
         if !input.is_terminal() || !io::stdout().is_terminal() {
@@ -32,14 +33,14 @@ impl Keys {
     /// Waits for a `q`.
     ///
     /// # Cancellation
-    /// Safe to drop: a key that was typed meanwhile is read at the next call.
+    /// Safe to drop, but the read that was under way takes the next key, so that key is lost.
     pub(super) async fn quit(&self) {
         let mut input = tokio::io::stdin();
         loop {
             match input.read_u8().await {
                 Ok(b'q' | b'Q') => return,
                 Ok(_) => {}
-                // Nobody can type any more.
+                // Standard input has failed or ended, so no key can follow.
                 Err(_) => std::future::pending().await,
             }
         }
@@ -48,7 +49,7 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        // The terminal may be gone.
+        // Ignore an error: the terminal may have disappeared.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }

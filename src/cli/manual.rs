@@ -1,4 +1,4 @@
-//! What is made of the command line's own description: its version, completions for shells, manual pages.
+//! Output generated from the definition of the command line: completions for shells, and manual pages.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::args::Cli;
 use super::args::shell::Shell;
 use super::failure::Failure;
 
-/// Prints what makes a shell complete fnctr's commands.
+/// Prints the script that lets a shell complete fnctr's commands.
 pub(super) fn completion(shell: Shell) -> Result<ExitCode, Failure> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
@@ -22,7 +22,7 @@ pub(super) fn completion(shell: Shell) -> Result<ExitCode, Failure> {
     print(&text)
 }
 
-/// Prints the manual page, or writes all of them.
+/// Prints the manual page, or writes the pages of all commands into a directory.
 pub(super) fn manual(dir: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(dir) = dir {
         let written =
@@ -42,7 +42,7 @@ pub(super) fn manual(dir: Option<&Path>) -> Result<ExitCode, Failure> {
     }
 }
 
-/// A reader that goes away early is no error worth words.
+/// Prints a text. A reader that closes the pipe early is no error.
 fn print(text: &[u8]) -> Result<ExitCode, Failure> {
     match io::stdout().lock().write_all(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::host(&error)),

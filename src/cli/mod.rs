@@ -1,9 +1,13 @@
-//! The `fnctr` command: one file per group of commands, each a translation into driver calls and back.
+//! The `fnctr` command: one file per group of commands. Each file translates arguments into calls to the driver or the
+//! engine, and their results into output.
 //!
-//! Standard output carries results and the function's own output, standard error everything else. `--json` makes the
-//! result one JSON value per line. Exit codes: `run` gives the function's own, 124 after a timeout, 137 when memory ran
-//! out, 125 when fnctr itself failed, 126 or 127 when the command cannot be executed or is not there; every other command gives 0 or 1, or 2 for a command line that cannot be read. A signal
-//! that ended fnctr gives 128 and its number.
+//! Standard output carries results and the function's own output; everything else goes to standard error. With
+//! `--json`, each result and each failure is one JSON value on a line of standard output.
+//!
+//! Exit codes: `run` exits with the function's own code, with 124 after a timeout, 137 when memory ran out, 125 when
+//! fnctr itself failed, 126 when the command cannot be executed, and 127 when the command does not exist. Every other
+//! command exits with 0 or 1, or with 2 if the command line cannot be read. If a signal ended fnctr, the code is 128
+//! plus the number of the signal.
 
 mod args;
 mod bench;
@@ -47,17 +51,18 @@ use self::failure::Failure;
 use self::interrupt::Interrupt;
 use self::output::Print;
 
-/// What `run` exits with when fnctr itself failed, as Docker does.
+/// The exit code of `run` when fnctr itself failed, as in Docker.
 const OWN_FAILURE: u8 = 125;
 
-/// A command line that was read.
+/// A command line that has been read and can be run.
 #[derive(Debug)]
 pub struct Ready(Cli);
 
 /// Reads the command line of this process.
 ///
 /// # Errors
-/// The exit code: it cannot be read, or asks for help, and that was printed.
+/// Returns the exit code if the command line cannot be read or asks for help. The error or the help has then been
+/// printed.
 pub fn read() -> Result<Ready, ExitCode> {
     let words: Vec<OsString> = std::env::args_os().collect();
     config::parse(&words)
@@ -87,8 +92,10 @@ impl Ready {
     }
 }
 
-/// A command line that cannot be read, or a wish for help. It is fnctr's own failure for `run`; nothing is parsed that
-/// could tell for certain which command was meant, so the words themselves are looked at.
+/// Prints the error of a command line that cannot be read, or the help that it asks for, and returns the exit code.
+///
+/// The code depends on whether the command is `run`. Nothing was parsed that shows this for certain, so the words
+/// themselves are searched.
 fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
     let asked = |word: &str| words.iter().any(|given| given == word);
     let print = Print::new(asked("--json"));
@@ -96,7 +103,7 @@ fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
         Unread::Command(error) => {
             let error = config::explained(error, words);
             if !error.use_stderr() {
-                // clap's own words, with its colours; nothing better can be done if they cannot be written.
+                // Print clap's own text, with its colours. If printing fails, there is no other way to report that.
                 drop(error.print());
                 return ExitCode::SUCCESS;
             }
@@ -166,7 +173,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
     }
 }
 
-/// Where a command works: on which containerd, and until when.
+/// The context of a command: the options that choose its containerd, and what can interrupt the command.
 #[derive(Debug, Clone, Copy)]
 struct At<'a> {
     global: &'a Global,

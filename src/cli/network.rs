@@ -1,4 +1,4 @@
-//! `network`: which networks there are, who is attached, and more of them. And what `run` is told about them.
+//! `network`: lists, shows, creates and removes networks. Also translates the network options of `run`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::Network;
 use crate::ids::unique;
 use crate::sandbox::{Error, Known, Listed, NewNetwork, Sandboxes};
 
-/// The network of a container, and whether it goes by a name of its own there.
+/// Returns the network of a container, and whether the container has its own hostname on that network.
 pub(super) fn choose(args: &NetworkArgs) -> Result<(Network, bool), Failure> {
     let choice = args.choice();
     if !args.publish.is_empty() && !matches!(choice, Choice::Named(_)) {
@@ -48,7 +48,7 @@ struct Row {
     file: PathBuf,
 }
 
-/// Works on the files alone: no containerd needs to run.
+/// Runs a `network` command. It works on files only, so no containerd needs to run.
 pub(super) async fn network(
     global: &Global,
     what: NetworkCommand,

@@ -1,4 +1,4 @@
-//! Printing: tables and sentences for people, JSON lines for programs.
+//! Printing: tables and sentences for people, lines of JSON for programs.
 
 use std::io::{self, Write as _};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// Where results go, and in which form.
+/// Prints results and failures, as text or as JSON.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Print {
     json: bool,
@@ -17,12 +17,12 @@ impl Print {
         Self { json }
     }
 
-    /// Whether programs read.
+    /// Whether the output is JSON.
     pub(super) fn is_json(self) -> bool {
         self.json
     }
 
-    /// A result: `text` for people, `value` for programs.
+    /// Prints a result: `text` for people, `value` for programs.
     pub(super) fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) {
         if self.json {
             self.json(value);
@@ -31,7 +31,7 @@ impl Print {
         }
     }
 
-    /// One JSON value on a line of its own.
+    /// Prints one JSON value on a line of its own.
     pub(super) fn json(self, value: &impl Serialize) {
         match serde_json::to_string(value) {
             Ok(json) => line(&json),
@@ -39,7 +39,7 @@ impl Print {
         }
     }
 
-    /// The reason for a failure.
+    /// Prints the reason for a failure.
     pub(super) fn failure(self, failure: &Failure) {
         if self.json {
             self.json(&serde_json::json!({ "error": failure.to_string(), "kind": failure.kind() }));
@@ -49,24 +49,24 @@ impl Print {
     }
 }
 
-/// A line on standard output. A reader that went away (`fnctr ps | head -1`) is no error worth words.
+/// Prints a line on standard output. Errors are ignored: a reader may close the pipe early (`fnctr ps | head -1`).
 pub(super) fn line(text: &str) {
     drop(writeln!(io::stdout().lock(), "{text}"));
 }
 
-/// A line on standard error.
+/// Prints a line on standard error.
 pub(super) fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// The text without what would move a terminal's cursor or colour it.
+/// Replaces control characters by spaces, so that the text cannot move a terminal's cursor or change its colours.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
 
-/// Bytes as `docker images` shows them: three digits that count, in powers of ten.
+/// Formats bytes as `docker images` does: three significant digits, in decimal units.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -86,7 +86,7 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{value:.decimals$}{name}")
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
+/// Formats a table: each column is as wide as its widest cell, and columns are two spaces apart.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -106,14 +106,14 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// How many characters a line of the terminal has that standard output is; `None` if it is none.
+/// The width in characters of the terminal on standard output; `None` if standard output is not a terminal.
 pub(super) fn columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then(|| size.ws_col.into())
 }
 
-/// The table without what does not fit into lines of `width` characters: of the columns that may go, the empty ones first, then
-/// in their order.
+/// Formats a table, and removes columns until its lines fit into `width` characters. Only columns in `may_go` are
+/// removed: first the empty ones, then the others, each in the order of `may_go`.
 pub(super) fn fitted(head: &[&str], rows: &[Vec<String>], may_go: &[&str], width: Option<usize>) -> String {
     let width = width.unwrap_or(usize::MAX);
     let at = |name: &&str| head.iter().position(|head| head == name);
@@ -138,8 +138,8 @@ pub(super) fn fitted(head: &[&str], rows: &[Vec<String>], may_go: &[&str], width
     }
 }
 
-/// A text in lines of at most `width` characters, broken between words; all but the first begin with `indent` spaces. A word that
-/// is longer has a line of its own.
+/// Breaks a text between words into lines of at most `width` characters. All lines but the first are indented by
+/// `indent` spaces. A word longer than a line has a line of its own.
 pub(super) fn wrapped(text: &str, width: usize, indent: usize) -> String {
     let mut lines = vec![String::new()];
     let mut room = width;

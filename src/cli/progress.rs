@@ -1,4 +1,4 @@
-//! How far a pull is, for people: bars on a terminal, else a line for each step of a layer; for programs: JSON lines.
+//! Progress of a pull: bars on a terminal, otherwise a line for each step of a layer; for programs, lines of JSON.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -12,15 +12,15 @@ use crate::engine::{LayerProgress, LayerState, Progress};
 
 /// How often a terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(100);
-/// The most layers that have a bar at once; more would not fit on a screen.
+/// The largest number of layers with a bar at once. More would not fit on a screen.
 const BARS: usize = 12;
-/// The most columns of a bar alone, and the fewest that say anything.
+/// The largest and the smallest useful width of a bar in columns, without its brackets.
 const WIDEST: usize = 30;
 const NARROWEST: usize = 5;
-/// Over how long a speed is taken.
+/// The period over which a speed is measured.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// How to show it.
+/// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Show {
     Nothing,
@@ -43,7 +43,7 @@ pub(super) async fn until<T>(
         speed: Speed::default(),
     };
     loop {
-        // Something new, but not too often.
+        // Wait for a change, but redraw at most once in this time.
         let next = async {
             tokio::time::sleep(REDRAW).await;
             if progress.changed().await.is_err() {
@@ -70,12 +70,12 @@ struct Screen {
     speed: Speed,
 }
 
-/// How fast bytes come.
+/// Measures how fast bytes arrive, from the readings of the last seconds.
 #[derive(Default)]
 struct Speed(VecDeque<(Instant, u64)>);
 
 impl Speed {
-    /// Bytes in a second, now that there are so many; `None` until that can be told.
+    /// Adds a reading, and returns the speed in bytes per second; `None` until time has passed between two readings.
     fn now(&mut self, at: Instant, bytes: u64) -> Option<u64> {
         self.0.push_back((at, bytes));
         while self.0.len() > 2 && self.0.get(1).is_some_and(|(then, _)| at - *then >= WINDOW) {
@@ -83,7 +83,7 @@ impl Speed {
         }
         let (since, before) = *self.0.front()?;
         let ms = u64::try_from((at - since).as_millis()).ok()?;
-        // A pull that began again has fewer bytes than before.
+        // A pull that was begun again has fewer bytes than before.
         (bytes.saturating_sub(before) * 1000).checked_div(ms)
     }
 }
@@ -99,12 +99,12 @@ impl Screen {
             Show::Bars => {
                 let speed = self.speed.now(Instant::now(), fetched(&now).0);
                 let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
-                // A line that wraps would be two lines to go back over.
+                // Bars must not wrap, or the cursor would have to go back over more lines than were drawn.
                 let columns = if columns == 0 { usize::MAX } else { columns.into() };
                 let bars = bars(&now, speed, columns);
                 let mut text = String::new();
                 if self.drawn > 0 {
-                    // Up to where the last ones began, and away with them.
+                    // Move the cursor to the first of the previous bars, and erase them.
                     text = format!("\x1b[{}A\x1b[J", self.drawn);
                 }
                 for bar in &bars {
@@ -130,7 +130,7 @@ fn word(state: LayerState) -> &'static str {
     }
 }
 
-/// The layers that are in another state than before, as a person reads them.
+/// Returns a line for each layer whose state has changed, for people.
 fn lines(before: &Progress, now: &Progress) -> Vec<String> {
     let mut lines = Vec::new();
     if now.retries > before.retries {
@@ -151,7 +151,7 @@ fn lines(before: &Progress, now: &Progress) -> Vec<String> {
     lines
 }
 
-/// The same for programs; bytes count as a change too.
+/// Returns a JSON value for each layer that has changed, including its number of bytes, for programs.
 fn changes(before: &Progress, now: &Progress) -> Vec<serde_json::Value> {
     let changed = now
         .layers
@@ -178,7 +178,7 @@ fn current(layer: &LayerProgress) -> u64 {
     }
 }
 
-/// Of the layers that are fetched, the bytes that are here and those that there will be.
+/// Of the layers that have to be fetched, the bytes that have arrived and the bytes in total.
 fn fetched(now: &Progress) -> (u64, u64) {
     let comes = now
         .layers
@@ -189,7 +189,7 @@ fn fetched(now: &Progress) -> (u64, u64) {
     })
 }
 
-/// A line for the whole, and one for each layer that something happens to; none is longer than `columns`.
+/// Returns a line for the whole pull, and one for each layer in progress. No line is longer than `columns`.
 fn bars(now: &Progress, speed: Option<u64>, columns: usize) -> Vec<String> {
     let done = |state| matches!(state, LayerState::Done | LayerState::Exists);
     let layers = &now.layers;
@@ -219,7 +219,7 @@ fn bars(now: &Progress, speed: Option<u64>, columns: usize) -> Vec<String> {
         let line = match layer.state {
             LayerState::Downloading(bytes) => {
                 let sizes = format!("{}/{}", size(bytes), size(layer.total));
-                // The name, the sizes, and what stands between them and around the bar.
+                // The name, the sizes, the separators and the brackets of the bar take the rest of the line.
                 let room = columns.saturating_sub(name.len() + sizes.len() + ": [] ".len());
                 match room.min(WIDEST) {
                     0..NARROWEST => format!("{name}: {sizes}"),
@@ -256,7 +256,7 @@ fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
-/// Bytes as docker shows them, in powers of a thousand.
+/// Formats bytes as docker does, in powers of a thousand.
 fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.into_iter().find(|(unit, _)| bytes >= *unit) {

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output::Print;
 use crate::Context;
 
-/// Removes orphaned containers; each that cannot be removed is reported, and the others are removed all the same.
+/// Removes orphaned containers. A container that cannot be removed is reported, and the others are still removed.
 pub(super) async fn prune(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
     let pruned = with(at, async |engine| Ok(engine.prune(&Context::new()).await?)).await?;
     let mut code = ExitCode::SUCCESS;

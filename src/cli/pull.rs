@@ -1,4 +1,4 @@
-//! `fnctr pull`: an image from its registry, with its progress.
+//! `fnctr pull`: pulls an image from its registry, and shows the progress.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -18,20 +18,20 @@ use crate::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, RetryErr
 use crate::engine::{Engine, ImageError};
 use crate::{ContainerdDriver, Context};
 
-/// The longest password that is read.
+/// The largest number of bytes of a password that are read.
 const MAX_PASSWORD: u64 = 64 << 10;
 
-/// How `fnctr` itself pulls again. A registry that limits how often it is asked is given about half a minute.
+/// How the `fnctr` command retries a pull. A registry that limits the rate of requests is given about half a minute.
 const POLICY: BackOffConfig = BackOffConfig {
     max_retries: 6,
     interval: 500,
     max_delay: 20_000,
     min_delay: 300,
 };
-/// How often a pull is begun again that failed for another reason: somebody waits at the terminal.
+/// How many times a pull is retried after other errors. There are fewer retries, because a user may be waiting.
 const FAILURES: u32 = 3;
 
-/// What is worth another try of the command line.
+/// Returns the checker that decides which errors the command line retries.
 fn worth_another() -> RetryErrorChecker {
     let failures = AtomicU32::new(0);
     Arc::new(move |error| {
@@ -69,7 +69,7 @@ pub(super) async fn pull(at: At<'_>, args: PullArgs, print: &Print) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pulls what a run needs. Standard output is the function's, so what is shown goes to standard error.
+/// Pulls the image of a run. Standard output belongs to the function, so progress goes to standard error.
 pub(super) async fn watched(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<(), Failure> {
     let show = if std::io::stderr().is_terminal() {
         Show::Bars
@@ -84,7 +84,7 @@ pub(super) async fn watched(ctx: &Context, driver: &ContainerdDriver, image: &st
     shown(ctx, driver, wanted, show).await.map(drop)
 }
 
-/// The name of the image that `text` is the id of, or its beginning; `None` if it is no id of an image that is here.
+/// The name of the image whose id is `text` or begins with it; `None` if `text` is not the id of an image on this host.
 pub(super) async fn name_of_id(
     ctx: &Context,
     engine: &Engine,
@@ -95,7 +95,7 @@ pub(super) async fn name_of_id(
     }
     let shelf = engine.shelf(ctx).await?;
     match shelf.find(text) {
-        // A name, though it looks like an id.
+        // It is a name, although it looks like an id.
         Ok((_, Some(_))) => Ok(None),
         Ok((image, None)) => Ok(image.names.first().map(|record| record.name.clone())),
         Err(why @ ImageError::SeveralImages { .. }) => Err(Failure::missing(&why)),
@@ -103,13 +103,13 @@ pub(super) async fn name_of_id(
     }
 }
 
-/// Whether `fnctr images` could have printed it. A name may look like that too.
+/// Whether `text` could be an id as `fnctr images` prints it. A name may look like an id too.
 fn may_be_id(text: &str) -> bool {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     !hex.is_empty() && hex.len() <= 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Pulls, and shows how far it is. The image's name and digest.
+/// Pulls an image, shows the progress, and returns the image's name and digest.
 async fn shown(
     ctx: &Context,
     driver: &ContainerdDriver,
@@ -123,7 +123,7 @@ async fn shown(
     Ok((image.name, image.target.digest.to_string()))
 }
 
-/// A password is never an argument: every user of the host could read it there.
+/// Reads the password from standard input, because every user of the host can read arguments.
 async fn login(at: At<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failure> {
     let Some(username) = &args.username else {
         return Ok(None);

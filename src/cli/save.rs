@@ -1,4 +1,4 @@
-//! `save` and the standard input of `load`: archives that come and go through pipes.
+//! `save`, and the standard input of `load`: archives in files and through pipes.
 
 use std::io::IsTerminal as _;
 use std::os::fd::AsRawFd as _;
@@ -14,9 +14,9 @@ use super::output::{Print, note};
 use crate::Context;
 use crate::engine::Format;
 
-/// An archive that is not complete has this at the end of its name.
+/// The suffix of the name of an incomplete archive.
 const UNFINISHED: &str = ".unfinished";
-/// What standard input is called in messages.
+/// The name of standard input in messages.
 const SPOOLED: &str = "standard input";
 
 /// Saves images as an archive.
@@ -66,7 +66,7 @@ pub(super) async fn save(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file that is removed unless it was given its name.
+/// An incomplete archive, which is removed on drop unless it has been renamed to its final name.
 struct Unfinished(PathBuf);
 
 impl Drop for Unfinished {
@@ -75,11 +75,11 @@ impl Drop for Unfinished {
     }
 }
 
-/// Standard input as a file, since an archive is read twice. It has no name, so it is gone with this process, however that
-/// ends; what has a name is a link to it.
+/// Standard input copied to a file, because an archive is read twice. The file has no name, so that it disappears with
+/// this process, however the process ends. Only a link to the file has a name.
 pub(super) struct Spooled {
     dir: PathBuf,
-    /// What the link leads to for as long as it is open.
+    /// The target of the link. The link works for as long as this file is open.
     _file: std::fs::File,
 }
 
@@ -119,13 +119,13 @@ impl Spooled {
         }
     }
 
-    /// Its name is what an error says of it.
+    /// The path of the link. Its name appears in error messages.
     pub(super) fn file(&self) -> PathBuf {
         self.dir.join(SPOOLED)
     }
 }
 
-/// A file without a name, and a link in `dir` that leads to it.
+/// Creates a file without a name, and a link to it in `dir`.
 fn unnamed(dir: &Path) -> std::io::Result<std::fs::File> {
     let path = dir.join(SPOOLED);
     let file = std::fs::File::options()

@@ -1,4 +1,5 @@
-//! This process's standard output as the function's: who notices that nobody reads any more, and how the last line ended.
+//! This process's standard output as the output of the function: detects that its reader has gone, and records whether
+//! the last line was complete.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::interrupt::Interrupt;
 
-/// Whether the last byte on standard output ended a line; true if there was none.
+/// Whether the last byte on standard output was the end of a line; true if nothing was written.
 #[derive(Debug, Clone)]
 pub(super) struct LineEnd(Arc<AtomicBool>);
 
@@ -24,7 +25,7 @@ impl LineEnd {
     }
 }
 
-/// Writes on; a pipe that breaks ends the function, as it ends any program whose output nobody reads.
+/// Forwards all writes. A broken pipe ends the function, as it ends any program whose output is no longer read.
 #[derive(Debug)]
 pub(super) struct Standard<W> {
     inner: W,

@@ -1,4 +1,4 @@
-//! The table of `fnctr stats`: columns, units, and what is left out of a narrow terminal. Pure, but for [`Screen`].
+//! The table of `fnctr stats`: its columns, its units, and what a narrow terminal leaves out. Pure, except [`Screen`].
 
 use std::io;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::output;
 use crate::engine::Usage;
 
-/// One container's line.
+/// The line of one container.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
     pub(super) id: &'a str,
     pub(super) state: &'static str,
-    /// `None` for one that does not run.
+    /// `None` for a container that does not run or cannot be read.
     pub(super) now: Option<&'a Usage>,
-    /// An earlier reading, which rates are taken from.
+    /// An earlier reading, from which rates are computed.
     pub(super) before: Option<&'a Usage>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// That of standard output; `None` if it has none.
+    /// The size of the terminal on standard output; `None` if standard output is not a terminal.
     pub(super) fn of_stdout() -> Option<Self> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
         (size.ws_col > 0 && size.ws_row > 0).then_some(Self {
@@ -35,7 +35,8 @@ impl Screen {
     }
 }
 
-/// A column: its head, its cell, and its turn to go when there is too little room; those without a turn stay.
+/// A column: its heading, its cell, and its turn to be left out when there is too little room. A column without a turn
+/// stays.
 type Column = (&'static str, fn(&Row<'_>) -> String, Option<u8>);
 
 const COLUMNS: [Column; 12] = [
@@ -52,10 +53,10 @@ const COLUMNS: [Column; 12] = [
     ("PRESSURE", pressure, Some(3)),
     ("FROZEN", frozen, Some(6)),
 ];
-/// Only there if there is something to tell.
+/// Shown only if a process was killed because memory ran out.
 const OOM: Column = ("OOM", oom, None);
 
-/// The whole table, of at most `width` characters in a line.
+/// Formats the whole table, with at most `width` characters in a line.
 pub(super) fn table(rows: &[Row<'_>], width: Option<usize>) -> String {
     let mut columns = COLUMNS.to_vec();
     if rows
@@ -76,10 +77,11 @@ pub(super) fn table(rows: &[Row<'_>], width: Option<usize>) -> String {
     }
 }
 
-/// What redraws a terminal: the cursor home, each line up to its end, nothing below.
+/// Returns the output that redraws a terminal: moves the cursor home, rewrites each line to its end, and clears
+/// everything below.
 pub(super) fn frame(rows: &[Row<'_>], screen: Screen, first: bool) -> String {
     let text = table(rows, Some(screen.columns));
-    // The last line of the screen stays empty, so that it does not scroll.
+    // The last line of the screen stays empty, so that the screen does not scroll.
     let room = screen.rows.saturating_sub(1).max(1);
     let all = text.lines().count();
     let mut lines: Vec<_> = text.lines().take(room).map(str::to_owned).collect();
@@ -144,7 +146,8 @@ fn disk(row: &Row<'_>) -> String {
     known(disk.map(|disk| format!("{}/{}", bytes(disk.read), bytes(disk.written))))
 }
 
-/// Of the periods since the reading before. None have passed for a container without a quota, or one that was idle.
+/// The share of throttled periods since the previous reading. No periods pass in a container that has no quota or is
+/// idle.
 fn throttled(row: &Row<'_>) -> String {
     let readings = row.now.zip(row.before);
     let quotas = readings.and_then(|(now, before)| now.cgroup.throttling.zip(before.cgroup.throttling));
@@ -179,13 +182,13 @@ fn known(cell: Option<String>) -> String {
     cell.unwrap_or_else(|| "-".to_owned())
 }
 
-/// Hundredths of a percent.
+/// Formats hundredths of a percent as a percentage.
 fn percent(hundredths: u64) -> String {
     let tenths = hundredths.saturating_add(5) / 10;
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// In the units of the command line's own sizes, with one digit after the point.
+/// Formats bytes in the units of sizes on the command line, with one digit after the point.
 fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("t", 1 << 40), ("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10)];
     match UNITS.into_iter().find(|(_, unit)| bytes >= *unit) {

@@ -1,4 +1,4 @@
-//! `stop` and `wait`: the end of containers that run, brought about or waited for.
+//! `stop` and `wait`: end running containers, or wait until they end.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::{ContainerId, Context};
 
 const SIGKILL: u32 = 9;
 
-/// Ends containers, those that do not end by themselves in time with SIGKILL. One that has ended already is as it shall be.
+/// Ends containers by a signal, and by SIGKILL if they do not end in time. A container that has already ended counts as
+/// stopped.
 pub(super) async fn stop(at: At<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let stop = async |id: &ContainerId| {
@@ -29,10 +30,11 @@ pub(super) async fn stop(at: At<'_>, args: &StopArgs, print: &Print) -> Result<E
     .await
 }
 
-/// Returns the exit code, if anybody can tell it.
+/// Ends a run, and returns its exit code if it is known.
 async fn end(run: &Run, signal: u32, grace: Duration) -> Result<Option<u32>, Failure> {
     let ctx = Context::new();
-    // A signal reaches a frozen container when it thaws. One that cannot be thawed has ended, or is killed below.
+    // A frozen container receives a signal only after it has thawed. If the thaw fails, the container has ended, or it
+    // is killed below.
     if run.exit_now().is_none() {
         drop(run.thaw(&ctx).await);
     }

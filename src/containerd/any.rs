@@ -1,7 +1,8 @@
 //! The self-describing parts of containerd's messages: a type URL and its bytes.
 //!
-//! containerd's convention (its `typeurl` package): a JSON type carries a URL of its own and JSON bytes, a protobuf
-//! message carries its full name, without the `type.googleapis.com/` prefix that others write. Both are read.
+//! containerd's convention (its `typeurl` package): a JSON type has a URL of its own and JSON bytes; a protobuf message
+//! has its full name, without the `type.googleapis.com/` prefix that other programs write. Both forms of the name are
+//! accepted.
 
 use std::time::SystemTime;
 
@@ -11,7 +12,7 @@ use prost_types::{Any, Timestamp};
 const SPEC_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
 
-/// What a runc-compatible shim can be told about the runtime behind it. `None` leaves the shim's default.
+/// The options of a runc-compatible shim about the runtime behind it. `None` leaves the shim's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RuntimeOptions {
     /// The runtime's executable: a name to look up or a path.
@@ -20,7 +21,7 @@ pub(crate) struct RuntimeOptions {
     pub(crate) root: Option<String>,
     /// The runtime asks systemd for cgroups, and the spec's cgroup path is in systemd's notation.
     pub(crate) systemd_cgroup: bool,
-    /// No pivot_root: for a root file system in the initial ramdisk.
+    /// The runtime does not use pivot_root: for a root file system in the initial ramdisk.
     pub(crate) no_pivot_root: bool,
     /// The container shares the session keyring.
     pub(crate) no_new_keyring: bool,
@@ -28,7 +29,7 @@ pub(crate) struct RuntimeOptions {
     pub(crate) shim_cgroup: Option<String>,
 }
 
-/// `containerd.runc.v1.Options` as containerd 1.6 to 2.x know it; field 8 is reserved there.
+/// `containerd.runc.v1.Options` as containerd 1.6 to 2.x define it; field 8 is reserved there.
 #[derive(Clone, PartialEq, Message)]
 struct RuncOptions {
     #[prost(bool, tag = "1")]
@@ -71,7 +72,7 @@ pub(super) fn pack_options(options: &RuntimeOptions) -> Any {
     }
 }
 
-/// `None` for the options of another runtime.
+/// Decodes the options; `None` for the options of another runtime.
 pub(super) fn unpack_options(any: &Any) -> Option<RuntimeOptions> {
     let message: RuncOptions = unpack(any, RUNC_OPTIONS)?.ok()?;
     Some(RuntimeOptions {
@@ -84,7 +85,7 @@ pub(super) fn unpack_options(any: &Any) -> Option<RuntimeOptions> {
     })
 }
 
-/// The message of that full name in `any`; `None` if it holds another one.
+/// Decodes the message with that full name in `any`; `None` if `any` contains another message.
 pub(super) fn unpack<T: Message + Default>(any: &Any, name: &str) -> Option<Result<T, prost::DecodeError>> {
     (any.type_url.rsplit('/').next() == Some(name)).then(|| T::decode(any.value.as_slice()))
 }
@@ -96,7 +97,7 @@ pub(super) fn pack_spec(json: &[u8]) -> Any {
     }
 }
 
-/// A moment; Go's zero time, which stands for "never", is `None`.
+/// Converts a moment. Go's zero time, which means "never", becomes `None`.
 pub(super) fn moment(at: Option<Timestamp>) -> Option<SystemTime> {
     let at = at.filter(|at| at.seconds > 0)?;
     SystemTime::try_from(at).ok()

@@ -1,9 +1,9 @@
-//! One call to containerd: stamped, bounded in time, and with an error that says what it was about.
+//! One call to containerd: stamped, bounded in time, and with errors that name the call and its target.
 //!
-//! A change is never raced against a cancellation: its effect would be unknown. It is checked, sent, and its reply
-//! awaited up to the deadline, which containerd is told too (`grpc-timeout`), so that it gives up when we do; but for what it
-//! cannot give up without leaving something, see [`Call::to_the_end`].
-//! A read or a wait may be dropped half-way.
+//! A change never races with a cancellation, because its effect would be unknown. It is checked, sent, and its reply
+//! awaited up to the deadline. containerd receives the deadline too (`grpc-timeout`), so that it gives up at the same
+//! time. The exception is a call that containerd cannot give up without leaving something behind, see
+//! [`Call::to_the_end`]. A read or a wait may be dropped half-way.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::Session;
 use super::error::{Cause, Error, cause_of};
 use crate::{Context, Interrupted};
 
-/// How long a call may take when its caller sets no deadline: far above what any of them needs.
+/// How long a call may take if its caller sets no deadline: far longer than any call needs.
 const CEILING: Duration = Duration::from_secs(2 * 60);
-/// For the calls that move or unpack a layer.
+/// The ceiling for calls that move or unpack a layer.
 pub(super) const LONG: Duration = Duration::from_secs(30 * 60);
-/// How long past the deadline we wait for the reply of a server that should have given up by itself.
+/// How long past the deadline to wait for the reply of a server that should have given up by itself.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// A call about to be made.
@@ -29,9 +29,9 @@ pub(super) struct Call<'a> {
     name: &'static str,
     target: &'a str,
     ceiling: Option<Duration>,
-    /// How long past the deadline its reply is awaited.
+    /// How long past the deadline the reply is awaited.
     margin: Duration,
-    /// Whether the server is told the deadline.
+    /// Whether the deadline is sent to the server.
     told: bool,
 }
 
@@ -48,8 +48,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The same call, of which the server is not told the deadline, because it leaves behind what it gives up half-way. Its
-    /// reply is awaited for `margin` past the deadline.
+    /// The same call, but the deadline is not sent to the server, because the server leaves something behind if it
+    /// gives up half-way. The reply is awaited for `margin` past the deadline.
     pub(super) fn to_the_end(self, margin: Duration) -> Self {
         Self {
             margin,
@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
         Self { ceiling, ..self }
     }
 
-    /// The time that this call has, if it is limited at all.
+    /// The time that is left for this call, if it is limited at all.
     fn limit(&self) -> Option<Duration> {
         match (self.ctx.remaining(), self.ceiling) {
             (Some(left), Some(ceiling)) => Some(left.min(ceiling)),
@@ -71,7 +71,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The stamped request.
+    /// The request with the session's stamp and the deadline.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.session.stamp(request.metadata_mut());
@@ -81,10 +81,10 @@ impl<'a> Call<'a> {
         request
     }
 
-    /// Makes a change. Refuses to begin when the context has ended; once begun, the reply is awaited.
+    /// Makes a change. Fails at once if the context has ended; once sent, the change is awaited to its reply.
     ///
     /// # Cancellation
-    /// If dropped half-way, the effect is unknown: call it where it runs to its end.
+    /// If dropped half-way, the effect is unknown: call this where it runs to its end.
     pub(super) async fn change<T, R, F>(
         &self,
         message: T,
@@ -101,8 +101,8 @@ impl<'a> Call<'a> {
             && status.code() == Code::Cancelled
             && made_here(status)
         {
-            // The client library gave up at the very moment at which the server was told to; what the server unwinds
-            // now must be over before anybody undoes it from here.
+            // The client library gave up at the moment at which the server's deadline passed too. The server now undoes
+            // its work, which must be over before the caller undoes it from here.
             tokio::time::sleep(MARGIN).await;
         }
         self.settle(reply)
@@ -128,7 +128,7 @@ impl<'a> Call<'a> {
         self.settle(reply)
     }
 
-    /// A step of a stream (its opening, its next message), raced against the context and bounded like a call.
+    /// Makes one step of a stream (its opening, its next message), raced against the context and bounded like a call.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -142,7 +142,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A step of a stream that changes something: like [`Call::change`], not raced, only bounded.
+    /// Makes a step of a stream that changes something: like [`Call::change`], bounded but not raced.
     ///
     /// # Cancellation
     /// If dropped half-way, the effect is unknown.
@@ -158,7 +158,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Work of our own that belongs to the call, raced against the context.
+    /// Runs local work that belongs to the call, raced against the context.
     ///
     /// # Cancellation
     /// Safe to drop if `work` is.
@@ -171,19 +171,19 @@ impl<'a> Call<'a> {
         self.ctx.check().map_err(|why| self.interrupted(why))
     }
 
-    /// An answer that cannot be understood.
+    /// The error for an answer that cannot be understood.
     pub(super) fn malformed(&self, what: impl Into<String>) -> Error {
         self.error(Cause::Malformed(what.into()))
     }
 
-    /// The error of this call for a cause of its own.
+    /// The error of this call for `cause`.
     pub(super) fn error(&self, cause: Cause) -> Error {
         Error::new(self.name, self.target, cause)
     }
 
-    /// The error of this call for a status.
+    /// The error of this call for a gRPC status.
     pub(super) fn fail(&self, status: Status) -> Error {
-        // At the deadline the server, the client library and a shim behind the server each say it in their own way.
+        // At the deadline the server, the client library and a shim behind the server each return a different code.
         let late = matches!(
             status.code(),
             Code::DeadlineExceeded | Code::Cancelled | Code::Unknown

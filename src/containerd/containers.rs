@@ -1,4 +1,4 @@
-//! Container records: what a container is, kept by containerd whether it runs or not.
+//! Container records: containerd's description of a container, kept whether the container runs or not.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -15,26 +15,26 @@ use super::session::MAX_MESSAGE;
 use super::{Error, RuntimeOptions, Session};
 use crate::{ContainerId, Context, InvalidName};
 
-/// A container as containerd remembers it.
+/// A container record of containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     /// Its name.
     pub(crate) id: ContainerId,
-    /// The name of the image it was made from; empty if none.
+    /// The name of the image that the container was created from; empty if none.
     pub(crate) image: String,
-    /// Labels, which list filters can ask for.
+    /// Labels, which list filters can match.
     pub(crate) labels: BTreeMap<String, String>,
     /// The shim, as in `io.containerd.runc.v2`.
     pub(crate) runtime: String,
-    /// What the shim is told.
+    /// The shim's options about the runtime.
     pub(crate) runtime_options: Option<RuntimeOptions>,
     /// The OCI runtime spec, as JSON.
     pub(crate) spec: Vec<u8>,
-    /// Which snapshotter keeps its root file system.
+    /// The snapshotter of the container's root file system.
     pub(crate) snapshotter: String,
-    /// The key of its root file system there.
+    /// The key of the root file system in that snapshotter.
     pub(crate) snapshot_key: String,
-    /// When it was created. containerd fills it in; ignored on create.
+    /// When the container was created. Set by containerd; ignored on create.
     pub(crate) created_at: Option<SystemTime>,
 }
 
@@ -68,7 +68,7 @@ impl Containers {
         Ok(())
     }
 
-    /// The record of that name.
+    /// Returns the record with this name.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -86,11 +86,11 @@ impl Containers {
         from_wire(container).map_err(|why| call.malformed(why.to_string()))
     }
 
-    /// The records that match any of `filters` (containerd's syntax, as in `labels."name"=="value"`); all without any.
-    /// A record whose name could not be one of ours is left out.
+    /// The records that match any of `filters` (containerd's syntax, as in `labels."name"=="value"`); all records if
+    /// there is no filter. Leaves out a record whose name is not a valid [`ContainerId`].
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a filter that is not one.
+    /// [`Error::is_invalid`] for a malformed filter.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -112,7 +112,7 @@ impl Containers {
         }
     }
 
-    /// A message for each record: all of them together may be larger than a message can be.
+    /// Lists with one message per record: all records together may exceed the size of a message.
     async fn streamed(&self, ctx: &Context, message: ListContainersRequest) -> Result<Vec<Record>, Error> {
         let mut client = self.client();
         let call = self.session.call(ctx, "Containers/ListStream", "");
@@ -125,7 +125,7 @@ impl Containers {
         Ok(records)
     }
 
-    /// What a server has that cannot stream them.
+    /// Lists in one message, for servers that cannot stream.
     async fn at_once(&self, ctx: &Context, message: ListContainersRequest) -> Result<Vec<Record>, Error> {
         let mut client = self.client();
         let reply = self
@@ -158,7 +158,7 @@ impl Containers {
     }
 }
 
-/// The record, if its name could be one of ours.
+/// The record, if its name is a valid [`ContainerId`].
 fn nameable(container: Container) -> Option<Record> {
     from_wire(container)
         .inspect_err(|why| tracing::debug!(%why, "skipped a container record that fnctr did not make"))

@@ -1,4 +1,4 @@
-//! The content store: blobs by digest. How one is written is in `ingest`.
+//! The content store: blobs by digest. For writing blobs, see `ingest`.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use super::session::MAX_MESSAGE;
 use super::writer::wire_size;
 use crate::{Context, Digest};
 
-/// A blob: what it is, what it is called, how long it is.
+/// A blob's type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Descriptor {
-    /// What its bytes mean.
+    /// The media type of its bytes.
     pub(crate) media_type: String,
-    /// What it is called.
+    /// The digest, which is the blob's name.
     pub(crate) digest: Digest,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub(crate) size: u64,
 }
 
@@ -48,12 +48,12 @@ impl Descriptor {
     }
 }
 
-/// A blob as the store remembers it.
+/// The store's record of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContentInfo {
-    /// How many bytes it has.
+    /// The blob's size in bytes.
     pub(crate) size: u64,
-    /// Labels; `containerd.io/gc.ref.…` among them keep other things alive.
+    /// Labels. Those that start with `containerd.io/gc.ref.` keep other objects alive.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Content {
     pub(super) session: Session,
 }
 
-/// A blob as it comes.
+/// A blob that is being read in parts.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     call: Call<'a>,
@@ -74,7 +74,7 @@ impl Parts<'_> {
     /// The next part; `None` at the end.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -89,7 +89,7 @@ impl Content {
         Self { session }
     }
 
-    /// What the store remembers of a blob.
+    /// Returns the store's record of a blob.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -112,7 +112,7 @@ impl Content {
         })
     }
 
-    /// A whole blob in memory. Refuses one of more than `max` bytes.
+    /// Reads a whole blob into memory. Fails if it has more than `max` bytes.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none, [`Error::is_invalid`] if it is too large.
@@ -136,7 +136,7 @@ impl Content {
         Ok(bytes)
     }
 
-    /// The first bytes of a blob, `max` at the most.
+    /// Reads the first bytes of a blob, at most `max`.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -144,7 +144,7 @@ impl Content {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn head(&self, ctx: &Context, digest: &Digest, max: u64) -> Result<Vec<u8>, Error> {
-        // More than there is would be refused.
+        // A request for more bytes than the blob has would be refused.
         let size = self.info(ctx, digest).await?.size.min(max);
         let mut parts = self.part(ctx, digest, size).await?;
         let mut bytes = Vec::new();
@@ -156,10 +156,10 @@ impl Content {
         Ok(bytes)
     }
 
-    /// A whole blob, part by part.
+    /// Reads a whole blob, part by part.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is none, with the first part at the latest.
+    /// [`Error::is_not_found`] if there is none, at the latest with the first part.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -168,7 +168,7 @@ impl Content {
         ctx: &'a Context,
         digest: &'a Digest,
     ) -> Result<Parts<'a>, Error> {
-        // All of it.
+        // A size of 0 means the whole blob.
         self.part(ctx, digest, 0).await
     }
 
@@ -205,7 +205,7 @@ impl Content {
         Ok(())
     }
 
-    /// Sets these labels of a blob and leaves its others; an empty value removes one.
+    /// Sets these labels of a blob and leaves its other labels; an empty value removes a label.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such blob.

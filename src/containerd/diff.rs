@@ -1,4 +1,4 @@
-//! Unpacking: a layer's blob applied to the mounts of a snapshot, by containerd itself.
+//! Unpacking: containerd applies a layer's blob to the mounts of a snapshot.
 
 use containerd_client::services::v1::ApplyRequest;
 use containerd_client::services::v1::diff_client::DiffClient;
@@ -21,10 +21,11 @@ impl Diff {
         Self { session }
     }
 
-    /// Unpacks a layer into the mounts. Returns the descriptor of what it was uncompressed: its digest is the diff id.
+    /// Unpacks a layer into the mounts. Returns the descriptor of the uncompressed layer, whose digest is the diff id.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if the layer is not in the content store; containerd's words if it cannot be unpacked.
+    /// [`Error::is_not_found`] if the layer is not in the content store; containerd's own message if it cannot be
+    /// unpacked.
     ///
     /// # Cancellation
     /// Not safe to drop: the mounts' content is then unknown.

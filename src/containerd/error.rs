@@ -1,4 +1,4 @@
-//! What can go wrong between us and containerd, with the gRPC code kept, so that callers act on codes and not on text.
+//! Errors of containerd. They keep the gRPC code, so that callers depend on codes and not on text.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::Interrupted;
 
-/// A call that did not succeed: which one, on what, and why.
+/// A call that failed: its name, its target and the cause.
 #[derive(Debug)]
 #[expect(clippy::error_impl_error, reason = "it is read as containerd::Error")]
 pub(crate) struct Error {
@@ -16,20 +16,20 @@ pub(crate) struct Error {
     cause: Cause,
 }
 
-/// Why. The variants differ in what a caller may conclude.
+/// The cause. The variants differ in what a caller may conclude.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// containerd answered, and the answer is no.
+    /// containerd answered with an error.
     Refused(Status),
-    /// The connection failed, so nobody knows whether the call had an effect.
+    /// The connection failed, so it is unknown whether the call had an effect.
     Lost(Status),
-    /// containerd did not answer a call without a deadline of its own within our ceiling.
+    /// containerd did not answer within the call's ceiling, which ended before any deadline of the caller.
     Silent(Duration),
     /// The caller's context ended first.
     Interrupted(Interrupted),
     /// The socket could not be opened. The target is its path.
     Socket(io::Error),
-    /// Somebody else listens on the socket, who speaks this instead of gRPC. The target is its path.
+    /// Another program listens on the socket and speaks this protocol instead of gRPC. The target is the socket's path.
     Foreign(&'static str),
     /// The answer cannot be understood.
     Malformed(String),
@@ -48,15 +48,15 @@ impl Error {
         }
     }
 
-    /// A request that we ourselves know to be impossible.
+    /// The error for a request that is known to be impossible before it is sent.
     pub(crate) fn unusable(call: &'static str, target: &str, what: String) -> Self {
         Self::new(call, target, Cause::Unusable(what))
     }
 
-    /// The reader's own error, if it was the data to be written that could not be read.
+    /// Returns the reader's own error, if the data to be written could not be read.
     ///
     /// # Errors
-    /// The same error, if it is another one.
+    /// Returns this error unchanged if it has another cause.
     pub(crate) fn into_input(self) -> Result<io::Error, Self> {
         match self.cause {
             Cause::Input(why) => Ok(why),
@@ -64,7 +64,8 @@ impl Error {
         }
     }
 
-    /// Whether containerd's refusal has these words. Only for what its code does not tell: the words of a runtime.
+    /// Whether containerd's refusal contains these words. Only for facts that its code does not carry: the words of a
+    /// runtime.
     pub(crate) fn says(&self, words: &str) -> bool {
         matches!(&self.cause, Cause::Refused(status) if status.message().contains(words))
     }
@@ -74,56 +75,57 @@ impl Error {
         self.call
     }
 
-    /// What the call was about: a container, an image, a digest, a path.
+    /// The target of the call: a container, an image, a digest, a path.
     pub(crate) fn target(&self) -> &str {
         &self.target
     }
 
-    /// The thing does not exist.
+    /// Whether the target does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         self.code() == Some(Code::NotFound)
     }
 
-    /// The thing exists already.
+    /// Whether the target exists already.
     pub(crate) fn is_already_exists(&self) -> bool {
         self.code() == Some(Code::AlreadyExists)
     }
 
-    /// The thing is not in a state for this (a task that runs cannot be deleted).
+    /// Whether the target's state does not allow the call (a running task cannot be deleted).
     pub(crate) fn is_failed_precondition(&self) -> bool {
         self.code() == Some(Code::FailedPrecondition)
     }
 
-    /// The server does not have this call.
+    /// Whether the server lacks this call.
     pub(crate) fn is_unimplemented(&self) -> bool {
         self.code() == Some(Code::Unimplemented)
     }
 
-    /// The request itself is wrong.
+    /// Whether the request itself is wrong.
     pub(crate) fn is_invalid(&self) -> bool {
         self.code() == Some(Code::InvalidArgument) || matches!(self.cause, Cause::Unusable(_))
     }
 
-    /// containerd cannot be reached, went away, or does not answer. The call may have had its effect.
+    /// Whether containerd cannot be reached, went away, or does not answer. The call may have had its effect.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self.cause, Cause::Lost(_) | Cause::Silent(_) | Cause::Socket(_))
             || (self.code() == Some(Code::Unavailable) && !self.is_locked())
     }
 
-    /// Somebody else is writing the same thing. containerd has no code of its own for that: it is `Unavailable`, and the
-    /// text says that the reference is locked (content/local/locks.go).
+    /// Whether another client is writing the same thing. containerd has no code for this: the code is `Unavailable`,
+    /// and the text contains "locked" (content/local/locks.go).
     pub(crate) fn is_locked(&self) -> bool {
         matches!(&self.cause, Cause::Refused(status)
             if status.code() == Code::Unavailable && status.message().contains("locked"))
     }
 
-    /// The disk that containerd keeps its data on is full. The kernel's text is all that comes through (errno 28, 122).
+    /// Whether the disk of containerd's data is full. Only the kernel's text is passed on, not its number (errno 28,
+    /// 122).
     pub(crate) fn is_disk_full(&self) -> bool {
         matches!(&self.cause, Cause::Refused(status)
             if ["no space left on device", "disk quota exceeded"].iter().any(|text| status.message().contains(text)))
     }
 
-    /// The reason, if it was the caller's context that ended the call.
+    /// The reason, if the caller's context ended the call.
     pub(crate) fn interrupted(&self) -> Option<Interrupted> {
         match self.cause {
             Cause::Interrupted(why) => Some(why),
@@ -139,9 +141,9 @@ impl Error {
     }
 }
 
-/// A status with a source was made on this side, from a broken connection; containerd's own has none. Its code says how far
-/// the connection had come: refused is `Unavailable`, cut in the middle `Unknown` or `Internal`. All of them are
-/// [`Cause::Lost`].
+/// Classifies a status. A status with a source was made on this side, from a broken connection; containerd's own has
+/// none. The code depends on the state of the connection: a refused one gives `Unavailable`, one cut in the middle
+/// `Unknown` or `Internal`. All of them become [`Cause::Lost`].
 pub(super) fn cause_of(status: Status) -> Cause {
     if std::error::Error::source(&status).is_some() {
         Cause::Lost(status)
@@ -153,7 +155,7 @@ pub(super) fn cause_of(status: Status) -> Cause {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { call, target, .. } = self;
-        // "Version/Version" is about the server alone.
+        // "Version/Version" is about the server only, so it has no target.
         let about = if target.is_empty() {
             String::new()
         } else {
@@ -197,7 +199,7 @@ impl std::error::Error for Error {
         match &self.cause {
             Cause::Lost(status) => status.source(),
             Cause::Interrupted(why) => Some(why),
-            // The three kinds that the sentence already tells in full have no further source.
+            // For these three kinds the message is complete, so there is no further source.
             Cause::Socket(why) => match why.kind() {
                 io::ErrorKind::NotFound
                 | io::ErrorKind::ConnectionRefused

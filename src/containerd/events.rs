@@ -1,8 +1,9 @@
-//! The event stream, reduced to what is needed of it: what becomes of tasks.
+//! The event stream, reduced to the events of tasks.
 //!
-//! containerd answers a subscription only with its first event, so a stream that says nothing may not be in force yet.
-//! Whoever starts a task right after subscribing could then miss its exit. The subscription therefore also matches a
-//! topic of our own, on which we publish until the stream opens: the echo proves that it is in force.
+//! containerd answers a subscription only with its first event, so a silent stream may not be in force yet. A caller
+//! that starts a task right after subscribing could then miss its exit. Therefore the subscription also matches a topic
+//! of this crate, and events are published on that topic until the stream opens: the echo proves that the subscription
+//! is in force.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,19 +25,21 @@ const EXIT_TYPE: &str = "containerd.events.TaskExit";
 const OOM_TOPIC: &str = "/tasks/oom";
 const OOM_TYPE: &str = "containerd.events.TaskOOM";
 const ECHO_TOPIC: &str = "/fnctr/subscribed";
-/// A published event comes back within a millisecond once the subscription is in force.
+/// The interval between the published events. Once the subscription is in force, an event comes back within a
+/// millisecond.
 const ECHO_EVERY: Duration = Duration::from_millis(5);
 
-/// Something became of a task.
+/// An event of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TaskEvent {
     /// A process ended.
     Exit(TaskExit),
-    /// Its shim saw the kernel kill for memory in it: on cgroup v2 the count of kills in `memory.events` rose (since
-    /// 1.5.11 and 1.6.2; before that, the count of dead ends), on v1 the kernel gave the notice that precedes a kill.
-    /// It may come before or after the exit that it explains (containerd#12714), or not at all (containerd#8893).
+    /// The task's shim noticed an out-of-memory kill in the container. On cgroup v2 the count of kills in
+    /// `memory.events` rose (since 1.5.11 and 1.6.2; before that, the count of allocations about to fail). On v1 the
+    /// kernel sent the notice that precedes a kill. The event may come before or after the exit that it explains
+    /// (containerd#12714), or not at all (containerd#8893).
     Oom {
-        /// Whose.
+        /// The container.
         container_id: String,
     },
 }
@@ -44,20 +47,20 @@ pub(crate) enum TaskEvent {
 /// A process of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TaskExit {
-    /// Whose process.
+    /// The container of the process.
     pub(crate) container_id: String,
-    /// Which one: the container's id again for its main process, else the id of an exec.
+    /// The id of the process: the container's id for its main process, else the id of an exec.
     pub(crate) id: String,
-    /// Its pid.
+    /// The pid of the process.
     pub(crate) pid: u32,
-    /// Its exit code; 128 + N if signal N ended it.
+    /// The exit code; 128 + N if signal N ended the process.
     pub(crate) code: u32,
-    /// When.
+    /// When the process ended.
     pub(crate) at: Option<SystemTime>,
 }
 
 impl TaskExit {
-    /// It was the container's main process: the container has ended.
+    /// Whether the process was the container's main process, so that the container has ended.
     pub(crate) fn is_init(&self) -> bool {
         self.id.is_empty() || self.id == self.container_id
     }
@@ -74,11 +77,11 @@ impl Events {
         Self { session }
     }
 
-    /// Subscribes to the tasks in the session's containerd namespace. When this returns, the subscription is in force:
-    /// no event from now on is missed while the stream lives.
+    /// Subscribes to the events of all tasks in the session's containerd namespace. When this returns, the subscription
+    /// is in force: no later event is missed while the stream lives.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -108,7 +111,7 @@ impl Events {
 
     async fn echo(&self, ctx: &Context) -> Result<(), Error> {
         let mut client = self.client();
-        // Any registered type will do; nobody looks inside.
+        // Any registered type works, because the content is not read.
         let event = Any {
             type_url: "containerd.events.NamespaceUpdate".to_owned(),
             value: Vec::new(),
@@ -137,11 +140,11 @@ pub(crate) struct TaskEvents {
 }
 
 impl TaskEvents {
-    /// The next event.
+    /// Returns the next event.
     ///
     /// # Errors
-    /// [`Error::is_unavailable`] when the stream has ended: subscribe again, and look at every task, since events may
-    /// have been missed in between.
+    /// [`Error::is_unavailable`] when the stream has ended. Events may have been missed then: subscribe again, and
+    /// check every task.
     ///
     /// # Cancellation
     /// Safe to drop.

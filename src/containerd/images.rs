@@ -1,4 +1,4 @@
-//! Image records: a name and the descriptor that it stands for.
+//! Image records: names, and the descriptor of each name's image.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use super::session::MAX_MESSAGE;
 use super::{Descriptor, Error, Session};
 use crate::Context;
 
-/// A name and what it stands for.
+/// An image name and its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageRecord {
     /// The normalised reference, as in `docker.io/library/busybox:latest`.
     pub(crate) name: String,
-    /// Its index or manifest.
+    /// The image's index or manifest.
     pub(crate) target: Descriptor,
     /// Labels.
     pub(crate) labels: BTreeMap<String, String>,
@@ -35,7 +35,7 @@ impl Images {
         Self { session }
     }
 
-    /// The image of that name.
+    /// Returns the image with this name.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -53,10 +53,11 @@ impl Images {
         from_wire(image).map_err(|why| call.malformed(why))
     }
 
-    /// The images that match any of `filters`; all without any. One whose digest is not SHA-256 is left out.
+    /// The images that match any of `filters`; all images if there is no filter. Leaves out an image whose digest is
+    /// not SHA-256.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a filter that is not one.
+    /// [`Error::is_invalid`] for a malformed filter.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -78,11 +79,11 @@ impl Images {
         Ok(images.collect())
     }
 
-    /// Makes the name stand for the target, whether it exists or not. Labels that a name has already stay as they are, save
-    /// those that `image` gives.
+    /// Sets the target of the name, whether the name exists or not. Labels of an existing name stay as they are, except
+    /// those given in `image`.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -92,13 +93,13 @@ impl Images {
             done => return done,
         }
         match self.update(ctx, image).await {
-            // Somebody deleted it in between.
+            // Another client deleted the name in between.
             Err(why) if why.is_not_found() => self.create(ctx, image).await,
             done => done,
         }
     }
 
-    /// Deletes the name. With `sync`, what nothing else holds is collected before the reply.
+    /// Deletes the name. With `sync`, data that nothing else refers to is collected before the reply.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -138,7 +139,7 @@ impl Images {
         let paths = std::iter::once("target".to_owned()).chain(labels).collect();
         let message = UpdateImageRequest {
             image: Some(to_wire(image)),
-            // Without a mask all of the record is replaced, and with it what others have noted in its labels.
+            // Without a mask the whole record is replaced, including labels that other programs have set.
             update_mask: Some(FieldMask { paths }),
             ..UpdateImageRequest::default()
         };

@@ -1,10 +1,10 @@
-//! How a blob gets into the content store: a stream of chunks, committed under its digest.
+//! Writing a blob into the content store: a stream of chunks, committed under its digest.
 //!
-//! containerd computes the digest and refuses to commit another one. A blob that exists already is a success, not an
-//! error, and belongs to the session's lease from then on, as one that was written does.
+//! containerd computes the digest and refuses to commit under another one. If the blob exists already, the write
+//! succeeds, and the blob belongs to the session's lease from then on, as if it had been written.
 //!
-//! The context is looked at between two chunks, never in the middle of one: a write that is given up is then known to
-//! be idle, and can be removed.
+//! The context is checked between two chunks, never in the middle of one: a write that is given up is then certainly
+//! idle, and can be removed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,26 +18,27 @@ use super::writer::{Ingest, Writer};
 use super::{Content, Descriptor};
 use crate::{Context, Digest};
 
-/// The most that one message carries.
+/// The largest amount of data in one message.
 const CHUNK: usize = 1 << 20;
-/// How long an abandoned write may take to be removed.
+/// How long removing an abandoned write may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What became of it.
+/// The result of a write.
 #[derive(Debug)]
 enum Written {
-    /// It existed, and nothing was read.
+    /// The blob existed, and nothing was read.
     Present,
-    /// It was read to its end and exists now.
+    /// The data was read to its end, and the blob exists now.
     New(Digest, u64),
 }
 
 impl Content {
-    /// Writes the blob `expected` from `reader`. Nothing is left behind when it fails; existing is success, and then
-    /// the reader may not have been read. `reference` names the unfinished write: one writer at a time may use it.
+    /// Writes the blob `expected` from `reader`. Leaves nothing behind if it fails. Succeeds if the blob exists
+    /// already; then the reader may not have been read. `reference` names the unfinished write; only one writer at a
+    /// time may use it.
     ///
     /// # Errors
-    /// [`Error::is_failed_precondition`] if the data does not have that digest or that size.
+    /// [`Error::is_failed_precondition`] if the data does not have the expected digest or size.
     ///
     /// # Cancellation
     /// Safe to drop: an unfinished write is collected with the session's lease.
@@ -58,10 +59,10 @@ impl Content {
         self.store(call, ingest, labels, reader).await.map(|_| ())
     }
 
-    /// Writes a blob whose digest nobody knows yet, and says its digest and size.
+    /// Writes a blob whose digest is not known yet, and returns its digest and size.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop: an unfinished write is collected with the session's lease.
@@ -84,7 +85,7 @@ impl Content {
         }
     }
 
-    /// Streams the data in, and aborts the unfinished write if that fails.
+    /// Streams the data to containerd, and aborts the unfinished write if that fails.
     async fn store(
         &self,
         call: Call<'_>,
@@ -108,7 +109,7 @@ impl Content {
         if let Err(left) = self.abort(&grace, ingest.reference).await
             && !left.is_not_found()
         {
-            tracing::debug!(%left, "cannot abort an unfinished write; the garbage collector does");
+            tracing::debug!(%left, "cannot abort an unfinished write; the garbage collector will remove it");
         }
         Err(why)
     }
@@ -121,7 +122,7 @@ impl Content {
         writer: &mut Writer<'_>,
         mut reader: impl AsyncRead + Unpin,
     ) -> Result<Written, Error> {
-        // All of it is there already when another containerd namespace has the blob.
+        // If another containerd namespace has the blob, all of its bytes are there already.
         if let (Some(digest), Some(size)) = (ingest.digest, ingest.size)
             && size > 0
             && size == writer.offset()
@@ -130,7 +131,7 @@ impl Content {
             return Ok(Written::New(digest.clone(), size));
         }
         writer.rewind();
-        // A digest that nobody knows is computed here: containerd would not tell it if the blob exists already.
+        // An unknown digest is computed here, because containerd would not return it if the blob exists already.
         let mut known = ingest.digest.ok_or_else(Sha256::new);
         loop {
             let chunk = call
@@ -166,7 +167,8 @@ impl Content {
         Ok(Written::New(digest, writer.offset()))
     }
 
-    /// Somebody else wrote the same blob faster. Opening it once more is what gives it to our lease as well.
+    /// Another client finished writing the same blob first. Opening it once more adds it to this session's lease as
+    /// well.
     async fn overtaken(&self, call: Call<'_>, ingest: Ingest<'_>, why: Error) -> Result<Written, Error> {
         match self.open(call, ingest).await? {
             None => Ok(Written::Present),
@@ -178,7 +180,7 @@ impl Content {
     }
 }
 
-/// Up to [`CHUNK`] bytes, as many as there are: small reads would each cost a message.
+/// Reads up to [`CHUNK`] bytes, fewer only at the end of the data: each small read would cost a message.
 async fn chunk(reader: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut chunk = Vec::new();
     reader.take(CHUNK as u64).read_to_end(&mut chunk).await?;

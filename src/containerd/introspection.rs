@@ -1,4 +1,4 @@
-//! What containerd is made of: its plugins, and what each tells of itself.
+//! The plugins of containerd, and what each of them reports about itself.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::session::MAX_MESSAGE;
 use super::{Error, Session};
 use crate::Context;
 
-/// The type of plugins that keep root file systems.
+/// The type of the plugins that keep root file systems.
 pub(crate) const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// A plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plugin {
-    /// What it tells of itself; a snapshotter of containerd's own tells where it keeps its files, as `root`.
+    /// The values that the plugin exports. containerd's own snapshotters export the directory of their files as `root`.
     pub(crate) exports: BTreeMap<String, String>,
 }
 
@@ -33,7 +33,7 @@ impl Introspection {
     /// The plugin of this type and name, if there is one.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.

@@ -1,4 +1,5 @@
-//! Leases: what a leased session creates is safe from the garbage collector until the lease is deleted or expires.
+//! Leases: objects that a leased session creates are safe from the garbage collector until the lease is deleted or
+//! expires.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -15,10 +16,10 @@ use super::session::MAX_MESSAGE;
 use super::{Error, Session};
 use crate::{Context, Digest, LeaseId};
 
-/// The label that the garbage collector reads.
+/// The label with the expiry, which the garbage collector reads.
 const EXPIRE: &str = "containerd.io/gc.expire";
 
-/// A lease as containerd remembers it.
+/// A lease of containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
     /// Its name.
@@ -29,16 +30,16 @@ pub(crate) struct Lease {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// Something that a lease can hold.
+/// An object that a lease can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// A blob.
     Content(Digest),
     /// A snapshot.
     Snapshot {
-        /// Which snapshotter keeps it.
+        /// The snapshotter that keeps it.
         snapshotter: String,
-        /// Its key there.
+        /// Its key in that snapshotter.
         key: String,
     },
     /// An unfinished write, by its reference.
@@ -84,7 +85,7 @@ impl Leases {
         Self { session }
     }
 
-    /// Creates a lease that the garbage collector ends by itself after `expires`.
+    /// Creates a lease that the garbage collector deletes after `expires`.
     ///
     /// # Errors
     /// [`Error::is_already_exists`] if the name is taken.
@@ -112,7 +113,7 @@ impl Leases {
         Ok(())
     }
 
-    /// Deletes a lease. With `sync`, what nothing else holds is collected before the reply.
+    /// Deletes a lease. With `sync`, objects that nothing else refers to are collected before the reply.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -132,10 +133,11 @@ impl Leases {
         Ok(())
     }
 
-    /// The leases that match any of `filters`; all without any. One whose name could not be ours is left out.
+    /// The leases that match any of `filters`; all leases if there is no filter. Leaves out a lease whose name is not a
+    /// valid [`LeaseId`].
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a filter that is not one.
+    /// [`Error::is_invalid`] for a malformed filter.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -159,7 +161,7 @@ impl Leases {
         Ok(leases.collect())
     }
 
-    /// Has a lease hold something that exists already.
+    /// Adds an existing object to a lease.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such lease.
@@ -184,7 +186,7 @@ impl Leases {
         Ok(())
     }
 
-    /// What a lease holds. Kinds of things that are not ours are left out.
+    /// The objects that a lease holds. Leaves out kinds that [`Resource`] does not have.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such lease.
@@ -211,7 +213,7 @@ impl Leases {
     }
 }
 
-/// Whole seconds are enough: the collector runs far less often.
+/// Formats a time in whole seconds, which are precise enough: the collector runs far less often.
 fn rfc3339(at: SystemTime) -> String {
     let mut at = Timestamp::from(at);
     at.nanos = 0;

@@ -1,4 +1,4 @@
-//! When each call began and ended, for whoever measures: off, and one relaxed load per call, unless somebody asks.
+//! Records when each call began and ended. Off by default, when it costs one relaxed load per call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -23,22 +23,22 @@ pub(crate) struct Meter {
     timings: Mutex<Vec<Timing>>,
 }
 
-/// What asks for them is `fnctr bench`.
+/// For `fnctr bench`, the only user of the timings.
 #[cfg(feature = "cli")]
 impl Meter {
-    /// Begins to record; calls that are in flight already are not.
+    /// Starts to record; excludes calls that are already in flight.
     pub(crate) fn start(&self) {
         self.on.store(true, Ordering::Relaxed);
     }
 
-    /// What was recorded since the start or the last take, in the order of the replies.
+    /// The calls recorded since the start or the last take, in the order of the replies.
     pub(crate) fn take(&self) -> Vec<Timing> {
         std::mem::take(&mut *self.timings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Meter {
-    /// A call is sent; it has ended when the value is dropped, with its reply or without.
+    /// Records that a call is sent. The call ends when the returned value is dropped, with or without a reply.
     pub(super) fn begin(&self, call: &'static str) -> Option<Running<'_>> {
         self.on.load(Ordering::Relaxed).then(|| Running {
             meter: self,

@@ -1,9 +1,9 @@
 //! The gateway to containerd: the only module that may name `containerd_client` or `tonic`.
 //!
 //! A [`Session`] is a connection with a stamp (the containerd namespace and, when leased, the lease) that every call
-//! carries. Each service file offers our verbs in our types; the generated messages do not leave this directory.
-//! Nothing here has a policy: no retries, no plans, no order of cleaning up. containerd 1.6, 1.7 and 2.x are served
-//! alike, so nothing may need a service or a field that 1.6 does not have.
+//! carries. Each service file offers the operations of one service with this crate's types; the generated messages do
+//! not leave this directory. There is no policy here: no retries, no plans, no order of cleaning up. containerd 1.6,
+//! 1.7 and 2.x are supported alike, so no code may need a service or a field that 1.6 does not have.
 //!
 //! ```text
 //! Session ─► containers() tasks() snapshots(name) images() content() diff() leases() events() namespaces()

@@ -1,4 +1,4 @@
-//! containerd namespaces: the tenants of one server. Not to be confused with the kernel's.
+//! containerd namespaces: the tenants of one server. Not related to the kernel's namespaces.
 
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::{
@@ -24,7 +24,7 @@ impl Namespaces {
     /// Makes sure that the namespace exists.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -50,7 +50,7 @@ impl Namespaces {
     /// The names of all namespaces.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -69,7 +69,8 @@ impl Namespaces {
     /// Deletes an empty namespace.
     ///
     /// # Errors
-    /// [`Error::is_failed_precondition`] while something is in it, [`Error::is_not_found`] if there is none.
+    /// [`Error::is_failed_precondition`] while the namespace contains something, [`Error::is_not_found`] if there is
+    /// none.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.

@@ -1,7 +1,7 @@
-//! A connection to containerd with the stamp that every call carries.
+//! A connection to containerd, with the stamp that every call carries.
 //!
-//! Scope is a value, not ambient state: [`Session::leased`] gives another session whose calls carry a lease, and what
-//! they create belongs to it. The connection is made again by itself when it was lost.
+//! The scope is a value, not ambient state: [`Session::leased`] returns another session whose calls carry a lease, so
+//! the objects that they create belong to the lease. A lost connection is restored automatically.
 
 use std::fmt;
 use std::io;
@@ -23,19 +23,19 @@ use super::{
 };
 use crate::{Context, LeaseId, Namespace};
 
-/// containerd's own limit for one message (defaults.DefaultMaxRecvMsgSize); the library's 4 MiB is less.
+/// containerd's own limit for one message (defaults.DefaultMaxRecvMsgSize); the library's default of 4 MiB is less.
 pub(super) const MAX_MESSAGE: usize = 16 << 20;
-/// Room for a few layers and a thousand waiting calls in flight on one connection.
+/// Large enough for a few layers and a thousand waiting calls in flight on one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const STREAM_WINDOW: u32 = 2 << 20;
 
-/// How every HTTP/2 connection begins: the preface, and a frame of settings without any (RFC 9113, 3.4).
+/// The start of every HTTP/2 connection: the preface, and an empty settings frame (RFC 9113, 3.4).
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The head of a frame: three bytes of length, its type, five more.
 const FRAME_HEAD: usize = 9;
-/// The type of the frame that a server begins with.
+/// The type of the first frame that a server sends.
 const SETTINGS: u8 = 4;
-/// How long the answer to it may take.
+/// How long the server's answer to [`HELLO`] may take.
 const GREETING: Duration = Duration::from_secs(1);
 
 /// A connection, a containerd namespace and perhaps a lease. Cheap to clone.
@@ -54,11 +54,11 @@ struct Scope {
 }
 
 impl Session {
-    /// Connects to containerd's socket. Succeeds only if somebody listens there; a connection lost later is made anew
-    /// by the next call.
+    /// Connects to containerd's socket. Succeeds only if a process listens there. If the connection is lost later, the
+    /// next call restores it.
     ///
     /// # Errors
-    /// The sentence names the socket, and says whether it is absent, refused, forbidden, or no containerd's.
+    /// The message names the socket, and states whether it is absent, refused, forbidden, or not containerd's.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -72,7 +72,7 @@ impl Session {
             .await
             .map_err(fail)?;
         let path = Arc::<Path>::from(address);
-        // The URI is never resolved: the connector goes to the socket.
+        // The URI is never resolved: the connector opens the socket.
         let channel = Endpoint::from_static("http://containerd")
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -102,14 +102,14 @@ impl Session {
         &self.scope.address
     }
 
-    /// The lease that calls of this session carry, if any.
+    /// The lease that the calls of this session carry, if any.
     pub(crate) fn lease(&self) -> Option<&LeaseId> {
         self.lease.as_ref().map(|(id, _)| id)
     }
 
-    /// The same session, with what its calls create belonging to `lease`.
+    /// The same session, except that the objects its calls create belong to `lease`.
     pub(crate) fn leased(&self, lease: &LeaseId) -> Self {
-        // A lease id is made of letters, digits and -_. alone, so it always is a metadata value.
+        // A lease id consists only of letters, digits and -_. and so is always a valid metadata value.
         let stamp = MetadataValue::try_from(lease.as_str()).ok();
         Self {
             lease: stamp.map(|stamp| (lease.clone(), stamp)),
@@ -117,8 +117,8 @@ impl Session {
         }
     }
 
-    /// The process that listens on the socket, as the kernel tells it: the containerd daemon. `None` when it is in
-    /// another pid namespace.
+    /// The process that listens on the socket, as the kernel reports it: the containerd daemon. `None` if the process
+    /// is in another pid namespace.
     ///
     /// # Errors
     /// As [`Session::connect`].
@@ -137,7 +137,7 @@ impl Session {
             .filter(|pid| *pid != 0))
     }
 
-    /// How long the calls of this connection take.
+    /// Records how long the calls of this connection take.
     pub(crate) fn meter(&self) -> &Meter {
         &self.scope.meter
     }
@@ -152,12 +152,12 @@ impl Session {
         Tasks::new(self.clone())
     }
 
-    /// Root file systems, kept by the snapshotter of that name.
+    /// Root file systems, kept by the snapshotter with this name.
     pub(crate) fn snapshots(&self, snapshotter: &str) -> Snapshots {
         Snapshots::new(self.clone(), snapshotter)
     }
 
-    /// Image names and what they stand for.
+    /// Image names and their targets.
     pub(crate) fn images(&self) -> Images {
         Images::new(self.clone())
     }
@@ -172,12 +172,12 @@ impl Session {
         Diff::new(self.clone())
     }
 
-    /// What keeps things from the garbage collector.
+    /// Leases, which keep objects from the garbage collector.
     pub(crate) fn leases(&self) -> Leases {
         Leases::new(self.clone())
     }
 
-    /// What happens to tasks.
+    /// Events of tasks.
     pub(crate) fn events(&self) -> Events {
         Events::new(self.clone())
     }
@@ -187,12 +187,12 @@ impl Session {
         Namespaces::new(self.clone())
     }
 
-    /// What the server is made of.
+    /// The plugins of the server.
     pub(crate) fn introspection(&self) -> Introspection {
         Introspection::new(self.clone())
     }
 
-    /// The server itself.
+    /// The version of the server.
     pub(crate) fn version(&self) -> Version {
         Version::new(self.clone())
     }
@@ -213,8 +213,8 @@ impl Session {
     }
 }
 
-/// Says hello as HTTP/2 does, and fails if the answer is another protocol's. One that answers nothing in time is not judged
-/// here: its calls have limits of their own.
+/// Sends the HTTP/2 greeting, and fails if the answer belongs to another protocol. A server that does not answer in
+/// time passes here, because its calls have limits of their own.
 async fn greeted(ctx: &Context, mut stream: UnixStream) -> Result<(), Cause> {
     let greeting = async {
         let mut answer = [0; FRAME_HEAD];

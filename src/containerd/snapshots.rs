@@ -14,36 +14,36 @@ use super::session::MAX_MESSAGE;
 use super::{Error, Session};
 use crate::Context;
 
-/// One mount as a snapshotter describes it; several, in order, make up a root file system.
+/// One mount, as a snapshotter describes it. Several mounts, in order, form a root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
     /// The file system, as in `overlay` or `bind`.
     pub(crate) kind: String,
-    /// What is mounted.
+    /// The source of the mount.
     pub(crate) source: String,
-    /// Where below the root; empty is the root itself.
+    /// The directory below the root; empty for the root itself.
     pub(crate) target: String,
     /// Options, as `mount -o` takes them.
     pub(crate) options: Vec<String>,
 }
 
-/// What a snapshot is for.
+/// The kind of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SnapshotKind {
     /// Read-only.
     View,
     /// Writable.
     Active,
-    /// Finished: the parent of others.
+    /// Finished; can be the parent of others.
     Committed,
-    /// Something new.
+    /// A kind that this crate does not know.
     Unknown,
 }
 
-/// A snapshot as its snapshotter remembers it.
+/// The snapshotter's record of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SnapshotInfo {
-    /// What it is for.
+    /// The kind of the snapshot.
     pub(crate) kind: SnapshotKind,
     /// The snapshot below it.
     pub(crate) parent: Option<String>,
@@ -68,7 +68,7 @@ impl Snapshots {
         }
     }
 
-    /// Makes a writable snapshot on top of `parent` (none for an empty one).
+    /// Creates a writable snapshot on top of `parent`; without a parent it is empty.
     ///
     /// # Errors
     /// [`Error::is_already_exists`] if the key is taken, [`Error::is_not_found`] if the parent is missing.
@@ -97,7 +97,7 @@ impl Snapshots {
         Ok(mounts_from_wire(reply.mounts))
     }
 
-    /// Makes a read-only snapshot of `parent`.
+    /// Creates a read-only snapshot of `parent`.
     ///
     /// # Errors
     /// As [`Snapshots::prepare`].
@@ -126,7 +126,7 @@ impl Snapshots {
         Ok(mounts_from_wire(reply.mounts))
     }
 
-    /// The mounts of an active snapshot or a view.
+    /// Returns the mounts of an active snapshot or a view.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -147,10 +147,10 @@ impl Snapshots {
         Ok(mounts_from_wire(reply.mounts))
     }
 
-    /// Finishes the active snapshot `key` under the name `name`; the key is gone then.
+    /// Finishes the active snapshot `key` under the name `name`, and removes the key.
     ///
     /// # Errors
-    /// [`Error::is_already_exists`] if the name is taken; the active snapshot stays then.
+    /// [`Error::is_already_exists`] if the name is taken; then the active snapshot stays.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -175,7 +175,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// What the snapshotter remembers of a snapshot.
+    /// Returns the snapshotter's record of a snapshot.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -208,7 +208,7 @@ impl Snapshots {
     /// Removes a snapshot.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is none, [`Error::is_failed_precondition`] if another is on top of it.
+    /// [`Error::is_not_found`] if there is none, [`Error::is_failed_precondition`] if another snapshot is on top of it.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -225,7 +225,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// What a snapshot itself takes, without those below it: bytes and inodes.
+    /// How many bytes and inodes a snapshot takes by itself, without its parents.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.

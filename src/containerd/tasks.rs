@@ -18,10 +18,10 @@ use super::snapshots::mounts_to_wire;
 use super::{Error, Mount, RuntimeOptions, Session};
 use crate::{ContainerId, Context};
 
-/// What a task is created from.
+/// The parameters for the creation of a task.
 #[derive(Debug, Clone)]
 pub(crate) struct NewTask<'a> {
-    /// The container whose record exists already.
+    /// The container, whose record exists already.
     pub(crate) id: &'a ContainerId,
     /// The mounts that make up its root file system.
     pub(crate) rootfs: &'a [Mount],
@@ -31,9 +31,9 @@ pub(crate) struct NewTask<'a> {
     pub(crate) stdout: Option<PathBuf>,
     /// The fifo that becomes its stderr; `None` is /dev/null.
     pub(crate) stderr: Option<PathBuf>,
-    /// Its standard streams are one terminal.
+    /// Whether the standard streams are one terminal.
     pub(crate) terminal: bool,
-    /// What the shim is told; `None` takes the record's options.
+    /// The shim's options about the runtime; `None` takes those of the record.
     pub(crate) options: Option<RuntimeOptions>,
 }
 
@@ -42,16 +42,16 @@ pub(crate) struct NewTask<'a> {
 pub(crate) struct Exit {
     /// Its exit code; 128 + N if signal N ended it.
     pub(crate) code: u32,
-    /// When, if containerd knows.
+    /// When the process ended, if containerd knows the time.
     pub(crate) at: Option<SystemTime>,
 }
 
-/// What containerd thinks a task is doing.
+/// The state of a task, as containerd reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskStatus {
     /// Created, not started.
     Created,
-    /// Running. A cgroup frozen behind containerd's back counts as running.
+    /// Running. Includes a task whose cgroup was frozen without containerd.
     Running,
     /// Ended, not deleted.
     Stopped,
@@ -59,24 +59,24 @@ pub(crate) enum TaskStatus {
     Paused,
     /// Being paused.
     Pausing,
-    /// The shim does not answer, or says something new.
+    /// The shim does not answer, or reports a state that this crate does not know.
     Unknown,
 }
 
-/// How long past its caller's deadline a create may take. Idle hosts take 50 ms, crowded ones a second.
+/// How long past the caller's deadline a create may take. It takes 50 ms on idle hosts and a second on crowded ones.
 const OVERTIME: Duration = Duration::from_secs(5);
 
-/// Where an output goes that nobody wants.
+/// The destination of an output that is not attached.
 const NULL: &str = "/dev/null";
 
-/// A task as containerd sees it.
+/// A task, as containerd reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TaskInfo {
-    /// The process, as a pid of containerd's pid namespace; 0 once it is gone.
+    /// The pid of the process in containerd's pid namespace; 0 after the process has ended.
     pub(crate) pid: u32,
-    /// What it is doing.
+    /// The state of the task.
     pub(crate) status: TaskStatus,
-    /// How it ended; means something only when it is stopped.
+    /// How the process ended; valid only for a stopped task.
     pub(crate) exit: Exit,
 }
 
@@ -91,10 +91,11 @@ impl Tasks {
         Self { session }
     }
 
-    /// Creates the container's process, stopped just before its own program. Returns its pid.
+    /// Creates the container's process, stopped just before its own program. Returns the process's pid.
     ///
-    /// A deadline that passes meanwhile is not containerd's: at its own it kills the runtime half-way, which leaves cgroups.
-    /// The reply is awaited some seconds longer, and what was created is the caller's to undo.
+    /// The deadline of the context is not sent to containerd: when its deadline passes, containerd kills the runtime
+    /// half-way, which leaves cgroups behind. Instead the reply is awaited some seconds longer, and the caller must
+    /// undo what was created.
     ///
     /// # Errors
     /// [`Error::is_already_exists`] if the container has a task.
@@ -109,7 +110,7 @@ impl Tasks {
                 .unwrap_or_default()
                 .into()
         };
-        // With any stream attached, the shim of containerd 1.6 opens both outputs, whether they have a path or not.
+        // If any stream is attached, the shim of containerd 1.6 opens both outputs, whether they have a path or not.
         let attached = [&task.stdin, &task.stdout, &task.stderr]
             .into_iter()
             .any(Option::is_some);
@@ -136,10 +137,10 @@ impl Tasks {
         Ok(reply.pid)
     }
 
-    /// Lets the created process run its program. Returns its pid.
+    /// Lets the created process run its program. Returns the process's pid.
     ///
     /// # Errors
-    /// The runtime's own words if the program cannot be run.
+    /// The runtime's own message if the program cannot be run.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -157,10 +158,10 @@ impl Tasks {
         Ok(reply.pid)
     }
 
-    /// Waits until the process has ended, for as long as the context allows.
+    /// Waits until the process has ended, as long as the context allows.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is no task (any more).
+    /// [`Error::is_not_found`] if there is no task, or no longer one.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -207,10 +208,11 @@ impl Tasks {
         Ok(())
     }
 
-    /// Deletes a task that has ended, and its shim with it. Says how it ended.
+    /// Deletes a task that has ended, and its shim. Returns how the process ended.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is none. While it runs, a refusal whose code differs between versions.
+    /// [`Error::is_not_found`] if there is none. While the task runs, a refusal whose code depends on containerd's
+    /// version.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -227,7 +229,7 @@ impl Tasks {
         Ok(exit(reply.exit_status, reply.exited_at))
     }
 
-    /// What the task is doing.
+    /// Returns the state of the task.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -246,10 +248,10 @@ impl Tasks {
         Ok(info(&process))
     }
 
-    /// Every task of the containerd namespace, by the name of its container.
+    /// Returns every task of the containerd namespace, with the name of its container.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -263,7 +265,7 @@ impl Tasks {
                 |r| async move { client.list(r).await },
             )
             .await?;
-        // The id of a listed process is its container's; container_id is empty there.
+        // The id of a listed process is the id of its container; container_id is empty there.
         let tasks = reply.tasks.into_iter().map(|process| {
             let info = info(&process);
             (process.id, info)
@@ -271,7 +273,7 @@ impl Tasks {
         Ok(tasks.collect())
     }
 
-    /// Closes the shim's end of stdin, so that the process reads its end.
+    /// Closes the shim's end of stdin, so that the process reads the end of file.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no task.
@@ -292,10 +294,11 @@ impl Tasks {
         Ok(())
     }
 
-    /// Has the runtime freeze the container: milliseconds, where the cgroup file takes microseconds.
+    /// Freezes the container through the runtime. This takes milliseconds, whereas writing the cgroup file takes
+    /// microseconds.
     ///
     /// # Errors
-    /// The runtime's own words.
+    /// The runtime's own message.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -311,10 +314,10 @@ impl Tasks {
         Ok(())
     }
 
-    /// Has the runtime thaw what [`Tasks::pause`] froze.
+    /// Thaws, through the runtime, a container that [`Tasks::pause`] froze.
     ///
     /// # Errors
-    /// The runtime's own words.
+    /// The runtime's own message.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.

@@ -1,4 +1,4 @@
-//! A private containerd for tests: its own root, state and socket in a temporary directory, ended with the test.
+//! A private containerd for tests: its root, state and socket are in a temporary directory, and it ends with the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::Session;
 use crate::{Context, Namespace};
 
-/// A containerd of our own. Dropping it ends the process; the directory goes with it.
+/// A containerd for one test. Dropping it ends the process and removes the directory.
 #[derive(Debug)]
 pub(crate) struct Private {
     process: Child,
@@ -18,14 +18,14 @@ pub(crate) struct Private {
 }
 
 impl Private {
-    /// Starts one, or says loudly on stderr why the test cannot run here and gives `None`.
+    /// Starts a containerd. If the test cannot run here, prints the reason on stderr and returns `None`.
     pub(crate) async fn start() -> Option<Self> {
         let directory = tempfile::Builder::new().prefix("fc").tempdir().unwrap();
         let root = nix::unistd::geteuid().is_root();
         let config = directory.path().join("config.toml");
         std::fs::write(&config, config_text(&directory)).unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        // Another version than the system's, to test against, with its shim.
+        // Another version of containerd than the system's, with its shim, to test against.
         let first = std::env::var("FNCTR_TEST_CONTAINERD_DIR").unwrap_or_default();
         let path = format!("{first}:{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         let binary = if first.is_empty() {
@@ -63,43 +63,43 @@ impl Private {
         Some(private)
     }
 
-    /// Where it listens.
+    /// The path of the socket.
     pub(crate) fn address(&self) -> PathBuf {
         self.directory.path().join("s")
     }
 
-    /// Where it keeps its content and snapshots.
+    /// The directory of the content and the snapshots.
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
 
-    /// A directory that ends with it.
+    /// A directory that is removed with the containerd.
     pub(crate) fn scratch(&self) -> PathBuf {
         let path = self.directory.path().join("scratch");
         std::fs::create_dir_all(&path).unwrap();
         path
     }
 
-    /// Its process.
+    /// The pid of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id().unwrap()
     }
 
-    /// Its containerd namespace is called like its directory: runc keeps the records of all namespaces of one name in one
-    /// place, which the first test that ends would take from under the others.
+    /// The containerd namespace, named after the directory. runc keeps the records of all namespaces of the same name
+    /// in one place, so with one name for all, the first test that ends would remove the records of the others.
     fn namespace(&self) -> Namespace {
         let name = self.directory.path().file_name().unwrap();
         Namespace::new(name.to_str().unwrap()).unwrap()
     }
 
-    /// A session in a namespace of its own.
+    /// A session in the containerd namespace of this instance.
     pub(crate) async fn session(&self) -> Session {
         Session::connect(&patience(), &self.address(), &self.namespace())
             .await
             .unwrap()
     }
 
-    /// Ends the process and waits until it is gone.
+    /// Kills the process and waits until it has ended.
     pub(crate) async fn stop(&mut self) {
         self.process.kill().await.unwrap();
     }
@@ -121,7 +121,7 @@ impl Private {
 }
 
 impl Drop for Private {
-    /// A test that failed half-way may have left a shim, its container and their mounts.
+    /// Removes what a test that failed half-way may have left: a shim, its container and their mounts.
     fn drop(&mut self) {
         let address = self.address().display().to_string();
         for shim in pids() {
@@ -161,7 +161,7 @@ fn kill(pid: i32) {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
 }
 
-/// A context that lets a test fail before it hangs.
+/// A context with a timeout, so that a test fails and does not hang.
 pub(crate) fn patience() -> Context {
     Context::timeout(Duration::from_secs(60))
 }

@@ -1,4 +1,4 @@
-//! The gateway against a real containerd of our own.
+//! Tests of the gateway with a real, private containerd.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -158,7 +158,7 @@ async fn a_blob_is_what_its_digest_says_or_it_is_not_kept() {
             .unwrap_err()
             .is_not_found()
     );
-    // The failed writes hold no lock and have left no data: the same names serve again.
+    // The failed writes hold no lock and have left no data, so the same names can be used again.
     content
         .write(&ctx, "w3", &other, &kept, b"something else".as_slice())
         .await
@@ -281,7 +281,7 @@ fn spec(args: &[&str], cgroup: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// A record and a snapshot whose root file system is busybox alone.
+/// Creates a record, and a snapshot whose root file system contains only busybox.
 async fn container(session: &Session, id: &ContainerId, args: &[&str]) -> Vec<Mount> {
     let ctx = patience();
     let record = Record {
@@ -308,7 +308,7 @@ async fn container(session: &Session, id: &ContainerId, args: &[&str]) -> Vec<Mo
     assert_eq!(found, record);
     let again = session.containers().create(&ctx, &record).await.unwrap_err();
     assert!(again.is_already_exists());
-    // After the record: what none names is garbage, and another test may have the collector run.
+    // Created after the record: an object without a reference is garbage, and another test may trigger the collector.
     let snapshots = session.snapshots("native");
     let mounts = snapshots
         .prepare(&ctx, id.as_str(), None, &labels(&[("fnctr/a", "1")]))
@@ -355,7 +355,7 @@ async fn a_container_lives_and_ends_and_its_exit_is_told_three_times_alike() {
     let pid = tasks.create(&ctx, &new_task(&id, &rootfs)).await.unwrap();
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(tasks.get(&ctx, &id).await.unwrap().status, TaskStatus::Created);
-    // Nothing happens in the namespace here, and still the subscription is known to be in force.
+    // The subscription is proven to be in force, although nothing happens in the namespace.
     let mut events = session.events().tasks(&ctx).await.unwrap();
     assert_eq!(tasks.start(&ctx, &id).await.unwrap(), pid);
     let event = match events.next(&ctx).await.unwrap() {
@@ -434,7 +434,7 @@ async fn a_running_task_is_listed_paused_resumed_and_killed() {
         (listed[0].0.as_str(), listed[0].1.pid, listed[0].1.status),
         (id.as_str(), pid, TaskStatus::Running)
     );
-    // 1.6 has no code for this, later ones have; what counts is that nothing happened.
+    // 1.6 has no code for this, later versions have one. What counts is that nothing happened.
     let refused = tasks.delete(&ctx, &id).await.unwrap_err();
     assert!(
         !refused.is_not_found() && !refused.is_unavailable(),
@@ -466,7 +466,7 @@ async fn a_running_task_is_listed_paused_resumed_and_killed() {
     remove_snapshot(&session, &ctx, &id).await;
 }
 
-/// Without its container nothing keeps it, and another test may have the collector run.
+/// Removes the snapshot. Without its container nothing refers to it, and another test may have triggered the collector.
 async fn remove_snapshot(session: &Session, ctx: &Context, id: &ContainerId) {
     match session.snapshots("native").remove(ctx, id.as_str()).await {
         Err(why) if why.is_not_found() => {}
@@ -481,7 +481,7 @@ async fn memory_that_runs_out_is_told_beside_the_exit() {
     };
     let (ctx, session) = (patience(), private.session().await);
     let id = ContainerId::new(format!("oom-{}", std::process::id())).unwrap();
-    // Not before the start was answered: a shim begins to watch the memory only then.
+    // Grows only after the start has been answered, because a shim begins to watch the memory only then.
     let grow = "while [ ! -e /go ]; do sleep 0.05; done; x=0123456789abcdef; while :; do x=$x$x; done";
     let rootfs = container(&session, &id, &["/bin/sh", "-c", grow]).await;
     let tasks = session.tasks();
@@ -496,7 +496,7 @@ async fn memory_that_runs_out_is_told_beside_the_exit() {
     let mut events = session.events().tasks(&ctx).await.unwrap();
     tasks.start(&ctx, &id).await.unwrap();
     std::fs::write(Path::new(&rootfs[0].source).join("go"), "").unwrap();
-    // Either may be first.
+    // Either event may be first.
     let (mut oom, mut exit) = (false, None);
     while !oom || exit.is_none() {
         match events.next(&ctx).await.unwrap() {
@@ -565,7 +565,7 @@ async fn an_unfinished_write_is_gone_on_with_or_begun_anew() {
     let mut writer = content.writer(&ctx, "w", &whole).await.unwrap().unwrap();
     writer.write(b"one ".to_vec()).await.unwrap();
     writer.write(b"two ".to_vec()).await.unwrap();
-    // One at a time, and the second is told so.
+    // Only one writer at a time: opening the second one fails.
     let locked = content.writer(&ctx, "w", &whole).await.unwrap_err();
     assert!(locked.is_locked() && !locked.is_unavailable(), "{locked}");
     writer.close().await;
@@ -588,7 +588,7 @@ async fn an_unfinished_write_is_gone_on_with_or_begun_anew() {
     );
     let held = session.leases().resources(&ctx, &lease).await.unwrap();
     assert!(held.contains(&Resource::Content(whole.digest)), "{held:?}");
-    // What somebody has left may be of no use.
+    // Bytes that an earlier writer has left may be useless.
     let other = blob(b"anew");
     let mut writer = content.writer(&ctx, "x", &other).await.unwrap().unwrap();
     writer.write(b"rubbish".to_vec()).await.unwrap();
@@ -599,7 +599,7 @@ async fn an_unfinished_write_is_gone_on_with_or_begun_anew() {
     writer.write(b"anew".to_vec()).await.unwrap();
     writer.commit(&other.digest, &BTreeMap::new()).await.unwrap();
     writer.close().await;
-    // And what is wrong to its end is not committed.
+    // And data that differs from the digest to its end is not committed.
     let wrong = blob(b"right");
     let mut writer = content.writer(&ctx, "y", &wrong).await.unwrap().unwrap();
     writer.write(b"wrong".to_vec()).await.unwrap();
@@ -609,10 +609,11 @@ async fn an_unfinished_write_is_gone_on_with_or_begun_anew() {
     content.abort(&ctx, "y").await.unwrap();
 }
 
-/// The frame of settings with which a server begins.
+/// The settings frame with which a server begins.
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
-/// A server that answers each connection's first bytes with `first`, and what comes next with `then` and its end.
+/// Starts a server that answers the first bytes of each connection with `first`, then with `then` and the end of the
+/// connection.
 fn serve(path: &Path, first: &'static [u8], then: &'static [u8]) -> tokio::task::JoinHandle<()> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::UnixListener::bind(path).unwrap();
@@ -664,7 +665,7 @@ async fn a_socket_that_is_not_containerds_is_told_in_one_sentence() {
 async fn a_connection_that_breaks_is_unavailable_wherever_it_breaks() {
     let dir = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("test").unwrap();
-    // The first stream is answered with a head, and no more.
+    // The first stream receives headers, and nothing more.
     const HEAD: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
     const RESET: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x02";
     const GO_AWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02";
@@ -683,7 +684,7 @@ async fn a_connection_that_breaks_is_unavailable_wherever_it_breaks() {
         assert!(broken.is_unavailable(), "{at}: {broken:?}");
         assert_eq!(broken.interrupted(), None, "{at}");
         server.abort();
-        // Its socket is there, and nobody listens.
+        // The socket still exists, but no process listens on it.
         drop(server.await);
         let refused = session.version().version(&patience()).await.unwrap_err();
         assert!(refused.is_unavailable(), "{at}: {refused:?}");

@@ -1,16 +1,16 @@
-//! Which containerd this is. Also the cheapest proof that it answers.
+//! containerd's version. Also the cheapest check that containerd answers.
 
 use containerd_client::services::v1::version_client::VersionClient;
 
 use super::{Error, Session};
 use crate::Context;
 
-/// What the server says of itself.
+/// The version that the server reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerVersion {
-    /// As in `1.6.20~ds1` or `v2.1.3`.
+    /// The version, as in `1.6.20~ds1` or `v2.1.3`.
     pub(crate) version: String,
-    /// The commit that it was built from.
+    /// The commit that the server was built from.
     pub(crate) revision: String,
 }
 
@@ -25,10 +25,10 @@ impl Version {
         Self { session }
     }
 
-    /// Asks the server.
+    /// Asks the server for its version.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.

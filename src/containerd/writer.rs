@@ -1,10 +1,10 @@
-//! One open write into the content store, which may be continued where an earlier one stopped.
+//! One open write into the content store, which can continue where an earlier write stopped.
 //!
-//! containerd keeps an unfinished write under its reference for as long as a lease holds it, with the bytes it has. Whoever
-//! opens the reference again is told how many those are. One writer at a time may have it open; who comes second is told
-//! so ([`Error::is_locked`]), by containerd and across processes.
+//! containerd keeps an unfinished write and its bytes under the write's reference for as long as a lease holds it. A
+//! caller that opens the reference again receives the number of those bytes. Only one writer at a time may have a
+//! reference open; for a second one the open fails ([`Error::is_locked`]), even in another process.
 //!
-//! The reply to a chunk is awaited only before the next one is sent, so the caller reads its source while containerd
+//! The reply to a chunk is awaited only before the next chunk is sent, so the caller reads its source while containerd
 //! writes and hashes.
 
 use std::collections::BTreeMap;
@@ -22,38 +22,39 @@ use super::error::Error;
 use super::{Content, Descriptor};
 use crate::{Context, Digest};
 
-/// How long the server may take to let go of a write.
+/// How long the server may take to release a write.
 const LET_GO: Duration = Duration::from_secs(5);
 
-/// What is known of a blob on its way in.
+/// The known properties of a blob that is being written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ingest<'a> {
     /// The name of the unfinished write.
     pub(super) reference: &'a str,
-    /// What the blob will be called, if that is known.
+    /// The digest of the finished blob, if it is known.
     pub(super) digest: Option<&'a Digest>,
-    /// How many bytes it will have, if that is known.
+    /// The size of the finished blob in bytes, if it is known.
     pub(super) size: Option<u64>,
 }
 
-/// An open write. Dropped or closed without a commit, the bytes stay for the next one under the same reference.
+/// An open write. If it is dropped or closed without a commit, its bytes stay for the next write under the same
+/// reference.
 pub(crate) struct Writer<'a> {
     call: Call<'a>,
     ingest: Ingest<'a>,
     requests: mpsc::Sender<WriteContentRequest>,
     replies: Streaming<WriteContentResponse>,
-    /// A message was sent whose reply nobody has read.
+    /// A message was sent whose reply has not been read yet.
     owed: bool,
-    /// How many bytes were sent, those of earlier writers included.
+    /// How many bytes were sent, including those of earlier writers.
     offset: u64,
 }
 
 impl Content {
-    /// Opens the write of a known blob under `reference`, at the offset that an earlier one reached. `None` if the blob
-    /// exists: it belongs to the session's lease from then on.
+    /// Opens the write of a known blob under `reference`, at the offset that an earlier write reached. `None` if the
+    /// blob exists; then it belongs to the session's lease from now on.
     ///
     /// # Errors
-    /// [`Error::is_locked`] if somebody else has it open.
+    /// [`Error::is_locked`] if another writer has it open.
     ///
     /// # Cancellation
     /// Safe to drop: an unfinished write is collected with the session's lease.
@@ -72,7 +73,7 @@ impl Content {
         self.open(call, ingest).await
     }
 
-    /// How many bytes the unfinished write of that reference has.
+    /// How many bytes the unfinished write with this reference has.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none.
@@ -111,7 +112,7 @@ impl Content {
         Ok(())
     }
 
-    /// Opens a write. `None` if the blob exists: it belongs to our lease from then on.
+    /// Opens a write. `None` if the blob exists; then it belongs to the session's lease from now on.
     pub(super) async fn open<'a>(
         &self,
         call: Call<'a>,
@@ -121,7 +122,7 @@ impl Content {
         let (requests, outgoing) = mpsc::channel(1);
         // The server answers every message, and only its first answer opens the stream.
         let first = ingest.message(WriteAction::Stat, 0, Vec::new());
-        // The stream lasts for as long as the bytes take to come; its steps are bounded one by one.
+        // The stream lasts as long as the source takes to deliver the bytes, so each step is bounded separately.
         let request = call.ceiling(None).request(ReceiverStream::new(outgoing));
         let opening = async {
             let queued = requests.send(first).await;
@@ -171,21 +172,21 @@ impl Ingest<'_> {
 }
 
 impl Writer<'_> {
-    /// How many bytes were sent, those of earlier writers included.
+    /// How many bytes were sent, including those of earlier writers.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Gives up what earlier writers have left: the next chunk is the first one.
+    /// Discards the bytes of earlier writers: the next chunk is the first one.
     pub(crate) fn rewind(&mut self) {
-        // containerd truncates an unfinished write when it is told to write at 0.
+        // containerd truncates an unfinished write when a chunk is written at offset 0.
         self.offset = 0;
     }
 
     /// Sends a chunk. An error may belong to the chunk before it.
     ///
     /// # Cancellation
-    /// Not safe to drop: the writer is of no use then, and can only be dropped too.
+    /// Not safe to drop: after that the writer cannot be used any more, only dropped.
     pub(crate) async fn write(&mut self, data: Vec<u8>) -> Result<(), Error> {
         let size = data.len() as u64;
         self.send(self.ingest.message(WriteAction::Write, self.offset, data))
@@ -194,10 +195,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Commits what was sent under its digest. A blob that exists already is an error here.
+    /// Commits the bytes that were sent under their digest. Unlike [`Content::write`], fails if the blob exists
+    /// already.
     ///
     /// # Errors
-    /// [`Error::is_failed_precondition`] if the data does not have that digest or that size.
+    /// [`Error::is_failed_precondition`] if the data does not have the expected digest or size.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -212,7 +214,7 @@ impl Writer<'_> {
         self.settle().await
     }
 
-    /// Ends the stream and waits until the server has let go of the write: only then can it be opened again or removed.
+    /// Ends the stream and waits until the server has released the write; only then can it be opened again or removed.
     pub(crate) async fn close(self) {
         let Self {
             requests,
@@ -227,7 +229,7 @@ impl Writer<'_> {
     async fn send(&mut self, message: WriteContentRequest) -> Result<(), Error> {
         self.settle().await?;
         let queued = async {
-            // A stream that the server has closed says why in its next reply, so the failure to send is not it.
+            // If the server has closed the stream, its next reply contains the reason, so the failed send is ignored.
             drop(self.requests.send(message).await);
             Ok(())
         };
@@ -236,7 +238,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Takes the reply to what was sent last, if nobody has.
+    /// Takes the reply to the last message, unless it was taken already.
     async fn settle(&mut self) -> Result<(), Error> {
         if !self.owed {
             return Ok(());

@@ -1,7 +1,8 @@
-//! One task's claim on one container: the contract's order in front of engine calls.
+//! One task's claim on one container: checks the contract's order and calls the engine.
 //!
-//! What changes the world runs on a tracked task that holds the stage; a caller that drops its future cancels it, and
-//! whatever was made by then stays in the cookie, for `close` to undo. Freezing does not wait for the stage.
+//! Steps that change anything run on a tracked task that holds the stage. If a caller drops its future, the step is
+//! cancelled, and everything that was created by then stays in the cookie for `close` to undo. Freezing does not wait
+//! for the stage.
 
 use std::any::Any;
 use std::fmt;
@@ -30,23 +31,23 @@ struct Inner {
     shared: Arc<Shared>,
     task: Arc<dyn ContainerTask>,
     id: String,
-    /// What the container is to be.
+    /// The plan of the container.
     draft: Draft,
-    /// Where the log goes, if it goes anywhere.
+    /// The destination of the log, if there is one.
     log: Option<Log>,
-    /// Whether the task takes measurements.
+    /// Whether the task receives measurements.
     takes_stats: bool,
     stage: Arc<StageLock<Stage>>,
-    /// Ended by a close, so that whoever holds the stage gives up.
+    /// Cancelled by a close, so that the step that holds the stage gives up.
     life: Context,
     /// Set once the container exists, so that freezing it takes no lock of the cookie.
     container: OnceLock<Held>,
     started: AtomicBool,
-    /// The task's streams were handed to an attempt, which can be done once.
+    /// Whether an attempt to create has taken the task's streams, which is possible only once.
     spent: AtomicBool,
 }
 
-/// A create that failed after it had taken the task's streams cannot be tried again with them.
+/// A create that failed after it had taken the task's streams cannot be repeated with them.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot create container {id:?} again: the attempt that failed has used up its streams, so it takes a new task"
@@ -55,12 +56,12 @@ struct Spent {
     id: String,
 }
 
-/// Where the cookie stands, with what it has by then.
+/// The phase of the cookie, and the objects that it holds in that phase.
 #[derive(Debug)]
 struct Stage {
     phase: Phase,
     image: Option<Image>,
-    /// The image stays, from here to the close.
+    /// Keeps the image until the close.
     pin: Option<Pin>,
 }
 
@@ -102,7 +103,7 @@ impl ContainerdCookie {
         }))
     }
 
-    /// A cookie of a container that was taken over; it stands where the container does.
+    /// A cookie of a container that was taken over, in the phase of the container.
     pub(super) fn adopted(
         shared: &Arc<Shared>,
         task: Arc<dyn ContainerTask>,
@@ -111,7 +112,7 @@ impl ContainerdCookie {
     ) -> Self {
         let cookie = Self::of(shared, task, held.container.id().to_string(), None, None, false);
         let inner = &cookie.0;
-        // Both are fresh, so neither can be set or locked.
+        // Both are new, so the one cannot be set already, and the other cannot be locked.
         drop(inner.container.set(held));
         if phase == Phase::Running {
             inner.started.store(true, Ordering::Release);
@@ -139,19 +140,19 @@ impl ContainerdCookie {
         }
     }
 
-    /// Writes on the container's record who looks after it, so that a later process can tell when nobody does.
+    /// Records on the container who looks after it, so that a later process can see whether anyone still does.
     pub(crate) fn kept_for(self, custody: Custody) -> Self {
         self.0.draft.kept_for(custody);
         self
     }
 
-    /// The plan as it is now; only what was taken over has none, and no step that needs one.
+    /// The current plan. Only a container that was taken over has none, and no step of it needs one.
     fn plan(&self, step: Step) -> Result<Plan, Error> {
         let plan = self.0.draft.plan();
         plan.ok_or_else(|| refuse(step, Phase::Running, &self.0.id))
     }
 
-    /// Where the cookie stands, or, while a step is under way, from where that has begun.
+    /// The phase of the cookie or, while a step is under way, the phase in which that step began.
     fn phase(&self) -> Phase {
         if let Ok(stage) = self.0.stage.try_lock() {
             return stage.phase;
@@ -164,7 +165,7 @@ impl ContainerdCookie {
         }
     }
 
-    /// The container's run, if `step` may be taken now. Never waits.
+    /// The container's run, if `step` may be taken now. Does not block.
     fn running(&self, step: Step) -> Result<&Run, Error> {
         match (self.0.container.get(), self.0.started.load(Ordering::Acquire)) {
             (Some(held), true) => Ok(held.container.run()),
@@ -173,7 +174,8 @@ impl ContainerdCookie {
         }
     }
 
-    /// A step that a close has interrupted came too late; the caller has cancelled nothing.
+    /// The error of a step that a close has interrupted, although the caller has cancelled nothing: the step came too
+    /// late.
     fn turned_away(&self, step: Step, ctx: &Context, error: engine::Error) -> Error {
         if error.kind() == Kind::Cancelled && ctx.check().is_ok() {
             let closed = refuse(step, Phase::Closed, &self.0.id);
@@ -182,7 +184,7 @@ impl ContainerdCookie {
         translate(error)
     }
 
-    /// Runs a step on its own task. A caller that goes away cancels it, and so does a close.
+    /// Runs a step on its own task. The step is cancelled if the caller drops its future, and by a close.
     async fn step<T, F>(&self, ctx: &Context, op: impl FnOnce(Self, Context) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -209,7 +211,7 @@ impl ContainerdCookie {
                 },
             ));
         }
-        // Before anything is taken or made, so that a host may try again once syslog is back.
+        // Connected before anything is taken or created, so that a host may retry once syslog is back.
         let syslog = match &self.0.log {
             Some(log) => Some(log.connect(&ctx, self.0.shared.engine.tracker()).await?),
             None => None,
@@ -305,7 +307,7 @@ impl ContainerdCookie {
             None => Ok(()),
         };
         stage.pin = None;
-        // The host's own code comes last, so that nothing of ours waits for it.
+        // The host's own code comes last, so that none of the driver's work waits for it.
         let task = Arc::clone(&self.0.task);
         let grace = Context::timeout(self.0.shared.grace);
         let cleaned_up = host::call(&grace, "ContainerTask::close", move || task.close()).await;
@@ -317,7 +319,7 @@ impl ContainerdCookie {
 fn refuse(step: Step, phase: Phase, id: &str) -> Error {
     match step.check(phase, id) {
         Err(error) => error,
-        // The phase would allow it, but another call of this cookie is at work.
+        // The phase would allow the step, but another call of this cookie is running.
         Ok(()) => Error::new(
             ErrorKind::OutOfOrder,
             format!("cannot {step} container {id:?}: it is being created"),
@@ -359,19 +361,19 @@ impl Cookie for ContainerdCookie {
         thawed.map_err(|error| self.turned_away(Step::Unfreeze, ctx, error))
     }
 
-    /// Whatever the caller's context says: one whose deadline has passed wants the container gone all the more.
+    /// Ignores the caller's context: a caller whose deadline has passed wants the container removed all the more.
     async fn close(&self, _: &Context) -> Result<(), Error> {
-        // Whoever holds the stage gives up first.
+        // The step that holds the stage gives up first.
         self.0.life.cancel();
         self.0.shared.finished(self.clone().close_now()).await
     }
 
-    /// `()` for what was taken over: the options that it was made with are not known.
+    /// `()` for a container that was taken over: its options are not known.
     fn container_options(&self) -> Box<dyn Any + Send> {
         self.0.draft.options()
     }
 
-    /// Also while the image is validated or pulled, neither of which depends on the options.
+    /// Allowed even while the image is validated or pulled, because neither depends on the options.
     fn change_container_options(&self, change: &mut dyn FnMut(&mut dyn Any)) -> Result<(), Error> {
         self.0.shared.open()?;
         Step::ChangeOptions.check(self.phase(), &self.0.id)?;

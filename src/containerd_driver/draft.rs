@@ -1,4 +1,4 @@
-//! What a container is to be: its plan, which a host may change through the container's options until a create works by it.
+//! The plan of a container, which a host may change through the container's options until a create uses it.
 
 use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ pub(super) struct Draft(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// `None` for a container that an earlier process made by a plan of its own.
+    /// `None` for a container that an earlier process created from its own plan.
     plan: Option<Plan>,
-    /// A create works by it.
+    /// Whether a create uses the plan.
     taken: bool,
 }
 
 impl Draft {
-    /// The draft that begins as this plan; `None` for what exists already.
+    /// A draft that starts with this plan; `None` for a container that exists already.
     pub(super) fn new(plan: Option<Plan>) -> Self {
         Self(Mutex::new(State { plan, taken: false }))
     }
@@ -28,31 +28,31 @@ impl Draft {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan as it is now.
+    /// The current plan.
     pub(super) fn plan(&self) -> Option<Plan> {
         self.state().plan.clone()
     }
 
-    /// The plan for a create to work by. It cannot be changed any more until it is given back.
+    /// The plan for a create. It cannot be changed any more until it is given back.
     pub(super) fn take(&self) -> Option<Plan> {
         let mut state = self.state();
         state.taken = true;
         state.plan.clone()
     }
 
-    /// Says who looks after the container, if it is yet to be made.
+    /// Sets who looks after the container, if the container is not created yet.
     pub(super) fn kept_for(&self, custody: Custody) {
         if let Some(plan) = &mut self.state().plan {
             plan.custody = Some(custody);
         }
     }
 
-    /// The create has failed.
+    /// Unlocks the plan after a failed create.
     pub(super) fn give_back(&self) {
         self.state().taken = false;
     }
 
-    /// The options that the plan makes; `()` where the plan is not known.
+    /// The options that follow from the plan; `()` if the plan is not known.
     pub(super) fn options(&self) -> Box<dyn Any + Send> {
         match &self.state().plan {
             Some(plan) => Box::new(options_of(plan)),
@@ -60,7 +60,7 @@ impl Draft {
         }
     }
 
-    /// Has the options changed. `false`, and nothing is called, if they cannot be any more.
+    /// Calls `change` on the options. If they cannot be changed any more, returns `false` without a call.
     pub(super) fn change(&self, change: &mut dyn FnMut(&mut dyn Any)) -> bool {
         let mut state = self.state();
         let State {
@@ -81,7 +81,7 @@ impl Draft {
         } = options;
         (plan.config, plan.network, plan.hosts) = (config, network, hosts);
         (plan.labels, plan.init) = (labels, init);
-        // These say what is whose; only the engine knows that.
+        // Only the engine sets these labels, because they record who owns the container.
         plan.labels.retain(|name, _| !name.starts_with(label::OWN));
         true
     }

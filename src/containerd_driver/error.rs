@@ -1,9 +1,9 @@
-//! The engine's kinds in the contract's words: the one table.
+//! The one table that translates the engine's kinds of errors to the contract's.
 
 use crate::driver::{Error, ErrorKind, ExecFailure};
 use crate::engine::{self, Kind};
 
-/// What an engine error is for a host.
+/// Translates an engine error for a host.
 pub(crate) fn translate(error: engine::Error) -> Error {
     let command = match error.kind() {
         Kind::CommandNotFound => Some(ExecFailure::NotFound),

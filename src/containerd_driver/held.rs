@@ -1,8 +1,8 @@
-//! A container as a cookie holds it, and as those do who wait for its end.
+//! A container, as held by a cookie and by the waiters for its end.
 
 use crate::engine::{Container, Owned};
 
-/// A container, and the duty to remove it unless it was another process's.
+/// A container, and the duty to remove it unless another process created it.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) container: Container,
@@ -10,7 +10,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// A container that another process has made.
+    /// A container that another process has created.
     pub(super) fn adopted(container: Container) -> Self {
         Self {
             container,
@@ -18,7 +18,7 @@ impl Held {
         }
     }
 
-    /// Leaves it to a later process.
+    /// Leaves the container to a later process.
     pub(super) async fn leave(&self) {
         if let Some(owned) = &self.duty {
             owned.leave().await;

@@ -1,9 +1,9 @@
 //! The boundary to the host's own code: the methods of its task, its credentials, its retry policy.
 //!
-//! That code may panic, block its thread, or never end. It is called where none of that costs more than the call it was
-//! asked in: on a thread that may block, raced with a context, and with a panic as an error that names the code. What has
-//! been made by then is undone as after any other error. Code that never returns keeps its thread, which nobody can take
-//! from it, and a runtime that is shut down in the orderly way waits for such threads.
+//! That code may panic, block its thread, or never end. It is called so that only the call that needs it is affected:
+//! on a thread that may block, raced with a context, and with a panic turned into an error that names the code. What
+//! was created by then is undone as after any other error. Code that never returns keeps its thread, which cannot be
+//! taken from it, and an orderly shutdown of the tokio runtime waits for such threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -15,30 +15,30 @@ use tracing::Span;
 use crate::driver::{Error, ErrorKind};
 use crate::{Context, Interrupted, tracked};
 
-/// The host's own code did not do its part.
+/// A failure of the host's own code.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum HostError {
-    /// It panicked.
+    /// The code panicked.
     #[error("{code} of the host panicked: {message}")]
     Panicked {
-        /// Which code, as the host knows it.
+        /// The name of the code, as the host knows it.
         code: &'static str,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// It had not returned when its caller's time was over.
+    /// The code had not returned when its caller's time was over.
     #[error("{code} of the host did not return in time")]
     Late {
-        /// Which code, as the host knows it.
+        /// The name of the code, as the host knows it.
         code: &'static str,
-        /// Why nobody waits for it any longer.
+        /// Why the caller no longer waits.
         #[source]
         why: Interrupted,
     },
-    /// The runtime is being shut down, and runs it no more.
+    /// The tokio runtime is shutting down and did not run the code.
     #[error("{code} of the host was not run: the runtime is shutting down")]
     NotRun {
-        /// Which code, as the host knows it.
+        /// The name of the code, as the host knows it.
         code: &'static str,
     },
 }
@@ -53,7 +53,7 @@ impl HostError {
         Self::Panicked { code, message }
     }
 
-    /// Why nobody waits for it any longer, if that is what happened.
+    /// Why the caller no longer waits, if that is the failure.
     pub(super) fn interrupted(&self) -> Option<Interrupted> {
         match self {
             Self::Late { why, .. } => Some(*why),
@@ -73,15 +73,15 @@ impl From<HostError> for Error {
     }
 }
 
-/// Calls `work` here and now; for code that cannot wait.
+/// Calls `work` on the current thread; for code that cannot wait.
 pub(super) fn caught<T>(code: &'static str, work: impl FnOnce() -> T) -> Result<T, HostError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| HostError::panicked(code, panic.as_ref()))
 }
 
-/// Calls `work` on a thread of its own, for no longer than `ctx` lasts.
+/// Calls `work` on a thread that may block, for no longer than `ctx` lasts.
 ///
 /// # Cancellation
-/// Safe to drop: what `work` returns is then dropped where it ran.
+/// Safe to drop: the value that `work` returns is then dropped on that thread.
 pub(super) async fn call<T: Send + 'static>(
     ctx: &Context,
     code: &'static str,
@@ -97,7 +97,8 @@ pub(super) async fn call<T: Send + 'static>(
     })
 }
 
-/// The same for asynchronous code, which gets a context that ends when nobody waits for it any longer, and is dropped then.
+/// Like [`call`], for asynchronous code. The code gets a context that ends when the caller no longer waits, and is
+/// dropped then.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -115,18 +116,18 @@ where
     let runtime = Handle::current();
     let here = mine.clone();
     let poll = move || runtime.block_on(async { here.run(work(here.clone())).await });
-    // Interrupted at the same moment, both say the same.
+    // If both are interrupted at the same moment, both return the same reason.
     call(&mine, code, poll).await?.map_err(HostError::late(code))
 }
 
-/// Calls `work` for a caller that is not asynchronous itself, for no longer than `limit`.
+/// Calls `work` for a caller that is not asynchronous, for no longer than `limit`.
 pub(super) fn within<T: Send + 'static>(
     limit: Duration,
     code: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, HostError> {
     let (tx, rx) = std::sync::mpsc::channel();
-    // Nobody waits for this handle: the channel says how it ended.
+    // The handle is not needed: the channel reports how the call ended.
     drop(spawn_blocking(move || drop(tx.send(caught(code, work)))));
     match rx.recv_timeout(limit) {
         Ok(done) => done,
@@ -170,7 +171,7 @@ mod tests {
     async fn code_that_blocks_costs_no_more_than_the_context() {
         let (release, held) = mpsc::channel::<()>();
         let ctx = Context::timeout(Duration::from_millis(20));
-        // On the one thread of this test's runtime it would hold up everything.
+        // On the only thread of this test's runtime, the code would block everything.
         let late = call(&ctx, CODE, move || held.recv().is_err()).await.unwrap_err();
         assert_eq!(late.interrupted(), Some(Interrupted::DeadlineExceeded));
         assert_eq!(Error::from(late).kind(), ErrorKind::Timeout);

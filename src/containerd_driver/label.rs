@@ -1,14 +1,14 @@
-//! The labels of the contract, by which hosts of old find their containers.
+//! The labels of the contract, by which existing hosts find their containers.
 
 use std::collections::BTreeMap;
 
-/// "A container of this kind of host".
+/// Marks a container of this kind of host.
 pub(super) const CLASSIFIER: &str = "fn-agent-classifier";
-/// "Made by this instance".
+/// Names the instance that created the container.
 pub(super) const INSTANCE: &str = "fn-agent-instance";
 
-/// Whether another instance made a container with these labels. One that names no instance was made by nobody who can still ask
-/// for it.
+/// Whether another instance created a container with these labels. A container without an instance counts as another's,
+/// because no host can ask for it any more.
 pub(super) fn is_of_another(labels: &BTreeMap<String, String>, instance: &str) -> bool {
     labels.get(INSTANCE).is_none_or(|made_by| made_by != instance)
 }

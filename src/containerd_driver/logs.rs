@@ -1,4 +1,4 @@
-//! The contract's logger configuration: a URL and tags, as a syslog endpoint and the tag of its messages.
+//! Translates the contract's logger configuration, a URL and tags, into a syslog endpoint and the tag of its messages.
 
 use tokio_util::task::TaskTracker;
 
@@ -6,7 +6,7 @@ use crate::Context;
 use crate::driver::{ContainerTask, ErrSyslogUnavailable, Error, ErrorKind, LoggerTag};
 use crate::stdio::{Endpoint, NoSyslog, Syslog};
 
-/// Where the log of a task goes.
+/// The destination of a task's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Log {
     url: String,
@@ -15,7 +15,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// What the task asks for; without a URL logs are not kept.
+    /// The log that the task requests; `None` without a URL.
     pub(super) fn of(task: &dyn ContainerTask) -> Result<Option<Self>, Error> {
         let config = task.logger_config();
         let url = config.url.trim();
@@ -30,7 +30,7 @@ impl Log {
         }))
     }
 
-    /// Connects to it.
+    /// Connects to the endpoint.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -47,7 +47,7 @@ impl Log {
     }
 }
 
-/// `name=value,…`, or the container's name, as Docker has its id where there is no tag.
+/// `name=value,…`; without tags the container's name, where Docker uses the container's id.
 fn tag(tags: &[LoggerTag], id: &str) -> String {
     if tags.is_empty() {
         return id.to_owned();

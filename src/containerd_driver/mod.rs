@@ -1,4 +1,5 @@
-//! The driver contract on the engine: translates in, calls the engine, translates out. Never calls containerd itself.
+//! The driver contract on the engine: translates the inputs, calls the engine, translates the results. Never calls
+//! containerd itself.
 
 mod adopt;
 mod cookie;
@@ -48,22 +49,22 @@ use crate::ids::unique;
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
 use crate::{Context, tracked};
 
-/// How long connecting may take when a driver is made by name, where nobody gives a deadline.
+/// How long connecting may take if the driver is created by name, where the caller gives no deadline.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What every cookie needs.
+/// The state that all cookies share.
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    /// Its end is the driver's to see to.
+    /// Whether closing the driver also closes the engine.
     owns_engine: bool,
     config: Config,
     retry: Mutex<Retry>,
     sampler: Sampler,
     retries: Arc<Retries>,
-    /// How long the host's own cleaning up may take at the close of a cookie.
+    /// How long the host's own clean-up may take when a cookie is closed.
     grace: Duration,
-    /// Ends with the driver.
+    /// Cancelled when the driver is closed.
     life: Context,
 }
 
@@ -84,17 +85,18 @@ impl std::fmt::Debug for Retry {
 }
 
 impl Shared {
-    /// The retry policy of now.
+    /// The current retry policy.
     fn retry(&self) -> Retry {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Fails once the driver is closed.
+    /// Fails if the driver is closed.
     fn open(&self) -> Result<(), Error> {
         self.life.check().map_err(|_| Error::closed())
     }
 
-    /// What an operation failed with, for a caller with this context: what only the driver's end has cancelled was refused.
+    /// The error of an operation for a caller with this context: an operation that was cancelled only by closing the
+    /// driver fails as closed.
     fn or_closed(&self, ctx: &Context, error: Error) -> Error {
         if error.kind() == ErrorKind::Cancelled && ctx.check().is_ok() && self.open().is_err() {
             return Error::closed();
@@ -102,7 +104,7 @@ impl Shared {
         error
     }
 
-    /// Runs an operation on a task of the driver's own; a caller that goes away cancels it.
+    /// Runs an operation on a task of the driver's own; if the caller drops its future, the operation is cancelled.
     async fn tracked<T, F>(&self, ctx: &Context, op: impl FnOnce(Context) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -112,7 +114,7 @@ impl Shared {
         done.map_err(|panic| Error::new(ErrorKind::Internal, panic))?
     }
 
-    /// Runs an operation that goes on to its end, whoever waits for it.
+    /// Runs an operation to its end, even if the caller drops its future.
     async fn finished<T: Send + 'static>(
         &self,
         op: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -136,11 +138,12 @@ impl std::fmt::Debug for ContainerdDriver {
 }
 
 impl ContainerdDriver {
-    /// Connects, loads the configured images, and begins to remove what other instances of this host left.
+    /// Connects, loads the configured images, and starts to remove containers that other instances of this host left.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if containerd cannot be reached, [`ErrorKind::InvalidConfig`] if it is too old or the
-    /// configuration cannot be, [`ErrorKind::Unsupported`] if systemd was chosen to make cgroups and is not to be had.
+    /// configuration is invalid, [`ErrorKind::Unsupported`] if systemd was chosen to create cgroups but cannot be
+    /// reached.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -150,8 +153,7 @@ impl ContainerdDriver {
         Self::make(ctx, engine.map_err(not_connected)?, config, grace, true).await
     }
 
-    /// A driver on an engine that is there already; whoever made the engine closes it. `grace` is
-    /// [`Settings::close_grace`].
+    /// A driver on an existing engine, which its creator closes. `grace` is [`Settings::close_grace`].
     ///
     /// # Errors
     /// As for [`Self::connect`].
@@ -174,7 +176,8 @@ impl ContainerdDriver {
         grace: Duration,
         owns_engine: bool,
     ) -> Result<Self, Error> {
-        // As in Fn: who has no name is a new instance at each start, and what the one before left is nobody's.
+        // As in Fn, a host without an instance id is a new instance at each start, so containers of its previous start
+        // belong to another instance.
         if !config.container_label_tag.is_empty() && config.instance_id.is_empty() {
             config.instance_id = unique();
         }
@@ -205,7 +208,7 @@ impl ContainerdDriver {
             ..
         } = &driver.0.config;
         if !container_label_tag.is_empty() {
-            // A host that does not name its instance is a new one at each start, so the name is not empty.
+            // An empty instance id was replaced above, so the id is not empty here.
             let instance = instance_id.clone();
             let foreign = move |labels: &BTreeMap<String, String>| label::is_of_another(labels, &instance);
             driver
@@ -216,34 +219,34 @@ impl ContainerdDriver {
         Ok(driver)
     }
 
-    /// Loads the images of an archive, docker-archive or OCI layout. Returns their names; one that has none is kept under
-    /// `localhost/unnamed@sha256:…`, which is a name for a [`Task`](crate::driver::Task) like any other.
+    /// Loads the images of an archive, docker-archive or OCI layout. Returns their names. An image without a name is
+    /// kept under `localhost/unnamed@sha256:…`, which a [`Task`](crate::driver::Task) can use like any other name.
     ///
     /// # Errors
-    /// [`ErrorKind::ImageRejected`] if the file is no such archive or is damaged; nothing of it is left then.
+    /// [`ErrorKind::ImageRejected`] if the file is no such archive or is damaged; then nothing of it is kept.
     ///
     /// # Cancellation
-    /// Safe to drop: it unwinds on its own task.
+    /// Safe to drop: the driver undoes the load on its own task.
     pub async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>, Error> {
         self.0.open()?;
         let loaded = self.0.engine.load(ctx, file).await.map_err(translate)?;
         Ok(loaded.images.into_iter().map(|image| image.record).collect())
     }
 
-    /// Waits until the driver has dealt with what earlier processes left on this host: containers of other instances,
-    /// networks that no container has. It begins with [`ContainerdDriver::connect`] and goes on beside everything else; what
-    /// it cannot remove is in the log.
+    /// Waits until the driver has handled everything that earlier processes left on this machine: containers of other
+    /// instances, networks without a container. This work starts with [`ContainerdDriver::connect`] and runs in the
+    /// background; what it cannot remove is in the log.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`] if `ctx` ends first.
     ///
     /// # Cancellation
-    /// Safe to drop: the work goes on.
+    /// Safe to drop: the work continues.
     pub async fn recovered(&self, ctx: &Context) -> Result<(), Error> {
         self.0.engine.recovered(ctx).await.map_err(translate)
     }
 
-    /// How often pulls were begun again, by the reason that the retry policy's checker gave: a counter for metrics.
+    /// How often pulls were retried, by the reason that the retry policy's checker gave: a counter for metrics.
     #[must_use]
     pub fn pull_retries(&self) -> BTreeMap<String, u64> {
         self.0.retries.counts()
@@ -259,7 +262,7 @@ impl ContainerdDriver {
 }
 
 impl ContainerdDriver {
-    /// The engine below.
+    /// The engine that this driver uses.
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
@@ -289,7 +292,7 @@ impl Driver for ContainerdDriver {
         Ok(())
     }
 
-    /// Nothing in a call's extensions changes what a container of this driver is.
+    /// Always empty, because no extension of a call affects a container of this driver.
     fn get_slot_key_extensions(&self, _: &BTreeMap<String, String>) -> String {
         String::new()
     }
@@ -303,7 +306,8 @@ impl Driver for ContainerdDriver {
     }
 }
 
-/// What cannot be connected with: at that time nobody has asked for a container yet.
+/// Translates an error of connecting: an invalid plan is an invalid configuration then, because no container was
+/// requested yet.
 pub(crate) fn not_connected(error: engine::Error) -> Error {
     match error.kind() {
         Kind::InvalidPlan => Error::new(ErrorKind::InvalidConfig, error),
@@ -311,7 +315,8 @@ pub(crate) fn not_connected(error: engine::Error) -> Error {
     }
 }
 
-/// The archives of `docker_load_file`: one whose path may have spaces in it, as in Fn, or several between white space.
+/// The archives of `docker_load_file`: as in Fn, either one path that may contain spaces, or several paths separated by
+/// white space.
 fn archives(list: &str) -> Vec<&Path> {
     let whole = Path::new(list.trim());
     if whole.is_file() {
@@ -321,7 +326,7 @@ fn archives(list: &str) -> Vec<&Path> {
 }
 
 /// Registers this driver under the name `containerd`, with default [`Settings`] and the credentials of this process's
-/// environment ([`Registries::from_env`]); the socket is the configuration's `docker` field.
+/// environment ([`Registries::from_env`]). The configuration's `docker` field is the socket.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] if the name is taken.

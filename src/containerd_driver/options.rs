@@ -1,4 +1,4 @@
-//! The driver-specific options of a container: what `Cookie::container_options` is about here.
+//! The driver-specific options of a container: the value of `Cookie::container_options` for this driver.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,16 +20,16 @@ use crate::engine::Network;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerOptions {
-    /// What the process gets. Where its cgroup goes, which init runs and which network namespace it joins are the engine's to
-    /// fill in.
+    /// The configuration of the container. The engine fills in its cgroup, its init and the network namespace that it
+    /// joins.
     pub config: ContainerConfig,
-    /// The network that it has.
+    /// The container's network.
     pub network: Network,
-    /// Names in `/etc/hosts` beside those that the network gives it, and their addresses. A container in another's network
-    /// has that one's, and no more.
+    /// Names in `/etc/hosts` in addition to those of the network, with their addresses. A container in another
+    /// container's network has that container's names, and no more.
     pub hosts: Vec<(String, IpAddr)>,
     /// Labels of the containerd record.
     pub labels: BTreeMap<String, String>,
-    /// Whether an init is PID 1, which reaps and forwards signals.
+    /// Whether an init runs as PID 1, which reaps processes and forwards signals.
     pub init: bool,
 }

@@ -1,7 +1,8 @@
-//! One task and the driver's configuration, decided: everything that the contract says about them, as an engine plan.
+//! Translates one task and the driver's configuration into an engine plan, which contains every decision about the
+//! container.
 //!
-//! Pure but for warnings about values that the contract says to ignore. Go's "0 means unlimited" and "empty means
-//! unset" end here; nothing below sees the task.
+//! Pure, except for warnings about values that the contract requires to be ignored. Go's "0 means unlimited" and "empty
+//! means unset" end here; the engine never sees the task.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +17,10 @@ use crate::driver::{Config, ContainerTask, Error, ErrorKind};
 use crate::engine::{Network, Plan};
 use crate::image::Reference;
 
-/// Who functions are when they are not trusted with the image's user.
+/// The user of functions that do not get the image's user.
 const UNPRIVILEGED: &str = "1000:1000";
 
-/// What the task asks for and this driver cannot give.
+/// A request of the task that this driver cannot fulfil.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("volume {destination:?} of the task must be an absolute path in the container")]
@@ -56,7 +57,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
             memory: limited(task.memory()),
             milli_cpus: limited(task.cpus()),
             pids: limited(task.pids()),
-            // The contract has no word for it: it is the container's options that ask for it.
+            // The contract has no field for it; a host sets it through the container's options.
             oom_group: false,
         },
         rlimits: rlimits(task),
@@ -77,7 +78,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
     })
 }
 
-/// A container with a network of its own goes by its own name, not by the host's; Docker gives it the short form of its id.
+/// A container with its own network has its own name as hostname, not the host's; Docker uses the short form of the id.
 fn hostname(id: &ContainerId) -> String {
     let name: String = id
         .as_str()
@@ -183,7 +184,8 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
     Ok(mounts)
 }
 
-/// The destination of a volume, which may end in a mode as Docker and Fn write it, and whether it is read-only.
+/// Splits the destination of a volume into the path and whether it is read-only. It may end in a mode, as Docker and Fn
+/// write it.
 fn volume(destination: String) -> Result<(String, bool), Error> {
     let (path, readonly) = match destination.split_once(':') {
         None => (destination.as_str(), false),
@@ -200,7 +202,8 @@ fn volume(destination: String) -> Result<(String, bool), Error> {
     Ok((path.to_owned(), readonly))
 }
 
-/// None at all, else one of the pool's if there is a pool, else one of those that the configuration lists, else the default one.
+/// No network or the host's if the task or the configuration requires it, else one of the configured networks or the
+/// default, from the pool if there is one.
 fn network(task: &dyn ContainerTask, config: &Config) -> Network {
     if task.disable_net() {
         return Network::None;
@@ -210,7 +213,7 @@ fn network(task: &dyn ContainerTask, config: &Config) -> Network {
         .split_whitespace()
         .map(str::to_owned)
         .collect();
-    // These cost nothing and never fill up, so there is nothing to choose.
+    // `none` and `host` cost nothing and never fill up, so there is nothing to choose.
     match networks.first().map(String::as_str) {
         Some("none") => Network::None,
         Some("host") => Network::Host,
@@ -287,7 +290,7 @@ mod tests {
             .iter()
             .map(|limit| (limit.kind, limit.soft))
             .collect();
-        // Beyond i64::MAX is ignored, 0 is a limit.
+        // A value above i64::MAX is ignored; 0 is a limit.
         let expected = [
             (RlimitKind::OpenFiles, 100),
             (RlimitKind::PendingSignals, 7),

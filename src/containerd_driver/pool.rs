@@ -1,4 +1,4 @@
-//! The pool of prepared network namespaces, as the contract configures it and as a host watches it.
+//! The pool of prepared network namespaces: the contract's configuration, and its state for the host.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use super::plan::plan;
 use crate::driver::{Config, Error, ErrorKind, Task};
 use crate::engine::{Bounds, PoolConfig};
 
-/// More slots than this are a mistake: a bridge of the kernel's has 1024 ports.
+/// A larger pool is a mistake: a bridge of the kernel has 1024 ports.
 const MOST_SLOTS: u64 = 1000;
 
-/// The pool of prepared network namespaces at one moment; the counters are since the driver's start.
+/// The state of the pool of prepared network namespaces at one moment. The counters start with the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolState {
-    /// How many there shall be, taken ones included.
+    /// How many namespaces the pool should have, including those in use.
     pub target: usize,
-    /// How many can be taken now.
+    /// How many namespaces are available now.
     pub ready: usize,
-    /// How many containers have.
+    /// How many namespaces containers use.
     pub leased: usize,
-    /// How often one was taken.
+    /// How often a container got a prepared namespace.
     pub hits: u64,
-    /// How often there was none, and a new one was made for the container.
+    /// How often none was available, and a new one was created for the container.
     pub misses: u64,
-    /// How many were found dead, and replaced.
+    /// How many namespaces were found dead, and replaced.
     pub dead: u64,
-    /// How many can be taken on each network.
+    /// How many namespaces are available on each network.
     pub networks: BTreeMap<String, usize>,
 }
 
@@ -48,7 +48,7 @@ impl ContainerdDriver {
     }
 }
 
-/// The pool of prepared network namespaces, if one is wanted.
+/// The configuration of the pool of prepared network namespaces, if there is to be one.
 pub(super) fn pool(config: &Config, ceiling: u64) -> Result<Option<PoolConfig>, Error> {
     let size = |n| usize::try_from(n).unwrap_or(usize::MAX);
     if config.pre_fork_pool_size == 0 {
@@ -61,7 +61,7 @@ pub(super) fn pool(config: &Config, ceiling: u64) -> Result<Option<PoolConfig>, 
     let holder = if config.pre_fork_image.is_empty() {
         None
     } else {
-        // Its name and its network are the slot's.
+        // The pool's slot sets the name and the network.
         let task = Task {
             id: "pool".to_owned(),
             image: config.pre_fork_image.clone(),

@@ -1,7 +1,8 @@
 //! Pulls under the host's retry policy, with the task's own credentials before the driver's.
 //!
-//! What a pull does is the image room's, which also sees to it that all who want the same at the same time are served by
-//! one. So the policy belongs to that one: it is the one of when it began, and not everybody's own loop.
+//! The image module does the work of a pull, and serves all callers that want the same image at the same time with one
+//! pull. So the retry policy applies to that one pull, with the policy that was set when it began, and not to each
+//! caller's own loop.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +17,12 @@ use crate::driver::{BackOff, ContainerTask, Credentials, Error, ErrorKind, dice}
 use crate::engine::{Plan, Platform, Progress, Pulling};
 use crate::image::{self, Again, Credential, Image, Pin, Reference, Request};
 
-/// A registry that wants to be left alone for longer than this is not asked again.
+/// If a registry asks for a longer wait than this, the pull is not retried.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// How long the checker of the retry policy may take. It holds up a thread of the executor meanwhile.
+/// How long the retry policy's checker may take. Meanwhile it blocks a thread of the executor.
 const JUDGING: Duration = Duration::from_secs(1);
 
-/// How often pulls were begun again, by the reason that the retry policy's checker gave.
+/// How often pulls were retried, by the reason that the retry policy's checker gave.
 #[derive(Debug, Default)]
 pub(super) struct Retries(Mutex<BTreeMap<String, u64>>);
 
@@ -36,8 +37,8 @@ impl Retries {
     }
 }
 
-/// Pulls the image of a task until it is there, the policy allows no more tries, or the error is not worth another. It stays
-/// while the [`Pin`] is held, and is kept from the cleaner from before the pull on.
+/// Pulls the image of a task until it is present, the policy allows no more tries, or the error is not worth a retry.
+/// The cleaner keeps the image from before the pull until the [`Pin`] is dropped.
 pub(super) async fn pull(
     shared: &Arc<Shared>,
     ctx: &Context,
@@ -59,7 +60,7 @@ pub(super) async fn pull(
     pin.map(Some).map_err(translate)
 }
 
-/// The task's own credentials, if it has any.
+/// The task's own credentials, if it provides any.
 async fn credential(ctx: &Context, task: &Arc<dyn ContainerTask>) -> Result<Option<Credential>, Error> {
     let asked = Arc::clone(task);
     let auther = host::call(ctx, "ContainerTask::auther", move || asked.auther()).await?;
@@ -70,7 +71,7 @@ async fn credential(ctx: &Context, task: &Arc<dyn ContainerTask>) -> Result<Opti
     Ok(given.map(own))
 }
 
-/// Begins a pull under the policy of now, or joins one.
+/// Begins a pull under the current policy, or joins a running one.
 fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
     let Retry { policy, checker } = shared.retry();
     let (shared_by_all, image) = (Arc::clone(&shared.retries), request.reference.familiar());
@@ -83,7 +84,7 @@ fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
             checker(&error)
         });
         let reason = asked.unwrap_or_else(|broken| {
-            tracing::warn!(image, error = %crate::chain(&broken), "the pull is not tried again");
+            tracing::warn!(image, error = %crate::chain(&broken), "the pull is not retried");
             None
         })?;
         let after = why.retry_after().unwrap_or_default();
@@ -92,16 +93,17 @@ fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
         }
         let delay = delays.next_delay(dice())?.max(after);
         shared_by_all.count(&reason);
-        tracing::warn!(image, reason, ?delay, error = report, "pulling again");
+        tracing::warn!(image, reason, ?delay, error = report, "retrying a pull");
         Some(delay)
     });
     shared.engine.pull(request, again)
 }
 
-/// What a failed pull is for a host.
+/// Translates the error of a pull for a host.
 fn failed(image: &str, why: Arc<image::Error>) -> Error {
     match why.interrupted() {
-        // The caller's own doing says nothing about the image, so it is no pull that failed; what it waited for is told.
+        // The caller's own interruption is no fault of the image, so it is not reported as a failed pull; the error
+        // names what it waited for.
         Some(interrupted) => Error::new(Error::from(interrupted).kind(), why),
         None => judged(image, &Arc::clone(&why), why),
     }
@@ -112,7 +114,7 @@ fn judged(
     why: &image::Error,
     cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    // A registry's word, or something that may pass by itself; else it is this host or the image.
+    // The registry's answer, or an error that may pass by itself; otherwise this machine or the image is at fault.
     if why.status().is_some() || why.is_passing() {
         Error::pull(image, why.status(), cause)
     } else if why.is_of_the_host() {
@@ -130,16 +132,16 @@ fn own(credentials: Credentials) -> Credential {
     }
 }
 
-/// What the command line wants pulled.
+/// A pull that the command line requests.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) image: &'a str,
     pub(crate) platform: Option<Platform>,
-    /// It comes before what the host knows.
+    /// Credentials that take precedence over the configured ones.
     pub(crate) login: Option<Credentials>,
 }
 
-/// A pull under way. Dropped, nobody of the command line wants it any more.
+/// A pull under way. If it is dropped, the command line no longer needs the image.
 #[derive(Debug)]
 pub(crate) struct Pull {
     pulling: Pulling,
@@ -147,12 +149,12 @@ pub(crate) struct Pull {
 }
 
 impl Pull {
-    /// How far it is.
+    /// The progress of the pull.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.pulling.progress()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the pull.
     pub(crate) async fn done(&self, ctx: &Context) -> Result<Image, Error> {
         let done = self.pulling.done(ctx).await;
         done.map_err(|why| failed(&self.image, why))

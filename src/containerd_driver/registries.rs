@@ -1,4 +1,4 @@
-//! How this driver reaches registries: the host's choices, which the contract's configuration has no field for.
+//! How this driver reaches registries: the host's choices for which the contract's configuration has no field.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use crate::driver::{Error, ErrorKind};
 use crate::image::{Logins, PullSettings, RegistrySettings};
 
-/// The variable with a docker configuration in it, as in Fn.
+/// The environment variable with a docker configuration as its text, as in Fn.
 const AUTH: &str = "FN_DOCKER_AUTH";
 
-/// Where images come from, and with which credentials. The default knows no credentials.
+/// The sources of images, and the credentials for them. The default has no credentials.
 #[derive(Clone)]
 pub struct Registries {
     /// The directory of containerd's `hosts.toml` files: mirrors, certificates, headers, per registry.
     pub hosts_dir: PathBuf,
-    /// Registries, as in `r.corp:5000`, that are asked without TLS. Those on this machine are anyway.
+    /// Registries, as in `r.corp:5000`, that are accessed without TLS. Registries on this machine always are.
     pub plain_http: Vec<String>,
-    /// A docker configuration (`{"auths": …}`) with the credentials to use. It comes in place of `docker_config`.
+    /// The text of a docker configuration (`{"auths": …}`) with the credentials to use. Replaces `docker_config`.
     pub docker_auth: Option<String>,
-    /// The docker configuration file to read when a registry wants credentials, with its credential helpers. It need not
-    /// exist.
+    /// The docker configuration file, with its credential helpers, to read when a registry requires credentials. It
+    /// need not exist.
     pub docker_config: Option<PathBuf>,
-    /// The longest wait for the next byte of a registry; a pull as a whole has no limit but its callers' deadlines.
+    /// The longest wait for the next byte of a registry; a whole pull is limited only by its callers' deadlines.
     pub stall_timeout: Duration,
     /// How many layers of one image are fetched at once.
     pub parallel_layers: usize,
-    /// How long what an interrupted pull has fetched is kept for the next one to go on with. Zero keeps nothing.
+    /// How long the data of an interrupted pull is kept for the next pull to continue with. Zero keeps nothing.
     pub keep_partial: Duration,
 }
 
@@ -51,10 +51,10 @@ impl Default for Registries {
 }
 
 impl Registries {
-    /// The default, with credentials from where the environment of this process says, as Fn has it: `FN_DOCKER_AUTH`, else
-    /// the docker configuration in `DOCKER_CONFIG` or in the home directory. Unlike there, an `FN_DOCKER_AUTH` that is no such
-    /// configuration fails the connect, where Fn logs it and then pulls without credentials; and the `~/.dockercfg` of Docker
-    /// before 1.7 is not read.
+    /// The default, with credentials from the environment of this process, as in Fn: `FN_DOCKER_AUTH`, else the docker
+    /// configuration in `DOCKER_CONFIG` or in the home directory. There are two differences to Fn. A malformed
+    /// `FN_DOCKER_AUTH` fails the connect, where Fn logs it and then pulls without credentials. And the `~/.dockercfg`
+    /// of Docker before 1.7 is not read.
     #[must_use]
     pub fn from_env() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -96,7 +96,7 @@ impl Registries {
 }
 
 impl fmt::Debug for Registries {
-    /// Without the credentials.
+    /// Hides the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registries")
             .field("hosts_dir", &self.hosts_dir)

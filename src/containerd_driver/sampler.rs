@@ -1,4 +1,4 @@
-//! Reads once a second what each running container uses, and hands it to its task: one task and one timer for all.
+//! Reads the usage of each running container once a second and passes it to its task: one task and one timer for all.
 //!
 //! ```text
 //! follow ──► schedule (by slots of 50 ms) ──► due ──► has it run since then? ──no──► the last reading, as of now ─┐
@@ -6,12 +6,13 @@
 //!                 └───────────── a second later ─────────────┴──────► a new reading ──────────────────────────────┘
 //! ```
 //!
-//! Nothing has run in a container that stood frozen, of which nothing is read, and next to nothing in one whose processor
-//! time stands nearly still, of which that alone is read. Only what somebody listens to is here at all.
+//! In a container that stayed frozen nothing has run, so nothing of it is read. In a container whose processor time has
+//! hardly changed almost nothing has run, so only that time is read. Containers whose task takes no measurements are
+//! not sampled at all.
 //!
-//! A container keeps its own second, counted from its start, so that a thousand of them are not read in one burst; and
-//! as each falls into one of twenty slots, no more than twenty wakings a second come of it. What is written is written on
-//! a task of its own for as long as that takes: a host that is slow to take its numbers holds up nobody else's.
+//! Each container has its own second, counted from its start, so that a thousand containers are not read in one burst.
+//! Each falls into one of twenty slots, so the timer wakes at most twenty times a second. A report is written on a task
+//! of its own, so a task that is slow to receive its reports does not delay the reports of others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,23 +29,23 @@ use crate::Context;
 use crate::driver::{ContainerTask, Stat, metric};
 use crate::engine::{Engine, Run, Turns, Usage, WeakRun, standing};
 
-/// How often the contract wants to know.
+/// How often the contract requires a report.
 const PERIOD: Duration = Duration::from_secs(1);
-/// From the start to the first reading, which the first report is measured against. Not at once: a start has better
-/// things to do with the machine, and many lives are over by then.
+/// The time from the start to the first reading, against which the first report is measured. Not zero, because a start
+/// needs the machine for other work, and many containers end before this.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How fine the schedule is.
+/// The resolution of the schedule.
 const SLOT: Duration = Duration::from_millis(50);
-/// A frozen container is read this often until its reading is kept: what a freeze sets going, such as taking its memory
-/// back, is over by then.
+/// How many times a frozen container is read before its reading is reused: by then, work that a freeze triggers, such
+/// as reclaiming memory, is over.
 const READ_AT_FIRST: u32 = 3;
-/// After so many reports a frozen container is read again. None of its processes runs, but the kernel may take its memory
-/// for others, and packets may arrive.
+/// After this number of reports a frozen container is read again. None of its processes runs, but the kernel may
+/// reclaim its memory, and packets may arrive.
 const READ_AGAIN: u32 = 30;
-/// The same for one that is not frozen and of which next to nothing runs.
+/// After this number of reports a container that is not frozen but hardly runs is read again.
 const READ_UNMOVED_AGAIN: u32 = 10;
 
-/// Takes containers into the round. Ends with the driver.
+/// Adds containers to the round. Ends with the driver.
 #[derive(Debug, Clone)]
 pub(super) struct Sampler(mpsc::UnboundedSender<Entry>);
 
@@ -54,9 +55,9 @@ struct Entry {
     task: Arc<dyn ContainerTask>,
     last: Option<Usage>,
     still: Still,
-    /// For how many reports it has not run since it was read.
+    /// The number of reports since the last reading in which the container has hardly run.
     unmoved: u32,
-    /// What is being handed over. Until that is done, no more is.
+    /// The report that is being written. Until it is done, no other report is written.
     writing: Option<JoinHandle<()>>,
 }
 
@@ -76,7 +77,7 @@ struct Still {
 }
 
 impl Still {
-    /// Notes what is known now, and says whether the last reading still holds.
+    /// Records the current state, and returns whether the last reading is still valid.
     fn holds(&mut self, stands: Option<Turns>) -> bool {
         if stands.is_none() || stands != self.since {
             *self = Self {
@@ -92,7 +93,7 @@ impl Still {
 }
 
 impl Sampler {
-    /// Begins the round; it ends with `life`, or when nobody can add to it any more.
+    /// Starts the round. It ends with `life`, or when the last [`Sampler`] is dropped.
     pub(super) fn start(engine: &Engine, life: &Context) -> Self {
         let (tx, rx) = mpsc::unbounded_channel();
         let round = Round {
@@ -106,7 +107,7 @@ impl Sampler {
         Self(tx)
     }
 
-    /// Reports to the task until the container ends, nobody holds it any more, or the driver ends.
+    /// Reports to the task until the container ends, its last handle is dropped, or the driver ends.
     pub(super) fn follow(&self, run: &Run, task: &Arc<dyn ContainerTask>) {
         let entry = Entry {
             run: run.downgrade(),
@@ -116,17 +117,17 @@ impl Sampler {
             unmoved: 0,
             writing: None,
         };
-        // The driver has ended: nobody wants reports any more.
+        // A send fails if the driver has ended; then no reports are needed.
         drop(self.0.send(entry));
     }
 }
 
-/// Who is due when.
+/// The schedule of all containers.
 struct Round {
     life: Context,
     tracker: TaskTracker,
     origin: Instant,
-    /// By time, and by a number that tells those of one slot apart.
+    /// By time, and by a number that distinguishes containers in the same slot.
     schedule: BTreeMap<(Instant, u64), Entry>,
     number: u64,
 }
@@ -154,18 +155,18 @@ impl Round {
         }
     }
 
-    /// Puts an entry into the first slot that is not before `at`.
+    /// Adds an entry to the first slot that is not before `at`.
     fn put(&mut self, at: Instant, entry: Entry) {
         let due = slot_of(self.origin, at);
         self.number += 1;
         self.schedule.insert((due, self.number), entry);
     }
 
-    /// Serves everybody who is due.
+    /// Reports every container that is due.
     async fn slot(&mut self, now: Instant) {
         let later = self.schedule.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut self.schedule, later);
-        // One that has ended, or that nobody holds, is not put back.
+        // A container that has ended, or whose last handle was dropped, is not scheduled again.
         let mut held: Vec<_> = due
             .into_iter()
             .filter_map(|((due, _), entry)| {
@@ -179,37 +180,37 @@ impl Round {
             if let Some(stat) = entry.read(&run, stands) {
                 entry.write(&self.life, &self.tracker, &run, stat);
             }
-            // Not held for longer than this: what it has open closes with its last handle.
+            // Dropped early: the files of a container are closed with its last handle.
             drop(run);
-            // What was missed is not made up for, and a rate over next to no time says nothing.
+            // Missed reports are not made up for, and a rate over a very short time would be meaningless.
             let next = (due + PERIOD).max(now + PERIOD / 2);
             self.put(next, entry);
-            // A reading takes a good part of what an executor's thread may be held up for.
+            // A reading takes a large part of the time for which an executor's thread may be blocked.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// The end of the slot that a moment is in.
+/// The end of the slot that contains a moment.
 fn slot_of(origin: Instant, at: Instant) -> Instant {
     let slots = at
         .saturating_duration_since(origin)
         .as_nanos()
         .div_ceil(SLOT.as_nanos());
-    // A schedule of more than six years of slots does not fit, and then the moment itself will do.
+    // More than six years of slots do not fit; then the moment itself is used.
     u32::try_from(slots).map_or(at, |slots| origin + SLOT * slots)
 }
 
 impl Entry {
-    /// A report, if there is a reading to measure it against.
+    /// A report, if there is an earlier reading to measure it against.
     fn read(&mut self, run: &Run, stands: Option<Turns>) -> Option<Stat> {
         let holds = self.still.holds(stands);
         let now = match self.last.filter(|_| holds) {
             Some(last) => last.still(Instant::now()),
             None => match self.unmoved(run, stands) {
                 Some(now) => now,
-                // Its end is the end of the reports, and is noticed elsewhere; anything else that cannot be read can be
-                // read a second later.
+                // If the container has ended, its reports end elsewhere. After any other failure, the reading is
+                // retried a second later.
                 None => run.usage().ok()?,
             },
         };
@@ -222,7 +223,8 @@ impl Entry {
         Some(report)
     }
 
-    /// The last reading as of now, if next to nothing has run since; not for ever, because others may have changed what it tells.
+    /// The last reading as of now, if the container has hardly run since. Limited in number, because other programs may
+    /// have changed the values.
     fn unmoved(&mut self, run: &Run, stands: Option<Turns>) -> Option<Usage> {
         let due = stands.is_some() || self.unmoved >= READ_UNMOVED_AGAIN;
         let now = self
@@ -233,7 +235,7 @@ impl Entry {
         now
     }
 
-    /// Hands a report over, unless the one before is still being taken.
+    /// Passes a report to the task, unless the task is still receiving the previous one.
     fn write(&mut self, life: &Context, tracker: &TaskTracker, run: &Run, stat: Stat) {
         if self
             .writing
@@ -266,7 +268,7 @@ mod tests {
         assert_eq!(slot(1), SLOT);
         assert_eq!(slot(50), SLOT);
         assert_eq!(slot(1051), Duration::from_millis(1100));
-        // A second later is the same slot of the next second.
+        // A second later, the slot is the same one of the next second.
         let due = origin + slot(1051);
         assert_eq!(slot_of(origin, due + PERIOD), due + PERIOD);
         let far = origin + Duration::from_secs(10 * 365 * 86_400);

@@ -1,4 +1,5 @@
-//! What the contract's configuration has no field for: where on the host this driver works, and by which means.
+//! Settings for which the contract's configuration has no field: where on the machine this driver works, and with which
+//! means.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,53 +13,54 @@ use crate::image::{CacheSettings, Reference};
 use crate::init;
 use crate::sandbox::NetworkSettings;
 
-/// containerd's socket where nothing else is configured.
+/// containerd's default socket.
 const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// Name and value of a label together, by containerd's own check.
+/// The longest name and value of a label together, by containerd's own check.
 const LONGEST_LABEL: usize = 4096;
 
-/// Where and how; the default suits a host of its own.
+/// Where and how the driver works. The default suits a driver that has a machine to itself.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// containerd's socket, if the configuration's `docker` is empty. `None` is the system's.
+    /// containerd's socket, if the configuration's `docker` is empty. `None` is the system's socket.
     pub address: Option<PathBuf>,
-    /// The containerd namespace that holds everything of ours. `None` is `fnctr`.
+    /// The containerd namespace for all objects of this driver. `None` is `fnctr`.
     pub namespace: Option<Namespace>,
     /// Directory for fifos, an absolute path.
     pub run_dir: PathBuf,
-    /// containerd's snapshotter; one that containerd does not have is refused at connect.
+    /// containerd's snapshotter. If containerd does not have it, connecting fails.
     pub snapshotter: String,
-    /// The OCI runtime's binary, an absolute path or a name on containerd's PATH; `None` is the shim's default, runc. One that
-    /// is not there is refused at connect.
+    /// The OCI runtime's binary, an absolute path or a name on containerd's PATH; `None` is the shim's default, runc.
+    /// If the binary is missing, connecting fails.
     pub runtime_binary: Option<String>,
-    /// Where the runtime keeps its records; `None` is the shim's default, which all containerds of a host share, so that two
-    /// with the same namespace and container name would meet there.
+    /// Where the runtime keeps its records; `None` is the shim's default. All containerds of a machine share the
+    /// default, so containers of the same namespace and name would collide there.
     pub runtime_root: Option<PathBuf>,
-    /// Who makes the containers' cgroups.
+    /// What creates the containers' cgroups.
     pub cgroup_driver: CgroupDriver,
-    /// The host's init that becomes PID 1; `None` looks for one.
+    /// The init on this machine that becomes PID 1; with `None` the driver searches for one.
     pub init: Option<PathBuf>,
-    /// Parent of the containers' cgroups. A path, for the file system: they are `PARENT/NAMESPACE/ID`. A slice, such as
-    /// `functions.slice`, for systemd: they are scopes in it. The other one's notation is refused at connect;
-    /// [`CgroupDriver::Probe`] takes either, and chooses by it. Where systemd makes them and nothing is set, they are in
-    /// `system.slice`.
+    /// The parent of the containers' cgroups. A path is for the file system: the cgroups are `PARENT/NAMESPACE/ID`. A
+    /// slice, such as `functions.slice`, is for systemd: the cgroups are scopes in it. Connecting fails if the notation
+    /// is that of the other driver; [`CgroupDriver::Probe`] accepts both, and chooses accordingly. If systemd creates
+    /// the cgroups and this is not set, they are in `system.slice`.
     pub cgroup_parent: String,
-    /// How long a close may take, and how long the cleaning up of the host's own ([`ContainerTask::close`]) may take after it.
+    /// How long a close may take, and how long the host's own clean-up ([`ContainerTask::close`]) may take after it.
     /// Not 0.
     ///
     /// [`ContainerTask::close`]: crate::driver::ContainerTask::close
     pub close_grace: Duration,
-    /// How long a container is frozen before its memory is taken back, as far as the kernel can do without it: clean page
-    /// cache, and what can go to swap. It is fetched again when it is needed, so a thaw stays as fast, and what comes after
-    /// it may be slower. `None` is never. Takes unified cgroups and Linux 5.19; elsewhere it is a warning at connect.
+    /// How long a container is frozen before the kernel takes back the memory that the container can do without: clean
+    /// page cache, and what can go to swap. The container fetches it again when it needs it, so a thaw is as fast as
+    /// before, but the work after it may be slower. `None` means never. Requires unified cgroups and Linux 5.19;
+    /// without them, connecting logs a warning.
     pub reclaim_after: Option<Duration>,
-    /// Where images are pulled from.
+    /// The registries that images are pulled from.
     pub registries: Registries,
-    /// Where networks are configured, and where their plugins are.
+    /// The directories of network configurations and of their plugins.
     pub networks: NetworkSettings,
-    /// The most prepared network namespaces. The pool of `pre_fork_pool_size` grows up to it when it was found empty, and
-    /// shrinks again. 0 is a pool of constant size.
+    /// The largest number of prepared network namespaces. The pool of `pre_fork_pool_size` grows up to it after it was
+    /// found empty, and shrinks again. With 0 the pool has a constant size.
     pub pool_ceiling: u64,
 }
 
@@ -84,10 +86,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Those of a driver on a private containerd: its socket, and directories and a cgroup parent that no other containerd of
-    /// this host shares. Networks are the host's; give [`Settings::networks`] another first directory of configurations, and
-    /// another one of addresses, for networks of its own. The cgroup parent is one for the file system: name a slice if systemd
-    /// makes the cgroups.
+    /// The settings of a driver on a private containerd: its socket, and directories and a cgroup parent that no other
+    /// containerd of this machine shares. The networks are the machine's; for separate networks, give
+    /// [`Settings::networks`] another first directory of configurations, and another directory of addresses. The cgroup
+    /// parent is a path for the file system: set a slice if systemd creates the cgroups.
     ///
     /// ```no_run
     /// # use fnctr::{ContainerdDriver, Context, Settings, embedded::{Embedded, Home}};
@@ -108,7 +110,7 @@ impl Settings {
         }
     }
 
-    /// The default, with the directories of a place, whichever containerd it is for.
+    /// The default, with the directories of a home, for any containerd.
     pub(crate) fn within(home: &Home) -> Self {
         Self {
             run_dir: home.fifo_dir(),
@@ -120,7 +122,7 @@ impl Settings {
         }
     }
 
-    /// Refuses what would fail at each container.
+    /// Fails for settings with which every container would fail.
     fn check(&self) -> Result<(), Error> {
         let text = if self.close_grace.is_zero() {
             "close_grace is 0: a close without time removes nothing".to_owned()
@@ -174,7 +176,7 @@ impl Settings {
     }
 }
 
-/// The same of the contract's fields.
+/// Fails for fields of the contract with which every container would fail.
 fn check_config(config: &Config) -> Result<(), Error> {
     let labels = [
         (
@@ -207,10 +209,10 @@ fn check_config(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// How much room images may take; what never goes is named by a reference, as images are everywhere.
+/// The size limit of the image cache, and its exempt images, which are named by references as everywhere.
 fn cache(config: &Config) -> Result<CacheSettings, Error> {
     let names = config.image_clean_exempt_tags.split_whitespace();
-    // A slot of the pool must not wait for a pull.
+    // A slot of the pool must not wait for a pull, so the pool's image is exempt too.
     let names = names.chain(Some(config.pre_fork_image.as_str()).filter(|image| !image.is_empty()));
     let exempt = names.map(|name| {
         Reference::parse(name).map_err(|why| {
@@ -224,12 +226,12 @@ fn cache(config: &Config) -> Result<CacheSettings, Error> {
     })
 }
 
-/// A path from the root of each hierarchy that means what it says, or a slice that systemd would accept.
+/// Accepts a path from the root of each hierarchy without special components, or a slice that systemd would accept.
 fn check_cgroup(parent: &str) -> Result<(), Error> {
     let plain = |part: &str| {
         part != "." && part != ".." && !part.contains(|c: char| c.is_control() || c.is_whitespace())
     };
-    // systemd reads `a-b.slice` as `b` in `a`, so there is something on each side of every `-`.
+    // systemd reads `a-b.slice` as `b` in `a`, so there must be text on each side of every `-`.
     let unit = |c: char| c.is_ascii_alphanumeric() || "-_.\\".contains(c);
     let slice = parent.strip_suffix(".slice").filter(|_| is_slice(parent));
     let fits = match slice {

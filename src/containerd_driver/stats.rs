@@ -1,4 +1,4 @@
-//! Two readings of what a container uses as one report in the contract's metric names. Pure.
+//! Converts two readings of a container's usage into one report with the contract's metric names. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::driver::{Stat, Timestamp, metric};
 use crate::engine::Usage;
 
-/// What is told of `now`, with rates since `before`. What the host cannot know is absent.
+/// The report for `now`, with rates since `before`. A value that this machine does not provide is absent.
 pub(crate) fn stat(before: &Usage, now: &Usage) -> Stat {
     let rates = now.since(before);
     let sample = &now.cgroup;
@@ -47,7 +47,7 @@ pub(crate) fn stat(before: &Usage, now: &Usage) -> Stat {
     }
 }
 
-/// The contract counts in whole percent.
+/// Rounds to whole percent, the contract's unit.
 fn percent(hundredths: Option<u64>) -> Option<u64> {
     hundredths.map(|hundredths| hundredths.saturating_add(50) / 100)
 }

@@ -1,4 +1,4 @@
-//! The streams of a task, asked for when they are needed, as the engine takes them: a reader or writer that panics fails
+//! The streams of a task, taken when they are needed and passed to the engine: a reader or writer that panics fails
 //! like any other, and the function sees the end of its input.
 
 use std::io;
@@ -16,7 +16,7 @@ use crate::stdio::{Sink, Source, Streams};
 /// The streams that the task hands over.
 ///
 /// # Cancellation
-/// Safe to drop; the task may have handed them over by then.
+/// Safe to drop, but the task may have handed them over by then.
 pub(super) async fn of(task: &Arc<dyn ContainerTask>, ctx: &Context) -> Result<Streams, HostError> {
     let asked = Arc::clone(task);
     let (stdout, stderr) = host::call(ctx, "ContainerTask::logger", move || asked.logger()).await?;
@@ -39,7 +39,7 @@ fn sink(code: &'static str, output: Output) -> Sink {
     }
 }
 
-/// A stream of the host's, whose panics are errors. After one it is not asked again.
+/// A stream of the host, whose panics become errors. After a panic it is not polled again.
 struct Guarded<S> {
     code: &'static str,
     stream: Result<S, HostError>,
@@ -62,7 +62,7 @@ impl<S: Unpin> Guarded<S> {
             Ok(polled) => polled,
             Err(broken) => {
                 let stream = std::mem::replace(&mut self.stream, Err(broken.clone()));
-                // What has panicked once may do so again.
+                // The stream has panicked once, so dropping it may panic too.
                 drop(host::caught(self.code, || drop(stream)));
                 Poll::Ready(Err(io::Error::other(broken)))
             }
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics whenever it is asked.
+    /// A stream that panics whenever it is polled.
     struct Broken;
 
     impl AsyncRead for Broken {

@@ -2,7 +2,7 @@
 
 use crate::driver::{Error, ErrorKind};
 
-/// Refuses a containerd older than `minimum`; an empty minimum accepts all.
+/// Fails for a containerd older than `minimum`; an empty minimum accepts all versions.
 pub(super) fn require(minimum: &str, found: &str) -> Result<(), Error> {
     if minimum.is_empty() {
         return Ok(());
@@ -21,7 +21,7 @@ pub(super) fn require(minimum: &str, found: &str) -> Result<(), Error> {
     }
 }
 
-/// Major, minor and patch of `1.6.20~ds1`, `v2.1.9` or `1.7`; what follows is ignored.
+/// Major, minor and patch of `1.6.20~ds1`, `v2.1.9` or `1.7`; the rest is ignored.
 fn numbers(version: &str) -> Option<[u64; 3]> {
     let version = version.strip_prefix('v').unwrap_or(version);
     let mut numbers = [0; 3];

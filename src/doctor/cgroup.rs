@@ -15,27 +15,27 @@ pub(super) struct Layout {
     v1: Vec<(String, PathBuf)>,
     /// The v2 tree and its controllers.
     v2: Option<(PathBuf, Vec<String>)>,
-    /// The commands that make each mount writable that is not.
+    /// The read-only mounts, with the command that makes each writable.
     read_only: BTreeMap<PathBuf, String>,
-    /// The directory of v1 mounts, and whether nothing can be made there.
+    /// The directory of the v1 mounts, and whether it is read-only.
     parent: Option<(PathBuf, bool)>,
 }
 
 /// The fields of one line of mountinfo that matter here.
 #[derive(Debug)]
 pub(super) struct Mount<'a> {
-    /// The same for every mount of one file system.
+    /// The device number, which is the same for every mount of one file system.
     device: &'a str,
     pub(super) point: String,
-    /// Of this mount.
+    /// The options of this mount.
     flags: &'a str,
     pub(super) kind: &'a str,
-    /// Of the file system.
+    /// The options of the file system.
     pub(super) options: &'a str,
 }
 
 impl Mount<'_> {
-    /// What makes it writable, if it is not.
+    /// Returns the command that makes the mount writable, if it is read-only.
     fn make_writable(&self) -> Option<String> {
         let is = |options: &str| options.split(',').any(|option| option == "ro");
         let how = match (is(self.flags), is(self.options)) {
@@ -47,7 +47,7 @@ impl Mount<'_> {
     }
 }
 
-/// The mounts that a mountinfo file lists; proc(5) describes its fields.
+/// Returns the mounts in a mountinfo file; proc(5) describes its fields.
 pub(super) fn mounts(mountinfo: &str) -> impl DoubleEndedIterator<Item = Mount<'_>> {
     mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -62,14 +62,15 @@ pub(super) fn mounts(mountinfo: &str) -> impl DoubleEndedIterator<Item = Mount<'
     })
 }
 
-/// The kernel writes the four characters that would break a line's fields in octal.
+/// Undoes the kernel's octal escapes of the four characters that would break the fields of a line.
 fn unescape(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(field.to_owned(), |text, (code, real)| text.replace(code, real))
 }
 
-/// The cgroup mounts that cannot be written and are not mounted a second time where they can, with what mends each.
+/// Returns the read-only cgroup mounts that are not also mounted writable elsewhere, with the command that makes each
+/// writable.
 fn read_only(mountinfo: &str) -> BTreeMap<PathBuf, String> {
     let cgroups = || mounts(mountinfo).filter(|mount| mount.kind.starts_with("cgroup"));
     // A later mount covers an earlier one on the same directory.
@@ -86,7 +87,7 @@ fn read_only(mountinfo: &str) -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
-/// Where the v2 tree is mounted.
+/// Returns the mount point of the v2 tree.
 pub(super) fn v2_root(mountinfo: &str) -> Option<PathBuf> {
     let mount = mounts(mountinfo).find(|mount| mount.kind == "cgroup2")?;
     Some(mount.point.into())
@@ -134,12 +135,12 @@ impl Layout {
         }
     }
 
-    /// What mounts the v2 tree, where there is none.
+    /// Returns the command that mounts the v2 tree on a host without one.
     pub(super) fn mount_v2(&self) -> String {
         self.mount("unified", "cgroup2")
     }
 
-    /// What mounts a hierarchy beside the v1 controllers; without any, the v2 tree.
+    /// Returns the command that mounts a hierarchy beside the v1 controllers; without any, the v2 tree.
     fn mount(&self, name: &str, how: &str) -> String {
         let Some((parent, closed)) = &self.parent else {
             return "mount -t cgroup2 none /sys/fs/cgroup".to_owned();
@@ -153,7 +154,7 @@ impl Layout {
         format!("{open}mkdir -p {parent}/{name} && mount -t {how} none {parent}/{name}")
     }
 
-    /// v1 controllers beside a v2 tree.
+    /// Whether there are v1 controllers beside a v2 tree.
     pub(super) fn is_hybrid(&self) -> bool {
         self.v2.is_some() && !self.v1.is_empty()
     }
@@ -168,7 +169,7 @@ impl Layout {
         self.v2.is_some()
     }
 
-    /// Where the memory controller is mounted.
+    /// Returns the directory where the memory controller is mounted.
     pub(super) fn memory_root(&self) -> Option<PathBuf> {
         let v1 = self.v1.iter().find(|(name, _)| name == "memory");
         v1.map(|(_, at)| at.clone())
@@ -183,7 +184,7 @@ impl Layout {
                 .is_some_and(|(_, all)| all.iter().any(|name| name == controller))
     }
 
-    /// The layout, and what it costs.
+    /// Reports the layout and its disadvantages.
     pub(super) fn check(&self) -> Check {
         const NAME: &str = "cgroups";
         if !self.read_only.is_empty() {
@@ -216,14 +217,15 @@ impl Layout {
         }
     }
 
-    /// What gives a controller that is missing. `table` is `/proc/cgroups`, where the kernel says what it has.
+    /// Returns the remedy for a missing controller. `table` is `/proc/cgroups`, where the kernel lists its controllers.
     fn mend(&self, controller: &str, table: &str) -> String {
         let row = table
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
             .find(|row| row.first() == Some(&controller));
         let unified = self.v2.is_some() && self.v1.is_empty();
-        // Its name, the number of its v1 hierarchy (0 is the v2 tree), how many cgroups it has, and whether it is on.
+        // The columns: the name, the number of the v1 hierarchy (0 is the v2 tree), the number of cgroups, and whether
+        // it is on.
         match row.as_deref() {
             Some([_, _, _, "0", ..]) => {
                 format!("boot with cgroup_enable={controller}, and without cgroup_disable={controller}")
@@ -239,7 +241,7 @@ impl Layout {
         }
     }
 
-    /// The controllers, and the limits that cannot be enforced.
+    /// Reports the controllers, and the limits that cannot be enforced.
     pub(super) fn controllers(&self, table: &str) -> Check {
         const NAME: &str = "controllers";
         let lost: Vec<_> = NEEDED
@@ -263,7 +265,7 @@ impl Layout {
         Check::ok(NAME, sides.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
-    /// How functions are frozen here.
+    /// Reports how functions are frozen on this host.
     pub(super) fn freezer(&self) -> Check {
         const NAME: &str = "freezer";
         if let Some((root, _)) = &self.v2 {
@@ -280,7 +282,7 @@ impl Layout {
     }
 }
 
-/// The file system that holds a path: the last mount on the longest mount point above it.
+/// Returns the file system of a path: the last mount on the longest mount point above it.
 pub(super) fn file_system<'a>(mountinfo: &'a str, path: &Path) -> Option<Mount<'a>> {
     mounts(mountinfo)
         .filter(|mount| path.starts_with(&mount.point))

@@ -1,9 +1,9 @@
-//! Who makes the cgroups of functions here, and why.
+//! How the cgroups of functions are made on this host, and why.
 
 use super::Check;
 use crate::cgroup::{Choice, Refused};
 
-/// What comes of the configured cgroup driver and cgroup parent.
+/// Reports the result of the configured cgroup driver and cgroup parent.
 pub(super) fn check(chosen: Result<Choice, Refused>) -> Check {
     const NAME: &str = "cgroups by";
     match chosen {

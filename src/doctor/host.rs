@@ -1,4 +1,4 @@
-//! Reading this host: the only file of the doctor that does. What cannot be read is empty, and the check says so.
+//! Reads this host, as no other file of the doctor does. Text that cannot be read is empty, and the check reports that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::embedded::{SearchPath, executable};
 use crate::quota;
 use crate::sandbox::{self, Firewalls};
 
-/// No program takes this long to tell its version.
+/// No program takes this long to print its version.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where a program may be that is not found.
+/// Where a program may be that is not on the search path.
 const ELSEWHERE: [&str; 8] = [
     "/usr/local/sbin",
     "/usr/local/bin",
@@ -38,21 +38,21 @@ pub(super) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// A containerd that runs or will be started: where it looks for programs, and what it may do.
+/// A containerd that runs or will be started: its search path and its privileges.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    /// `None` if that cannot be seen from here.
+    /// The search path; `None` if this process cannot see it.
     pub(super) path: Option<SearchPath>,
     pub(super) status: String,
     pub(super) limits: String,
-    /// Whether status and limits are those of a server that runs.
+    /// Whether status and limits are those of a running server.
     pub(super) is_server: bool,
-    /// The server, or else this process.
+    /// The process ID of the server, or else of this process.
     pub(super) pid: u32,
 }
 
 impl Daemon {
-    /// One that this process will start.
+    /// A containerd that this process will start.
     pub(super) fn started_from_here(status: &str, limits: &str) -> Self {
         Self {
             path: Some(SearchPath::of_this_process()),
@@ -64,7 +64,8 @@ impl Daemon {
     }
 }
 
-/// The server that answers at the address. What cannot be seen of it is guessed to be like this process.
+/// Returns the server that answers at the address. What cannot be seen of the server is assumed to be as for this
+/// process.
 pub(super) async fn server(address: &Path, status: &str, limits: &str) -> Option<Daemon> {
     if !crate::embedded::answers(address).await {
         return None;
@@ -103,7 +104,7 @@ pub(super) async fn server(address: &Path, status: &str, limits: &str) -> Option
     })
 }
 
-/// What is at the address of a containerd that answers, or does not.
+/// Returns the state of the socket at the address of a containerd.
 pub(super) fn socket(address: &Path, answers: bool) -> Socket {
     use rustix::fs::{Access, access};
     use rustix::io::Errno;
@@ -118,18 +119,18 @@ pub(super) fn socket(address: &Path, answers: bool) -> Socket {
     }
 }
 
-/// Whether it can be executed.
+/// Whether the file can be executed.
 pub(super) fn is_program(path: &Path) -> bool {
     executable(path)
 }
 
-/// A program in one of the usual places.
+/// Looks for a program in the usual places.
 pub(super) fn anywhere(program: &str) -> Option<PathBuf> {
     let mut places = ELSEWHERE.iter().map(|dir| Path::new(dir).join(program));
     places.find(|file| executable(file))
 }
 
-/// Looks for a program by name, or at an absolute path, as one who has this search path does.
+/// Looks for a program by name, or at an absolute path, as a process with this search path does.
 pub(super) fn look_for(program: &str, path: Option<&SearchPath>) -> Place {
     let Some(path) = path else {
         return Place::OutOfSight;
@@ -155,12 +156,12 @@ async fn look_and_ask(name: &str, path: Option<&SearchPath>) -> Program {
     Program { at, says }
 }
 
-/// A program that this process looks for.
+/// Looks for a program as this process does, and reads its version.
 pub(super) async fn program(name: &str) -> Program {
     look_and_ask(name, Some(&SearchPath::of_this_process())).await
 }
 
-/// The runtimes that one who has this search path finds.
+/// Looks for the runtimes as a process with this search path does.
 pub(super) async fn runtimes(chosen: Option<&str>, path: Option<&SearchPath>) -> Runtimes {
     Runtimes {
         runc: look_and_ask("runc", path).await,
@@ -172,7 +173,7 @@ pub(super) async fn runtimes(chosen: Option<&str>, path: Option<&SearchPath>) ->
     }
 }
 
-/// The first line that a program says of its version, if it ends well.
+/// Returns the first line that a program prints with `--version`, if it succeeds.
 async fn version_of(program: &Path) -> Option<String> {
     let run = Command::new(program)
         .arg("--version")
@@ -189,7 +190,7 @@ async fn version_of(program: &Path) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The controllers of the v2 tree, if one is mounted.
+/// Returns the controllers of the v2 tree, if one is mounted.
 pub(super) fn v2_controllers(mounts: &str) -> String {
     let Some(root) = super::cgroup::v2_root(mounts) else {
         return String::new();
@@ -197,7 +198,7 @@ pub(super) fn v2_controllers(mounts: &str) -> String {
     fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default()
 }
 
-/// Whether memory and swap are counted together, without which swap cannot be limited.
+/// Whether the memory controller counts swap, without which swap cannot be limited.
 pub(super) fn swap_is_counted(layout: &Layout) -> bool {
     let Some(root) = layout.memory_root() else {
         return false;
@@ -212,7 +213,7 @@ pub(super) fn swap_is_counted(layout: &Layout) -> bool {
     root.join("memory.memsw.limit_in_bytes").exists() || in_v2()
 }
 
-/// Tries each feature rather than trusting a version: distributions take some back and bring others forward.
+/// Tries each feature rather than trusting a version: distributions disable some features and backport others.
 pub(super) fn kernel_features() -> Features {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::openat2(
@@ -230,7 +231,7 @@ pub(super) fn kernel_features() -> Features {
     }
 }
 
-/// The nearest directory that exists, free of links.
+/// Returns the nearest existing directory at or above `data`, with symbolic links resolved.
 fn nearest(data: &Path) -> PathBuf {
     let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     data.ancestors()
@@ -250,7 +251,7 @@ pub(super) fn space(data: &Path) -> Space {
     let fs = rustix::fs::statvfs(&dir).ok();
     Space {
         free: fs.as_ref().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
-        // A file system that makes inodes as they are needed says that it has none at all.
+        // A file system that creates inodes on demand reports a total of 0.
         files: fs.as_ref().filter(|fs| fs.f_files != 0).map(|fs| fs.f_favail),
         read_only: fs.is_some_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY)),
         types_entries: types_entries(&dir),
@@ -258,8 +259,8 @@ pub(super) fn space(data: &Path) -> Space {
     }
 }
 
-/// Whether the file system tells the type of a directory entry, which overlay needs. Every directory has an entry for
-/// itself, so an empty one will do.
+/// Whether the file system reports the type of a directory entry, which overlay needs. Every directory has an entry for
+/// itself, so this works in an empty one too.
 fn types_entries(dir: &Path) -> Option<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::empty()).ok()?;
@@ -268,7 +269,7 @@ fn types_entries(dir: &Path) -> Option<bool> {
     Some(first.file_type() != FileType::Unknown)
 }
 
-/// What the firewalls do with what this host forwards.
+/// Returns what the firewalls do with packets that this host forwards.
 pub(super) async fn firewalls(state_dir: &Path) -> std::io::Result<Option<Firewalls>> {
     let dir = state_dir.to_owned();
     let looked = tokio::task::spawn_blocking(move || sandbox::firewalls(&dir)).await;

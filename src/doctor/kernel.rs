@@ -1,4 +1,4 @@
-//! What the kernel can do.
+//! The features of the kernel.
 
 use super::cgroup::Layout;
 use super::{Check, MOUNT_PROC, NEWER_KERNEL};
@@ -6,13 +6,13 @@ use super::{Check, MOUNT_PROC, NEWER_KERNEL};
 /// The oldest kernel that containerd's shims and this project are used on.
 const OLDEST: (u32, u32) = (4, 15);
 
-/// `cgroup.kill` came with this one.
+/// The first kernel with `cgroup.kill`.
 const KILL: (u32, u32) = (5, 14);
 
-/// `memory.reclaim` came with this one.
+/// The first kernel with `memory.reclaim`.
 const RECLAIM: (u32, u32) = (5, 19);
 
-/// What was tried on the running kernel.
+/// The features that the running kernel was found to have.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Features {
     pub(super) openat2: bool,
@@ -21,13 +21,13 @@ pub(super) struct Features {
     pub(super) seccomp: bool,
 }
 
-/// `6.1.0-18-amd64` is 6.1.
+/// Parses a kernel release: `6.1.0-18-amd64` is 6.1.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The kernel's version and the features that are used where it has them.
+/// Checks the kernel's version and its features.
 pub(super) fn features(release: &str, features: &Features) -> Check {
     const NAME: &str = "kernel";
     let release = release.trim();
@@ -81,8 +81,8 @@ pub(super) fn kill(release: &str, layout: &Layout) -> Check {
     }
 }
 
-/// Whether memory can be taken back from a frozen function. Nothing is asked of a host that cannot: it is off unless somebody
-/// asks for it. `unified`: memory is controlled in the v2 tree.
+/// Whether memory can be taken back from a frozen function. A host that cannot is no problem, because it is off by
+/// default. `unified` is whether memory is controlled in the v2 tree.
 pub(super) fn reclaim(release: &str, unified: bool) -> Check {
     const NAME: &str = "reclaim";
     let found = match version(release) {
@@ -95,7 +95,7 @@ pub(super) fn reclaim(release: &str, unified: bool) -> Check {
     Check::ok(NAME, found)
 }
 
-/// Whether a memory limit is also a limit of swap. `counted`: the memory controller has a file for it.
+/// Whether a memory limit is also a limit of swap. `counted` is whether the memory controller has a file for it.
 pub(super) fn swap(swaps: &str, counted: bool) -> Check {
     const NAME: &str = "swap";
     // The first line is the heading.

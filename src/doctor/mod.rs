@@ -1,7 +1,7 @@
-//! What this host has of what functions need, and what mends it where something is missing.
+//! Checks whether this host has what functions need, and names a remedy for what is missing.
 //!
-//! Each question is one pure function over text that the kernel or a program gave, in its own file; [`checks`] collects
-//! the text and asks them all. A check never changes the host, and one that cannot be made says so.
+//! Each check is a pure function over text that the kernel or a program provided; the files group checks by subject.
+//! [`checks`] collects the text and runs them all. A check never changes the host, and reports it if it cannot be made.
 
 mod cgroup;
 mod driver;
@@ -17,10 +17,10 @@ mod scope;
 mod space;
 mod storage;
 
-/// What mends a `/proc` that does not tell.
+/// The remedy for a `/proc` that is missing or incomplete.
 const MOUNT_PROC: &str = "mount -t proc proc /proc";
 
-/// The newest kernel of the distribution.
+/// The remedy for an old kernel: the newest one of the distribution.
 const NEWER_KERNEL: &str = "apt-get install -y linux-image-$(dpkg --print-architecture) && reboot";
 
 use std::fmt;
@@ -32,7 +32,7 @@ use crate::cgroup::{Facts, Wanted, choose, is_nested};
 use crate::embedded::{Home, Nest, Scope};
 use crate::{CgroupDriver, NetworkSettings};
 
-/// How a check came out.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -44,30 +44,31 @@ pub enum Status {
     Bad,
 }
 
-/// The answer to one question about this host.
+/// The result of one check of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at, in a word or two.
+    /// What was checked, in a word or two.
     pub name: &'static str,
-    /// How it came out.
+    /// The outcome.
     pub status: Status,
     /// What was found, and what that means, as a sentence without a full stop.
     pub found: String,
-    /// What mends it, if it is not ok: a command, or what to do.
+    /// The remedy, if the outcome is not ok: a command, or what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
 
-/// What to check, where the answer depends on the configuration.
+/// The parts of the configuration that checks depend on.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The containerd that will be used; without one, a private one will be started, so none needs to run.
+    /// The address of the containerd that will be used; `None` if a private one will be started, so that none needs to
+    /// run.
     pub address: Option<PathBuf>,
     /// Where images and writable layers will be.
     pub data: PathBuf,
-    /// Where fifos and other things that die with the host will be.
+    /// Where FIFOs and other files will be that do not survive a reboot.
     pub run_dir: PathBuf,
-    /// Whether that containerd was named by the environment, and not on the command line.
+    /// Whether the address comes from the environment, and not from the command line.
     pub address_from_environment: bool,
     /// Where a private containerd would live, if one is to be started.
     pub home: Option<Home>,
@@ -75,9 +76,9 @@ pub struct Options {
     pub init: Option<PathBuf>,
     /// The OCI runtime that the configuration names, by name or path.
     pub runtime: Option<String>,
-    /// Who shall make the cgroups of functions.
+    /// Which driver makes the cgroups of functions.
     pub cgroup_driver: CgroupDriver,
-    /// Where: a path, or a slice of systemd.
+    /// The parent of these cgroups: a path, or a slice of systemd.
     pub cgroup_parent: String,
     /// Where networks are configured.
     pub networks: NetworkSettings,
@@ -97,7 +98,7 @@ impl Check {
         Self::new(name, Status::Ok, found)
     }
 
-    /// A warning without words that help is no help, so there is no way to write one.
+    /// Every warning has a remedy, because a warning without one does not help.
     fn warn(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
         Self::new(name, Status::Warn, found).mend(mend)
     }
@@ -123,7 +124,7 @@ impl fmt::Display for Status {
 }
 
 impl fmt::Display for Check {
-    /// One line, with the command that mends it at its end.
+    /// Writes one line, which ends with the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<4}  {:<12}  {}", self.status, self.name, self.found)?;
         match &self.mend {
@@ -133,7 +134,7 @@ impl fmt::Display for Check {
     }
 }
 
-/// Asks every question, in the order in which a person should mend things.
+/// Runs every check, in the order in which the user should fix problems.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -169,7 +170,7 @@ pub async fn checks(options: &Options) -> Vec<Check> {
         checks.push(storage::home(home.would_do()));
         checks.push(scope::check(&Scope::of_this_process()));
     }
-    // A private containerd is started by this process, with its path and its limits.
+    // A private containerd is started by this process, and inherits its path and its limits.
     let daemon = server.unwrap_or_else(|| host::Daemon::started_from_here(&status, &limits));
     let shim = host::look_for("containerd-shim-runc-v2", daemon.path.as_ref());
     let runtimes = host::runtimes(options.runtime.as_deref(), daemon.path.as_ref()).await;

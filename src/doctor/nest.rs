@@ -1,4 +1,4 @@
-//! Whether this is a container with cgroups of its own, and whether more containers can be limited in it.
+//! Whether this process is in a container with its own cgroups, and whether containers can be limited in there.
 
 use super::Check;
 use crate::embedded::Nest;
@@ -6,7 +6,8 @@ use crate::embedded::Nest;
 /// The controllers without which a function's limits cannot be enforced.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// `None` on the host itself, of which there is nothing to say. `private`: containerd will be fnctr's own.
+/// Returns `None` on the host itself, for which there is nothing to report. `private` is whether fnctr starts its own
+/// containerd.
 pub(super) fn check(nested: bool, unified: Option<&Nest>, private: bool) -> Option<Check> {
     const NAME: &str = "nested";
     if !nested {

@@ -1,5 +1,5 @@
-//! Whether containers can have networks: plugins, the program that they need, firewalls and resolvers in between, and what
-//! processes that are gone have left.
+//! Whether containers can have networks: plugins, the program that they need, firewalls, resolvers, and namespaces that
+//! dead processes left behind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::Check;
 use crate::sandbox::{Family, Firewalls, Standing, files};
 
-/// What the networks that fnctr configures consist of.
+/// The plugins of the networks that fnctr configures.
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "firewall", "portmap"];
 
-/// Which of the plugins are there. Functions run without; those that want a network do not.
+/// Whether the plugins are installed. Functions run without them, except functions that need a network.
 pub(super) fn plugins(dirs: &[PathBuf], is_there: impl Fn(&Path) -> bool) -> Check {
     let missing = |name: &&str| !dirs.iter().any(|dir| is_there(&dir.join(name)));
     let missing: Vec<_> = PLUGINS.into_iter().filter(missing).collect();
@@ -37,7 +37,7 @@ pub(super) fn plugins(dirs: &[PathBuf], is_there: impl Fn(&Path) -> bool) -> Che
     )
 }
 
-/// The program behind masquerading and published ports.
+/// Whether iptables is installed, which masquerading and published ports need.
 pub(super) fn iptables(program: Option<&Path>) -> Check {
     match program {
         Some(path) => Check::ok("iptables", format!("{}", path.display())),
@@ -49,7 +49,7 @@ pub(super) fn iptables(program: Option<&Path>) -> Check {
     }
 }
 
-/// Whether what is sent to a published port of this host gets into the container, and what a container sends gets out.
+/// Whether packets to a published port of this host reach the container, and packets from a container leave the host.
 pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
     let Firewalls { drops, shut, others } = match found {
         Ok(Some(found)) => found,
@@ -95,7 +95,7 @@ pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
     )
 }
 
-/// Whom containers on bridge networks ask for names; those that fnctr configures have addresses of IPv4.
+/// Which resolvers containers on bridge networks ask. The networks that fnctr configures have only IPv4 addresses.
 pub(super) fn resolvers(host: &str, upstream: &str) -> Check {
     let upstream = Some(upstream).filter(|text| !text.is_empty());
     let servers = files::servers(host, upstream, &[Family::V4]);
@@ -115,7 +115,7 @@ pub(super) fn resolvers(host: &str, upstream: &str) -> Check {
     )
 }
 
-/// The pools of prepared network namespaces, and what is left of such.
+/// Reports the pools of prepared network namespaces, and namespaces that dead processes left behind.
 pub(super) fn pools(found: Standing) -> Check {
     let Standing { own, pooled, left } = found;
     let counts = format!("{own} network namespaces made for containers, {pooled} in pools");

@@ -23,7 +23,7 @@ const SYS_RESOURCE: u32 = 24;
 const PER_FUNCTION: u64 = 12;
 const FEW_FILES: u64 = 4096;
 
-/// With fewer, one function does not run: fnctr's own, those of its calls to containerd, and the function's.
+/// With fewer than this, not even one function runs: fnctr itself, its calls to containerd and the function need files.
 const TOO_FEW_FILES: u64 = 64;
 
 /// The value of a line `Name:\tvalue`.
@@ -38,7 +38,7 @@ fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(field(status, "CapEff")?, 16).ok()
 }
 
-/// A row of `/proc/self/limits`: the soft and the hard limit; `None` is unlimited.
+/// Returns a row of `/proc/self/limits`: the soft and the hard limit, of which `None` is unlimited.
 fn limit(limits: &str, name: &str) -> Option<(Option<u64>, Option<u64>)> {
     let row = limits.lines().find_map(|line| line.strip_prefix(name))?;
     let mut columns = row.split_whitespace();
@@ -56,13 +56,13 @@ fn user(status: &str) -> Option<&str> {
     field(status, "Uid")?.split_whitespace().nth(1)
 }
 
-/// What everything else here is read from.
+/// Reports that `/proc` is missing, which all other checks here read.
 pub(super) fn no_proc() -> Check {
     let found = "it is not mounted, so nothing can be looked at, and nothing runs";
     Check::bad("/proc", found, MOUNT_PROC)
 }
 
-/// Whether this is root.
+/// Whether this process runs as root.
 pub(super) fn root(status: &str) -> Check {
     const NAME: &str = "root";
     match user(status) {
@@ -76,7 +76,7 @@ pub(super) fn root(status: &str) -> Check {
     }
 }
 
-/// Whether root was left its powers.
+/// Whether this process has the capabilities that containers need.
 pub(super) fn capabilities(status: &str) -> Check {
     const NAME: &str = "capabilities";
     let Some(has) = effective(status) else {
@@ -99,8 +99,8 @@ pub(super) fn capabilities(status: &str) -> Check {
     Check::bad(NAME, format!("this process lacks {}", missing.join(", ")), mend)
 }
 
-/// Whether a function may be given more than the process that starts it has: a containerd that runs (`is_server`), or
-/// this one.
+/// Whether a function may get higher limits than the process that starts it: a running containerd (`is_server`), or
+/// this process.
 pub(super) fn rlimits(status: &str, limits: &str, is_server: bool) -> Check {
     const NAME: &str = "rlimits";
     if effective(status).is_none() || limits.is_empty() {
@@ -153,7 +153,7 @@ pub(super) fn open_files(status: &str, limits: &str) -> Check {
     let mend = match hard {
         None => "ulimit -n 65536".to_owned(),
         Some(hard) if hard >= FEW_FILES => format!("ulimit -n {hard}"),
-        // Its owner may raise the hard limit too.
+        // A process with SYS_RESOURCE may raise the hard limit too.
         Some(_) if has_sys_resource(status) => "ulimit -n 65536".to_owned(),
         Some(_) => {
             "start it with more: docker run --ulimit nofile=65536, or LimitNOFILE=65536 in the systemd unit"
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn missing_capabilities_are_named() {
         assert_eq!(capabilities(&status(0, 0x1ff_feff_ffff)).status, Status::Ok);
-        // Docker's default 14, which many a container that wants to start others has.
+        // Docker's default 14, which many containers have that are to start other containers.
         let check = capabilities(&status(0, 0xa804_25fb));
         assert_eq!(check.status, Status::Bad);
         assert_eq!(check.found, "this process lacks NET_ADMIN, SYS_ADMIN");

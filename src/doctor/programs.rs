@@ -8,24 +8,24 @@ use crate::init::InitMissing;
 /// The oldest containerd that is supported.
 const OLDEST: (u32, u32) = (1, 6);
 
-/// Where a program is, for whoever has to find it.
+/// Where a program is, for the process that looks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Where it is looked for.
+    /// On the search path.
     OnPath(PathBuf),
-    /// On this host, but not where it is looked for.
+    /// On this host, but not on the search path.
     OffPath(PathBuf),
     /// Not found.
     Missing,
-    /// Who looks for it runs where this process cannot see.
+    /// Unknown: this process cannot see the search path of the other process.
     OutOfSight,
 }
 
-/// A program and what it says.
+/// A program, and the version that it prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program {
     pub(super) at: Place,
-    /// The first line of what it prints with `--version`, if it ends well.
+    /// The first line that it prints with `--version`, if it succeeds.
     pub(super) says: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Program {
         matches!(self.at, Place::OnPath(_) | Place::OffPath(_))
     }
 
-    /// Its version, if it is where it is looked for and runs.
+    /// The version line, if the program is on the search path and runs.
     pub(super) fn version(&self) -> Option<&str> {
         match self.at {
             Place::OnPath(_) => self.says.as_deref(),
@@ -43,7 +43,7 @@ impl Program {
     }
 }
 
-/// Lets a program be found by a containerd that this shell starts, or by one that runs already.
+/// Returns the command that lets a containerd find a program: one that this shell starts, or one that runs already.
 pub(super) fn put_on_path(program: &Path, running: bool) -> String {
     let dir = program.parent().unwrap_or(program).display();
     if running {
@@ -53,7 +53,7 @@ pub(super) fn put_on_path(program: &Path, running: bool) -> String {
     }
 }
 
-/// The first two numbers of the first word that looks like a version: `v1.7.24` is 1.7.
+/// Returns the first two numbers of the first word that looks like a version: `v1.7.24` is 1.7.
 pub(super) fn version(line: &str) -> Option<(u32, u32)> {
     line.split_whitespace().find_map(|word| {
         let mut parts = word.trim_start_matches('v').split('.');
@@ -63,13 +63,14 @@ pub(super) fn version(line: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// The word of a version line that says it, without the distribution's additions.
+/// Returns the first word of a version line that looks like a version, without a leading `v`.
 pub(super) fn short(line: &str) -> &str {
     let word = line.split_whitespace().find(|word| version(word).is_some());
     word.unwrap_or(line).trim_start_matches('v')
 }
 
-/// The installed containerd. One that `serves` already need not be installed where this process looks.
+/// Checks the installed containerd. If a containerd `serves` already, none needs to be installed where this process
+/// looks.
 pub(super) fn containerd(program: &Program, serves: bool) -> Check {
     const NAME: &str = "containerd";
     const INSTALL: &str = "apt-get install -y containerd";
@@ -98,7 +99,8 @@ pub(super) fn containerd(program: &Program, serves: bool) -> Check {
     }
 }
 
-/// What containerd starts for each function. `running`: it is looked for by a containerd that runs already.
+/// Checks the shim, which containerd starts for each function. `running` is whether a containerd that runs already
+/// looks for it.
 pub(super) fn shim(place: &Place, containerd_is_installed: bool, running: bool) -> Check {
     const NAME: &str = "shim";
     match place {
@@ -115,7 +117,7 @@ pub(super) fn shim(place: &Place, containerd_is_installed: bool, running: bool) 
         Place::Missing => Check::bad(
             NAME,
             "containerd-shim-runc-v2 is not installed",
-            // To install what is installed already does nothing.
+            // Without --reinstall, an installed package stays as it is.
             if containerd_is_installed {
                 "apt-get install -y --reinstall containerd"
             } else {
@@ -125,15 +127,15 @@ pub(super) fn shim(place: &Place, containerd_is_installed: bool, running: bool) 
     }
 }
 
-/// How a containerd was named, whose socket is looked at.
+/// The address of a containerd, and the source of that address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named<'a> {
     pub(super) address: &'a Path,
-    /// By `CONTAINERD_ADDRESS`, and not on the command line.
+    /// Whether `CONTAINERD_ADDRESS` names it, and not the command line.
     pub(super) by_environment: bool,
 }
 
-/// What is at the address.
+/// The state of the socket at the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Socket {
     Answers,
@@ -142,7 +144,7 @@ pub(super) enum Socket {
     Missing,
 }
 
-/// The containerd that will be used.
+/// Checks the socket of the containerd that will be used.
 pub(super) fn socket(named: Named<'_>, socket: Socket) -> Check {
     const NAME: &str = "socket";
     let at = named.address.display();
@@ -159,7 +161,7 @@ pub(super) fn socket(named: Named<'_>, socket: Socket) -> Check {
     }
 }
 
-/// The init for containers; `configured` is whether one was named.
+/// Checks the init for containers. `configured` is whether the configuration names one.
 pub(super) fn init(found: Result<PathBuf, InitMissing>, configured: bool) -> Check {
     const NAME: &str = "init";
     let install = if configured {

@@ -1,4 +1,4 @@
-//! Whether files can be made where containers need them: bytes, inodes, and a file system that can be written.
+//! Whether files can be made where containers need them: free bytes, free inodes, and a writable file system.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::ByteSize;
 /// With less than this no container can be started.
 const NO_BYTES: u64 = 1 << 20;
 const NO_FILES: u64 = 16;
-/// With less than this it will be so soon.
+/// With less than this, containers will soon fail to start.
 const FEW_BYTES: u64 = 16 << 20;
 const FEW_FILES: u64 = 1000;
 
@@ -34,7 +34,7 @@ pub(super) fn check(name: &'static str, dir: &Path, mountinfo: &str, space: &Spa
     }
 }
 
-/// What keeps every new file out of a directory, if anything does.
+/// Reports what prevents new files in a directory, if anything does.
 pub(super) fn lack(name: &'static str, dir: &Path, mountinfo: &str, space: &Space) -> Option<Check> {
     let at = dir.display();
     if space.read_only {
@@ -52,7 +52,8 @@ pub(super) fn lack(name: &'static str, dir: &Path, mountinfo: &str, space: &Spac
     Some(Check::bad(name, found, fewer_bytes(mountinfo, space)))
 }
 
-/// A tmpfs can be given more; elsewhere somebody has to find what can go.
+/// Returns the remedy for missing inodes: a tmpfs can be given more; on other file systems the user must find files to
+/// remove.
 fn more_files(mountinfo: &str, space: &Space) -> String {
     let point = point(mountinfo, space);
     let kind = cgroup::file_system(mountinfo, &space.dir).map(|mount| mount.kind);
@@ -100,7 +101,7 @@ mod tests {
         let check = room("/run", roomy());
         assert_eq!(check.status, Status::Ok);
         assert_eq!(check.found, "/run/fnctr has room for 1g and 1048576 files");
-        // As on btrfs, which makes inodes as they are needed.
+        // As on btrfs, which creates inodes on demand.
         let endless = Space {
             files: None,
             ..roomy()

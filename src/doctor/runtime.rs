@@ -1,4 +1,4 @@
-//! The OCI runtime: the one that was chosen, or whichever is there.
+//! The OCI runtime: the chosen one, or runc.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ const DEFAULT: &str = "leave --runtime out: fnctr then uses runc";
 pub(super) struct Runtimes {
     pub(super) runc: Program,
     pub(super) crun: Program,
-    /// The one that was named, if one was.
+    /// The runtime that the configuration names, if any.
     pub(super) chosen: Option<Program>,
 }
 
-/// Whether the runtime that will be used is there and runs here: the `chosen` one, or runc. `running`: it is looked for
-/// by a containerd that runs already.
+/// Whether the runtime that will be used is installed and runs here: the `chosen` one, or runc. `running` is whether a
+/// containerd that runs already looks for it.
 pub(super) fn check(chosen: Option<&str>, found: &Runtimes, hybrid: bool, running: bool) -> Check {
     match (chosen, &found.chosen) {
         (Some(name), Some(program)) => named(name, program, hybrid, running),
@@ -74,7 +74,7 @@ fn named(name: &str, program: &Program, hybrid: bool, running: bool) -> Check {
     Check::ok(NAME, format!("{shown} was chosen, and says {:?}", line.trim()))
 }
 
-/// What is wrong with one that cannot be used.
+/// Reports what is wrong with a runtime that cannot be used.
 fn broken(name: &str, program: &Program, running: bool) -> Check {
     let shown = name.escape_debug();
     let install = match name {

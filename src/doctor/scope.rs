@@ -1,9 +1,9 @@
-//! Whether what is left running outlives the service or session that started it.
+//! Whether containers outlive the service or session that started them.
 
 use super::Check;
 use crate::embedded::Scope;
 
-/// Where a private containerd that this process starts will be.
+/// Reports whether a private containerd can leave the cgroup of a service or session that would end it.
 pub(super) fn check(scope: &Scope) -> Check {
     const NAME: &str = "outlives";
     let stuck = scope.stuck();

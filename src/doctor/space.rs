@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// What the file system says of itself.
+/// What the file system reports about itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Space {
-    /// The nearest directory that exists, free of links.
+    /// The nearest existing directory, with symbolic links resolved.
     pub(super) dir: PathBuf,
     /// Free bytes.
     pub(super) free: Option<u64>,
@@ -13,6 +13,6 @@ pub(super) struct Space {
     pub(super) files: Option<u64>,
     /// Whether it is mounted read-only.
     pub(super) read_only: bool,
-    /// Whether directory entries tell their type.
+    /// Whether directory entries contain their type; `None` if that is unknown.
     pub(super) types_entries: Option<bool>,
 }

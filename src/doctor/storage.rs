@@ -1,4 +1,4 @@
-//! Whether images and writable layers can be where they are to be.
+//! Whether images and writable layers can be stored where they are configured to be.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(super) fn overlay(filesystems: &str) -> Check {
     }
 }
 
-/// Whether a private containerd may live where it shall.
+/// Whether a private containerd may use its configured directory.
 pub(super) fn home(would_do: Result<(), embedded::Error>) -> Check {
     const NAME: &str = "home";
     match would_do {
@@ -50,7 +50,7 @@ pub(super) fn home(would_do: Result<(), embedded::Error>) -> Check {
     }
 }
 
-/// Whether the writable layers of containers can be limited, from what the file system under `data` and the kernel say.
+/// Whether the writable layers of containers can be limited, according to the kernel and the file system under `data`.
 pub(super) fn disk_limit(found: Result<(), quota::Error>) -> Check {
     const NAME: &str = "disk limit";
     let Err(error) = found else {
@@ -58,14 +58,14 @@ pub(super) fn disk_limit(found: Result<(), quota::Error>) -> Check {
     };
     let remedy = error.remedy();
     let said = crate::chain(&error);
-    // The sentence ends with what helps, which has a place of its own here.
+    // The sentence ends with the remedy, which is a separate field here.
     let what = remedy.as_deref().and_then(|help| said.split_once(help));
     let what = what.map_or(said.as_str(), |(what, _)| what.trim_end_matches([';', ' ']));
     let mend = remedy.unwrap_or_else(|| "run fnctr doctor as root".to_owned());
     Check::warn(NAME, format!("fs_size is refused: {what}"), mend)
 }
 
-/// Whether `data` is on a file system that will do; `private` data is of a containerd that this project starts.
+/// Whether `data` is on a suitable file system. `private` is whether `data` belongs to a containerd that fnctr starts.
 pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) -> Check {
     const NAME: &str = "data";
     let at = data.display();

@@ -1,4 +1,4 @@
-//! Credentials for a registry that belong to one task, where the driver's own are not enough.
+//! Credentials of one task for a registry, used where the driver's own credentials are not enough.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::Error;
 use crate::Context;
 
-/// What a registry asks for. Never shown: its `Debug` names the form and hides the secret.
+/// Credentials for a registry. Never printed: `Debug` shows the variant and hides the secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Credentials {
@@ -34,17 +34,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A task that knows credentials for its image.
+/// Provides the credentials for a task's image.
 #[async_trait]
 pub trait Auther: fmt::Debug + Send + Sync {
-    /// The credentials to pull `image` with; `None` leaves it to the driver's configuration.
+    /// The credentials to pull `image` with; with `None` the driver uses its configuration.
     ///
     /// # Cancellation
-    /// It is dropped when the pull's context ends, or the cookie is closed.
+    /// The future is dropped when the pull's context ends, or the cookie is closed.
     async fn credentials(&self, ctx: &Context, image: &str) -> Result<Option<Credentials>, Error>;
 }
 
-/// Credentials that are known already.
+/// Fixed credentials, for every image.
 #[async_trait]
 impl Auther for Credentials {
     async fn credentials(&self, _: &Context, _: &str) -> Result<Option<Self>, Error> {

@@ -1,12 +1,12 @@
-//! When to try again: random exponential back-off between two delays, with bounded tries.
+//! When to retry: random exponential back-off between two delays, with a bounded number of tries.
 //!
-//! A try is one whole attempt at the operation, and nothing below it is tried again in silence. Of a pull it ends with the
-//! first request that fails at every host that could serve it (a connection that cannot be made or breaks, a 5xx, a 429), so
-//! without a policy one failed request is a failed pull. Three things are no tries and not counted: the answer to a
-//! challenge for a login, another host of the same registry, and a transfer that goes on where it broke, as long as new
-//! bytes come in between. The next try fetches nothing that is here already.
+//! A try is one whole attempt at the operation, and nothing within a try is retried. A pull's try ends with the first
+//! request that fails at every host that could serve it (a connection that cannot be made or breaks, a 5xx, a 429), so
+//! without a policy one failed request is a failed pull. Three things are not tries and are not counted: the answer to
+//! a challenge for a login, another host of the same registry, and a transfer that continues where it broke, as long as
+//! new bytes arrive in between. The next try fetches nothing that is here already.
 //!
-//! The schedule is pure; whoever waits brings the clock and the dice ([`dice`] will do).
+//! The schedule is pure: the caller provides the clock and the random numbers ([`dice`] is enough).
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::{Error, ErrorKind};
 /// The value of [`BackOffConfig::max_retries`] that sets no bound.
 pub const RETRY_FOREVER: u64 = u64::MAX;
 
-/// Says whether an error is worth another try: a short reason for logs and metrics if it is, `None` if it is not. One that
-/// panics, or has no answer within a second, counts as `None`.
+/// Decides whether an error is worth another try: returns a short reason for logs and metrics if it is, else `None`. A
+/// checker that panics, or does not answer within a second, counts as `None`.
 pub type RetryErrorChecker = Arc<dyn Fn(&Error) -> Option<String> + Send + Sync>;
 
-/// The checker that retries what [`Error::is_retryable`] says may pass by itself; the kind is the reason.
+/// The checker that retries every error that [`Error::is_retryable`] accepts; the reason is the error's kind.
 #[must_use]
 pub fn retry_transient() -> RetryErrorChecker {
     Arc::new(|error| error.is_retryable().then(|| error.kind().to_string()))
@@ -33,15 +33,16 @@ pub fn retry_transient() -> RetryErrorChecker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackOffConfig {
-    /// Tries after the first one; 0 is none, [`RETRY_FOREVER`] has no bound.
+    /// Tries after the first one; 0 allows none, [`RETRY_FOREVER`] sets no bound.
     pub max_retries: u64,
-    /// The slot: before the n-th retry, the random part is at most 2ⁿ - 1 slots.
+    /// The length of a slot in milliseconds: before the n-th retry, the random part of the delay is at most 2ⁿ - 1
+    /// slots.
     #[serde(rename = "interval_msec")]
     pub interval: u64,
-    /// No delay is longer, in milliseconds; 0 sets no bound.
+    /// The longest delay, in milliseconds; 0 sets no bound.
     #[serde(rename = "max_delay_msec")]
     pub max_delay: u64,
-    /// No delay is shorter, in milliseconds.
+    /// The shortest delay, in milliseconds.
     #[serde(rename = "min_delay_msec")]
     pub min_delay: u64,
 }
@@ -85,14 +86,14 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    /// Nothing has been retried yet.
+    /// A schedule without retries so far.
     #[must_use]
     pub fn new(policy: BackOffConfig) -> Self {
         Self { policy, retries: 0 }
     }
 
-    /// How long to wait before the next try, or `None` when there is none left. `random` picks the delay between its
-    /// bounds and may be any number.
+    /// How long to wait before the next try, or `None` if no try is left. `random` selects the delay between its bounds
+    /// and may be any number.
     #[must_use]
     pub fn next_delay(&mut self, random: u64) -> Option<Duration> {
         if self.policy.max_retries != RETRY_FOREVER && self.retries >= self.policy.max_retries {
@@ -108,7 +109,7 @@ impl BackOff {
     }
 }
 
-/// A random number that is good enough to keep retries apart, and for nothing else.
+/// A random number, good enough to spread retries and for nothing else.
 #[must_use]
 pub fn dice() -> u64 {
     // Each state of the standard library's hasher has its own random keys.

@@ -1,6 +1,6 @@
-//! What a driver says when it could not do its job, in the one vocabulary that hosts act on.
+//! The errors of drivers, in the one vocabulary that hosts depend on.
 //!
-//! A failed *function* is not an error: that is a [`RunResult`](super::RunResult). HTTP-like codes, retries and metric
+//! A failed *function* is not an error, but a [`RunResult`](super::RunResult). HTTP-like codes, retries and metric
 //! labels are functions of the kind, each written once, here. Never names a transport or an engine.
 
 use std::error::Error as StdError;
@@ -10,39 +10,40 @@ use crate::{Interrupted, InvalidName};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// What kind of failure it was: all that a caller may branch on.
+/// The kind of a failure: the only property that a caller may branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The task asks for something that cannot be: a bad limit, a missing command, an unknown user.
+    /// The task asks for something impossible: a bad limit, a missing command, an unknown user.
     InvalidTask,
-    /// The task is fine, but this host cannot keep it: a limit without a controller, a quota without a file system.
+    /// The task is valid, but this machine cannot enforce it: a limit without a controller, a quota without a file
+    /// system.
     Unsupported,
-    /// The driver's own configuration, or its retry policy, cannot be.
+    /// The driver's own configuration, or its retry policy, is invalid.
     InvalidConfig,
-    /// The image is neither here nor in its registry.
+    /// The image is neither on this machine nor in its registry.
     ImageNotFound,
     /// The registry refused the credentials, or the lack of them.
     ImageDenied,
-    /// The image is there, but this driver will not run it.
+    /// The image exists, but this driver does not run it.
     ImageRejected,
-    /// Try again later: an image vanished in the middle, or a pool is exhausted.
+    /// Try again later: an image disappeared during the step, or a pool is exhausted.
     Busy,
-    /// A method of the cookie was called before its turn.
+    /// A method of the cookie was called out of order.
     OutOfOrder,
-    /// The thing that was asked for is gone.
+    /// The requested object no longer exists.
     NotFound,
-    /// The name is taken by something that lives.
+    /// The name is taken by an existing object.
     Conflict,
     /// The deadline passed before the driver was done.
     Timeout,
-    /// The caller gave up before the driver was done.
+    /// The caller cancelled before the driver was done.
     Cancelled,
     /// The engine or the registry cannot be reached.
     Unavailable,
     /// The function's syslog endpoint cannot be reached.
     SyslogUnavailable,
-    /// Something failed that should not have.
+    /// An internal failure that is not expected.
     Internal,
 }
 
@@ -69,7 +70,7 @@ impl ErrorKind {
         }
     }
 
-    /// The HTTP-like code of errors of this kind that carry none of their own.
+    /// The HTTP-like code of errors of this kind, unless the error has its own code.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
@@ -77,7 +78,7 @@ impl ErrorKind {
             Self::ImageDenied => 403,
             Self::ImageNotFound | Self::NotFound => 404,
             Self::OutOfOrder | Self::Conflict => 409,
-            // Not in any standard: what proxies say when the client went away.
+            // In no standard: proxies use it when the client has gone away.
             Self::Cancelled => 499,
             Self::SyslogUnavailable | Self::Internal => 500,
             Self::Unsupported => 501,
@@ -86,7 +87,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later although nothing was changed.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable | Self::Timeout)
@@ -101,7 +102,7 @@ impl ErrorKind {
                 | Self::ImageNotFound
                 | Self::ImageDenied
                 | Self::ImageRejected
-                // The task has named the endpoint.
+                // The task names the endpoint.
                 | Self::SyslogUnavailable
         )
     }
@@ -113,18 +114,18 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why the task's command cannot be executed, where that is what is wrong with a task.
+/// Why the task's command cannot be executed, for an error with this cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExecFailure {
-    /// The image has no such command, or not the interpreter or loader that it names.
+    /// The image lacks the command, or the interpreter or loader that the command names.
     NotFound,
-    /// The image has it, and it cannot be executed: it is a directory, nobody has the permission, or the kernel does not know its
-    /// format.
+    /// The image contains the command, but it cannot be executed: it is a directory, lacks the execute permission, or
+    /// has a format that the kernel does not know.
     NotExecutable,
 }
 
 impl ExecFailure {
-    /// What a shell exits with then (POSIX, 2.8.2), and `docker run` too.
+    /// The exit code of a shell in this case (POSIX, 2.8.2), and of `docker run`.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -134,10 +135,10 @@ impl ExecFailure {
     }
 }
 
-/// A kind, and the error that says what happened.
+/// A kind, and the error that describes what happened.
 ///
-/// It displays as that error does and hands on its causes, so that nothing is told twice;
-/// [`report`](Error::report) is the whole sentence.
+/// Displays as that error and returns its causes, so that no text appears twice; [`report`](Error::report) returns the
+/// whole sentence.
 #[expect(
     clippy::error_impl_error,
     reason = "the contract has one error; outside it reads `driver::Error`"
@@ -151,7 +152,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of this kind; `source` is a typed error, or a text where nobody will need more.
+    /// Creates an error of this kind; `source` is a typed error, or a text if no caller needs more.
     pub fn new(kind: ErrorKind, source: impl Into<Source>) -> Self {
         Self {
             kind,
@@ -162,13 +163,13 @@ impl Error {
         }
     }
 
-    /// A pull that failed. The 4xx `status` of a registry stays the error's code, anything else becomes 502, and the
-    /// function is at fault whatever the reason, because it named the image.
+    /// An error for a failed pull. A 4xx `status` of a registry becomes the error's code, anything else becomes 502.
+    /// The function is at fault in every case, because it named the image.
     pub fn pull(image: impl Into<String>, status: Option<u16>, cause: impl Into<Source>) -> Self {
         let (kind, code) = match status {
             Some(404) => (ErrorKind::ImageNotFound, 404),
             Some(code @ (401 | 403)) => (ErrorKind::ImageDenied, code),
-            // The registry's words for "later": the code stays, and the kind lets a retry policy see it.
+            // The registry asks to retry later: the code stays, and the kind lets a retry policy see it.
             Some(code @ (408 | 429)) => (ErrorKind::Busy, code),
             Some(code @ 400..=499) => (ErrorKind::ImageRejected, code),
             _ => (ErrorKind::Unavailable, 502),
@@ -186,8 +187,8 @@ impl Error {
         }
     }
 
-    /// A pull that would fail again however often it is tried, because the image itself is at fault: it is corrupt, or for
-    /// other machines. The code is that of every pull that no registry has refused, 502.
+    /// An error for a pull that would fail on every retry, because the image itself is at fault: it is corrupt, or for
+    /// other machines. The code is 502, as for every pull that no registry has refused.
     pub fn rejected_pull(image: impl Into<String>, cause: impl Into<Source>) -> Self {
         Self {
             kind: ErrorKind::ImageRejected,
@@ -195,8 +196,8 @@ impl Error {
         }
     }
 
-    /// A pull that failed for a reason of this host: its disk is full, a file that describes a registry is broken. The code
-    /// is that of every pull that no registry has refused, 502.
+    /// An error for a pull that failed for a reason of this machine: its disk is full, a file that describes a registry
+    /// is broken. The code is 502, as for every pull that no registry has refused.
     pub fn failed_pull(image: impl Into<String>, cause: impl Into<Source>) -> Self {
         Self {
             kind: ErrorKind::Internal,
@@ -204,33 +205,33 @@ impl Error {
         }
     }
 
-    /// What a driver says to every call, but the close of a cookie, once it was closed.
+    /// The error of every call on a closed driver, except the close of a cookie.
     #[must_use]
     pub fn closed() -> Self {
         Self::new(ErrorKind::Unavailable, "the driver is closed")
     }
 
-    /// The same error with a code of its own.
+    /// The same error with its own code.
     #[must_use]
     pub fn with_code(mut self, code: u16) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// The same error, which says of the task's command why it cannot be executed.
+    /// The same error, with the reason why the task's command cannot be executed.
     #[must_use]
     pub fn with_exec_failure(mut self, why: ExecFailure) -> Self {
         self.command = Some(why);
         self
     }
 
-    /// Why the task's command cannot be executed, if that is what is wrong.
+    /// Why the task's command cannot be executed, if that is the cause.
     #[must_use]
     pub fn exec_failure(&self) -> Option<ExecFailure> {
         self.command
     }
 
-    /// What kind of failure it was.
+    /// The kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -242,7 +243,7 @@ impl Error {
         self.code.unwrap_or_else(|| self.kind.code())
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later although nothing was changed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.kind.is_retryable()
@@ -260,21 +261,21 @@ impl Error {
         self.source.downcast_ref()
     }
 
-    /// The whole chain of causes as one sentence for a person; see [`report`].
+    /// The whole chain of causes as one readable sentence; see [`report`].
     #[must_use]
     pub fn report(&self) -> String {
         report(self)
     }
 }
 
-/// An error and the chain of its causes as one sentence for a person, joined with `": "`.
+/// An error and the chain of its causes as one readable sentence, joined with `": "`.
 #[must_use]
 pub fn report(error: &(dyn StdError + 'static)) -> String {
     let mut sentence = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some libraries put their cause into their own text too.
+        // Some libraries repeat the text of their cause in their own.
         if !sentence.ends_with(&text) {
             sentence.push_str(": ");
             sentence.push_str(&text);
@@ -291,7 +292,7 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    /// The kind and the sentence: what a failed `unwrap` in a test should show.
+    /// The kind and the sentence: the output of a failed `unwrap` in a test.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} ({}): {}", self.kind, self.code(), self.report())
     }
@@ -319,18 +320,18 @@ impl From<InvalidName> for Error {
     }
 }
 
-/// Why a pull failed; with its cause it reads `Failed to pull image 'X': reason`, which is what hosts show.
+/// A failed pull. With its cause it reads `Failed to pull image 'X': reason`, the text that hosts show.
 #[derive(Debug, thiserror::Error)]
 #[error("Failed to pull image '{image}'")]
 pub struct PullFailed {
     /// The image as the task names it.
     pub image: String,
-    /// What the registry or the network said.
+    /// The error of the registry or the network.
     #[source]
     cause: Source,
 }
 
-/// An image that declares volumes, under a configuration that does not allow them.
+/// An image declares volumes, but the configuration does not allow them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("image {image:?} declares the volume {volume:?}, and volumes in images are not enabled")]
 pub struct ErrImageWithVolume {
@@ -346,13 +347,13 @@ impl From<ErrImageWithVolume> for Error {
     }
 }
 
-/// A syslog endpoint that could not be connected when the container was to start.
+/// A syslog endpoint that could not be connected when the container was about to start.
 #[derive(Debug, thiserror::Error)]
 #[error("syslog at {url} is unavailable")]
 pub struct ErrSyslogUnavailable {
     /// The URL of the logger configuration.
     pub url: String,
-    /// What the connection failed with.
+    /// The error of the connection.
     #[source]
     pub cause: std::io::Error,
 }

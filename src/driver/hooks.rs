@@ -1,6 +1,6 @@
-//! What a host does around each call of a function and at the end of its task, and how others add to it.
+//! Hooks that a host runs around each call of a function and at the end of its task, and how to add to them.
 //!
-//! A wrapper receives what was there before and returns what takes its place; so the last one added runs first, and
+//! A wrapper receives the earlier hook and returns its replacement. So the hook that was added last runs first, and
 //! decides whether the earlier ones run at all.
 
 use std::any::Any;
@@ -13,20 +13,20 @@ use crate::Context;
 
 /// Options of one call, by name.
 pub type CallExtensions = BTreeMap<String, String>;
-/// What runs just before a call.
+/// A hook that runs just before a call.
 pub type BeforeCall =
     Arc<dyn Fn(Context, Call, CallExtensions) -> BoxFuture<Result<(), Error>> + Send + Sync>;
-/// What runs just after a call whose [`BeforeCall`] succeeded.
+/// A hook that runs just after a call whose [`BeforeCall`] succeeded.
 pub type AfterCall = BeforeCall;
-/// What cleans up after a task, once.
+/// A hook that cleans up after a task, once.
 pub type Closer = Box<dyn FnOnce() + Send>;
 
-/// One invocation of a function. The driver only carries it: `payload` is whatever the host keeps about a call.
+/// One invocation of a function. The driver only carries it: `payload` is data that the host keeps about the call.
 #[derive(Clone, Default)]
 pub struct Call {
     /// The host's name for the call.
     pub id: String,
-    /// The host's own record of it.
+    /// The host's own record of the call.
     pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -46,10 +46,10 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Runs what is to run just before a call, for no longer than `ctx` lasts.
+    /// Runs the hook for the time just before a call, for no longer than `ctx` lasts.
     ///
     /// # Errors
-    /// That of the hook, or the reason why `ctx` ended before it; the call must not happen then.
+    /// The error of the hook, or the reason why `ctx` ended first; then the call must not happen.
     pub async fn before_call(
         &self,
         ctx: &Context,
@@ -61,17 +61,17 @@ impl Hooks {
             .await?
     }
 
-    /// Adds to what runs before each later call.
+    /// Wraps the hook that runs before each later call.
     pub fn wrap_before_call(&self, wrap: impl FnOnce(BeforeCall) -> BeforeCall) {
         let before = Arc::clone(&lock(&self.before));
         let wrapped = wrap(before);
         *lock(&self.before) = wrapped;
     }
 
-    /// Runs what is to run just after a call, for no longer than `ctx` lasts.
+    /// Runs the hook for the time just after a call, for no longer than `ctx` lasts.
     ///
     /// # Errors
-    /// That of the hook, or the reason why `ctx` ended before it.
+    /// The error of the hook, or the reason why `ctx` ended first.
     pub async fn after_call(
         &self,
         ctx: &Context,
@@ -83,7 +83,7 @@ impl Hooks {
             .await?
     }
 
-    /// Adds to what runs after each later call.
+    /// Wraps the hook that runs after each later call.
     pub fn wrap_after_call(&self, wrap: impl FnOnce(AfterCall) -> AfterCall) {
         let after = Arc::clone(&lock(&self.after));
         let wrapped = wrap(after);
@@ -96,7 +96,7 @@ impl Hooks {
         close();
     }
 
-    /// Adds to the cleaning up. A wrapper that panics takes nothing of the earlier ones with it.
+    /// Wraps the hook that cleans up. If a wrapper panics, the earlier hooks are kept.
     pub fn wrap_close(&self, wrap: impl FnOnce(Closer) -> Closer) {
         let earlier = Arc::new(Mutex::new(self.take_close()));
         let run = || -> Closer {

@@ -1,12 +1,12 @@
-//! Image names, taken apart the way hosts of this contract expect.
+//! Parses image names in the way that hosts of this contract expect.
 //!
-//! This is the contract's own, forgiving split: it never fails. Whether a name is a valid reference is the driver's
-//! question, asked elsewhere.
+//! This is the contract's own, tolerant parser, which never fails. The driver checks elsewhere whether a name is a
+//! valid reference.
 
 /// Splits an image name into (registry, repository, tag).
 ///
-/// A name without a slash belongs to `library/`; a first segment with a `.` or a `:`, or equal to `localhost`, is the
-/// registry, else the registry is empty; a digest wins over a tag and comes in its place; without either it is
+/// A name without a slash belongs to `library/`. A first segment with a `.` or a `:`, or equal to `localhost`, is the
+/// registry, else the registry is empty. A digest wins over a tag and is returned in its place; without both the tag is
 /// `latest`.
 ///
 /// ```
@@ -68,7 +68,7 @@ mod tests {
                 &digest,
             ),
             (&format!("mongo@{digest}"), "", "library/mongo", &digest),
-            // Not names, but they must not be a crash either.
+            // Not valid names, but they must not panic either.
             ("mongo:", "", "library/mongo", "latest"),
             ("mongo:v1@", "", "library/mongo", "v1"),
             ("", "", "library/", "latest"),

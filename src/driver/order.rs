@@ -1,4 +1,4 @@
-//! The order in which the methods of a cookie may be called: one table, the same for every driver.
+//! The order in which the methods of a cookie may be called: one table for all drivers.
 //!
 //! ```text
 //!          validate: true        validate: false
@@ -11,22 +11,22 @@ use std::fmt;
 
 use super::{Error, ErrorKind};
 
-/// Where a cookie stands.
+/// The state of a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Nothing was asked of it yet.
+    /// No step was taken yet.
     Fresh,
-    /// Its image was looked for, and must be pulled.
+    /// The image was not found here, and must be pulled.
     Missing,
-    /// Its image was pulled, and must be validated again.
+    /// The image was pulled, and must be validated again.
     Pulled,
-    /// Its image is here and will do.
+    /// The image is here and can be used.
     Valid,
-    /// Its container was created.
+    /// The container was created.
     Created,
-    /// Its container was started.
+    /// The container was started.
     Running,
-    /// It was closed.
+    /// The cookie was closed.
     Closed,
 }
 
@@ -55,7 +55,7 @@ impl Phase {
     }
 }
 
-/// What is asked of a cookie.
+/// A step of a cookie's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     /// [`Cookie::validate_image`](super::Cookie::validate_image).
@@ -92,12 +92,12 @@ impl Step {
     /// Whether this step may be taken from `phase`.
     ///
     /// # Errors
-    /// Of kind [`ErrorKind::OutOfOrder`], naming the container, the step and what is in its way.
+    /// Of kind [`ErrorKind::OutOfOrder`], with the container, the step and the reason.
     pub fn check(self, phase: Phase, id: &str) -> Result<(), Error> {
         use Phase::{Created, Fresh, Missing, Pulled, Running, Valid};
         let allowed = match self {
             Self::ValidateImage => matches!(phase, Fresh | Missing | Pulled | Valid),
-            // Again after a pull, or with the image here already, is a waste and not a mistake.
+            // Pulling again, or while the image is here already, is wasteful but not a mistake.
             Self::PullImage => matches!(phase, Missing | Pulled | Valid),
             Self::ChangeOptions => matches!(phase, Fresh | Missing | Pulled | Valid),
             Self::CreateContainer => matches!(phase, Valid),
@@ -132,15 +132,15 @@ impl fmt::Display for Step {
     }
 }
 
-/// A step that was asked for before or after its turn.
+/// A step that was requested too early or too late.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {step} container {id:?}: {}", phase.because())]
 pub struct OutOfOrder {
     /// The container's id.
     pub id: String,
-    /// What was asked for.
+    /// The step that was requested.
     pub step: Step,
-    /// Where its cookie stands.
+    /// The state of the cookie.
     pub phase: Phase,
 }
 

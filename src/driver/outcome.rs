@@ -1,7 +1,7 @@
-//! How a run ends: one pure function from what is known about the exit to what the host is told.
+//! How a run ends: one pure function from the known facts about the exit to the result that the host receives.
 //!
-//! The rule is subtle, so it is written once and every driver uses it. It never looks at a clock, a context or a
-//! kernel: those facts are handed in.
+//! The rule is subtle, so it is written once, and every driver uses it. It reads no clock, no context and no kernel
+//! file: the caller passes those facts.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,28 +11,28 @@ use std::sync::Arc;
 
 use crate::{ByteSize, Interrupted};
 
-/// The exit code that an init reports for a process that died of SIGKILL: 128 + 9.
+/// The exit code that an init reports for a process killed by SIGKILL: 128 + 9.
 const EXIT_SIGKILL: u32 = 137;
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// It has not ended yet.
+    /// The function has not ended yet.
     Running,
-    /// It ended by itself, with exit code 0.
+    /// The function ended by itself, with exit code 0.
     Success,
-    /// It failed.
+    /// The function failed.
     Error,
-    /// Its deadline passed.
+    /// The deadline passed.
     Timeout,
-    /// The kernel killed it.
+    /// The function was killed.
     Killed,
-    /// Its caller gave up.
+    /// The caller cancelled.
     Cancelled,
 }
 
 impl Status {
-    /// The contract's word for it.
+    /// The contract's word for the status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,33 +52,34 @@ impl fmt::Display for Status {
     }
 }
 
-/// An OOM kill that the kernel recorded in the container, never one guessed from an exit code.
+/// An OOM kill that the kernel recorded in the container; it is never guessed from an exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfMemory {
-    /// The container's own limit. `None` if it had none, or if that can no longer be told.
+    /// The container's own limit. `None` if it had none, or if the limit can no longer be determined.
     pub limit: Option<ByteSize>,
     /// Whose limit was hit.
     pub whose: Whose,
 }
 
-/// Whose memory ran out.
+/// Whose memory limit was hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Whose {
-    /// The container's own limit was hit.
+    /// The container's own.
     Own,
-    /// A limit that the container has set itself, on a cgroup inside.
+    /// A limit that the container has set itself, on a cgroup inside it.
     Inside,
     /// The limit of a cgroup above the container.
     Above {
         /// The directory of that cgroup.
         cgroup: PathBuf,
-        /// Its limit, if that can be told.
+        /// Its limit, if it can be determined.
         limit: Option<ByteSize>,
     },
     /// The machine had no memory left.
     Machine,
-    /// The kernel's record went with the container's cgroup before it was read; that memory ran out was seen all the same.
+    /// The kernel's record was removed with the container's cgroup before it was read, but another source reported the
+    /// kill.
     Unknown,
 }
 
@@ -127,28 +128,29 @@ impl fmt::Display for OutOfMemory {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The kernel killed for memory.
+    /// The kernel killed the function for lack of memory.
     #[error("{0}")]
     OutOfMemory(OutOfMemory),
     /// The function ended with this exit code, which is not 0.
     #[error("container exit code {0}")]
     ExitCode(u32),
-    /// Somebody sent SIGKILL, and it was not the kernel for want of memory.
+    /// The function was killed by SIGKILL, and not by the kernel for lack of memory.
     #[error("killed by signal 9, not by memory")]
     Signalled,
-    /// Somebody sent SIGKILL, and the kernel's count of OOM kills was gone before it could be read.
+    /// The function was killed by SIGKILL, and the kernel's count of OOM kills was gone before it could be read.
     #[error("killed by signal 9; it is not known whether memory ran out")]
     Killed,
-    /// It has ended, and whoever knew its exit code is gone: the engine was restarted in that moment, or its helper killed.
+    /// The function has ended, and its exit code is lost: the engine was restarted in that moment, or its helper was
+    /// killed.
     #[error("the container ended, and its exit code is lost")]
     Lost,
-    /// The context ended before the function did, or before its success could count.
+    /// The context ended before the function did, or before its success was final.
     #[error(transparent)]
     Interrupted(Interrupted),
-    /// What the function read or wrote could not be passed on.
+    /// The input or output of the function could not be passed on.
     #[error(transparent)]
     Streams(StreamFailed),
-    /// The driver was closed while the function ran or its output was under way; what became of it since is not known.
+    /// The driver was closed while the function ran or its output was being delivered; the later course is unknown.
     #[error("the driver was closed before the function had ended and all its output was delivered")]
     DriverClosed,
 }
@@ -156,11 +158,11 @@ pub enum RunError {
 /// One of the three standard streams of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StandardStream {
-    /// What it reads.
+    /// Standard input.
     Input,
-    /// What it writes.
+    /// Standard output.
     Output,
-    /// What it complains to.
+    /// Standard error.
     Error,
 }
 
@@ -174,8 +176,8 @@ impl fmt::Display for StandardStream {
     }
 }
 
-/// A stream that was not carried to its end. Its source is the very [`io::Error`] of the host's reader or writer, where that
-/// is what failed, and with it whatever is inside that.
+/// A stream that was not carried to its end. If the host's reader or writer failed, the source is its own
+/// [`io::Error`], with everything inside it.
 #[derive(Debug, Clone)]
 pub struct StreamFailed {
     stream: Option<StandardStream>,
@@ -183,19 +185,19 @@ pub struct StreamFailed {
 }
 
 impl StreamFailed {
-    /// `stream` is `None` if it cannot be told which one.
+    /// Creates the error; `stream` is `None` if it is unknown which stream failed.
     #[must_use]
     pub fn new(stream: Option<StandardStream>, error: Arc<io::Error>) -> Self {
         Self { stream, error }
     }
 
-    /// Which stream; `None` if it cannot be told.
+    /// Which stream failed; `None` if that is unknown.
     #[must_use]
     pub fn stream(&self) -> Option<StandardStream> {
         self.stream
     }
 
-    /// What the reader or the writer failed with.
+    /// The error of the reader or the writer.
     #[must_use]
     pub fn io_error(&self) -> &io::Error {
         &self.error
@@ -235,25 +237,25 @@ impl RunError {
     }
 }
 
-/// What is known about a container when its result is asked for.
+/// The known facts about a container when its result is determined.
 #[derive(Debug, Clone, Default)]
 pub struct ExitFacts {
-    /// The exit code, 128 + n for a death by signal n. `None` while it runs, or if it is lost.
+    /// The exit code, 128 + n for a death by signal n. `None` while the function runs, or if the code is lost.
     pub exit_code: Option<u32>,
-    /// It has ended, but nobody can tell the exit code.
+    /// Whether the function has ended with an unknown exit code.
     pub lost: bool,
     /// An OOM kill, if the kernel recorded one.
     pub oom: Option<OutOfMemory>,
     /// Whether the kernel's record of OOM kills could not be read.
     pub oom_unknown: bool,
-    /// What stopped the streams, if anything did.
+    /// The error that stopped the streams, if there was one.
     pub stream_error: Option<StreamFailed>,
-    /// The driver was closed before the exit, or the rest of the output, was known.
+    /// Whether the driver was closed before the exit, or the rest of the output, was known.
     pub driver_closed: bool,
 }
 
 impl ExitFacts {
-    /// An exit with this code, and nothing else to tell.
+    /// The facts of an exit with this code and nothing else.
     #[must_use]
     pub fn exited(code: u32) -> Self {
         Self {
@@ -265,8 +267,8 @@ impl ExitFacts {
 
 /// The final state of a task.
 ///
-/// The contract's original is an interface because every Go driver brings its own. Here it is plain data: there is
-/// one rule for it ([`outcome`]), so a second implementation could only be wrong.
+/// Fn's original is an interface, because every Go driver has its own. Here it is plain data: there is only one rule
+/// for it ([`outcome`]), so a second implementation could only be wrong.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct RunResult {
@@ -277,13 +279,13 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Where the task stands; never [`Status::Running`] in what a wait returns.
+    /// The state of the task; never [`Status::Running`] in the result of a wait.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Why it did not succeed; `None` on success.
+    /// Why the run did not succeed; `None` on success.
     #[must_use]
     pub fn error(&self) -> Option<&RunError> {
         self.error.as_ref()
@@ -295,14 +297,14 @@ impl RunResult {
         self.exit_code
     }
 
-    /// The OOM kill that the kernel recorded, if it did.
+    /// The OOM kill that the kernel recorded, if there was one.
     #[must_use]
     pub fn oom(&self) -> Option<&OutOfMemory> {
         self.oom.as_ref()
     }
 }
 
-/// The table "how a run ends", first match wins:
+/// Decides how a run ends, by this table, in which the first match wins:
 ///
 /// | What happened | Status |
 /// |---|---|

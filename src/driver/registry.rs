@@ -1,7 +1,7 @@
 //! Drivers by name, so that a host can choose one in its configuration.
 //!
-//! The process has one registry, behind [`register`] and [`new`](fn@new). It knows `mock` from the start; others are
-//! registered by whoever links them.
+//! The process has one registry, behind [`register`] and [`new`](fn@new). It contains `mock` from the start; programs
+//! that link other drivers register them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::{BoxFuture, Config, Driver, Error, ErrorKind, MockDriver};
 
-/// Makes a driver from a configuration.
+/// Creates a driver from a configuration.
 pub type DriverFunc = Arc<dyn Fn(Config) -> BoxFuture<Result<Arc<dyn Driver>, Error>> + Send + Sync>;
 
 /// A set of drivers by name.
@@ -19,7 +19,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry that knows `mock`.
+    /// A registry that contains `mock`.
     #[must_use]
     pub fn with_mock() -> Self {
         let mock: DriverFunc = Arc::new(|_| {
@@ -31,8 +31,8 @@ impl Registry {
         }
     }
 
-    /// Adds a driver. A name belongs to whoever registered it first: replacing a driver behind the back of those who
-    /// chose it by name would be a surprise.
+    /// Adds a driver. The first registration of a name wins: replacing a driver would surprise hosts that chose it by
+    /// name.
     ///
     /// # Errors
     /// Of kind [`ErrorKind::Conflict`] if the name is taken.
@@ -47,17 +47,18 @@ impl Registry {
         Ok(())
     }
 
-    /// The names, sorted.
+    /// The registered names, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.keys().cloned().collect()
     }
 
-    /// Makes the driver of this name.
+    /// Creates the driver with this name.
     ///
     /// # Errors
-    /// Of kind [`ErrorKind::InvalidConfig`] if there is none, listing those there are; else the driver's own.
+    /// Of kind [`ErrorKind::InvalidConfig`] if there is none, with a list of the registered names; else the driver's
+    /// own error.
     pub async fn create(&self, name: &str, config: Config) -> Result<Arc<dyn Driver>, Error> {
         let found = {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -90,10 +91,10 @@ pub fn register(name: impl Into<String>, driver: DriverFunc) -> Result<(), Error
     PROCESS.register(name, driver)
 }
 
-/// Makes a driver by name; see [`Registry::create`].
+/// Creates a driver by name; see [`Registry::create`].
 ///
 /// # Errors
-/// Of kind [`ErrorKind::InvalidConfig`] if there is none of that name; else the driver's own.
+/// Of kind [`ErrorKind::InvalidConfig`] if no driver has that name; else the driver's own error.
 pub async fn new(name: &str, config: Config) -> Result<Arc<dyn Driver>, Error> {
     PROCESS.create(name, config).await
 }

@@ -1,4 +1,4 @@
-//! What a container used, measured once a second, and how a long series becomes a short one.
+//! What a container used, measured once a second, and how a long series is shortened.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// The names of the metrics of a [`Stat`], with their units. A metric that the host cannot know is absent, never 0.
+/// The names of the metrics of a [`Stat`], with their units. A metric that cannot be measured on this machine is
+/// absent, never 0.
 ///
-/// "Since its start" counts up over the container's whole life. What "the report before" is told of is the time between
-/// two reports, a second as a rule.
+/// "Since its start" values count up over the container's whole life. "Since the report before" values cover the time
+/// between two reports, usually a second.
 pub mod metric {
-    /// Bytes of memory that the container may use; absent without a limit of its own.
+    /// Bytes of memory that the container may use; absent if it has no limit of its own.
     pub const MEM_LIMIT: &str = "mem_limit";
-    /// Bytes of memory in use, without the page cache that the kernel would give up first.
+    /// Bytes of memory in use, without the page cache that the kernel would drop first.
     pub const MEM_USAGE: &str = "mem_usage";
-    /// The most bytes of memory that were charged to it at once since its start, page cache included. On cgroup v2 since
-    /// kernel 5.19.
+    /// The most bytes of memory that were charged to the container at once since its start, page cache included. On
+    /// cgroup v2 since kernel 5.19.
     pub const MEM_PEAK: &str = "mem_peak";
-    /// Processes of it that the kernel killed for want of memory since its start, also those that it outlived. Since
-    /// kernel 4.13.
+    /// Processes of the container that the kernel killed for lack of memory since its start, even if the container
+    /// survived. Since kernel 4.13.
     pub const OOM_KILLS: &str = "oom_kills";
     /// CPU time in user mode since the report before, in percent of one core: 100 is one core busy.
     pub const CPU_USER: &str = "cpu_user";
@@ -27,19 +28,21 @@ pub mod metric {
     pub const CPU_KERNEL: &str = "cpu_kernel";
     /// All CPU time since the report before, in percent of one core.
     pub const CPU_TOTAL: &str = "cpu_total";
-    /// Periods of its CPU quota (100 ms) in which it wanted to run, since its start; 0 without a quota.
+    /// Periods of the container's CPU quota (100 ms) in which it wanted to run, since its start; 0 without a quota.
     pub const CPU_PERIODS: &str = "cpu_periods";
-    /// Those of them in which it was stopped because its quota was used up.
+    /// Those periods in which the container was stopped because its quota was used up.
     pub const CPU_THROTTLED: &str = "cpu_throttled";
-    /// Microseconds that it was stopped for that since its start, added up over the CPUs that it was stopped on.
+    /// Microseconds that the container was stopped for that reason since its start, added up over the CPUs.
     pub const CPU_THROTTLED_TIME: &str = "cpu_throttled_time";
     /// Processes and threads now.
     pub const PIDS: &str = "pids";
-    /// Microseconds that it was frozen since its start. Counted by the kernel since 6.18; before that by this driver, from
-    /// each confirmed freeze to the thaw, and absent once somebody else has frozen or thawed the container.
+    /// Microseconds that the container was frozen since its start. Counted by the kernel since 6.18. On older kernels
+    /// counted by this driver, from each confirmed freeze to the thaw, and absent once another program has frozen or
+    /// thawed the container.
     pub const FROZEN_TIME: &str = "frozen_time";
-    /// Percent of the time since the report before in which some process waited for CPU time. This and the other five are
-    /// the kernel's pressure stall information (PSI): they are absent without a cgroup v2 tree, and with `psi=0`.
+    /// Percent of the time since the report before in which some process waited for CPU time. This metric and the other
+    /// five are the kernel's pressure stall information (PSI): they are absent without a cgroup v2 tree, and with
+    /// `psi=0`.
     pub const PSI_CPU_SOME: &str = "psi_cpu_some";
     /// Percent of the time in which all processes that were not idle waited for CPU time. Since kernel 5.13.
     pub const PSI_CPU_FULL: &str = "psi_cpu_full";
@@ -53,15 +56,16 @@ pub mod metric {
     pub const PSI_IO_FULL: &str = "psi_io_full";
     /// Bytes received in the container's own network since its start, loopback left out; absent on the host's network.
     pub const NET_RX: &str = "net_rx";
-    /// Bytes sent.
+    /// Bytes sent from the container's own network since its start, loopback left out; absent on the host's network.
     pub const NET_TX: &str = "net_tx";
     /// Bytes read from disks since its start.
     pub const DISK_READ: &str = "disk_read";
     /// Bytes written to disks since its start.
     pub const DISK_WRITE: &str = "disk_write";
-    /// Bytes that were taken back while the container was frozen, in its whole life; only where that is configured.
+    /// Bytes of memory that were reclaimed while the container was frozen, in its whole life; only if that is
+    /// configured.
     pub const MEM_RECLAIMED: &str = "mem_reclaimed";
-    /// All of them.
+    /// All metric names.
     pub const ALL: [&str; 23] = [
         MEM_LIMIT,
         MEM_USAGE,
@@ -94,15 +98,15 @@ pub mod metric {
 pub struct Stat {
     /// When it was measured.
     pub timestamp: Timestamp,
-    /// By name (see [`metric`]); what could not be measured is absent.
+    /// Values by name (see [`metric`]); a value that could not be measured is absent.
     pub metrics: BTreeMap<String, u64>,
 }
 
 /// A series of measurements, oldest first.
 pub type Stats = Vec<Stat>;
 
-/// Makes a series no longer than `max` points: the time from its first to its last point is cut into `max` equal
-/// windows, and each window that holds measurements becomes their average. A shorter series is returned as it is.
+/// Shortens a series to at most `max` points: the time from its first to its last point is cut into `max` equal
+/// windows, and each window that contains measurements becomes their average. A shorter series is returned unchanged.
 ///
 /// Windows without measurements leave no point, so gaps in time make the result shorter than `max`. A metric is
 /// averaged over the points that have it. The series must be sorted by time.
@@ -193,8 +197,8 @@ mod tests {
         for late in series.iter_mut().skip(150) {
             late.timestamp = Timestamp::from_unix_ms(late.timestamp.unix_ms() + 1_200_000);
         }
-        // 24 windows before the gap and 24 after it. The original finds 49, because its windows are cut to whole
-        // nanoseconds and the last point falls out of the last one.
+        // 24 windows before the gap and 24 after it. Fn's original finds 49, because its windows are cut to whole
+        // nanoseconds and the last point falls outside the last window.
         assert_eq!(decimate(240, series).len(), 48);
     }
 
@@ -214,7 +218,7 @@ mod tests {
             timestamp: Timestamp::from_unix_ms(ms),
             metrics: BTreeMap::from([("y".to_owned(), y)]),
         };
-        // A frozen time that is known only later, and a limit that is known only at first.
+        // One metric is known only later, like a frozen time, and one only at first, like a limit.
         let series = vec![stat(0, 2), stat(10, 4), y(90, 6), y(100, 10)];
         assert_eq!(decimate(2, series), [stat(5, 3), y(95, 8)]);
     }

@@ -1,7 +1,8 @@
-//! What a function reads and writes. A stream that is off is a value, [`Input::Null`] or [`Output::Null`], and is not
-//! attached to the container at all; nobody tests a type to find out.
+//! The standard streams of a function. A stream that is off is a value, [`Input::Null`] or [`Output::Null`], and is not
+//! attached to the container at all; no code tests a type to find out.
 //!
-//! A stream has one user, so it is handed over once: [`Once`] keeps it until then and gives the null stream after.
+//! A stream has one user, so it is handed over once: [`Once`] keeps it until then and returns the null stream
+//! afterwards.
 
 use std::fmt;
 use std::io;
@@ -13,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::lock;
 
-/// Where a function's standard input comes from.
+/// The source of a function's standard input.
 #[derive(Default)]
 pub enum Input {
-    /// Nowhere: the function reads end of file at once.
+    /// No source: the function reads end of file at once.
     #[default]
     Null,
-    /// From this reader; its end is the function's end of file, and so is an error or a panic, with which the run then ends. It
-    /// is polled on a thread of the executor: it must not block.
+    /// This reader. The function sees end of file when the reader ends, fails or panics; a failure or panic also fails
+    /// the run. The reader is polled on a thread of the executor, so it must not block.
     Stream(Box<dyn AsyncRead + Send + Unpin>),
 }
 
@@ -30,12 +31,12 @@ impl Input {
         Self::Stream(Box::new(reader))
     }
 
-    /// Input that is all there already.
+    /// Input from bytes in memory.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Self {
         Self::from_reader(io::Cursor::new(bytes.into()))
     }
 
-    /// Whether there is nothing to attach.
+    /// Whether no stream is to be attached.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
@@ -48,14 +49,14 @@ impl fmt::Debug for Input {
     }
 }
 
-/// Where a function's standard output or standard error goes.
+/// The destination of a function's standard output or standard error.
 #[derive(Default)]
 pub enum Output {
-    /// Nowhere: the function writes to `/dev/null`.
+    /// No destination: the function writes to `/dev/null`.
     #[default]
     Null,
-    /// To this writer, which is flushed and shut down at the end. After an error or a panic, with which the run then ends, the
-    /// rest of the output is read and thrown away. It is polled on a thread of the executor: it must not block.
+    /// This writer, which is flushed and shut down at the end. If it fails or panics, the run fails, and the rest of
+    /// the output is read and discarded. The writer is polled on a thread of the executor, so it must not block.
     Stream(Box<dyn AsyncWrite + Send + Unpin>),
 }
 
@@ -65,7 +66,7 @@ impl Output {
         Self::Stream(Box::new(writer))
     }
 
-    /// Output to memory, of which at most `limit` bytes are kept: what a function writes has no bound.
+    /// Output to memory, which keeps at most `limit` bytes, because a function's output has no bound.
     #[must_use]
     pub fn capture(limit: usize) -> (Self, Captured) {
         let captured = Captured(Arc::new(Mutex::new(Capture {
@@ -76,7 +77,7 @@ impl Output {
         (Self::to_writer(captured.clone()), captured)
     }
 
-    /// Whether there is nothing to attach.
+    /// Whether no stream is to be attached.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
@@ -89,7 +90,7 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What [`Output::capture`] has kept so far; clones see the same.
+/// The output that [`Output::capture`] has kept so far; clones share it.
 #[derive(Debug, Clone)]
 pub struct Captured(Arc<Mutex<Capture>>);
 
@@ -113,19 +114,19 @@ impl Captured {
         lock(&self.0).kept.len()
     }
 
-    /// Whether nothing was kept.
+    /// Whether no bytes were kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes kept, as text for a person.
+    /// The bytes kept, as readable text.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&lock(&self.0).kept).into_owned()
     }
 
-    /// How many bytes were beyond the limit and are gone.
+    /// How many bytes exceeded the limit and are lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
         lock(&self.0).lost
@@ -153,7 +154,7 @@ impl AsyncWrite for Captured {
     }
 }
 
-/// A value that is handed over once; whoever asks again gets the default.
+/// A value that is handed over once; later calls return the default.
 #[derive(Default)]
 pub struct Once<T>(Mutex<T>);
 

@@ -1,7 +1,8 @@
-//! What a host wants to run: the trait that a driver asks, and the plain struct that answers for most hosts.
+//! The description of a function to run: the trait that a driver calls, and a plain struct that implements it for most
+//! hosts.
 //!
-//! Numbers keep the contract's meaning here (0 is unlimited); a driver takes one snapshot of the task when it makes a
-//! cookie and turns them into absence there. Nothing below a driver's front door sees the trait.
+//! Numbers keep the contract's meaning here (0 is unlimited). A driver reads the task once, when it creates a cookie,
+//! and turns zeros into absence there. Only the entry of a driver uses the trait.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +15,7 @@ use super::hooks::{AfterCall, BeforeCall, Call, CallExtensions, Closer, Hooks};
 use super::{Auther, Error, Input, Once, Output, Stat};
 use crate::Context;
 
-/// A name and a value that mark a line of a function's log.
+/// A name and a value that are added to each line of a function's log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LoggerTag {
     /// The name.
@@ -23,26 +24,27 @@ pub struct LoggerTag {
     pub value: String,
 }
 
-/// Where the logs of a function go, besides its streams.
+/// The destination of a function's logs, in addition to its streams.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct LoggerConfig {
     /// The syslog endpoint; empty keeps no logs.
     pub url: String,
-    /// The marks of each line.
+    /// The tags of each line.
     pub tags: Vec<LoggerTag>,
 }
 
 /// Guides the life of a container. There is one method for each of the original contract.
 ///
-/// What has a default body is safe to leave out. The limits and the streams have none, because a limit that somebody
-/// forgot is no limit, and output that nobody asked for is lost. Most hosts fill in a [`Task`] instead.
+/// Methods with a default body are safe to leave out. The limits and the streams have none, because a forgotten limit
+/// would be no limit, and forgotten output would be lost. Most hosts fill in a [`Task`] instead.
 ///
-/// A method that panics, blocks its thread or never ends costs the step that has called it, and nothing more: the step
-/// fails with an error that names the method, once its context has ended if it must, and what was made by then is undone.
-/// Only [`write_stat`](Self::write_stat) and the streams must not block, because they are asked so often.
+/// A method that panics, blocks its thread or never ends fails only the step that has called it. The step returns an
+/// error that names the method, at the latest when its context has ended, and its effects are undone. Only
+/// [`write_stat`](Self::write_stat) and the streams must not block, because they are called too often for this
+/// protection.
 #[async_trait]
 pub trait ContainerTask: fmt::Debug + Send + Sync {
-    /// The name of the container, unique among those that live.
+    /// The name of the container, unique among existing containers.
     fn id(&self) -> &str;
 
     /// The image to run.
@@ -57,21 +59,21 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
     /// The most processes the container may have; 0 is unlimited.
     fn pids(&self) -> u64;
 
-    /// Standard input. It is handed over: a second call gives [`Input::Null`].
+    /// Standard input. It is handed over: a second call returns [`Input::Null`].
     fn input(&self) -> Input;
 
-    /// Standard output and standard error. They are handed over: a second call gives [`Output::Null`] twice.
+    /// Standard output and standard error. They are handed over: a second call returns [`Output::Null`] twice.
     fn logger(&self) -> (Output, Output);
 
-    /// The hooks that [`before_call`](Self::before_call), [`close`](Self::close) and their kin run and wrap.
+    /// The hooks that [`before_call`](Self::before_call), [`close`](Self::close) and the related methods run and wrap.
     fn hooks(&self) -> &Hooks;
 
-    /// Takes a measurement. Calls do not overlap. It runs on a thread of the executor, and the driver's close waits for it:
-    /// it may wait, and is dropped when the container ends, but it must not block.
+    /// Receives a measurement. Calls do not overlap. The method runs on a thread of the executor, and the driver's
+    /// close waits for it: it may await, and is dropped when the container ends, but it must not block.
     async fn write_stat(&self, _ctx: &Context, _stat: Stat) {}
 
-    /// Whether anybody takes measurements; asked once, when the cookie is made. Where nobody does, nothing is measured. The
-    /// original contract has no such question, so the default is that somebody does.
+    /// Whether the task receives measurements; read once, when the cookie is created. If not, the driver measures
+    /// nothing. The original contract has no such method, so the default is `true`.
     fn takes_stats(&self) -> bool {
         true
     }
@@ -81,24 +83,25 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         ""
     }
 
-    /// Environment variables, which win over the image's.
+    /// Environment variables, which override the image's.
     fn env_vars(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
     }
 
-    /// Directories or files of the host to mount: the path there, and the path in the container, which may end in `:ro` or
-    /// `:rw`, the default. Read-only covers the file system of the directory itself, not those mounted below it.
+    /// Directories or files of this machine to mount: the path on the machine, and the path in the container, which may
+    /// end in `:ro` or `:rw`, the default. Read-only applies to the file system of the directory itself, not to file
+    /// systems mounted below it.
     fn volumes(&self) -> Vec<(PathBuf, String)> {
         Vec::new()
     }
 
-    /// The most that the container may write into its root file system, in megabytes; 0 is unlimited. Takes a file system
-    /// with project quotas below containerd, and is refused where there is none.
+    /// The most that the container may write into its root file system, in megabytes; 0 is unlimited. Requires a file
+    /// system with project quotas below containerd; without one the task is refused.
     fn fs_size(&self) -> u64 {
         0
     }
 
-    /// The size of the tmpfs at `/tmp`, in megabytes; 0 asks for none.
+    /// The size of the tmpfs at `/tmp`, in megabytes; with 0 there is none.
     fn tmpfs_size(&self) -> u64 {
         0
     }
@@ -128,12 +131,12 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Where logs go besides the streams.
+    /// The destination of the logs, in addition to the streams.
     fn logger_config(&self) -> LoggerConfig {
         LoggerConfig::default()
     }
 
-    /// Options that only some drivers know.
+    /// Options that only some drivers support.
     fn extensions(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
     }
@@ -143,28 +146,29 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The same directory as the engine sees it; `None` mounts none.
+    /// The path of the socket's directory as the engine sees it; with `None` no directory is mounted.
     fn uds_docker_path(&self) -> Option<PathBuf> {
         None
     }
 
-    /// Where that directory is mounted in the container.
+    /// The path at which the socket's directory is mounted in the container.
     fn uds_docker_dest(&self) -> Option<String> {
         None
     }
 
-    /// Whether the container has no network but its own loopback. False, as in the contract: a task that says nothing joins
-    /// a network, the default one if the configuration names none, which is then made on the host.
+    /// Whether the container has no network except its own loopback. False by default, as in the contract: the task
+    /// then joins a network. If the configuration names none, that is the default network, which is created on this
+    /// machine.
     fn disable_net(&self) -> bool {
         false
     }
 
-    /// Who knows the credentials for this task's image; `None` leaves it to the driver's configuration.
+    /// The provider of the credentials for this task's image; with `None` the driver uses its configuration.
     fn auther(&self) -> Option<Arc<dyn Auther>> {
         None
     }
 
-    /// Runs just before a call: this task is the one that will serve it.
+    /// Runs just before a call that this task will serve.
     async fn before_call(
         &self,
         ctx: &Context,
@@ -174,7 +178,7 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         self.hooks().before_call(ctx, call, extensions).await
     }
 
-    /// Adds to what runs before each later call of this task. For use once per task and wrapper.
+    /// Wraps the hook that runs before each later call of this task. Each wrapper should be added once per task.
     fn wrap_before_call(&self, wrap: Box<dyn FnOnce(BeforeCall) -> BeforeCall + '_>) {
         self.hooks().wrap_before_call(wrap);
     }
@@ -184,26 +188,27 @@ pub trait ContainerTask: fmt::Debug + Send + Sync {
         self.hooks().after_call(ctx, call, extensions).await
     }
 
-    /// Adds to what runs after each later call of this task. For use once per task and wrapper.
+    /// Wraps the hook that runs after each later call of this task. Each wrapper should be added once per task.
     fn wrap_after_call(&self, wrap: Box<dyn FnOnce(AfterCall) -> AfterCall + '_>) {
         self.hooks().wrap_after_call(wrap);
     }
 
-    /// Cleans up after the task: called by each close of its cookie, when the container is gone. Safe to call more than once.
+    /// Cleans up after the task. Each close of its cookie calls this once the container is removed. Safe to call more
+    /// than once.
     fn close(&self) {
         self.hooks().close();
     }
 
-    /// Adds to the cleaning up.
+    /// Wraps the hook that cleans up.
     fn wrap_close(&self, wrap: Box<dyn FnOnce(Closer) -> Closer + '_>) {
         self.hooks().wrap_close(wrap);
     }
 }
 
-/// Takes a measurement; see [`ContainerTask::write_stat`].
+/// Receives a measurement; see [`ContainerTask::write_stat`].
 pub type StatSink = Arc<dyn Fn(Stat) + Send + Sync>;
 
-/// A task as plain data. Fields mean what the methods of [`ContainerTask`] of the same name say.
+/// A task as plain data. Each field has the meaning of the [`ContainerTask`] method with the same name.
 ///
 /// ```
 /// use fnctr::driver::{Output, Task};
@@ -366,7 +371,7 @@ impl ContainerTask for Task {
 }
 
 impl fmt::Debug for Task {
-    /// Leaves out the values of the environment and the extensions, which are where secrets travel.
+    /// Leaves out the values of the environment and the extensions, because they may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
             .field("id", &self.id)

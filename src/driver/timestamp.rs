@@ -1,6 +1,6 @@
-//! A moment as the contract writes it in JSON: RFC 3339, UTC, milliseconds.
+//! A moment in the contract's JSON format: RFC 3339, UTC, milliseconds.
 //!
-//! This is wall time, for people and dashboards. Nothing waits on it.
+//! This is wall time, for people and dashboards; no timer depends on it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const DAY_MS: i64 = 86_400_000;
-/// 0001-01-01 and 9999-12-31T23:59:59.999, beyond which RFC 3339 has no words.
+/// 0001-01-01 and 9999-12-31T23:59:59.999, the limits of RFC 3339.
 const RANGE_MS: (i64, i64) = (-62_135_596_800_000, 253_402_300_799_999);
 
 /// Milliseconds since 1970, within the years 1 to 9999.
@@ -23,7 +23,7 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
-    /// Milliseconds since 1970; what no calendar can write is moved to the nearest moment that one can.
+    /// Milliseconds since 1970. A moment outside the limits of RFC 3339 becomes the nearest limit.
     #[must_use]
     pub fn from_unix_ms(ms: i64) -> Self {
         Self(ms.clamp(RANGE_MS.0, RANGE_MS.1))
@@ -59,7 +59,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Why a text is no timestamp.
+/// A text is not a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a time in UTC, such as 2024-02-29T12:00:00.000Z")]
 pub struct InvalidTimestamp(String);
@@ -81,7 +81,7 @@ fn parse(text: &str) -> Option<Timestamp> {
         return None;
     }
     let days = days(year, month, day);
-    // A date that the calendar does not have comes back as another one.
+    // For a date that does not exist, the inverse returns another date.
     if civil(days) != (year, month, day) || !(1..=9999).contains(&year) {
         return None;
     }
@@ -100,8 +100,8 @@ fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
     parts.next().is_none().then_some(found)
 }
 
-/// The proleptic Gregorian date of a day, counted from 1970-01-01. Years begin in March here, so that the leap day is
-/// the last of its year, and repeat every 400 years (146 097 days).
+/// The proleptic Gregorian date of a day, counted from 1970-01-01. In this calculation years begin in March, so that
+/// the leap day is the last of its year, and repeat every 400 years (146 097 days).
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));

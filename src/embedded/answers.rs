@@ -1,7 +1,7 @@
 //! Whether a gRPC server answers on a socket, without speaking gRPC.
 //!
-//! Accepting proves nothing: the kernel accepts for a process that is stopped or stuck. So the HTTP/2 greeting is sent,
-//! and the server's own greeting, a SETTINGS frame, must come back.
+//! An accepted connection proves nothing, because the kernel accepts connections even for a process that is stopped or
+//! stuck. So the HTTP/2 greeting is sent, and the server's own greeting, a SETTINGS frame, must come back.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The type of a SETTINGS frame, RFC 9113, 6.5.
 const SETTINGS: u8 = 4;
 
-/// A server that runs greets at once; this is for a machine under load.
+/// A running server greets at once; this limit is for a machine under load.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether an HTTP/2 server, as every gRPC server is, answers on the Unix socket.

@@ -1,12 +1,12 @@
-//! The configuration file of a private containerd. Version 2 of the format is what 1.6, 1.7 and 2.x all read.
+//! The configuration file of a private containerd, in version 2 of the format, which containerd 1.6, 1.7 and 2.x read.
 
 use std::fmt::Write as _;
 
 use super::Home;
 
-/// What a private containerd has no use for, by the name it has in any supported version: an unknown name in this list
-/// is ignored. CRI serves Kubernetes; the others would share files with another containerd of the host
-/// (`/opt/containerd`, `/run/nri`) or watch containers for restarts that this project decides itself.
+/// The plugins that a private containerd does not need, under every name that they have in a supported version:
+/// containerd ignores unknown names in this list. CRI serves Kubernetes; the others would share files with another
+/// containerd of the host (`/opt/containerd`, `/run/nri`) or restart containers, which is decided by this project.
 const DISABLED: [&str; 9] = [
     "io.containerd.grpc.v1.cri",
     "io.containerd.cri.v1.images",
@@ -19,7 +19,8 @@ const DISABLED: [&str; 9] = [
     "io.containerd.nri.v1.nri",
 ];
 
-/// The text of the file. No debug or metrics listener, and the kernel should kill almost anything before containerd.
+/// The text of the file. It has no listener for debugging or metrics, and it makes the kernel's out-of-memory killer
+/// choose almost any other process before containerd.
 pub(super) fn text(home: &Home) -> String {
     let mut out = String::from("version = 2\noom_score = -999\n");
     let disabled: Vec<_> = DISABLED.iter().map(|name| quote(name)).collect();

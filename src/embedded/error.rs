@@ -1,4 +1,4 @@
-//! What can be wrong with a private containerd, each naming what a person must look at.
+//! The errors of a private containerd. Each names what the user must look at.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,26 +16,26 @@ pub enum Error {
     NotInstalled {
         /// The program that was looked for.
         program: &'static str,
-        /// The Debian package that has it.
+        /// The Debian package that contains the program.
         package: &'static str,
     },
-    /// The kernel would refuse the socket.
+    /// The kernel would refuse the socket, because its path is too long.
     #[error("the socket path {} is {len} bytes long, but at most {max} are possible: choose a shorter directory", path.display())]
     PathTooLong {
         /// The longest socket path that would be needed.
         path: PathBuf,
-        /// Its length.
+        /// The length of the path.
         len: usize,
-        /// The longest possible.
+        /// The longest possible length.
         max: usize,
     },
-    /// containerd's configuration file is UTF-8.
+    /// The name is not UTF-8, as containerd's configuration file must be.
     #[error("the directory name {} is not UTF-8 text", path.display())]
     NotText {
         /// The directory.
         path: PathBuf,
     },
-    /// No overlay could be mounted there.
+    /// No overlay could be mounted from this directory, because its name contains a separator of mount options.
     #[error(
         "the directory name {} contains {separator:?}, which separates the options of an overlay mount, so no image could be \
          mounted from it: choose another directory",
@@ -47,13 +47,13 @@ pub enum Error {
         /// The character.
         separator: char,
     },
-    /// Others could decide what containerd does.
+    /// Other users can write to the directory, so they could control what containerd does.
     #[error("{0} is writable by others and cannot hold a private containerd: chmod go-w {0}", path.display())]
     Writable {
         /// The directory.
         path: PathBuf,
     },
-    /// Another user could decide what containerd does.
+    /// Another user owns the file or directory, and so could control what containerd does.
     #[error("{} belongs to user id {uid} and cannot hold a private containerd: choose another directory", path.display())]
     Foreign {
         /// The file or directory.
@@ -64,7 +64,7 @@ pub enum Error {
     /// containerd runs where this process cannot see it, as in another container.
     #[error("the containerd that answers on {} is in another pid namespace and cannot be ended from here", socket.display())]
     OutOfReach {
-        /// Where it answers.
+        /// The socket on which it answers.
         socket: PathBuf,
     },
     /// A file or directory could not be used.
@@ -74,7 +74,7 @@ pub enum Error {
         doing: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         #[source]
         cause: io::Error,
     },
@@ -83,18 +83,18 @@ pub enum Error {
     Died {
         /// The last line that it wrote.
         said: Option<String>,
-        /// How it ended, and where the rest of its log is.
+        /// How it ended, and the path of the complete log.
         #[source]
         cause: Ended,
     },
     /// containerd runs, but does not answer.
     #[error("containerd does not answer on {} after {} s; its log is {}", socket.display(), after.as_secs(), log.display())]
     NoAnswer {
-        /// Where it should listen.
+        /// The socket on which it should listen.
         socket: PathBuf,
-        /// How long it was waited for.
+        /// How long this process waited for an answer.
         after: Duration,
-        /// Where its log is.
+        /// The path of its log.
         log: PathBuf,
     },
     /// A process could not be looked at, signalled or waited for.
@@ -104,16 +104,16 @@ pub enum Error {
         doing: &'static str,
         /// The process.
         pid: i32,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         #[source]
         cause: io::Error,
     },
     /// The caller's context ended first.
     #[error("interrupted while {doing}")]
     Interrupted {
-        /// What was waited for.
+        /// What this process was waiting for.
         doing: &'static str,
-        /// Why.
+        /// Why the context ended.
         #[source]
         cause: Interrupted,
     },
@@ -125,7 +125,7 @@ pub enum Error {
 pub struct Ended {
     /// The status that the kernel reported.
     pub status: std::process::ExitStatus,
-    /// Where its log is.
+    /// The path of its log.
     pub log: PathBuf,
 }
 

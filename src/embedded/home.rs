@@ -1,4 +1,4 @@
-//! Where a private containerd lives: the names of its files, and nothing about what is in them.
+//! The paths of a private containerd's files and directories, without their contents.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use crate::cgroup::DEFAULT_PARENT;
 /// The longest path that a Unix socket can have on Linux, without the final NUL.
 const MAX_SOCKET: usize = 107;
 
-/// What separates the options of an overlay mount, the layers in one of them, and escapes (overlayfs.rst). containerd writes
-/// the paths of its snapshots there as they are.
+/// The characters that separate the options of an overlay mount, separate the layers in one option, or escape
+/// (overlayfs.rst). containerd puts the paths of its snapshots into these options unchanged.
 const SEPARATORS: [char; 3] = [',', ':', '\\'];
 
-/// A character in a path for which no overlay can be mounted from there.
+/// The first character in a path that makes it impossible to mount an overlay from there.
 pub(crate) fn separator_in(path: &Path) -> Option<char> {
     path.to_string_lossy().chars().find(|c| SEPARATORS.contains(c))
 }
 
-/// The directories of one private containerd. Equal homes are the same containerd.
+/// The directories of one private containerd. Equal homes belong to the same containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
@@ -25,7 +25,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// Everything under one directory, however its name is spelled.
+    /// A home with everything below one directory, however its path is spelled.
     #[must_use]
     pub fn under(dir: &Path) -> Self {
         let dir = private::real_name(dir);
@@ -35,7 +35,7 @@ impl Home {
         }
     }
 
-    /// The host's own: images in `/var/lib/fnctr`, and what a reboot should forget in `/run/fnctr`.
+    /// The home of the host itself: images in `/var/lib/fnctr`, and what should not survive a reboot in `/run/fnctr`.
     #[must_use]
     pub fn system() -> Self {
         Self {
@@ -56,28 +56,30 @@ impl Home {
         &self.run
     }
 
-    /// Where containerd listens.
+    /// The socket on which containerd listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.run.join("containerd.sock")
     }
 
-    /// The directory in which runc, or another OCI runtime, shall keep the state of this containerd's containers. Its
-    /// default is the same for every containerd of a host, where containers of the same name would be one.
+    /// The directory in which runc, or another OCI runtime, keeps the state of this containerd's containers. The
+    /// runtime's default directory is the same for every containerd of a host, so there, containers with equal names
+    /// would collide.
     #[must_use]
     pub fn runc_root(&self) -> PathBuf {
         self.run.join("runc")
     }
 
-    /// The parent of the cgroups of this containerd's containers, for the file system. A container of the same namespace and name
-    /// in another place would have the same cgroup below a common one, and each would be killed and frozen with the other.
+    /// The parent of the cgroups of this containerd's containers, for the file system. Below a parent shared by several
+    /// homes, containers with equal namespaces and names would have the same cgroup, so each would be killed and frozen
+    /// with the other.
     #[must_use]
     pub fn cgroup_parent(&self) -> String {
         if self.is_system() {
             return DEFAULT_PARENT.to_owned();
         }
         let bytes = self.run.as_os_str().as_encoded_bytes().iter();
-        // FNV-1a: the same name at every start, of every version.
+        // FNV-1a, so that every version computes the same name at every start.
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -94,7 +96,7 @@ impl Home {
         }
     }
 
-    /// Where it is remembered which of this containerd's containers are attached to networks.
+    /// The directory that records which of this containerd's containers are attached to networks.
     #[must_use]
     pub fn sandbox_dir(&self) -> PathBuf {
         if self.is_system() {
@@ -104,7 +106,7 @@ impl Home {
         }
     }
 
-    /// Whether it is the host's own, whose names are those of a driver without a private containerd.
+    /// Whether this is the host's home, which uses the same paths as a driver without a private containerd.
     pub(super) fn is_system(&self) -> bool {
         *self == Self::system()
     }
@@ -133,8 +135,8 @@ impl Home {
         self.run.join("users.lock")
     }
 
-    /// Refuses a place whose sockets the kernel would refuse, or whose name containerd's configuration or an overlay's options
-    /// cannot hold.
+    /// Refuses a home whose socket paths are too long for the kernel, or whose name cannot be written in containerd's
+    /// configuration or in the options of an overlay.
     pub(super) fn check(&self) -> Result<(), Error> {
         let longest = self.ttrpc_socket();
         let len = longest.as_os_str().len();
@@ -159,7 +161,7 @@ impl Home {
         }
     }
 
-    /// Whether a containerd can live there, as far as can be told without making anything.
+    /// Checks whether a containerd can use this home, as far as possible without creating anything.
     pub(crate) fn would_do(&self) -> Result<(), Error> {
         self.check()?;
         for dir in [&self.run, &self.root].into_iter().filter(|dir| dir.exists()) {
@@ -168,10 +170,10 @@ impl Home {
         Ok(())
     }
 
-    /// Makes the directories, for nobody else to look into, and returns the home by its real name: two processes that
-    /// name it differently must agree on its sockets and on the command line of its containerd.
+    /// Creates the directories, closed to other users, and returns the home with its canonical paths, because two
+    /// processes that spell the path differently must agree on its sockets and on the command line of its containerd.
     pub(super) fn create(&self) -> Result<Self, Error> {
-        // Nothing is made where it could not stay.
+        // Checked first, so that nothing is created in a place that is refused.
         self.check()?;
         let real = Self {
             run: private::dir(&self.run)?,
@@ -207,7 +209,7 @@ mod tests {
             Home::under(&dir.join("below")).create().unwrap_err();
             assert!(!dir.exists(), "{name} was made");
         }
-        // By whatever name it is called.
+        // Also refused if the path leads there through a link.
         std::fs::create_dir(top.path().join("real:name")).unwrap();
         std::os::unix::fs::symlink("real:name", top.path().join("link")).unwrap();
         Home::under(&top.path().join("link")).would_do().unwrap_err();

@@ -15,11 +15,11 @@ use super::{Error, Home, Scope, SearchPath, answers, config, log, private, proce
 use crate::Context;
 use crate::cgroup::tops;
 
-/// How long containerd may take until it answers. It takes a fifth of a second; a loaded machine is given a lot more.
+/// How long containerd may take until it answers. It usually takes 0.2 s; the rest is for a machine under load.
 const READY: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// How long one that somebody else started may take, before it is ended and another is started.
+/// How long a containerd that another process started may take, before it is ended and another one is started.
 const ADOPT: Duration = Duration::from_secs(3);
 
 /// The programs that a private containerd needs.
@@ -30,7 +30,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Finds them in `PATH` and in the administrator's directories.
+    /// Finds them in `PATH` and in the system administration directories.
     pub(super) fn find() -> Result<Self, Error> {
         let path = SearchPath::of_this_process();
         let find = |program: &'static str, package| {
@@ -45,16 +45,17 @@ impl Programs {
     }
 }
 
-/// Starts the containerd of `home` and waits until it answers. The caller holds the lock for starting.
+/// Starts the containerd of `home` and waits until it answers. The caller holds the start lock.
 ///
 /// # Cancellation
-/// Interrupting `ctx` ends what was started; dropping the future does not.
+/// If `ctx` is interrupted, a containerd that was started is ended; if the future is dropped, it is not.
 pub(super) async fn launch(ctx: &Context, home: &Home, programs: &Programs) -> Result<(), Error> {
     if process::runs(&home.config())? {
-        // Somebody started it and died before it answered; or it is stuck, or its socket was removed, and it never will.
+        // Another process started it and died before it answered. Or it will never answer, because it is stuck or its
+        // socket was removed.
         match ready(ctx, home, None, ADOPT).await {
             Err(Error::NoAnswer { .. }) => end(home).await?,
-            // It is not ours to end: others may use it already.
+            // Not ended by this process, because other processes may use it already.
             answered => return answered,
         }
     }
@@ -63,8 +64,8 @@ pub(super) async fn launch(ctx: &Context, home: &Home, programs: &Programs) -> R
     let (Err(error @ Error::Died { .. }), Some(scope)) = (&first, scope.without_systemd()) else {
         return first;
     };
-    // Perhaps systemd would not; if it is containerd that cannot, it says so a second time.
-    tracing::warn!(error = %crate::chain(error), "containerd did not start in a scope of systemd's; starting it without");
+    // systemd may be the cause. If containerd itself cannot start, it fails a second time with the same message.
+    tracing::warn!(error = %crate::chain(error), "containerd did not start in a systemd scope; trying without one");
     start(ctx, home, programs, &scope).await
 }
 
@@ -85,10 +86,11 @@ async fn settle(home: &Home, answered: Result<(), Error>) -> Result<(), Error> {
     answered
 }
 
-/// Ends the containerd of `home` if it runs, and removes what it leaves: its sockets, and the runtime's empty directories.
+/// Ends the containerd of `home` if it runs, and removes what it leaves: its sockets and the runtime's empty
+/// directories.
 ///
 /// # Cancellation
-/// Dropped half-way, containerd may or may not end.
+/// If the future is dropped half-way, containerd may or may not end.
 pub(super) async fn end(home: &Home) -> Result<(), Error> {
     process::end(&home.config()).await?;
     let socket = home.socket();
@@ -112,19 +114,19 @@ pub(super) async fn end(home: &Home) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a directory that the runtime has made, its own or a parent of cgroups, and the one of each namespace in it, unless
-/// containers outlived their containerd.
+/// Removes a directory that the runtime has created (its state directory or a parent of cgroups) with the directories
+/// of the namespaces in it, unless containers outlived their containerd.
 fn remove_empty(of_runtime: &Path) {
     let namespaces = fs::read_dir(of_runtime).into_iter().flatten().flatten();
-    // Beside them a cgroup has files, which go with it.
+    // A cgroup also contains files, which disappear with it.
     let namespaces = namespaces.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     for dir in namespaces
         .map(|entry| entry.path())
         .chain([of_runtime.to_owned()])
     {
-        // One that is in use is not empty, which is what the refusal says.
+        // A directory in use is not empty, so removing it fails.
         if let Err(cause) = fs::remove_dir(&dir) {
-            tracing::debug!(dir = %dir.display(), %cause, "kept");
+            tracing::debug!(dir = %dir.display(), %cause, "kept a directory of the runtime");
         }
     }
 }
@@ -155,7 +157,7 @@ fn spawn(home: &Home, programs: &Programs, scope: &Scope) -> Result<(Child, u64)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
-        // A group of its own: Ctrl-C in the terminal is for the process in the foreground, not for containerd.
+        // A process group of its own, because Ctrl-C in the terminal must reach only the process in the foreground.
         .process_group(0)
         .spawn()
         .map_err(|cause| Error::at(Path::new(&program), "execute", cause))?;

@@ -1,6 +1,7 @@
-//! Advisory locks on files, so that processes that never met agree on who starts and who stops containerd.
+//! Advisory file locks, with which independent processes agree on which of them starts and stops containerd.
 //!
-//! A lock ends with its process, however the process ends. The files stay: removing a lock file races with its users.
+//! The kernel releases a lock when its process ends, however it ends. The files stay, because removing a lock file
+//! would race with the processes that use it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 use super::{Error, private};
 use crate::Context;
 
-/// How often a taken lock is tried again. There is no way to wait for one without blocking a thread.
+/// How often an attempt is repeated while the lock is taken. Waiting for a lock without attempts would block a thread.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// A held lock; dropping it releases it.
@@ -25,7 +26,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock that nobody else can hold at the same time.
+    /// Waits for the exclusive lock.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -33,7 +34,7 @@ impl Lock {
         Self::take(ctx, path, FlockOperation::NonBlockingLockExclusive).await
     }
 
-    /// Waits for a lock that others may share.
+    /// Waits for a lock that other holders may share.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -43,7 +44,7 @@ impl Lock {
 
     async fn take(ctx: &Context, path: &Path, how: FlockOperation) -> Result<Self, Error> {
         let file = match private::file(path, OpenOptions::new().create(true).write(true).truncate(false)) {
-            // A lock needs no right to write, and what is there already can be locked on a disk that became read-only.
+            // Locking needs no write permission, so an existing file can be locked on a disk that became read-only.
             Err(Error::File { cause, .. }) if cause.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 private::file(path, OpenOptions::new().read(true))?
             }
@@ -61,7 +62,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Whether nobody else shares the lock, which then is exclusive. Otherwise it is lost.
+    /// Makes the shared lock exclusive and returns true, if there is no other holder. Otherwise the lock is lost.
     pub(super) fn become_exclusive(&self) -> Result<bool, Error> {
         self.attempt(FlockOperation::NonBlockingLockExclusive)
     }
@@ -100,7 +101,7 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        // As earlier versions left them.
+        // Earlier versions left lock files with this mode.
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         for _ in 0..2 {
@@ -131,7 +132,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mounted = |flags| mount(Some("none"), dir.path(), Some("tmpfs"), flags, None::<&str>);
         if mounted(MsFlags::empty()).is_err() {
-            return; // Nor can root everywhere.
+            return; // Even root cannot mount everywhere.
         }
         let path = dir.path().join("lock");
         let ctx = Context::timeout(Duration::from_secs(10));

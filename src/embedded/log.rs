@@ -1,4 +1,4 @@
-//! What containerd and its shims write, held within bounds while they run: it lies in memory on most hosts.
+//! The log of containerd and its shims. Its size is limited while they run, because on most hosts it is in memory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,13 +8,13 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Error, private};
 
-/// A log longer than this is cut; its end goes to `containerd.log.old`.
+/// A longer log is truncated after its end has been copied to `containerd.log.old`.
 const LIMIT: u64 = 1 << 20;
 
-/// How much of the end of the log is looked at for the last line.
+/// How many bytes at the end of the log are searched for the last line.
 const TAIL: u64 = 8 << 10;
 
-/// The log, open for appending, and where this start's part of it begins.
+/// Opens the log for appending. Also returns the offset at which the output of this start begins.
 pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
     trim(path);
     let log = private::file(path, OpenOptions::new().create(true).append(true))?;
@@ -25,12 +25,12 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
     Ok((log, from))
 }
 
-/// Cuts a log that has grown too long. containerd writes on, at what is then the end, for it appends.
+/// Truncates a log that has become too long. containerd opened the log for appending, so it continues at the new end.
 pub(super) fn trim(path: &Path) {
     match cut(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(%error, log = %path.display(), "cannot cut containerd's log"),
+        Err(error) => tracing::warn!(%error, log = %path.display(), "cannot truncate containerd's log"),
     }
 }
 
@@ -39,7 +39,7 @@ fn cut(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let mut log = File::options().read(true).write(true).open(path)?;
-    // Whoever else would cut it at the same time has no need to.
+    // If another process holds the lock, it truncates the log.
     if flock(&log, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(());
     }
@@ -48,12 +48,12 @@ fn cut(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let kept = keep(&mut log, len, &path.with_extension("log.old"));
-    // On a full disk it is the more urgent.
+    // Truncated even if the copy failed, because on a full disk the space matters more.
     log.set_len(0)?;
     kept
 }
 
-/// Copies the end of the log. What is written meanwhile is lost.
+/// Copies the end of the log. Whatever is written in the meantime is lost.
 fn keep(log: &mut File, len: u64, old: &Path) -> io::Result<()> {
     let options = &mut OpenOptions::new();
     let options = options.create(true).write(true).truncate(true);
@@ -63,7 +63,7 @@ fn keep(log: &mut File, len: u64, old: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The last line that is not empty, of what was written to the log since `from`.
+/// The last line that is not empty in the part of the log that begins at `from`.
 pub(super) fn last_line(log: &Path, from: u64) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let end = file.seek(SeekFrom::End(0)).ok()?;

@@ -1,4 +1,4 @@
-//! A private containerd: its own root, state and socket, started when the first process needs it and stopped by the last.
+//! A private containerd with its own root, state and socket, which the first process starts and the last one stops.
 //!
 //! ```text
 //! start:  [start.lock]─► share users.lock ─► answers? ──yes──────────────────────────► Embedded
@@ -7,12 +7,15 @@
 //!                                              └─yes─► SIGTERM ─► gone? ─► nobody answers? ─► remove the sockets
 //! ```
 //!
-//! A process that dies without [`Embedded::stop`] leaves containerd running; the next start shares it and its stop ends
-//! it. Containers outlive containerd by containerd's own design (their shims do), and the next start adopts them.
-//! Everything that it makes is closed to other users, whatever the umask is; containerd itself gets 022, because a
-//! stricter one would close the containers' root directories to their users.
-//! In a container it also makes room for its own cgroups, see `nest.rs`. This module never talks about containers or
-//! images: it hands out an address.
+//! If a process dies without [`Embedded::stop`], its containerd keeps running. The next process that starts shares this
+//! containerd, and stops it in the end. Containers outlive containerd because each is held by a shim; the next
+//! containerd adopts them.
+//!
+//! Everything that this module creates is closed to other users, whatever the umask is. containerd itself runs with
+//! umask 022, because a stricter one would close the containers' root directories to the users inside of them.
+//!
+//! Inside a container, this module also prepares the cgroup tree for the containers, see `nest.rs`. It does not handle
+//! containers or images: it only provides the address of a running containerd.
 
 mod answers;
 mod config;
@@ -46,10 +49,10 @@ use watch::Watch;
 
 /// One process's share in a private containerd.
 ///
-/// While it is held, a containerd that dies is started again, on a task of the runtime that [`Embedded::start`] was called in,
-/// so the containers, which have survived, are still looked after and their ends are learned.
+/// While it is held, a containerd that dies is started again, on a task of the runtime in which [`Embedded::start`] was
+/// called. So the containers, which have survived, stay supervised and their exits are noticed.
 ///
-/// Dropping it gives the share up and leaves containerd running, for whoever comes next.
+/// Dropping it gives up the share and leaves containerd running for the next process that starts.
 #[derive(Debug)]
 pub struct Embedded {
     home: Home,
@@ -62,7 +65,7 @@ pub struct Embedded {
 pub enum Stopped {
     /// containerd has ended.
     Ended,
-    /// Other processes share it, so it goes on.
+    /// Other processes share containerd, so it keeps running.
     StillShared,
 }
 
@@ -70,15 +73,15 @@ impl Embedded {
     /// Shares the containerd of `home`, and starts it if it does not run.
     ///
     /// # Errors
-    /// What is missing or in the way, in one sentence; nothing that this call started is left behind.
+    /// The error names in one sentence what is missing or in the way. Nothing that this call started is left behind.
     ///
     /// # Cancellation
-    /// Interrupting `ctx` ends a containerd that this call has just started. A future that is dropped half-way leaves it
-    /// running, which the next start shares.
+    /// If `ctx` is interrupted, a containerd that this call has just started is ended. If the future is dropped
+    /// half-way, containerd keeps running, and the next start shares it.
     pub async fn start(ctx: &Context, home: &Home) -> Result<Self, Error> {
         home.check()?;
         let programs = launch::Programs::find()?;
-        // From here on by its real name, which every other process uses too.
+        // From here on the home has its canonical path, which every other process uses too.
         let home = home.create()?;
         let starting = Lock::exclusive(ctx, &home.start_lock()).await?;
         let share = Lock::shared(ctx, &home.users_lock()).await?;
@@ -89,32 +92,32 @@ impl Embedded {
         Ok(Self { home, share, watch })
     }
 
-    /// Where it lives, by its real name.
+    /// The home of this containerd, with its canonical path.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// Where containerd listens.
+    /// The socket on which containerd listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.home.socket()
     }
 
-    /// Where containerd writes what it has to say.
+    /// The file to which containerd writes its log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.home.log()
     }
 
-    /// Gives this share up, and ends containerd if it was the last.
+    /// Gives up this share, and ends containerd if the share was the last one.
     ///
     /// # Errors
-    /// containerd could not be ended, or it runs where this process cannot see it.
+    /// Fails if containerd could not be ended, or if it runs where this process cannot see it.
     ///
     /// # Cancellation
-    /// `ctx` bounds the wait for other processes that start or stop it; ending it has its own limit. If the future is
-    /// dropped half-way, containerd may go on, as after a crash.
+    /// `ctx` bounds the wait for other processes that start or stop containerd; ending containerd has a limit of its
+    /// own. If the future is dropped half-way, containerd may keep running, as after a crash.
     pub async fn stop(self, ctx: &Context) -> Result<Stopped, Error> {
         let Self { home, share, watch } = self;
         watch.stop().await;
@@ -128,7 +131,7 @@ impl Embedded {
     }
 }
 
-/// Starts the containerd of `home` unless it answers. The caller holds the lock for starting, and a share.
+/// Starts the containerd of `home` unless it answers. The caller holds the start lock and a share.
 async fn ensure(ctx: &Context, home: &Home, programs: &Programs) -> Result<(), Error> {
     if answers(&home.socket()).await {
         return Ok(());
@@ -137,7 +140,7 @@ async fn ensure(ctx: &Context, home: &Home, programs: &Programs) -> Result<(), E
     if let Some(nest) = Nest::of_this_process()
         && let Err(error) = nest.open()
     {
-        // Functions run all the same, as long as they are not limited.
+        // Functions run nevertheless, as long as no limits are set for them.
         tracing::warn!(error = %crate::chain(&error), "functions cannot be limited in this container");
     }
     launch::launch(ctx, home, programs).await

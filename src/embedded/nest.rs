@@ -1,13 +1,14 @@
-//! Room for more containers inside of a container: the controllers of its own unified tree, opened for its children.
+//! Prepares the unified cgroup tree of an outer container so that the containers inside it can be limited: enables the
+//! tree's controllers for its children.
 //!
-//! In a cgroup namespace the tree's root is a plain cgroup, in which the container's processes are. A cgroup that has
-//! processes cannot give controllers to its children (cgroup-v2.rst, "No Internal Process Constraint"), so nothing that is
-//! made below it could be limited. The standard answer, also that of Docker's image for Docker in Docker, is to put the
-//! processes into a leaf, and then to enable the controllers.
+//! In a cgroup namespace the root of the tree is an ordinary cgroup, and the processes of the outer container are in
+//! it. A cgroup that has processes cannot give controllers to its children (cgroup-v2.rst, "No Internal Process
+//! Constraint"), so no cgroup below it could be limited. The usual remedy, also in Docker's image for Docker in Docker,
+//! is to move the processes into a leaf, and then to enable the controllers.
 //!
-//! That is done for a private containerd only, which belongs to fnctr; elsewhere `doctor` says the command. What was done is
-//! left as it is: it ends with the outer container, and doing it again does nothing. Never touches the host's own tree, which
-//! is told by its namespace and by its root's lack of `cgroup.type`.
+//! This is done only for a private containerd, which belongs to fnctr; elsewhere `doctor` prints the command. The
+//! change is never undone: it ends with the outer container, and making it again has no effect. The tree of the host
+//! itself is never changed; it is recognised by its namespace and because its root has no `cgroup.type`.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -16,16 +17,16 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{Root, is_nested};
 
-/// The leaf for the processes, by the name that Docker in Docker gives it.
+/// The leaf for the processes; Docker in Docker gives it the same name.
 pub(super) const LEAF: &str = "init";
 
 pub(super) const PROCS: &str = "cgroup.procs";
 pub(super) const CONTROL: &str = "cgroup.subtree_control";
 
-/// The mode of a cgroup, as the kernel makes its own.
+/// The mode of a cgroup, as the kernel sets it for the cgroups that it creates.
 const MODE: u32 = 0o755;
 
-/// How often the processes are looked at again: one that forks while it is moved leaves a child behind.
+/// How often the processes are listed again: a process that forks while it is moved leaves a child behind.
 const ROUNDS: u32 = 20;
 
 /// The unified tree of the container that this process is in.
@@ -45,7 +46,7 @@ pub(super) enum Closed {
         #[source]
         cause: io::Error,
     },
-    /// Processes that cannot be moved from here, or more and more of them.
+    /// Some processes cannot be moved from here, or new ones keep appearing.
     #[error(
         "there are processes in {} that cannot be moved out of it: {pids}", path.display()
     )]
@@ -59,7 +60,8 @@ impl Closed {
 }
 
 impl Nest {
-    /// That of this process; `None` on the host itself, and where cgroups are not unified: v1 knows no such rule.
+    /// The tree of this process. `None` on the host itself, and where cgroups are not unified, because v1 has no such
+    /// rule.
     pub(crate) fn of_this_process() -> Option<Self> {
         if !is_nested(Path::new("/proc/self")) {
             return None;
@@ -67,13 +69,13 @@ impl Nest {
         Self::at(Root::probe().ok()?.unified_top()?)
     }
 
-    /// The tree at `top`, unless that is the root of the machine's.
+    /// The tree at `top`, or `None` if `top` is the root of the host's tree.
     fn at(top: &Path) -> Option<Self> {
         let plain = top.join("cgroup.type").exists() && top.join(CONTROL).exists();
         plain.then(|| Self { top: top.to_owned() })
     }
 
-    /// The controllers that the container has and its children have not.
+    /// The controllers that the container has but has not enabled for its children.
     pub(crate) fn closed(&self) -> Vec<String> {
         let listed = |file: &str| fs::read_to_string(self.top.join(file)).unwrap_or_default();
         let open = listed(CONTROL);
@@ -85,12 +87,12 @@ impl Nest {
             .collect()
     }
 
-    /// Where the processes go.
+    /// The leaf into which the processes are moved.
     pub(crate) fn leaf(&self) -> PathBuf {
         self.top.join(LEAF)
     }
 
-    /// What does the same by hand, in one line.
+    /// A shell command line that does by hand what `open` does.
     pub(crate) fn command(&self) -> String {
         format!(
             "cd {} && mkdir -p {LEAF} && for p in $(cat {PROCS}); do echo $p >{LEAF}/{PROCS}; done; for c in $(cat \
@@ -99,7 +101,7 @@ impl Nest {
         )
     }
 
-    /// Moves the processes into the leaf and opens every controller, as far as that is still to be done.
+    /// Moves the processes into the leaf and enables every controller, as far as this is not done yet.
     pub(super) fn open(&self) -> Result<(), Closed> {
         let closed = self.closed();
         if closed.is_empty() {
@@ -107,7 +109,7 @@ impl Nest {
         }
         self.move_processes()?;
         let control = self.top.join(CONTROL);
-        // One by one, and all of them: a single one that cannot be had must not keep out the others.
+        // Each controller is enabled separately, so that one which is not available does not prevent the others.
         let mut result = Ok(());
         for name in closed {
             let enabled = write(&control, &format!("+{name}"))
@@ -127,10 +129,10 @@ impl Nest {
                 return Ok(());
             }
             make(&leaf).map_err(Closed::at("create", leaf.clone()))?;
-            // 0 is a process of another pid namespace, and writing it would move this one.
+            // 0 stands for a process of another pid namespace, and writing it would move this process.
             for pid in left.lines().filter(|pid| *pid != "0") {
                 match write(&to, pid) {
-                    // It has ended, or is about to.
+                    // The process has ended, or is about to.
                     Err(cause) if cause.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => {}
                     moved => moved.map_err(Closed::at("move processes to", to.clone()))?,
                 }
@@ -143,8 +145,8 @@ impl Nest {
     }
 }
 
-/// Makes a cgroup, unless it is there. Whoever measures the machine may look into it, and nobody else may make cgroups in it,
-/// whatever the umask is.
+/// Creates a cgroup unless it exists. With this mode, monitoring by other users can read it and only the owner can
+/// create cgroups in it, whatever the umask is.
 pub(super) fn make(cgroup: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(MODE).create(cgroup) {
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -152,7 +154,7 @@ pub(super) fn make(cgroup: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes to a file of the kernel's, which takes each write for itself; never makes one.
+/// Writes to a file of the kernel, which handles each write separately; never creates the file.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(file)?.write_all(text.as_bytes())
 }
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn processes_that_stay_are_named_and_no_controller_is_touched() {
-        // Nobody takes a process out of a plain file.
+        // Unlike the kernel, a plain file keeps the listed processes.
         let (dir, nest) = tree("cpu\n", "", "0\n7\n");
         fs::create_dir(dir.path().join(LEAF)).unwrap();
         fs::write(dir.path().join(LEAF).join(PROCS), "").unwrap();

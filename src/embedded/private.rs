@@ -1,8 +1,8 @@
-//! Directories and files that nobody but this user can write, read or lock.
+//! Directories and files that only this user can write, read or lock.
 //!
-//! Whoever may write where containerd keeps its things decides what containerd does, and whoever may open a lock file,
-//! even for reading, may hold the lock. So everything here is closed whatever the umask is, and a place that others can
-//! change is refused.
+//! A user who can write to containerd's directories controls what containerd does, and a user who can open a lock file,
+//! even for reading, can hold the lock. So everything here is closed to other users whatever the umask is, and a
+//! directory that others can change is refused.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -17,8 +17,8 @@ const FILE: u32 = 0o600;
 const PERMISSIONS: u32 = 0o7777;
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Makes a directory, and those above it that are missing, and returns its one real name. One that exists keeps its
-/// permissions, but must be ours alone to write.
+/// Creates a directory together with its missing parents, and returns its canonical path. An existing directory keeps
+/// its permissions, but must belong to this user and be writable only by this user.
 pub(super) fn dir(path: &Path) -> Result<PathBuf, Error> {
     let fail = |cause| Error::at(path, "create", cause);
     DirBuilder::new()
@@ -31,7 +31,7 @@ pub(super) fn dir(path: &Path) -> Result<PathBuf, Error> {
     Ok(real)
 }
 
-/// Refuses a directory that others own or can write.
+/// Refuses a directory that another user owns or can write.
 pub(super) fn ours(dir: &Path) -> Result<(), Error> {
     let found = dir.metadata().map_err(|cause| Error::at(dir, "look at", cause))?;
     owned(dir, found.uid())?;
@@ -41,7 +41,7 @@ pub(super) fn ours(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens a file that only this user may open; one that was left open to others is closed to them.
+/// Opens a file that only this user may open. A file that other users could open is closed to them.
 pub(super) fn file(path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
     let fail = |cause| Error::at(path, "open", cause);
     let file = options
@@ -67,13 +67,13 @@ fn owned(path: &Path, uid: u32) -> Result<(), Error> {
     })
 }
 
-/// The name that a path has, or would have once it is made: without links, `.` and `..`.
+/// The canonical path, or the one that the path will have once it is created: without links, `.` and `..`.
 pub(super) fn real_name(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut real = PathBuf::new();
     for part in path.components() {
         match part {
-            // What is above is real already, or would be made as a directory: neither is a link.
+            // The part before `..` is canonical already, or would be created as a directory: neither is a link.
             Component::ParentDir => {
                 real.pop();
             }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn what_belongs_to_another_user_is_refused() {
         if !rustix::process::geteuid().is_root() {
-            return; // Only root can give things away.
+            return; // Only root can change the owner.
         }
         let top = tempfile::tempdir().unwrap();
         let lock = top.path().join("lock");

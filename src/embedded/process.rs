@@ -1,8 +1,9 @@
 //! Finding and ending the containerd of a home.
 //!
-//! It is known by its command line, which names the home's configuration file, so there is no file of process ids to go
-//! stale, and a stranger with a recycled id is never signalled. The file is what counts, not its name: another mount of
-//! it is the same home, and the same name in another container is not.
+//! A home's containerd is recognised by its command line, which contains the path of the home's configuration file. So
+//! there is no file of process ids that could become stale, and an unrelated process with a recycled id is never
+//! signalled. Paths are compared by the file that they lead to: another mount of the same file is the same home, and
+//! the same path in another container is not.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,21 +26,22 @@ use super::{Error, Home};
 /// How long containerd may take to end after SIGTERM, and after SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long a runtime may take to unwind before containerd is ended all the same.
+/// How long a runtime may take to undo its work before containerd is ended anyway.
 const UNWINDING: Duration = Duration::from_secs(5);
 
-/// How often the end is looked for.
+/// How often it is checked whether a process has ended.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// What comes before containerd's own command line: a shell that opens what containerd makes, as far as the directory
-/// above lets anybody in, and becomes containerd. With a stricter umask, such as 077, the users inside of containers
-/// could not enter their root directories; and there is no other way to set a child's without unsafe code.
+/// The words before containerd's own command line: a shell that sets umask 022 and replaces itself with containerd. The
+/// files that containerd creates then are as open as the directory above them allows. With a stricter umask, such as
+/// 077, the users inside of containers could not enter their root directories, and only unsafe code could set the umask
+/// of a child otherwise.
 pub(super) const OPEN_UMASK: [&str; 3] = ["/bin/sh", "-c", r#"umask 022 && exec "$0" "$@""#];
 
-/// The program that comes before that shell where systemd makes a scope for it.
+/// The program before that shell, where systemd creates a scope for containerd.
 const SCOPED_BY: &[u8] = b"systemd-run";
 
-/// A running process, held by a descriptor that never means another one.
+/// A running process, held by a descriptor that never refers to another process.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
@@ -51,8 +53,8 @@ pub(super) fn runs(config: &Path) -> Result<bool, Error> {
     Ok(find(config)?.is_some())
 }
 
-/// Waits until no runtime works for the containerd of this home, for a while: what a caller that was killed had begun is
-/// being unwound, and a containerd that ends in the middle leaves it.
+/// Waits, for a limited time, until no runtime works for the containerd of this home. What a killed caller had begun is
+/// being undone, and if containerd ended in the middle, the rest would be left behind.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -60,14 +62,14 @@ pub(super) async fn settled(home: &Home) {
     let until = Instant::now() + UNWINDING;
     while works_for(home) {
         if Instant::now() >= until {
-            tracing::warn!("a runtime is still at work; the next start removes what it leaves");
+            tracing::warn!("a runtime is still at work; the next start removes what it leaves behind");
             return;
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// Whether a runtime, or a shim that containerd calls to start or to clear away another, runs for this home right now.
+/// Whether a runtime runs for this home right now, or a shim that containerd calls to start or to remove another shim.
 fn works_for(home: &Home) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let lines = processes
@@ -94,7 +96,7 @@ fn is_at_work(cmdline: &[u8], runc_root: &Path, socket: &Path) -> bool {
 /// Ends the containerd that runs with this configuration file, if there is one.
 ///
 /// # Cancellation
-/// Dropped half-way, containerd may or may not end.
+/// If the future is dropped half-way, containerd may or may not end.
 pub(super) async fn end(config: &Path) -> Result<(), Error> {
     let Some(process) = find(config)? else {
         return Ok(());
@@ -114,7 +116,7 @@ pub(super) async fn end(config: &Path) -> Result<(), Error> {
 }
 
 impl Process {
-    /// Waits for its end; for ever if the kernel will not tell.
+    /// Waits for the end of the process; for ever if the kernel does not report it.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -175,7 +177,7 @@ pub(super) fn find(config: &Path) -> Result<Option<Process>, Error> {
             continue;
         }
         match pidfd_open(pid, PidfdFlags::empty()) {
-            // Looked at again, because the id may have become another process's before the descriptor was opened.
+            // Checked again, because the id may have been given to another process before the descriptor was opened.
             Ok(fd) if is_ours(pid, config) => return Ok(Some(Process { pid, fd })),
             Ok(_) | Err(Errno::SRCH) => {}
             Err(cause) => {
@@ -191,12 +193,12 @@ pub(super) fn find(config: &Path) -> Result<Option<Process>, Error> {
 }
 
 fn is_ours(pid: Pid, config: &Path) -> bool {
-    // A zombie has an empty command line, so it is nobody's.
+    // A zombie has an empty command line, so it never matches.
     let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     config_of(&line).is_some_and(|named| is_same_file(pid, named, config))
 }
 
-/// Whether what `named` means to the process is our file; its name decides only if ours is gone.
+/// Whether the process finds our file under the path `named`. The paths are compared only if our file no longer exists.
 fn is_same_file(pid: Pid, named: &Path, ours: &Path) -> bool {
     let Ok(file) = fs::metadata(ours) else {
         return named == ours;
@@ -206,8 +208,9 @@ fn is_same_file(pid: Pid, named: &Path, ours: &Path) -> bool {
         .is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
 }
 
-/// The configuration file that a command line, as the kernel gives it, names; `None` if it is not containerd's, nor of
-/// the shell that is about to become it, nor of what puts that into a scope first.
+/// The configuration file in a command line as the kernel returns it. `None` if the command line is neither
+/// containerd's, nor that of the shell which is about to become containerd, nor that of the program which first puts
+/// this shell into a scope.
 fn config_of(cmdline: &[u8]) -> Option<&Path> {
     let words: Vec<_> = cmdline.split(|byte| *byte == 0).collect();
     let shell = OPEN_UMASK.map(str::as_bytes);

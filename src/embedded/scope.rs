@@ -1,10 +1,10 @@
-//! A private containerd's way out of the cgroups of the process that happens to start it.
+//! Takes a private containerd out of the cgroups of the process that starts it.
 //!
-//! A service or a session is ended by its cgroup. containerd serves other processes too, and its shims hold the containers
-//! that were left running, so neither may end with the service or session whose fnctr was the first. Where systemd is the
-//! init it is asked for a scope; elsewhere containerd is moved to the top of each hierarchy by which processes are ended (see
-//! [`Tie`]), or, in a container whose top must stay empty, to the leaf beside which functions run. Shims are started by
-//! containerd and are where it is.
+//! A service or a session is ended by ending everything in its cgroup. containerd also serves other processes, and its
+//! shims hold the containers that were left running. So neither may end with the service or session in which fnctr ran
+//! first. Where systemd is the init, it is asked for a scope; elsewhere containerd is moved to the top of each
+//! hierarchy by which processes are ended (see [`Tie`]), or, in a container whose top must have no processes, to the
+//! leaf beside the cgroups of the functions. containerd starts the shims, so they are in its cgroup.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,22 +16,22 @@ use super::SearchPath;
 use super::nest::{CONTROL, LEAF, PROCS, make, write};
 use crate::cgroup::{Tie, ties};
 
-/// Where a containerd that is started now will be.
+/// The cgroups in which a containerd that is started now will run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Where its starter is: there is nothing to leave.
+    /// The cgroups of the process that starts it, because there are none that it must leave.
     Here,
-    /// In a scope that systemd makes, with this program.
+    /// A scope that systemd creates with this program.
     Systemd {
         /// `systemd-run`.
         program: PathBuf,
     },
-    /// Out of these.
+    /// Outside of these cgroups.
     Moved(Vec<Tie>),
 }
 
 impl Scope {
-    /// That of a containerd which this process would start.
+    /// The scope for a containerd that this process would start.
     pub(crate) fn of_this_process() -> Self {
         Self::choose(ties(), systemd_run())
     }
@@ -44,13 +44,13 @@ impl Scope {
         }
     }
 
-    /// What comes before the command line of a process that starts in it.
+    /// The words to put before the command line of a process that starts in this scope.
     pub(super) fn prefix(&self) -> Vec<OsString> {
         let Self::Systemd { program } = self else {
             return Vec::new();
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // A scope of old lives on while containers do, so each start has a name of its own.
+        // A scope of an earlier start exists as long as its containers, so each start uses a unique name.
         let unit = format!(
             "--unit=fnctr-containerd-{}-{}",
             std::process::id(),
@@ -67,12 +67,12 @@ impl Scope {
         words
     }
 
-    /// The one to take when systemd would not make it.
+    /// The scope to use instead, if systemd does not create this one.
     pub(super) fn without_systemd(&self) -> Option<Self> {
         matches!(self, Self::Systemd { .. }).then(|| Self::choose(ties(), None))
     }
 
-    /// Moves a process that has just been started into it.
+    /// Moves a process that has just been started into this scope.
     pub(super) fn take(&self, pid: u32) {
         let Self::Moved(ties) = self else { return };
         for tie in ties {
@@ -85,13 +85,14 @@ impl Scope {
                     %error,
                     from = %tie.dir.display(),
                     to = %to.display(),
-                    "containerd cannot leave the cgroup of this process, so it and its containers end with whatever ends that"
+                    "containerd cannot leave the cgroup of this process, so it and its containers end when that cgroup is ended"
                 );
             }
         }
     }
 
-    /// The cgroups that a containerd would have to leave and cannot, because their tops cannot be written.
+    /// The cgroups that a containerd would have to leave but cannot, because the tops of their hierarchies are not
+    /// writable.
     pub(crate) fn stuck(&self) -> Vec<&Tie> {
         use rustix::fs::{Access, access};
 
@@ -107,10 +108,10 @@ impl Scope {
 }
 
 impl Tie {
-    /// The top, unless that must have no processes because its children have controllers.
+    /// The top, unless it must have no processes because its children have controllers.
     fn way_out(&self) -> PathBuf {
         let open = fs::read_to_string(self.top.join(CONTROL)).unwrap_or_default();
-        // The machine's own root may have both, and has no type.
+        // The root of the machine's tree may have both processes and controllers; it has no `cgroup.type`.
         let must_be_empty = self.top.join("cgroup.type").exists() && !open.trim().is_empty();
         if must_be_empty {
             return self.top.join(LEAF);
@@ -184,7 +185,7 @@ mod tests {
     fn a_cgroup_whose_top_cannot_be_written_is_named() {
         let scope = Scope::Moved(vec![tie(Path::new("/proc/nowhere"))]);
         assert_eq!(scope.stuck().len(), 1);
-        // A warning, and no failure.
+        // The failure is only logged as a warning.
         scope.take(std::process::id());
     }
 }

@@ -1,26 +1,26 @@
-//! Where programs are looked for: in `PATH`, then in the administrator's directories, which the `PATH` of a user or a
-//! service may leave out.
+//! Where programs are searched: in `PATH`, then in the system administration directories, which the `PATH` of a user or
+//! a service may not contain.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Where the administrator's programs are.
+/// The directories of system administration programs.
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// The `PATH` of a private containerd, and so of its shims and runtimes.
+/// The `PATH` of a private containerd, and so also of its shims and runtimes.
 #[derive(Debug, Clone)]
 pub(crate) struct SearchPath(OsString);
 
 impl SearchPath {
-    /// That of a containerd that this process would start.
+    /// The search path of a containerd that this process would start.
     pub(crate) fn of_this_process() -> Self {
         Self::from(env::var_os("PATH").unwrap_or_default())
     }
 
-    /// That of a running containerd: its `PATH`, then the directory of its own program, where it looks for shims too.
-    /// `environ` and `exe` are what `/proc` tells of it.
+    /// The search path of a running containerd: its `PATH`, then the directory of its own program, in which it searches
+    /// shims too. `environ` and `exe` are the contents of the entries of these names in `/proc`.
     pub(crate) fn of_process(environ: &[u8], exe: &Path) -> Self {
         let path = environ
             .split(|byte| *byte == 0)
@@ -32,9 +32,9 @@ impl SearchPath {
     }
 
     fn from(path: OsString) -> Self {
-        // An empty PATH has no directories; splitting it gives one empty name, which means the working directory.
+        // An empty PATH has no directories; splitting it returns one empty name, which means the working directory.
         let own = env::split_paths(&path).filter(|dir| !dir.as_os_str().is_empty());
-        // Only a directory with a colon in its name cannot be joined, and none came out of the split.
+        // Only a directory with a colon in its name cannot be joined, and splitting never returns such a name.
         Self(env::join_paths(own.chain(SBIN.map(PathBuf::from))).unwrap_or_default())
     }
 
@@ -43,7 +43,7 @@ impl SearchPath {
         &self.0
     }
 
-    /// The first file of this name that can be executed.
+    /// The first executable file of this name.
     pub(crate) fn find(&self, program: &str) -> Option<PathBuf> {
         env::split_paths(&self.0)
             .map(|dir| dir.join(program))

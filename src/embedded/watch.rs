@@ -1,5 +1,5 @@
-//! The watch on a private containerd, for as long as somebody shares it: one that dies is started again, because its containers
-//! have survived and their ends would never be learned; and its log is held within bounds.
+//! Watches a private containerd as long as this process shares it. A containerd that dies is started again, because its
+//! containers have survived and their exits would not be noticed otherwise. The watch also limits the size of its log.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::process::{self, Process};
 use super::{Error, Home, answers, log};
 use crate::Context;
 
-/// How often it is looked whether containerd answers. Its end is noticed at once.
+/// How often it is checked whether containerd answers. The end of its process is noticed at once.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The longest pause between two attempts to start it again.
+/// The longest pause between two attempts to start containerd again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// The watch; dropping it ends it.
+/// A running watch; dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Watch {
     ctx: Context,
@@ -25,7 +25,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins on the containerd of `home`, which the caller shares until the watch has ended.
+    /// Starts to watch the containerd of `home`. The caller keeps its share until the watch has ended.
     pub(super) fn start(home: &Home) -> Self {
         let (ctx, tracker) = (Context::new(), TaskTracker::new());
         tracker.spawn(watch(ctx.clone(), home.clone()));
@@ -36,7 +36,7 @@ impl Watch {
         }
     }
 
-    /// Ends it, and waits until it starts nothing any more.
+    /// Ends the watch, and waits until it cannot start a containerd any more.
     pub(super) async fn stop(self) {
         self.ctx.cancel();
         self.tracker.close();
@@ -84,10 +84,10 @@ async fn restart(ctx: &Context, home: &Home) -> Result<(), Error> {
     super::ensure(ctx, home, &programs).await
 }
 
-/// The process to watch. One that cannot be seen here is asked for answers alone.
+/// The process to watch. `None` if this process cannot see it; then the watch only checks whether containerd answers.
 fn find(home: &Home) -> Option<Process> {
     process::find(&home.config()).unwrap_or_else(|error| {
-        tracing::debug!(error = %crate::chain(&error), "containerd's end will be noticed late");
+        tracing::debug!(error = %crate::chain(&error), "cannot watch containerd; its end will be noticed late");
         None
     })
 }

@@ -1,7 +1,7 @@
-//! A tar file, possibly compressed as a whole with gzip or zstd, as a catalogue of names and a stream of bytes.
+//! A tar file, possibly compressed as a whole with gzip or zstd, as a catalogue of names and as a stream of bytes.
 //!
-//! It is read twice, in constant memory: once for the catalogue, and once for the entries that are wanted, in the order
-//! in which they lie in the file. Nothing is ever written to disk, and a name in it is only something to look up, so
+//! The file is read twice, in constant memory: once for the catalogue, and once for the requested entries, in the order
+//! of their positions in the file. Nothing is ever written to disk, and names in the archive are only looked up, so
 //! `../../etc/passwd` or a link to it is harmless.
 
 use std::collections::HashMap;
@@ -18,8 +18,8 @@ use super::Error;
 use super::compression::{Compression, Foreign, MAGIC};
 use crate::Context;
 
-/// The documents of an image are small. They are kept in the first reading, so that a compressed file is not read once
-/// for each of them.
+/// The documents of an image are small. They are kept in memory in the first pass, so that a compressed file is not
+/// read once for each document.
 const SMALL: u64 = 256 << 10;
 const ALL_SMALL: u64 = 32 << 20;
 const MAX_ENTRIES: usize = 1_000_000;
@@ -27,7 +27,7 @@ const MAX_HOPS: usize = 8;
 const CHUNK: usize = 256 << 10;
 const BUFFER: usize = 64 << 10;
 
-/// Where a file's bytes lie in the (uncompressed) archive.
+/// The position of a file's bytes in the (uncompressed) archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) offset: u64,
@@ -81,12 +81,12 @@ impl Archive {
         self.names.is_empty()
     }
 
-    /// All names, in no order.
+    /// All names, in arbitrary order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
     }
 
-    /// The file of that name, through links.
+    /// The file of this name, after following links.
     pub(super) fn file(&self, name: &str) -> Option<Entry> {
         let mut name = normal("", name)?;
         for _ in 0..MAX_HOPS {
@@ -98,7 +98,7 @@ impl Archive {
         None
     }
 
-    /// A small file as a whole; `None` if there is no file of that name.
+    /// The contents of a small file; `None` if there is no file of this name.
     pub(super) async fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some(entry) = self.file(name) else {
             return Ok(None);
@@ -120,12 +120,11 @@ impl Archive {
         Ok(Some(bytes))
     }
 
-    /// The bytes of these entries, one after the other, without anything between them. They must be in the order of
-    /// their offsets.
+    /// The bytes of these entries, concatenated. The entries must be in the order of their offsets.
     pub(super) fn stream(&self, entries: Vec<Entry>) -> Stream {
         let (chunks, receiver) = mpsc::channel(4);
         let source = self.source.clone();
-        // Ends when the stream is dropped: it has nowhere to send then.
+        // The task ends when the stream is dropped, because sending then fails.
         drop(tokio::task::spawn_blocking(move || {
             if let Err(why) = pump(&source, &entries, &chunks) {
                 drop(chunks.blocking_send(Err(why)));
@@ -151,7 +150,7 @@ impl Source {
         }
     }
 
-    /// What a failure to read means.
+    /// The error that a failed read stands for.
     fn fail(&self, source: io::Error) -> Error {
         let path = self.path.clone();
         if let Some(source) = self.ctx.interrupted() {
@@ -162,7 +161,7 @@ impl Source {
             io::ErrorKind::InvalidInput if self.compression.is_some() => {
                 format!("it is damaged ({source})")
             }
-            // The tar reader's own words quote the nonsense that it met, with its line breaks.
+            // The messages of the tar reader quote the invalid data that it has read, with its line breaks.
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
                 "it is not a tar file, or a damaged one".to_owned()
             }
@@ -213,7 +212,7 @@ fn catalogue(ctx: &Context, path: PathBuf) -> Result<Archive, Error> {
     Ok(Archive { source, names, small })
 }
 
-/// Takes down every entry. `length` is the file's, where a seek beyond its end would go unnoticed.
+/// Records every entry. `length` is the length of the file, where a seek beyond its end would go unnoticed.
 fn scan<R: Read>(
     entries: tar::Entries<'_, R>,
     length: Option<u64>,
@@ -263,7 +262,7 @@ fn scan<R: Read>(
     Ok(())
 }
 
-/// A name within the archive, from its root, without `.` and `..`; `None` if it leads out of it.
+/// The name relative to the root of the archive, without `.` and `..`; `None` if it leads out of the archive.
 fn normal(directory: &str, name: &str) -> Option<String> {
     let absolute = name.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -278,7 +277,7 @@ fn normal(directory: &str, name: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// Sends the bytes of the entries, until nobody receives them any more.
+/// Sends the bytes of the entries, until the receiver is dropped.
 fn pump(source: &Source, entries: &[Entry], chunks: &mpsc::Sender<io::Result<Vec<u8>>>) -> io::Result<()> {
     let mut reader = Checked {
         reader: source.open()?,
@@ -310,7 +309,7 @@ fn pump(source: &Source, entries: &[Entry], chunks: &mpsc::Sender<io::Result<Vec
     Ok(())
 }
 
-/// A reader that ends with the context: a thread cannot be cancelled from outside.
+/// A reader that fails once the context has ended, because a thread cannot be cancelled from outside.
 struct Checked<'a, R> {
     reader: R,
     ctx: &'a Context,

@@ -1,5 +1,5 @@
-//! The bare tar in a layer's blob: decompressed on a thread of its own as the blob comes out of the content store, in constant
-//! memory and nowhere on a disk.
+//! The uncompressed tar of a layer's blob. It is decompressed on a separate thread while the blob is read from the
+//! content store, in constant memory and without using a disk.
 //!
 //! ```text
 //! content store ─► parts ─► thread: decompress ─► chunks ─► whoever asks for the next one
@@ -15,32 +15,32 @@ use super::compression::Compression;
 use crate::containerd::{Content, Parts};
 use crate::{Context, Digest};
 
-/// How much is decompressed at once.
+/// How many bytes are decompressed at once.
 const CHUNK: usize = 256 << 10;
-/// How many parts and chunks may wait.
+/// How many parts and chunks may be queued.
 const QUEUED: usize = 4;
 
-/// A layer's blob, and what it is compressed with.
+/// A layer's blob and its compression.
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
     pub(super) blob: Digest,
     pub(super) compression: Compression,
 }
 
-/// The bytes of a bare tar, as they come.
+/// The bytes of an uncompressed tar, as a stream.
 pub(super) struct Bare<'a> {
     packed: &'a Packed,
     parts: Parts<'a>,
-    /// `None` once all parts have gone to the thread.
+    /// `None` once all parts have been passed to the thread.
     feeding: Option<mpsc::Sender<Vec<u8>>>,
     chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
 }
 
 impl Packed {
-    /// Begins to decompress.
+    /// Starts to decompress.
     ///
     /// # Cancellation
-    /// Safe to drop, and so is what it returns: the thread ends by itself.
+    /// Safe to drop, also the returned value: the thread ends by itself.
     pub(super) async fn open<'a>(
         &'a self,
         ctx: &'a Context,
@@ -50,7 +50,7 @@ impl Packed {
         let (feeding, fed) = mpsc::channel(QUEUED);
         let (sender, chunks) = mpsc::channel(QUEUED);
         let compression = self.compression;
-        // Ends with the channels: it has nothing to read or nowhere to send then.
+        // The thread ends with the channels, because it then has nothing to read or cannot send.
         drop(tokio::task::spawn_blocking(move || {
             if let Err(why) = decompress(compression, fed, &sender) {
                 drop(sender.blocking_send(Err(why)));
@@ -64,7 +64,7 @@ impl Packed {
         })
     }
 
-    /// The digest and the size of the bare tar, which takes reading all of it.
+    /// The digest and the size of the uncompressed tar, for which all of it is read.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -101,7 +101,7 @@ impl Bare<'_> {
     }
 }
 
-/// Gives the thread one more part. A thread that takes no more has said why, or has all that it wants.
+/// Passes one more part to the thread. If the thread accepts no more, it has sent an error or needs no more.
 async fn feed(
     feeding: &mut Option<mpsc::Sender<Vec<u8>>>,
     parts: &mut Parts<'_>,
@@ -137,7 +137,7 @@ fn decompress(
     }
 }
 
-/// The parts as a reader, for the thread.
+/// Makes the received parts readable for the thread.
 struct Fed {
     parts: mpsc::Receiver<Vec<u8>>,
     part: io::Cursor<Vec<u8>>,

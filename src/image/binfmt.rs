@@ -1,38 +1,39 @@
-//! Formats that the kernel executes by a program of the host: binfmt_misc (binfmt-misc.rst), by which machines run what is made
-//! for others.
+//! binfmt_misc (binfmt-misc.rst): file formats that the kernel executes with the help of a program of the host.
+//! Machines use it to run programs that were built for other machines.
 
 use std::fs;
 use std::path::Path;
 
 use super::exec::HEAD;
 
-/// Where the kernel shows them, if it is mounted.
+/// The directory in which the kernel shows the handlers, if it is mounted.
 pub(super) const DIR: &str = "/proc/sys/fs/binfmt_misc";
 
-/// A handler that is enabled.
+/// An enabled handler.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Handler {
-    /// What executes the file.
+    /// The program that executes the file.
     pub(super) interpreter: String,
-    /// It was opened when it was registered, so it need not be in the container (flag F).
+    /// Whether the interpreter was opened when the handler was registered, so that it need not be in the container
+    /// (flag F).
     pub(super) is_fixed: bool,
     takes: Takes,
 }
 
-/// Which files are its own.
+/// The files that a handler accepts.
 #[derive(Debug, PartialEq, Eq)]
 enum Takes {
-    /// What has these bytes there, where the mask has bits.
+    /// Files with these bytes at this offset, compared where the mask has bits.
     Magic {
         offset: usize,
         magic: Vec<u8>,
         mask: Vec<u8>,
     },
-    /// What is called so behind its last dot.
+    /// Files with this text after the last dot of their name.
     Extension(String),
 }
 
-/// The handlers of this kernel that are enabled.
+/// The enabled handlers of this kernel.
 pub(super) fn handlers(dir: &Path) -> Vec<Handler> {
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
     if read("status").trim() != "enabled" {
@@ -81,7 +82,7 @@ fn parse(text: &str) -> Option<Handler> {
     })
 }
 
-/// Hexadecimal digits, two for a byte.
+/// Decodes hexadecimal digits, two per byte.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     let digit = |b: u8| {
         char::from(b)
@@ -98,7 +99,7 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Handler {
-    /// Whether the kernel gives it a file of this path that begins so.
+    /// Whether the kernel passes a file with this path and these first bytes to the handler.
     pub(super) fn takes(&self, path: &str, head: &[u8; HEAD]) -> bool {
         match &self.takes {
             Takes::Extension(extension) => path.rsplit_once('.').is_some_and(|(_, last)| last == extension),

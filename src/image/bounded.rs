@@ -1,11 +1,11 @@
-//! A small in-process cache that forgets what was used longest ago. For values that never change for their key:
-//! everything here is keyed by a digest.
+//! A small in-process cache that evicts the least recently used value. It is for values that never change for their
+//! key: every key here is a digest.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// At most `capacity` values. Finding the oldest scans them all, so the capacity is to be small.
+/// At most `capacity` values. Eviction scans all of them, so the capacity should be small.
 #[derive(Debug)]
 pub(super) struct Bounded<K, V> {
     capacity: usize,

@@ -1,5 +1,5 @@
-//! How a file or a layer is compressed, by its first bytes, and the bare bytes in it. What it is called says nothing: images
-//! lie about it, and files have the names that people give them.
+//! How a file or a layer is compressed, recognised by its first bytes, and its uncompressed bytes. Media types and file
+//! names are not used: those of images are sometimes wrong, and file names are chosen freely by users.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,24 +7,24 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// How many bytes tell.
+/// How many bytes are enough to recognise the compression.
 pub(super) const MAGIC: u64 = 6;
-/// The most that a zstd frame may want remembered of itself: as much as the `zstd` command allows without being asked.
+/// The largest window that a zstd frame may request: the default limit of the `zstd` command.
 const MAX_WINDOW: u64 = 128 << 20;
 
-/// What something is compressed with.
+/// The compression of a file or a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     Gzip,
     Zstd,
-    /// Nothing here reads it.
+    /// A compression that this module cannot read.
     Foreign(Foreign),
 }
 
-/// A compression that people use for archives, and that neither containerd nor this program reads.
+/// A compression that is common for archives, but that neither containerd nor this program can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foreign {
-    /// What it is called.
+    /// The name of the compression.
     pub(super) name: &'static str,
     /// The command that decompresses a file to its standard output.
     pub(super) program: &'static str,
@@ -47,7 +47,7 @@ const KNOWN: [(&[u8], Compression); 9] = [
 ];
 
 impl Compression {
-    /// What a thing that begins so is compressed with; `None` if with nothing that is known.
+    /// The compression of data that begins with `head`; `None` if it is none of the known ones.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
         // A zstd stream may begin with a frame to be skipped (RFC 8878, 3.1.2).
         if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = head {
@@ -57,10 +57,10 @@ impl Compression {
         known.map(|(_, compression)| *compression)
     }
 
-    /// The bare bytes of what `packed` gives.
+    /// The uncompressed bytes of `packed`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] for what nothing here reads.
+    /// [`io::ErrorKind::Unsupported`] for a compression that this module cannot read.
     pub(super) fn reader<'a>(
         self,
         packed: impl BufRead + Send + 'a,
@@ -76,12 +76,13 @@ impl Compression {
     }
 }
 
-/// All frames of a zstd stream, one after the other. The decoder knows one alone, and layers have several: one per file, so
-/// that each can be fetched by itself, and one with their table of contents, which is to be skipped.
+/// All frames of a zstd stream, one after the other. The decoder handles only a single frame, and layers have several:
+/// one per file, so that each file can be fetched separately, and one with their table of contents, which is to be
+/// skipped.
 struct Frames<R> {
     packed: R,
     decoder: FrameDecoder,
-    /// A frame was begun and has more to give.
+    /// Whether a frame has been started and is not exhausted.
     within: bool,
 }
 
@@ -96,7 +97,7 @@ impl<R: BufRead> Frames<R> {
         }
     }
 
-    /// Begins the next frame; `false` if there is none.
+    /// Starts the next frame; `false` if there is none.
     fn begin(&mut self) -> io::Result<bool> {
         while !self.packed.fill_buf()?.is_empty() {
             match self.decoder.reset(&mut self.packed) {
@@ -142,7 +143,7 @@ impl<R: BufRead> Read for Frames<R> {
     }
 }
 
-/// The reader's own error where there was one; else what it has read is no zstd.
+/// Returns the reader's own error if there was one. Otherwise the data that was read is not zstd.
 fn failed(why: FrameDecoderError) -> io::Error {
     let mut at: Option<&(dyn std::error::Error + 'static)> = Some(&why);
     while let Some(cause) = at {
@@ -197,7 +198,7 @@ mod tests {
         let skipped = [&b"\x5a\x2a\x4d\x18\x03\0\0\0abc"[..]].concat();
         let squeezed = compress_to_vec(text.as_slice(), CompressionLevel::Fastest);
         assert!(squeezed.len() < text.len() / 2, "{}", squeezed.len());
-        // Two of the frames are empty, or to be skipped.
+        // Some of the frames are empty or to be skipped.
         let frames: [&[u8]; 6] = [
             &skipped,
             &squeezed,
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(why.kind(), io::ErrorKind::UnexpectedEof, "{why}");
         let junk = [&zstd(b"x")[..], b"no frame at all"].concat();
         assert_eq!(bare(&junk).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        // A window of 2 GiB, which nobody has asked for.
+        // A window of 2 GiB, which exceeds the limit.
         let why = bare(b"\x28\xb5\x2f\xfd\0\xa8\x01\0\0").unwrap_err();
         assert!(why.to_string().contains("indow"), "{why}");
     }

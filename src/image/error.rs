@@ -1,4 +1,4 @@
-//! What can be wrong with an image or with the file that shall become one. Each sentence names it.
+//! The errors of an image, or of a file from which an image is loaded. Each message names the image or the file.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,170 +7,170 @@ use std::time::Duration;
 use super::{InvalidReference, Reference};
 use crate::{Interrupted, containerd};
 
-/// Why an image cannot be had.
+/// Why an image is not available.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as image::Error")]
 pub(crate) enum Error {
-    /// The name is not one.
+    /// The name is not a valid reference.
     #[error(transparent)]
     Reference(#[from] InvalidReference),
-    /// containerd could not do its part.
+    /// A call to containerd failed.
     #[error("image {image} cannot be used")]
     Containerd {
-        /// Which image.
+        /// The image.
         image: String,
-        /// What containerd said.
+        /// The error that containerd returned.
         #[source]
         source: containerd::Error,
     },
-    /// The image is for other machines.
+    /// The image is for other platforms.
     #[error("image {image} has no variant for {wanted}, only for {found}")]
     OtherPlatform {
-        /// Which image.
+        /// The image.
         image: String,
-        /// This machine, as in `linux/amd64`.
+        /// The platform of this machine, as in `linux/amd64`.
         wanted: String,
-        /// What it has.
+        /// The platforms that it has.
         found: String,
     },
-    /// Its manifest or configuration makes no sense.
+    /// The manifest or configuration cannot be parsed or is inconsistent.
     #[error("image {image} is malformed: {what}")]
     Malformed {
-        /// Which image, or the file that it comes from.
+        /// The image, or the file that it comes from.
         image: String,
         /// What is wrong with it.
         what: String,
     },
-    /// A layer unpacks to something else than the image says.
+    /// A layer does not unpack to the digest in the image's configuration.
     #[error("image {image} is corrupt: layer {layer} unpacks to {found}, not to {expected}")]
     WrongLayer {
-        /// Which image.
+        /// The image.
         image: String,
-        /// The layer's blob.
+        /// The digest of the layer's blob.
         layer: String,
         /// The diff id that the configuration lists.
         expected: String,
-        /// What came out.
+        /// The digest of the unpacked layer.
         found: String,
     },
-    /// The root file system could not be looked into.
+    /// The root file system could not be read.
     #[error("cannot read the root file system of image {image}")]
     Rootfs {
-        /// Which image.
+        /// The image.
         image: String,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
     /// The file could not be read.
     #[error("cannot read {}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the kernel or the decompressor said.
+        /// The error from the kernel or the decompressor.
         #[source]
         source: io::Error,
     },
     /// The caller's context ended the reading of the file.
     #[error("loading {} was interrupted", path.display())]
     NotLoaded {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why the context ended.
         #[source]
         source: Interrupted,
     },
-    /// The file is no image archive.
+    /// The file is not an image archive.
     #[error("{} is not an image archive: {why}", path.display())]
     NotAnArchive {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is missing or wrong.
         why: String,
     },
-    /// The file is compressed in a way that nothing here reads.
+    /// The file is compressed in a way that this program cannot read.
     #[error("{} is compressed with {name}, which is not understood", path.display())]
     Packed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// With what.
+        /// The name of the compression.
         name: &'static str,
         /// The command that decompresses a file to its standard output.
         program: &'static str,
     },
-    /// Nothing in the archive can be loaded.
+    /// The archive contains no image that can be loaded.
     #[error("{} holds no image that can be loaded{}", path.display(), but(passed_over))]
     NoImage {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it holds instead, and why that cannot be loaded.
+        /// What it contains instead, and why that cannot be loaded.
         passed_over: Vec<String>,
     },
-    /// The archive names something that it does not contain.
+    /// The archive refers to something that it does not contain.
     #[error("{} is incomplete: it lacks {entry}", path.display())]
     Incomplete {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is missing.
         entry: String,
     },
-    /// Something in the archive is not what its digest says.
+    /// A part of the archive does not match its digest.
     #[error("{} is corrupt: {entry} is not what its digest says", path.display())]
     Corrupt {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The blob or layer.
         entry: String,
     },
-    /// The registry, or the way to it.
+    /// An error of the registry or of the connection to it.
     #[error(transparent)]
     Registry(#[from] super::registry::Error),
-    /// A blob is not what its digest says, whoever sends it.
+    /// A blob does not match its digest, whichever host sends it.
     #[error("image {image} is corrupt: what registry {registry} sends as {blob} is something else")]
     WrongBlob {
-        /// Which image.
+        /// The image.
         image: String,
-        /// Who sent it.
+        /// The registry that sent it.
         registry: String,
         /// The digest that it should have.
         blob: String,
     },
-    /// Another process is fetching a blob, and gets nowhere.
+    /// Another process is fetching a blob, but makes no progress.
     #[error("image {image} needs {blob}, which another process is fetching without progress")]
     Blocked {
-        /// Which image.
+        /// The image.
         image: String,
-        /// What is being fetched.
+        /// The digest of the blob.
         blob: String,
     },
     /// The disk is full.
     #[error("image {image} does not fit: the disk that containerd keeps its data on is full")]
     DiskFull {
-        /// Which image.
+        /// The image.
         image: String,
-        /// What containerd said.
+        /// The error that containerd returned.
         #[source]
         source: containerd::Error,
     },
-    /// Nobody wants it any more, or the caller did not wait.
+    /// The pull was cancelled, or the caller's context ended.
     #[error("pulling image {image} from registry {registry} was interrupted{}", last_of(last.as_deref()))]
     NotPulled {
-        /// Which image.
+        /// The image.
         image: String,
-        /// From where.
+        /// The registry.
         registry: String,
-        /// Why it did not get on before, if it did not.
+        /// Why an earlier attempt failed, if one did.
         last: Option<String>,
-        /// Why.
+        /// Why the context ended.
         #[source]
         source: Interrupted,
     },
-    /// The work on it ended in a panic, which is a defect of this program.
+    /// The work ended in a panic, which is a defect of this program.
     #[error("pulling image {image} failed: {why}")]
     Broken {
-        /// Which image.
+        /// The image.
         image: String,
-        /// What the panic said.
+        /// The message of the panic.
         why: String,
     },
     /// No image has this name or id.
@@ -179,29 +179,29 @@ pub(crate) enum Error {
         /// The name or the id, as it was given.
         image: String,
     },
-    /// Several images have ids that begin so.
+    /// The ids of several images begin with this prefix.
     #[error("image id {id} is ambiguous: several ids begin with it")]
     SeveralImages {
-        /// What was given.
+        /// The prefix.
         id: String,
     },
-    /// It has several names, and was not named by one of them.
+    /// The image has several names, and was not given by one of them.
     #[error("image {image} has several names ({})", names.join(", "))]
     SeveralNames {
         /// The id, as it was given.
         image: String,
-        /// All of them.
+        /// All its names.
         names: Vec<String>,
     },
-    /// A container uses it.
+    /// A container uses the image.
     #[error("image {image} is used by container {container}")]
     InUse {
         /// The image, as it was given.
         image: String,
-        /// One of those that use it.
+        /// One of the containers that use it.
         container: String,
     },
-    /// Not all of it is here, and nobody is known who has the rest.
+    /// A part of the image is not in the store, and no registry is known that has it.
     #[error(
         "image {image} cannot be saved: its {} not here, and no registry is known that has what is missing: pull the image, and save it then",
         are(parts)
@@ -212,7 +212,7 @@ pub(crate) enum Error {
         /// What is missing.
         parts: Vec<String>,
     },
-    /// Not all of it is here, and the rest could not be fetched.
+    /// A part of the image is not in the store, and could not be fetched.
     #[error(
         "image {image} cannot be saved: its {} not here, and cannot be fetched",
         are(parts)
@@ -226,17 +226,17 @@ pub(crate) enum Error {
         #[source]
         source: Box<Self>,
     },
-    /// The caller's context ended while what killed processes have left was being removed.
+    /// The caller's context ended while leftover leases were being removed.
     #[error("removing the leases of killed processes was interrupted")]
     NotSwept {
-        /// Why.
+        /// Why the context ended.
         #[source]
         source: Interrupted,
     },
     /// The archive could not be written.
     #[error("the archive could not be written to its end")]
     NotSaved {
-        /// What the kernel said.
+        /// The error of the write.
         #[source]
         source: io::Error,
     },
@@ -283,7 +283,7 @@ impl Error {
         }
     }
 
-    /// The HTTP status, if a registry gave one.
+    /// The HTTP status, if a registry returned one.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Registry(source) => source.status(),
@@ -292,7 +292,7 @@ impl Error {
         }
     }
 
-    /// The same pull may succeed later without anybody changing anything.
+    /// Whether the same pull may succeed later without any change.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Registry(source) => source.is_passing() || source.status() == Some(429),
@@ -305,7 +305,7 @@ impl Error {
         }
     }
 
-    /// How long to wait before another try is of use, as a registry has said.
+    /// How long to wait before another attempt makes sense, if a registry has specified it.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Registry(source) => source.retry_after(),
@@ -313,7 +313,7 @@ impl Error {
         }
     }
 
-    /// The image is not at fault, but what keeps it, or this program, or how registries are described.
+    /// Whether the cause is not the image, but its storage, this program, or the configuration of registries.
     pub(crate) fn is_of_the_host(&self) -> bool {
         match self {
             Self::DiskFull { .. } | Self::Broken { .. } | Self::Containerd { .. } => true,
@@ -322,12 +322,12 @@ impl Error {
         }
     }
 
-    /// What a pull has fetched so far is good, and another may go on with it.
+    /// Whether the bytes that a pull has fetched so far are valid, so that another pull may continue with them.
     pub(super) fn leaves_good_bytes(&self) -> bool {
         self.is_passing() || self.interrupted().is_some()
     }
 
-    /// containerd cannot be reached or went away.
+    /// Whether containerd cannot be reached or has ended.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self, Self::Containerd { source, .. } if source.is_unavailable())
     }

@@ -1,4 +1,4 @@
-//! What an image has where every container gets files of its own: `/etc/hosts` and its like, and `/dev`.
+//! What an image contains where every container gets its own files: `/etc/hosts` and similar files, and `/dev`.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,10 +9,10 @@ use rustix::fs::FileType;
 use super::lookup::{Ownership, Place, place};
 use super::walk::{End, is, open, walk};
 
-/// A file system of the container's own is there, whatever the image has.
+/// The directories where a container always has its own file system, whatever the image contains.
 const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// The words by which a link shows what is mounted.
+/// The link targets that lead to the list of mounts.
 const MOUNTS: [&str; 4] = [
     "/proc/mounts",
     "/proc/self/mounts",
@@ -20,36 +20,37 @@ const MOUNTS: [&str; 4] = [
     "../proc/self/mounts",
 ];
 
-/// What an image has in `/etc`, and for `/dev`.
+/// The contents of an image in `/etc`, and its `/dev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Etc {
-    /// The directory, without links, and those above it, parents first; `None` if `/etc` is none or leads to none.
+    /// The directory without links, together with its parents, parents first; `None` if `/etc` is not a directory and
+    /// does not lead to one.
     pub(crate) dir: Option<Vec<(String, Ownership)>>,
     pub(crate) hosts: Entry,
     pub(crate) hostname: Entry,
     pub(crate) resolv_conf: Entry,
     pub(crate) mtab: Entry,
-    /// Those of the files of users and groups that are directories: runtimes read them for every container.
+    /// The files of users and groups that are directories in the image: runtimes read them for every container.
     pub(crate) not_files: Vec<&'static str>,
-    /// The directory `/dev`, if it is one.
+    /// The directory `/dev`, if the image has one.
     pub(crate) dev: Option<Ownership>,
 }
 
-/// What is at a name.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     Nothing,
     File,
     Directory,
-    /// A symbolic link to what is mounted.
+    /// A symbolic link to the list of mounts.
     Mounts,
-    /// Another link, to which no file can be mounted: it leads in a circle, to a directory, or to what is not the image's.
+    /// Another link, on which no file can be mounted: it leads in a circle, to a directory, or out of the image.
     Astray,
     /// Another link, a device, or the like.
     Other,
 }
 
-/// Looks.
+/// Inspects a root file system.
 pub(super) fn etc(root: BorrowedFd<'_>) -> io::Result<Etc> {
     let own = OWN.map(str::to_owned);
     let dir = match walk(root, "/etc", &own)? {
@@ -87,7 +88,7 @@ pub(super) fn etc(root: BorrowedFd<'_>) -> io::Result<Etc> {
     })
 }
 
-/// A directory, and those above it but for the root, with whose they are.
+/// A directory and its parents except for the root, with their owners.
 fn above(root: BorrowedFd<'_>, dir: &str) -> io::Result<Vec<(String, Ownership)>> {
     let mut all = Vec::new();
     for path in Path::new(dir).ancestors().filter(|path| path.parent().is_some()) {

@@ -1,16 +1,16 @@
-//! What the kernel makes of a file that is to be executed: a program for this machine, a script, or "exec format error"
-//! (execve(2)). Pure, over what the file holds.
+//! How the kernel treats a file that is to be executed: as a program for this machine, as a script, or with the error
+//! "exec format error" (execve(2)). Pure: works on the contents of the file.
 //!
-//! An init, like a shell, hands a file that the kernel refuses so to `/bin/sh`, which takes an empty one for a success. So it is
-//! told here, before there is a container.
+//! An init, like a shell, passes a file that the kernel refuses to `/bin/sh`, and `/bin/sh` treats an empty file as
+//! success. So the error is detected here, before there is a container.
 
 use std::io;
 
-/// How much of a file the kernel looks at (BINPRM_BUF_SIZE); the last byte is for its own end.
+/// How many bytes of a file the kernel examines (BINPRM_BUF_SIZE); the kernel uses the last one as a terminator.
 pub(super) const HEAD: usize = 256;
-/// The longest path of a loader, its end included.
+/// The longest path of a loader, including the terminating zero.
 const MAX_LOADER: u64 = 4096;
-/// More program headers than this are none.
+/// The most bytes of program headers; a larger table is refused.
 const MAX_HEADERS: u64 = 1 << 16;
 
 const ET_EXEC: u64 = 2;
@@ -28,43 +28,43 @@ pub(super) enum Format {
     No(NoProgram),
 }
 
-/// Why the kernel says "exec format error".
+/// Why the kernel returns "exec format error".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoProgram {
-    /// It has no bytes.
+    /// The file has no bytes.
     #[error("it is empty")]
     Empty,
-    /// Its first bytes mean nothing to the kernel.
+    /// The kernel does not recognise the first bytes.
     #[error("it is neither an ELF program nor a script that begins with \"#!\"")]
     Unknown,
-    /// Its first line names no interpreter.
+    /// The first line names no interpreter.
     #[error("nothing follows the \"#!\" of its first line")]
     NoInterpreter,
-    /// Its first line does not end soon enough.
+    /// The first line does not end soon enough.
     #[error("the interpreter in its first line ends after the 255 bytes that the kernel reads")]
     LongLine,
-    /// It is made for other machines.
+    /// The program is for other machines.
     #[error("it is a program for {0} machines")]
     OtherMachine(String),
-    /// It is an object file, a core dump, or the like.
+    /// The file is an object file, a core dump, or the like.
     #[error("it is an ELF file, but not a program")]
     NotLinked,
-    /// Its headers lead out of it.
+    /// The headers point outside of the file.
     #[error("its ELF headers are damaged, or it is cut short")]
     Damaged,
 }
 
-/// The programs that a machine runs.
+/// The programs that a machine can run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Machine {
-    /// The numbers of its architecture with the widths of its programs, and of those that its kernel may have been built to run
-    /// as well (e_machine); none if this is not known.
+    /// The ELF machine numbers (e_machine) and widths of the programs that the machine runs or that its kernel may have
+    /// been built to run as well. Empty if this is not known.
     runs: &'static [(u64, u32)],
     big_endian: bool,
 }
 
 impl Machine {
-    /// This one.
+    /// The machine that this process runs on.
     pub(super) fn host() -> Self {
         let runs: &[_] = match std::env::consts::ARCH {
             "x86_64" => &[(62, 64), (62, 32), (3, 32), (6, 32)],
@@ -89,8 +89,8 @@ impl Machine {
     }
 }
 
-/// What the kernel of this machine makes of a file. `read` fills what it is given from a place in the file, and says how much
-/// there was.
+/// How the kernel of this machine treats a file. `read` fills the given buffer from an offset in the file, and returns
+/// the number of bytes read.
 pub(super) fn format(
     machine: Machine,
     read: &dyn Fn(u64, &mut [u8]) -> io::Result<usize>,
@@ -112,14 +112,14 @@ pub(super) fn format(
     })
 }
 
-/// The first bytes of a file, with zeros behind its end, as the kernel compares them.
+/// The first bytes of a file, padded with zeros, as the kernel compares them.
 pub(super) fn head(read: &dyn Fn(u64, &mut [u8]) -> io::Result<usize>) -> io::Result<[u8; HEAD]> {
     let mut head = [0; HEAD];
     fill(read, 0, &mut head)?;
     Ok(head)
 }
 
-/// Reads until the buffer or the file is at its end.
+/// Reads until the buffer is full or the file ends.
 fn fill(read: &dyn Fn(u64, &mut [u8]) -> io::Result<usize>, from: u64, into: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while let Some(rest) = into.get_mut(length..).filter(|rest| !rest.is_empty()) {
@@ -131,8 +131,9 @@ fn fill(read: &dyn Fn(u64, &mut [u8]) -> io::Result<usize>, from: u64, into: &mu
     Ok(length)
 }
 
-/// The interpreter of a first line, as load_script (fs/binfmt_script.c) finds it: between blanks, up to a blank, a zero or the end
-/// of the line. Of a line that is longer than the kernel reads, the interpreter must end within that.
+/// The interpreter in a first line, as load_script (fs/binfmt_script.c) finds it: after leading blanks, up to a blank,
+/// a zero or the end of the line. If the line is longer than what the kernel reads, the interpreter must end within
+/// that part.
 fn interpreter(head: &[u8; HEAD]) -> Result<String, NoProgram> {
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let end = head.iter().position(|b| *b == b'\n');
@@ -150,7 +151,7 @@ fn interpreter(head: &[u8; HEAD]) -> Result<String, NoProgram> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-/// Fields of an ELF file, in its own byte order.
+/// Fields of an ELF file, in its byte order.
 struct Elf {
     bits: u32,
     big_endian: bool,
@@ -167,14 +168,14 @@ impl Elf {
         })
     }
 
-    /// A field that is elsewhere, and of another width, in programs of 32 bits.
+    /// A field whose position and width differ in 32-bit programs.
     fn field(&self, bytes: &[u8], wide: (usize, usize), narrow: (usize, usize)) -> Option<u64> {
         let (at, len) = if self.bits == 64 { wide } else { narrow };
         self.number(bytes, at, len)
     }
 }
 
-/// The loader of a program of this machine (ELF specification, figures 1-3 and 2-1; load_elf_binary, fs/binfmt_elf.c).
+/// The loader of a program for this machine (ELF specification, figures 1-3 and 2-1; load_elf_binary, fs/binfmt_elf.c).
 fn program(
     machine: Machine,
     head: &[u8],
@@ -235,7 +236,7 @@ fn program(
     Ok(Ok(None))
 }
 
-/// A machine in the words of images, or by its number.
+/// The name of a machine as images use it, or its number.
 fn name(elf: &Elf, machine: u64) -> String {
     let name = match (machine, elf.bits, elf.big_endian) {
         (62, ..) => "amd64",
@@ -265,7 +266,7 @@ mod tests {
     };
 
     fn of(bytes: &[u8]) -> Format {
-        // One byte at a time, as a file may be read.
+        // One byte at a time, because a read may return less than was asked for.
         let read = |from: u64, into: &mut [u8]| {
             let found = bytes.get(usize::try_from(from).unwrap()).copied();
             Ok(found.map_or(0, |byte| {
@@ -294,7 +295,7 @@ mod tests {
         let mut shared = elf(62, None);
         shared[16] = 3;
         assert_eq!(of(&shared), Format::Program(None), "position-independent");
-        // This test is one too, of whatever machine this is.
+        // This test itself is such a program, whatever the machine is.
         let own = std::fs::read("/proc/self/exe").unwrap();
         let read = |from: u64, into: &mut [u8]| {
             let rest = &own[usize::try_from(from).unwrap().min(own.len())..];
@@ -372,7 +373,7 @@ mod tests {
         for none in ["#!", "#!\n/bin/sh\n", "#! \t \n"] {
             assert_eq!(refused(none.as_bytes()), NoProgram::NoInterpreter, "{none:?}");
         }
-        // It, and what is before it, has room in 255 bytes.
+        // The interpreter must fit into 255 bytes together with what precedes it.
         let long = |length: usize| format!("#!/{}", "p".repeat(length - 3));
         for end in ["", "\n", " -x\n", "\t"] {
             let fits = script(&(long(255) + end));

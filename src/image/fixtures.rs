@@ -1,4 +1,4 @@
-//! Image archives made in memory, sound ones and broken ones. The program in them is the host's static busybox.
+//! Image archives created in memory, valid and broken ones. The program in them is the host's static busybox.
 
 use std::io::Write;
 
@@ -21,7 +21,7 @@ pub(super) fn tar(items: &[(&str, Item)]) -> Vec<u8> {
             Item::File(bytes, mode) => {
                 header.set_size(bytes.len() as u64);
                 header.set_mode(*mode);
-                // Set as it is: the builder's own way refuses the names that an attacker would choose.
+                // Set directly, because the builder's own method refuses the names that an attacker would choose.
                 header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
                 header.set_cksum();
                 tar.append(&header, bytes.as_slice()).unwrap();
@@ -47,7 +47,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A zstd frame whose blocks are stored as they are (RFC 8878, 3.1.1): valid without a compressor.
+/// A zstd frame whose blocks are stored uncompressed (RFC 8878, 3.1.1), so no compressor is needed.
 pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
     // Single segment, content size in 8 bytes.
@@ -86,7 +86,7 @@ pub(super) fn config(layers: &[Vec<u8>]) -> Value {
     })
 }
 
-/// The lower and the upper layer of the test image, as bare tars.
+/// The lower and the upper layer of the test image, as uncompressed tars.
 pub(super) fn layers() -> Vec<Vec<u8>> {
     let busybox = std::fs::read("/bin/busybox").unwrap();
     let lower = tar(&[
@@ -106,7 +106,7 @@ pub(super) fn layers() -> Vec<Vec<u8>> {
     vec![lower, upper]
 }
 
-/// What `docker save` of an older Docker writes: the layers first, the manifest last.
+/// An archive as `docker save` of older versions writes it: the layers first, the manifest last.
 pub(super) fn docker_archive(tags: &Value, config: &Value, layers: &[Vec<u8>]) -> Vec<u8> {
     let config = serde_json::to_vec(config).unwrap();
     let names: Vec<_> = (0..layers.len()).map(|n| format!("layer{n}/layer.tar")).collect();
@@ -121,7 +121,7 @@ pub(super) fn docker_archive(tags: &Value, config: &Value, layers: &[Vec<u8>]) -
     tar(&items)
 }
 
-/// An OCI layout with one image: every blob, and the index that names it. `index` says how index.json points to it.
+/// An OCI layout with one image: all blobs, and the index that points to it. `index` changes the entry in index.json.
 pub(super) fn oci_layout(
     config: &Value,
     layers: &[(Vec<u8>, &str)],
@@ -160,7 +160,7 @@ pub(super) fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     tar(&items)
 }
 
-/// Points to a manifest by an annotation.
+/// Adds a name to the link to a manifest, as an annotation.
 pub(super) fn named(mut link: Value, name: &str) -> Value {
     link["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     link

@@ -1,34 +1,34 @@
-//! What an image occupies: blobs in the content store, and snapshots. Each of them may be shared with other images.
+//! The disk space of an image: blobs in the content store, and snapshots. Each of them may be shared with other images.
 
 use std::collections::BTreeMap;
 
 use crate::Digest;
 
-/// Something on disk that images can share.
+/// Data on disk that images can share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Part {
     /// A blob of the content store.
     Blob(Digest),
     /// A snapshot, by its key.
     Snapshot(String),
-    /// An unfinished write into the content store, by its reference. No image has one.
+    /// An unfinished write into the content store, by its reference. It belongs to no image.
     Unfinished(String),
 }
 
-/// What an image occupies. A part that is not there is left out.
+/// The parts of an image that exist on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Footprint {
-    /// With sizes in bytes.
+    /// The parts with their sizes in bytes.
     pub(crate) parts: Vec<(Part, u64)>,
 }
 
 impl Footprint {
-    /// In bytes: what its blobs have in the content store, compressed as they came.
+    /// The bytes of its blobs in the content store, compressed as they were fetched.
     pub(crate) fn content(&self) -> u64 {
         self.sum(|part| matches!(part, Part::Blob(_)))
     }
 
-    /// In bytes: what its snapshots have, unpacked.
+    /// The bytes of its snapshots, unpacked.
     pub(crate) fn unpacked(&self) -> u64 {
         self.sum(|part| matches!(part, Part::Snapshot(_)))
     }
@@ -41,7 +41,7 @@ impl Footprint {
     }
 }
 
-/// What several images occupy together, in bytes: a part that they share counts once.
+/// The bytes that several images occupy together: a part that they share is counted once.
 fn together<'a>(images: impl IntoIterator<Item = &'a Footprint>) -> u64 {
     let parts: BTreeMap<&Part, u64> = images
         .into_iter()
@@ -50,7 +50,7 @@ fn together<'a>(images: impl IntoIterator<Item = &'a Footprint>) -> u64 {
     parts.into_values().fold(0, u64::saturating_add)
 }
 
-/// What the removal of an image frees, in bytes, where `others` stay: the parts that none of them has.
+/// The bytes that the removal of an image frees while `others` stay: those of the parts that none of the others has.
 pub(crate) fn freed<'a>(
     image: &'a Footprint,
     others: impl IntoIterator<Item = &'a Footprint> + Clone,

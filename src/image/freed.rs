@@ -1,5 +1,5 @@
-//! What a removal has freed: looked at once it is done, and not computed beforehand, since a lease or a container may keep
-//! what no image has any more. What is kept is told with who keeps it.
+//! How much a removal has freed. This is measured after the removal and not computed before it, because a lease or a
+//! container may keep parts that no image uses any more. Kept parts are reported together with their holders.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,25 +11,25 @@ use crate::containerd::{self, Lease, Resource};
 use crate::holder::{Holder, Life};
 use crate::{Context, LeaseId};
 
-/// Something that a removal has not freed, and why.
+/// What a removal has not freed, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// How many bytes.
+    /// The number of bytes.
     pub(crate) bytes: u64,
-    /// Who keeps them, one sentence's part for each.
+    /// The holders that keep them, each as a phrase for a sentence.
     pub(crate) by: Vec<String>,
 }
 
 /// Parts with their sizes in bytes.
 pub(super) type Parts = BTreeMap<Part, u64>;
 
-/// Their sizes together.
+/// The sum of their sizes.
 pub(super) fn bytes(parts: &Parts) -> u64 {
     parts.values().fold(0, |sum, size| sum.saturating_add(*size))
 }
 
 impl ImageStore {
-    /// What these leases hold, and how large it is.
+    /// The parts that these leases hold, with their sizes.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -45,8 +45,9 @@ impl ImageStore {
         Ok(parts)
     }
 
-    /// How many bytes of these parts are gone, and who keeps the others. `containers` use what was removed. What cannot be
-    /// looked at is not told as freed: the removal is done, and no error.
+    /// How many bytes of these parts have been freed, and which holders keep the others. `containers` use what was
+    /// removed. If this cannot be determined, nothing is counted as freed and no error is returned, because the removal
+    /// is done.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -89,7 +90,7 @@ impl ImageStore {
         Ok((all.saturating_sub(stay), Some(Kept { bytes: stay, by })))
     }
 
-    /// The leases that hold any of these parts, as a person is told of them.
+    /// The leases that hold any of these parts, as they are shown to the user.
     async fn keepers(&self, ctx: &Context, parts: &Parts) -> Result<Vec<String>, Error> {
         let leases = self.session.leases().list(ctx, &[]).await;
         let mut keepers = Vec::new();
@@ -117,7 +118,7 @@ impl ImageStore {
         Ok(parts.collect())
     }
 
-    /// How large a part is; `None` if it is not there.
+    /// The size of a part; `None` if it does not exist.
     async fn size_of(&self, ctx: &Context, part: &Part) -> Result<Option<u64>, Error> {
         let (content, snapshots) = (self.session.content(), self.session.snapshots(&self.snapshotter));
         let size = match part {
@@ -136,7 +137,7 @@ fn there(size: Result<u64, containerd::Error>) -> Result<Option<u64>, containerd
     }
 }
 
-/// A lease, as in "a pull of r.io/a:1 by process 7".
+/// The description of a lease, as in "the pull of r.io/a:1 by process 7".
 fn shown(lease: &Lease) -> String {
     let label = |name: &str| lease.labels.get(name).map(String::as_str);
     let id = lease.id.as_str();

@@ -1,8 +1,8 @@
-//! Leases that nobody works under any more: their process was killed, or it left them for a pull to come.
+//! Leases that are no longer in use: their process was killed, or it left them for the next pull.
 //!
-//! They end by themselves, after an hour or two. Until then they would keep what was loaded from being freed, so they are
-//! ended when an engine starts, before a load, and before a removal says what it has freed. What a killed pull has fetched
-//! is another's to go on with for a while: only a removal ends that at once.
+//! They expire after an hour or two. Until then they would keep parts of removed images on disk, so they are deleted
+//! when an engine starts, before a load, and before a removal measures what it has freed. What a killed pull has
+//! fetched is kept for a while, so that another pull can continue with it; only a removal deletes it at once.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,33 +15,33 @@ use crate::containerd::Lease;
 use crate::holder::{Holder, Life};
 use crate::{Context, LeaseId};
 
-/// The purpose of the leases whose bytes another process can go on with.
+/// The purpose of the leases whose bytes another process can continue with.
 const PULL: &str = "pull";
 
-/// Leases that may go.
+/// Leases that may be deleted.
 #[derive(Debug, Default)]
 #[must_use = "they still hold what they held"]
 pub(crate) struct Leftovers(pub(super) Vec<LeaseId>);
 
 impl Leftovers {
-    /// There are none.
+    /// Whether there are no such leases.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// The turn to end leases, with the bytes that this has freed and no removal has told.
+/// The right to delete leases, with the number of bytes that this has freed and no removal has reported yet.
 #[derive(Debug)]
 pub(crate) struct Sweep(OwnedMutexGuard<u64>);
 
 impl Sweep {
-    /// What has been freed since this was last asked for.
+    /// The bytes that have been freed since the last call of this function.
     pub(super) fn freed(mut self) -> u64 {
         std::mem::take(&mut *self.0)
     }
 }
 
-/// Nobody works under this lease.
+/// Whether the process that holds this lease has ended.
 fn is_orphan(lease: &Lease) -> bool {
     Holder::of(&lease.labels).is_some_and(|holder| holder.life() == Life::Ended)
 }
@@ -51,7 +51,7 @@ fn is_pull(lease: &Lease) -> bool {
 }
 
 impl ImageStore {
-    /// The leases of processes that have ended, but those of pulls that are younger than `keep`.
+    /// The leases of processes that have ended, except for those of pulls that are younger than `keep`.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -65,7 +65,7 @@ impl ImageStore {
             .await
     }
 
-    /// All leases that nobody works under, also what was left for a pull to come.
+    /// All leases without a running process, including those that were left for the next pull.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -74,7 +74,7 @@ impl ImageStore {
             .await
     }
 
-    /// What pulls of this image have left that ended before their time, in whichever process.
+    /// The leases that unfinished pulls of this image have left, whichever process they ran in.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -88,7 +88,8 @@ impl ImageStore {
         .await
     }
 
-    /// Waits until nobody else is ending leases. What that frees is in it until a removal tells it.
+    /// Waits until no other caller is deleting leases. The returned value counts what is freed until a removal reports
+    /// it.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -97,13 +98,13 @@ impl ImageStore {
         turn.map(Sweep).map_err(|source| Error::NotSwept { source })
     }
 
-    /// Ends these leases, and has what they alone held collected before it returns.
+    /// Deletes these leases. What only they held has been collected when this returns.
     ///
     /// # Errors
-    /// The first lease that could not be deleted; the others are.
+    /// Returns the error of the first lease that could not be deleted; the other leases are deleted.
     ///
     /// # Cancellation
-    /// Safe to drop: what is left is ended by the next look at it, or by itself.
+    /// Safe to drop: the remaining leases are deleted by the next call, or expire.
     pub(crate) async fn end_leases(
         &self,
         ctx: &Context,
@@ -122,7 +123,7 @@ impl ImageStore {
         let mut failed = None;
         for (at, lease) in leases.0.iter().enumerate() {
             match scratch::delete(&self.session, ctx, lease, at == last).await {
-                Ok(()) => tracing::info!(%lease, "ended a lease of a killed process"),
+                Ok(()) => tracing::info!(%lease, "deleted a lease that is no longer in use"),
                 Err(why) => failed = failed.or(Some(why)),
             }
         }

@@ -1,4 +1,4 @@
-//! What there is of an image, whether it is complete or not, without unpacking anything.
+//! What exists of an image, whether it is complete or not. Nothing is unpacked for this.
 
 use super::footprint::{Footprint, Part};
 use super::manifest::{self, Layers};
@@ -8,37 +8,38 @@ use super::{Error, ImageSettings, ImageStore, Platform};
 use crate::containerd::{Descriptor, ImageRecord};
 use crate::{Context, Digest};
 
-/// An image as it lies there.
+/// The state of an image in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
-    /// What it occupies.
+    /// The disk space that it occupies.
     pub(crate) footprint: Footprint,
-    /// The manifest for this machine, and what it names; `None` if there is none, or a part of the way to it is missing.
+    /// The manifest for this machine and its contents; `None` if there is none, or a document that leads to it is
+    /// missing.
     pub(crate) manifest: Option<Found>,
-    /// The first part that is not there.
+    /// The first missing part.
     pub(crate) missing: Option<Digest>,
 }
 
-/// A manifest with its configuration.
+/// A manifest with its parsed contents.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// The manifest.
     pub(crate) manifest: Descriptor,
     /// The configuration; its digest is the image's id.
     pub(crate) config: Descriptor,
-    /// The layers' blobs, lowest first.
+    /// The blobs of the layers, lowest first.
     pub(crate) layers: Vec<Descriptor>,
-    /// What they unpack to; empty if the configuration is missing.
+    /// The digests of the unpacked layers; empty if the configuration is missing.
     pub(crate) diff_ids: Vec<Digest>,
-    /// What the configuration says; `None` if it is missing.
+    /// The settings in the configuration; `None` if it is missing.
     pub(crate) settings: Option<ImageSettings>,
 }
 
 impl ImageStore {
-    /// Looks at the image of a record. An index counts with the manifest of this machine.
+    /// Inspects the image of a record. Of an index, only the manifest for this machine is counted.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for documents that make no sense.
+    /// [`Error::Malformed`] for documents that cannot be parsed.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -67,7 +68,7 @@ impl ImageStore {
 }
 
 impl Look {
-    /// Of an image of which nothing can be known.
+    /// The state of an image whose documents cannot be parsed.
     pub(super) fn nothing() -> Self {
         Self {
             footprint: Footprint::default(),
@@ -111,7 +112,7 @@ impl Look {
             let snapshots = store.session.snapshots(&store.snapshotter);
             for key in chain_ids(&diff_ids) {
                 match snapshots.usage(ctx, &key).await {
-                    // Fetched and not unpacked yet.
+                    // The layer was fetched, but is not unpacked yet.
                     Err(why) if why.is_not_found() => {}
                     usage => {
                         let (bytes, _) = usage.map_err(Error::containerd(name))?;

@@ -1,5 +1,5 @@
-//! Looking something up in a root file system that is not ours: users' files, places, programs. Every path is resolved below
-//! its root by the kernel (see `walk`), so none leads out.
+//! Looks up users' files, paths and programs in a root file system that is not trusted. The kernel resolves every path
+//! below the root (see `walk`), so no path leads out of it.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -12,84 +12,84 @@ use super::binfmt;
 use super::exec::{self, Format, Machine, NoProgram};
 use super::walk::{End, is, walk};
 
-/// What `execvp` searches when the environment does not say: Docker's default.
+/// The directories that `execvp` searches if the environment has no PATH: Docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How many interpreters may stand before a program (fs/exec.c).
+/// The longest chain of interpreters before a program (fs/exec.c).
 const MAX_INTERPRETERS: usize = 5;
 
-/// Which program, as a container would start it.
+/// The program to look up, as a container would start it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Lookup {
     /// The first argument: a name to search or a path.
     pub(crate) program: String,
     /// The value of PATH; `None` is Docker's default.
     pub(crate) path: Option<String>,
-    /// The working directory, which a relative path starts from.
+    /// The working directory, at which relative paths start.
     pub(crate) cwd: String,
-    /// What the container has of its own: places where the image does not decide what is there.
+    /// The container's own mounts: paths whose contents the image does not determine.
     pub(crate) hidden: Vec<String>,
 }
 
-/// What became of the search.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// It is this file.
+    /// The program is this file.
     Found(String),
-    /// There is none.
+    /// There is no such program.
     NotFound,
-    /// There is this one, and it cannot be executed.
+    /// The program is this file, but it cannot be executed.
     NotExecutable(String, NotExecutable),
-    /// The container has something of its own where it would be, or where what executes it would be.
+    /// The file, or the interpreter that executes it, would be below one of the container's own mounts.
     Hidden,
 }
 
 /// Why a file cannot be executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotExecutable {
-    /// It is a directory.
+    /// The file is a directory.
     #[error("it is a directory")]
     Directory,
-    /// It is a device, a socket, or the like.
+    /// The file is a device, a socket, or the like.
     #[error("it is not a file")]
     NotAFile,
-    /// Nobody may.
+    /// No user may execute it.
     #[error("nobody has the permission to execute it (mode {0:03o})")]
     Permission(u32),
-    /// The kernel knows no such format.
+    /// The kernel does not recognise the format.
     #[error("exec format error: {0}")]
     Format(NoProgram),
-    /// The kernel knows how, and what it would need is not in the image.
+    /// The kernel recognises the format, but what it needs to execute the file is not in the image.
     #[error("its {role} {path:?} is not in the image{}", of_another_system(.path))]
     Lacks {
-        /// What it is to the file.
+        /// The role of the missing file, such as interpreter.
         role: &'static str,
-        /// Where it should be.
+        /// The path where it should be.
         path: String,
     },
-    /// The same, and that cannot be executed itself.
+    /// What the kernel needs is in the image, but cannot be executed itself.
     #[error("its {role} {path:?} cannot be executed: {why}")]
     Needs {
-        /// What it is to the file.
+        /// The role of the needed file, such as interpreter.
         role: &'static str,
-        /// Where it is.
+        /// The path where it is.
         path: String,
-        /// What is wrong with it.
+        /// Why it cannot be executed.
         why: Box<Self>,
     },
-    /// Interpreters of interpreters.
+    /// The chain of interpreters is too long.
     #[error("there are more than {} interpreters one behind the other", MAX_INTERPRETERS)]
     Endless,
 }
 
 impl NotExecutable {
-    /// The kernel, and so a shell, says of it that there is no such file.
+    /// Whether the kernel, and so a shell, reports that there is no such file.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Lacks { .. })
     }
 }
 
-/// Editors of other systems end a line with one more character, which the kernel takes for a part of the name.
+/// Editors of other systems end a line with an additional character, which the kernel treats as a part of the name.
 fn of_another_system(interpreter: &str) -> &'static str {
     if interpreter.ends_with('\r') {
         "; the file has lines as on Windows, so end them with a line feed alone"
@@ -98,22 +98,22 @@ fn of_another_system(interpreter: &str) -> &'static str {
     }
 }
 
-/// What is at a path in an image.
+/// What exists at a path in an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Nothing, which could be made at this path without links.
+    /// Nothing exists, but something could be created at this path, which has no links.
     Nothing(String),
     /// A directory.
     Directory(Ownership),
-    /// A directory at this path without links; the way there has some.
+    /// A directory that is reached through links; this is its path without links.
     Linked(String),
-    /// Anything else.
+    /// Any other kind of file.
     File,
-    /// Nothing, because a part of the path before its end is no directory.
+    /// Nothing can exist there, because a part of the path before its end is not a directory.
     Blocked,
 }
 
-/// Whose a directory is.
+/// The owner and the mode of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ownership {
     pub(crate) uid: u32,
@@ -133,7 +133,7 @@ impl Ownership {
     }
 }
 
-/// What is at a path below the root.
+/// What exists at a path below the root.
 pub(super) fn place(root: BorrowedFd<'_>, path: &str) -> io::Result<Place> {
     Ok(match walk(root, path, &[])? {
         End::There(_, found) if !is(&found, FileType::Directory)? => Place::File,
@@ -146,7 +146,7 @@ pub(super) fn place(root: BorrowedFd<'_>, path: &str) -> io::Result<Place> {
     })
 }
 
-/// The text of a file below the root; empty if there is none, or a device, which says nothing.
+/// The contents of a file below the root as text; empty if there is no file, or a device.
 pub(super) fn text(root: BorrowedFd<'_>, path: &str, max: u64) -> io::Result<String> {
     let End::There(_, found) = walk(root, path, &[])? else {
         return Ok(String::new());
@@ -171,12 +171,12 @@ pub(super) fn text(root: BorrowedFd<'_>, path: &str, max: u64) -> io::Result<Str
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The located file itself is opened, so nobody can swap it for a fifo or a device in between.
+/// The located file itself is opened, so it cannot be replaced by a fifo or a device in between.
 fn reopen(found: &OwnedFd) -> io::Result<std::fs::File> {
     std::fs::File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
-/// Finds the program as the runtime will.
+/// Finds the program as the runtime will find it.
 pub(super) fn executable(root: BorrowedFd<'_>, lookup: &Lookup) -> io::Result<Program> {
     let Lookup {
         program,
@@ -201,7 +201,7 @@ pub(super) fn executable(root: BorrowedFd<'_>, lookup: &Lookup) -> io::Result<Pr
         let directory = join(cwd, directory);
         match search.candidate(&join(&directory, program), 0)? {
             Program::Found(path) => return Ok(Program::Found(path)),
-            // This is the one that is taken.
+            // `execvp` stops at this file.
             Program::NotExecutable(_, NotExecutable::Format(_)) if is_hidden => break,
             refused @ Program::NotExecutable(_, NotExecutable::Format(_)) => return Ok(refused),
             refused @ Program::NotExecutable(..) => denied = denied.or(Some(refused)),
@@ -216,7 +216,7 @@ pub(super) fn executable(root: BorrowedFd<'_>, lookup: &Lookup) -> io::Result<Pr
     })
 }
 
-/// Where these places are, without links: a runtime follows those of the image when it mounts something there.
+/// These paths without links: a runtime follows the image's links when it mounts something there.
 fn real(root: BorrowedFd<'_>, places: &[String]) -> io::Result<Vec<String>> {
     let real = places.iter().map(|place| {
         Ok(match walk(root, place, &[])? {
@@ -235,7 +235,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// What is at one path, as a program. `depth`: it is the interpreter of so many others.
+    /// What a path is as a program. `depth` is the number of scripts and handlers that lead to this interpreter.
     fn candidate(&self, path: &str, depth: usize) -> io::Result<Program> {
         let found = match self.file(path)? {
             Ok(found) => found,
@@ -252,7 +252,7 @@ impl Search<'_> {
         };
         let lacking = match exec::format(Machine::host(), &read)? {
             Format::Program(None) => None,
-            // Whether it is one is the kernel's to see.
+            // Whether the loader itself can be executed is left to the kernel.
             Format::Program(Some(loader)) => match self.file(&join(self.cwd, &loader))? {
                 Ok(_) => None,
                 Err(none) => lacking(path, "loader", &loader, none),
@@ -274,7 +274,7 @@ impl Search<'_> {
         Ok(lacking.unwrap_or_else(|| Program::Found(path.to_owned())))
     }
 
-    /// A file with the permission to be executed.
+    /// The file at a path, if it has the permission to be executed.
     fn file(&self, path: &str) -> io::Result<Result<OwnedFd, Program>> {
         let found = match walk(self.root, path, &self.hidden)? {
             End::There(_, found) => found,
@@ -292,7 +292,7 @@ impl Search<'_> {
     }
 }
 
-/// What is wrong with a file because of what executes it; `None` if nothing is.
+/// What a file lacks because of the program that executes it; `None` if it lacks nothing.
 fn lacking(file: &str, role: &'static str, path: &str, executed: Program) -> Option<Program> {
     let at = path.to_owned();
     let why = match executed {
@@ -325,7 +325,7 @@ mod tests {
     use super::super::fixtures::elf;
     use super::*;
 
-    /// A program for this machine, which is never run.
+    /// A program for this machine; it is never run.
     fn program(loader: Option<&str>) -> Vec<u8> {
         let machine = match std::env::consts::ARCH {
             "x86_64" => 62,
@@ -378,7 +378,7 @@ mod tests {
             text(root.as_fd(), "etc/passwd", 100).unwrap(),
             "root:x:0:0::/:/bin/sh\n"
         );
-        // The host has this file; the image does not.
+        // This file exists on the host, but not in the image.
         assert!(Path::new("/etc/shadow").exists());
         assert_eq!(text(root.as_fd(), "etc/group", 1 << 20).unwrap(), "");
         assert!(text(root.as_fd(), "etc/passwd", 3).is_err());
@@ -497,7 +497,7 @@ mod tests {
             why(b"#!/x\n"),
             "there are more than 5 interpreters one behind the other"
         );
-        // What is sound: by way of a link, from the working directory, through another script.
+        // Valid scripts: through a link, relative to the working directory, and through another script.
         for (script, cwd) in [
             ("#!/bin/linked\n", "/"),
             ("#! usr/bin/tool -e", "/"),
@@ -541,12 +541,12 @@ mod tests {
         for (program, path, hidden) in [
             ("/opt/tools/run", "", "/opt/tools"),
             ("nosuch", "/bin:/opt/tools", "/opt/tools"),
-            // By way of links, on either side.
+            // Through links in either path.
             ("linked", "/bin", "/usr/bin"),
             ("nosuch", "/u/bin", "/usr/bin"),
             ("/usr/bin/x", "", "/u/bin"),
             ("script", "/bin", "/opt"),
-            // It may be in the directory that is searched before.
+            // The program may be in the directory that is searched first.
             ("empty", "/opt:/bin", "/opt"),
             ("/proc/self/exe", "", "/proc"),
         ] {

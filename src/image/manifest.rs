@@ -1,6 +1,6 @@
-//! The JSON documents that make up an image, as far as we need them. Pure: text in, our types out.
+//! The JSON documents of an image, as far as they are used here. Pure: parses text into types of this crate.
 //!
-//! Go writes an empty list as `null` as often as it leaves it out, so everything that may be absent is an `Option`.
+//! Go writes an empty list as `null` or leaves it out, so every field that may be absent is an `Option`.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) const DOCKER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.t
 pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// A reference to a blob, with what an index adds to it.
+/// A reference to a blob, with the additional fields of an index.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Link {
@@ -34,7 +34,7 @@ pub(super) struct Link {
     pub(super) platform: Option<Platform>,
 }
 
-/// An index or a manifest: whichever it is shows in its fields, and older ones have no media type inside.
+/// An index or a manifest. The fields show which of them it is, because older documents contain no media type.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
@@ -81,7 +81,7 @@ struct Process {
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// The kernel stacks 500 layers at the most (OVL_MAX_STACK in its fs/overlayfs).
+/// The kernel stacks at most 500 layers (OVL_MAX_STACK in its fs/overlayfs).
 const MAX_LAYERS: usize = 500;
 
 /// A manifest for one platform, checked.
@@ -123,8 +123,8 @@ pub(super) fn parse(json: &[u8]) -> Result<Manifest, String> {
     serde_json::from_slice(json).map_err(|why| format!("its manifest is not one: {why}"))
 }
 
-/// The entry of an index that runs best on `wanted`: one that says so, else one that says nothing. The error lists what
-/// there is instead.
+/// The entry of an index that runs best on `wanted`: an entry with a suitable platform, or else one without a platform.
+/// The error lists the platforms that exist instead.
 pub(super) fn choose<'a>(links: &'a [Link], wanted: &Platform) -> Result<&'a Link, String> {
     let usable = || links.iter().filter(|link| link.is_manifest() || link.is_index());
     let says = usable()
@@ -146,8 +146,8 @@ pub(super) fn choose<'a>(links: &'a [Link], wanted: &Platform) -> Result<&'a Lin
     })
 }
 
-/// Whether a blob of this media type is a layer that containerd can unpack. The last two are layers that their makers do not
-/// want to see in other registries; what they are is no different.
+/// Whether a blob of this media type is a layer that containerd can unpack. The last two types are for layers whose
+/// publishers do not want them in other registries; their format is the same.
 pub(super) fn is_layer(media_type: &str) -> bool {
     let oci = |base: &str| {
         media_type
@@ -165,27 +165,28 @@ pub(super) fn is_layer(media_type: &str) -> bool {
         || docker("application/vnd.docker.image.rootfs.foreign.diff.tar")
 }
 
-/// The media type of a layer when it is not compressed.
+/// The media type of a layer without its compression.
 pub(super) fn bare(media_type: &str) -> &str {
     let suffixes = ["+gzip", "+zstd", ".gzip", ".zstd"];
     let bare = suffixes.iter().find_map(|suffix| media_type.strip_suffix(suffix));
     bare.unwrap_or(media_type)
 }
 
-/// What a manifest has that is none of an image: signatures, attestations, charts and whatever else is kept where images
-/// are. `None` if it may be one.
+/// The media type that shows that a manifest is not an image, but for example a signature, an attestation or a chart.
+/// `None` if it may be an image.
 pub(super) fn artifact(manifest: &Manifest) -> Option<&str> {
     let layers = manifest.layers.as_deref().unwrap_or_default();
     if let Some(other) = layers.iter().find(|layer| !is_layer(&layer.media_type)) {
         return Some(&other.media_type);
     }
-    // Only without layers does the type of the configuration tell: in images of 2015 it is application/octet-stream.
+    // The type of the configuration is checked only if there are no layers: in images of 2015 it is
+    // application/octet-stream.
     let config = manifest.config.as_ref().filter(|_| layers.is_empty())?;
     (![OCI_CONFIG, DOCKER_CONFIG].contains(&config.media_type.as_str())).then_some(&config.media_type)
 }
 
-/// The media type of a document: what its sender calls it, or it itself, which must not be two things. A document that can
-/// be read as either of two is a trap (CVE-2021-41190).
+/// The media type of a document: the one that was sent with it, or else the one that it contains; they must not
+/// contradict each other. A document that can be read as two types is an attack (CVE-2021-41190).
 pub(super) fn kind(sent: &str, document: &Manifest) -> Result<String, String> {
     if sent.contains("vnd.docker.distribution.manifest.v1") || document.schema_version == 1 {
         let what = "its manifest is of Docker's schema 1, which nobody has written since 2017 and which cannot be verified: push the image again with a newer docker";
@@ -234,7 +235,7 @@ pub(super) fn layers(manifest: Manifest) -> Result<Layers, String> {
     })
 }
 
-/// The configuration, as what containers need of it, and the diff ids of its layers.
+/// The settings in the configuration that containers need, and the diff ids of its layers.
 pub(super) fn config(json: &[u8]) -> Result<(ImageSettings, Vec<Digest>), String> {
     let config: Config =
         serde_json::from_slice(json).map_err(|why| format!("its configuration is not one: {why}"))?;

@@ -1,4 +1,4 @@
-//! What "an image is present" means: found by name, complete, unpacked, and known for what it says.
+//! What "an image is present" means: it is found by name, complete and unpacked, and its configuration has been read.
 //!
 //! ```text
 //! a tar file ─► load ─► archive ─► oci_layout | docker_archive ─► content store ─┐
@@ -7,8 +7,8 @@
 //! a name ─► reference ─► store: find ─► manifest ─► unpack ─► an Image ─► rootfs: users, programs
 //! ```
 //!
-//! Everything that is created is under a lease until it is complete. What lies here is handled by `shelf` (listed, named,
-//! removed) and `save`; `cache` removes by itself what nobody uses, where there is a limit.
+//! Everything that is created is held by a lease until it is complete. `shelf` lists, names and removes the images of
+//! this host and `save` exports them; where a limit is set, `cache` removes unused images automatically.
 
 mod archive;
 mod bare;

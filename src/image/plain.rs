@@ -1,9 +1,10 @@
-//! An image as every Docker can load it: without layers that are compressed with zstd, which those before 23.0 do not read.
+//! Makes an image loadable by every version of Docker: without layers that are compressed with zstd, which versions
+//! before 23.0 do not support.
 //!
-//! Such a layer is written as the bare tar that it is, which is what Docker's own archives have. A tar archive says the size of
-//! an entry before its bytes, so the layer is decompressed twice: once to know its size, before anything is written, and to see
-//! that it is what the image says, and once to be written. That costs time, and no room on a disk. The manifest is another one
-//! then; the configuration, whose digest is the image's id, is the same.
+//! Such a layer is written as an uncompressed tar, as in Docker's own archives. In a tar archive the size of an entry
+//! precedes its bytes, so the layer is decompressed twice: once before anything is written, to find its size and to
+//! verify its digest, and once to write it. This takes time, but no disk space. The manifest changes; the
+//! configuration, whose digest is the id of the image, stays the same.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +19,19 @@ use super::{Error, ImageStore, manifest};
 use crate::containerd::Descriptor;
 use crate::{Context, Digest};
 
-/// What is written of an image.
+/// An image in the form in which it is written.
 #[derive(Debug)]
 pub(super) struct Plain {
-    /// The image, with other layers where some are replaced.
+    /// The image, with the replaced layers.
     pub(super) found: Found,
-    /// The manifest that was made for it, where some are.
+    /// The new manifest, if a layer was replaced.
     pub(super) manifest: Option<Vec<u8>>,
-    /// Where the bare tars come from.
+    /// The sources of the uncompressed layers.
     pub(super) tars: BTreeMap<Digest, Packed>,
 }
 
 impl Plain {
-    /// The image as it is.
+    /// The image without any replacement.
     pub(super) fn unchanged(found: Found) -> Self {
         Self {
             found,
@@ -39,10 +40,10 @@ impl Plain {
         }
     }
 
-    /// The image of that name, all of which is here, without layers of zstd.
+    /// The image of this name without zstd layers. All its parts must be in the content store.
     ///
     /// # Errors
-    /// [`Error::WrongLayer`] for one that decompresses to something else than the image says.
+    /// [`Error::WrongLayer`] for a layer whose uncompressed digest differs from the one in the image's configuration.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -58,7 +59,7 @@ impl Plain {
         for (at, (layer, diff_id)) in found.layers.iter_mut().zip(&found.diff_ids).enumerate() {
             let head = content.head(ctx, &layer.digest, MAGIC).await;
             let head = head.map_err(Error::containerd(image))?;
-            // By its first bytes, since its media type may say anything.
+            // Recognised by its first bytes, because the media type may be wrong.
             let Some(compression @ Compression::Zstd) = Compression::of(&head) else {
                 continue;
             };
@@ -107,13 +108,13 @@ impl Plain {
     }
 }
 
-/// A manifest with other layers at these places, and all else as it was.
+/// The manifest with these layers replaced and all else unchanged.
 fn with_layers(json: &[u8], replaced: &BTreeMap<usize, Descriptor>) -> Result<Vec<u8>, String> {
     let wrong = |why: serde_json::Error| format!("its manifest is not one: {why}");
     let mut manifest: Value = serde_json::from_slice(json).map_err(wrong)?;
     for (at, layer) in replaced {
         let place = manifest.get_mut("layers").and_then(|layers| layers.get_mut(at));
-        // What else is said of a layer, such as a table of its contents, is of how it was compressed.
+        // Other fields of a layer, such as a table of its contents, describe the compressed form and are dropped.
         *place.ok_or("its manifest has fewer layers than it had")? = json!({
             "mediaType": layer.media_type, "digest": layer.digest.as_str(), "size": layer.size,
         });

@@ -1,10 +1,10 @@
-//! What machines an image is for, in the words of images: `linux/amd64`, `linux/arm/v7`. Pure.
+//! The platform of an image, in the notation of images: `linux/amd64`, `linux/arm/v7`. Pure.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An operating system, an architecture, and perhaps a variant of it.
+/// An operating system, an architecture, and possibly a variant of the architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Platform {
     /// As in `linux`.
@@ -16,15 +16,15 @@ pub(crate) struct Platform {
     pub(crate) variant: Option<String>,
 }
 
-/// A text that is no platform.
+/// A text that is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a platform: write it as linux/amd64 or linux/arm/v7")]
 pub(crate) struct InvalidPlatform(String);
 
 impl Platform {
-    /// This machine.
+    /// The platform of this machine.
     pub(crate) fn host() -> Self {
-        // What the program was built for is the least that the machine can do.
+        // The machine supports at least the variant for which the program was built.
         let variant = if cfg!(all(target_arch = "arm", not(target_feature = "v7"))) {
             Some("v6")
         } else {
@@ -33,10 +33,10 @@ impl Platform {
         Self::new("linux", std::env::consts::ARCH, variant)
     }
 
-    /// Reads `os/architecture` and `os/architecture/variant`.
+    /// Parses `os/architecture` and `os/architecture/variant`.
     ///
     /// # Errors
-    /// The sentence names the text.
+    /// The error contains the text.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidPlatform> {
         let parts: Vec<_> = text.split('/').collect();
         let plain = |part: &&str| {
@@ -55,8 +55,8 @@ impl Platform {
         }
     }
 
-    /// In its one usual form: the words of kernels and compilers are those of images, and a variant that goes without saying
-    /// is said only where it does not (containerd's platforms.Normalize).
+    /// Normalises a platform (containerd's platforms.Normalize): the names used by kernels and compilers are replaced
+    /// by those of images, and a default variant is added or removed as is usual for the architecture.
     fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let architecture = architecture.to_ascii_lowercase();
         let variant = variant
@@ -85,13 +85,13 @@ impl Platform {
         Self::new(&self.os, &self.architecture, self.variant.as_deref())
     }
 
-    /// Whether anything can run on it: attestations are filed under a platform that does not exist.
+    /// Whether the platform exists: indexes list attestations under an unknown platform.
     pub(super) fn is_known(&self) -> bool {
         self.os != "unknown" && self.architecture != "unknown"
     }
 
-    /// How well what is made for `made` runs on this: 0 is best, `None` not at all. A machine runs what is made for a lesser
-    /// variant of its architecture (an ARM v7 what is made for v6, never the other way round).
+    /// How well an image for `made` runs on this platform: 0 is best, `None` means not at all. A machine runs images
+    /// for lesser variants of its architecture (ARM v7 runs v6, but v6 does not run v7).
     pub(super) fn rank(&self, made: &Self) -> Option<u32> {
         let (mine, made) = (self.normalized(), made.normalized());
         if (&mine.os, &mine.architecture) != (&made.os, &made.architecture) {

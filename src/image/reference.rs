@@ -1,7 +1,7 @@
 //! Image references, by Docker's familiar rules: `busybox` is `docker.io/library/busybox:latest`.
 //!
-//! A [`Reference`] is always in its full form, which is the name that containerd knows the image by. When a reference
-//! has both a tag and a digest, the digest wins and the tag is dropped: the digest alone says which image it is.
+//! A [`Reference`] is always in its full form, which is the name of the image in containerd. When a reference has both
+//! a tag and a digest, the tag is dropped, because the digest alone identifies the image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ const DEFAULT_DOMAIN: &str = "docker.io";
 const LEGACY_DOMAIN: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
-/// The reference grammar's own limits.
+/// The limits of the reference grammar.
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
 
@@ -42,7 +42,7 @@ impl Reference {
     /// Parses a familiar or a full reference.
     ///
     /// # Errors
-    /// The sentence names the reference and says what is wrong with it.
+    /// The error names the reference and what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidReference> {
         let fail = |why| InvalidReference {
             reference: text.chars().take(300).collect(),
@@ -109,7 +109,7 @@ impl Reference {
         &self.path
     }
 
-    /// The tag, unless a digest says which image it is.
+    /// The tag; `None` if a digest identifies the image.
     pub(crate) fn tag(&self) -> Option<&str> {
         match &self.version {
             Version::Tag(tag) => Some(tag),
@@ -125,7 +125,7 @@ impl Reference {
         }
     }
 
-    /// The short form that people know, as in `busybox:latest`.
+    /// The short form that users know, as in `busybox:latest`.
     pub(crate) fn familiar(&self) -> String {
         let full = self.to_string();
         let Some(short) = full.strip_prefix("docker.io/") else {
@@ -186,7 +186,7 @@ fn check_port(port: Option<&str>) -> Result<(), &'static str> {
         Some(port) if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) => {
             Err("the registry's port is not a number")
         }
-        // A client that cannot use the port would ask another one.
+        // Rejected here, because a client that cannot use the port would connect to the default port.
         Some(port) if !matches!(port.parse::<u16>(), Ok(1..)) => {
             Err("the registry's port is not between 1 and 65535")
         }

@@ -1,8 +1,9 @@
-//! What an image's root file system says: its users, its groups, whether a program is in it.
+//! Reads facts from an image's root file system: its users, its groups, and whether it contains a program.
 //!
-//! A read-only view of the image is opened for a moment. Where the snapshotter keeps it as one directory, that is
-//! opened as it is; an overlay is mounted in a directory of ours, opened, and detached at once, so that only the open
-//! handle keeps it and nothing can be left mounted. Answers are remembered by chain id, which says the content.
+//! A read-only view of the image is opened for a moment. If the snapshotter stores it as a single directory, that
+//! directory is opened directly. An overlay is mounted in a private directory, opened, and detached at once, so that
+//! only the open handle keeps it and no mount can be left behind. Results are cached by chain id, which identifies the
+//! content.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,31 +24,32 @@ use super::{Error, Image, ImageStore, etc, lookup};
 use crate::Context;
 use crate::containerd::Mount;
 
-/// Larger user databases than this are nobody's.
+/// The largest user database that is read.
 const MAX_TEXT: u64 = 4 << 20;
 const EXPIRY: Duration = Duration::from_secs(600);
-/// The kernel takes one page of mount options.
+/// The kernel accepts at most one page of mount options.
 const MAX_OPTIONS: usize = 4095;
 
-/// What every container of an image may have to know.
+/// Facts about an image that each of its containers may need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RootfsFacts {
-    /// The text of /etc/passwd, empty if there is none; or why it cannot be read, which is nothing to whoever names no user.
+    /// The text of /etc/passwd, empty if there is none; or why it cannot be read, which matters only if a user is
+    /// looked up by name.
     pub(crate) passwd: Result<String, String>,
-    /// The same of /etc/group.
+    /// The text of /etc/group, in the same form as `passwd`.
     pub(crate) group: Result<String, String>,
-    /// What is where a container gets files of its own.
+    /// What the image contains where a container gets its own files.
     pub(crate) etc: Etc,
 }
 
 impl ImageStore {
-    /// The user databases of an image, and what it has where containers get files of their own.
+    /// The user databases of an image, and what it contains where containers get their own files.
     ///
     /// # Errors
-    /// [`Error::Rootfs`] if its root file system cannot be looked into.
+    /// [`Error::Rootfs`] if its root file system cannot be read.
     ///
     /// # Cancellation
-    /// Safe to drop: the view is under a lease that expires.
+    /// Safe to drop: the view is held by a lease that expires.
     pub(crate) async fn facts(&self, ctx: &Context, image: &Image) -> Result<Arc<RootfsFacts>, Error> {
         if let Some(facts) = self.facts.get(&image.chain_id) {
             return Ok(facts);
@@ -55,7 +57,7 @@ impl ImageStore {
         Ok(self.inspect(ctx, image, Question::Users).await?.0)
     }
 
-    /// Whether a program is in an image.
+    /// Whether an image contains a program.
     ///
     /// # Errors
     /// As [`ImageStore::facts`].
@@ -78,14 +80,14 @@ impl ImageStore {
         let Answer::Program(found) = answer else {
             return Ok(Program::NotFound);
         };
-        // What this kernel does not execute may get a handler.
+        // Not cached, because the kernel may get a handler for the file's format.
         if !matches!(found, Program::NotExecutable(..)) {
             self.executables.put(key, found.clone());
         }
         Ok(found)
     }
 
-    /// What is at these paths in an image, in their order.
+    /// What exists at these paths in an image, in their order.
     ///
     /// # Errors
     /// As [`ImageStore::facts`].
@@ -113,7 +115,7 @@ impl ImageStore {
         Ok(found)
     }
 
-    /// Opens a view once for everything that can be asked of it.
+    /// Opens a view and answers a question; the facts are read in the same view.
     async fn inspect(
         &self,
         ctx: &Context,
@@ -151,7 +153,7 @@ impl ImageStore {
     }
 }
 
-/// What is asked of a view, beside the users that every answer brings.
+/// What to look up in a view, in addition to the facts that are always read.
 #[derive(Debug)]
 enum Question {
     Users,
@@ -159,7 +161,7 @@ enum Question {
     Places(Vec<String>),
 }
 
-/// The answer to the question of its name.
+/// The answer to the question of the same name.
 #[derive(Debug)]
 enum Answer {
     Users,
@@ -187,7 +189,7 @@ fn look(mounts: &[Mount], run_dir: &Path, question: &Question) -> io::Result<(Ro
     Ok((facts, answer))
 }
 
-/// The root of a view.
+/// Opens the root of a view.
 fn open(mounts: &[Mount], run_dir: &Path) -> io::Result<OwnedFd> {
     match mounts {
         [one] if matches!(one.kind.as_str(), "bind" | "rbind") => directory(Path::new(&one.source)),
@@ -204,7 +206,7 @@ fn open(mounts: &[Mount], run_dir: &Path) -> io::Result<OwnedFd> {
 
 fn mounted(one: &Mount, run_dir: &Path) -> io::Result<OwnedFd> {
     let at = run_dir.join(unique("view"));
-    // Above it there may be nothing yet, which is nobody else's to look into.
+    // The parents may not exist yet; they are created closed to other users.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -245,7 +247,7 @@ fn attach(one: &Mount, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Many layers: their paths have a long beginning in common. The kernel is given a handle on it instead.
+/// Shortens the options for many layers: their paths have a long common prefix, which is replaced by a handle.
 fn shorten(data: &str) -> io::Result<(String, Option<File>)> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "too many layers for one mount");
     let (before, rest) = data.split_once("lowerdir=").ok_or_else(too_long)?;
@@ -267,7 +269,7 @@ fn shorten(data: &str) -> io::Result<(String, Option<File>)> {
     Ok((data, Some(kept)))
 }
 
-/// The deepest directory that all the paths are below.
+/// The deepest directory that contains all the paths.
 fn common(paths: &[&Path]) -> Option<PathBuf> {
     let first = paths.first()?;
     first

@@ -1,8 +1,10 @@
-//! Saves images as a tar archive: an OCI layout, and with Docker's `manifest.json` beside it an archive for `docker load`.
+//! Saves images as a tar archive: an OCI layout, and with an additional `manifest.json` of Docker an archive for
+//! `docker load`.
 //!
-//! Blobs lie in it as they came from the registry, each once, whoever shares it, and pass through part by part. Docker reads
-//! layers with gzip since 1.10; those with zstd are bare tars in its format (see [`plain`](super::plain)). The tar crate writes
-//! to blocking writers alone, so it gives the headers, and the rest is written here.
+//! The archive contains the blobs as they came from the registry, each of them once even if images share it, and they
+//! are copied part by part. Docker can read gzip layers since 1.10; zstd layers become uncompressed tars in its format
+//! (see [`plain`](super::plain)). The tar crate supports only blocking writers, so it provides the headers, and the
+//! rest is written here.
 
 use std::collections::BTreeSet;
 
@@ -17,32 +19,32 @@ use super::{Error, ImageStore, manifest};
 use crate::containerd::Descriptor;
 use crate::{Context, Digest};
 
-/// What everything in a tar archive is a multiple of, in bytes.
+/// The block size of a tar archive in bytes.
 const BLOCK: usize = 512;
 
-/// What reads the archive.
+/// The format of the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// `docker load`, and everything that reads OCI layouts.
+    /// For `docker load`, and for every program that reads OCI layouts.
     Docker,
-    /// What reads OCI layouts.
+    /// For programs that read OCI layouts.
     Oci,
 }
 
-/// An image to save, with the names that it shall have in the archive.
+/// An image to save, with its names in the archive.
 struct Wanted {
     names: Vec<String>,
     image: Plain,
 }
 
 impl ImageStore {
-    /// Writes the images of these names or ids. Returns how many bytes it has written.
+    /// Writes the images with these names or ids. Returns the number of bytes written.
     ///
     /// # Errors
-    /// One that is not here or not complete is refused before anything is written.
+    /// An image that does not exist or is incomplete is refused before anything is written.
     ///
     /// # Cancellation
-    /// Safe to drop: the archive is then not complete.
+    /// Safe to drop: the archive is incomplete then.
     pub(crate) async fn save(
         &self,
         ctx: &Context,
@@ -119,7 +121,7 @@ impl ImageStore {
         archive.end().await
     }
 
-    /// What of an image's parts is not in the content store, the configuration first.
+    /// The parts of an image that are not in the content store, the configuration first.
     pub(super) async fn missing(
         &self,
         ctx: &Context,
@@ -138,7 +140,7 @@ impl ImageStore {
     }
 }
 
-/// What a part that is missing is called.
+/// The description of a missing part.
 pub(super) fn part(blob: &Descriptor) -> String {
     let what = if manifest::is_layer(&blob.media_type) {
         "layer"
@@ -156,7 +158,8 @@ fn path_of(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// An entry for each name, as containerd and skopeo read them; an image saved by its id has none.
+/// One entry for each name, as containerd and skopeo read them. An image that is saved by its id gets an entry without
+/// a name.
 fn index(images: &[Wanted]) -> Value {
     let entry = |found: &Found| {
         let Descriptor {
@@ -167,7 +170,7 @@ fn index(images: &[Wanted]) -> Value {
         json!({"mediaType": media_type, "digest": digest.as_str(), "size": size})
     };
     let entries = images.iter().flat_map(|Wanted { names, image }| {
-        // A digest in a name is that of the manifest as it was.
+        // A digest in a name is that of the original manifest, which is not in the archive if a layer was replaced.
         let names = names
             .iter()
             .filter(|name| image.manifest.is_none() || !name.contains('@'));
@@ -186,7 +189,7 @@ fn index(images: &[Wanted]) -> Value {
     json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries.collect::<Vec<_>>()})
 }
 
-/// Docker's own index. It knows tags alone, so a name with a digest is left out.
+/// Docker's own index. It supports only tags, so a name with a digest is left out.
 fn dockers(images: &[Wanted]) -> Value {
     let entry = |image: &Wanted| {
         let tags: Vec<_> = image
@@ -224,7 +227,7 @@ impl<W: AsyncWrite + Unpin> Archive<'_, W> {
         self.pad(bytes.len() as u64).await
     }
 
-    /// A layer as the bare tar in it, whose size is known.
+    /// Writes a layer as an uncompressed tar, whose size is known.
     async fn bare(&mut self, store: &ImageStore, tar: &Descriptor, packed: &Packed) -> Result<(), Error> {
         self.header(&path_of(&tar.digest), tar.size).await?;
         let content = store.session.content();
@@ -252,7 +255,7 @@ impl<W: AsyncWrite + Unpin> Archive<'_, W> {
         self.ends(blob, size, info.size).await
     }
 
-    /// The end of an entry, which must be as long as its header says.
+    /// Ends an entry, whose size must match its header.
     async fn ends(&mut self, blob: &Descriptor, size: u64, announced: u64) -> Result<(), Error> {
         if size != announced {
             let why = format!("{} has {size} bytes, and {announced} were announced", blob.digest);
@@ -263,7 +266,7 @@ impl<W: AsyncWrite + Unpin> Archive<'_, W> {
         self.pad(size).await
     }
 
-    /// The same image gives the same archive: no clock, no user.
+    /// The header contains no time and no user, so that the same image results in the same archive.
     async fn header(&mut self, path: &str, size: u64) -> Result<(), Error> {
         let mut header = Header::new_gnu();
         header
@@ -347,7 +350,7 @@ mod tests {
         let unnamed = super::index(&[wanted(&[])]);
         assert_eq!(unnamed["manifests"].as_array().unwrap().len(), 1);
         assert!(unnamed["manifests"][0].get("annotations").is_none());
-        // What a name with a digest stands for is not in the archive, where a layer was replaced.
+        // If a layer was replaced, the manifest to which a name with a digest refers is not in the archive.
         let mut replaced = wanted(&["r.io/b@sha256:x"]);
         replaced.image.manifest = Some(Vec::new());
         let index = super::index(&[replaced]);

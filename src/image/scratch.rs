@@ -1,8 +1,9 @@
-//! A lease around a piece of work: what the work creates is safe from the garbage collector until it is done, and is
-//! collected when it fails.
+//! A lease for a piece of work: it protects what the work creates from the garbage collector until the work is done. If
+//! the work fails, what it created is collected.
 //!
-//! A lease ends by itself, should we not live to release it, and containerd has no way to prolong one. Work that may take
-//! longer than its lease is given another ([`Scratch::keep_alive`]), which takes over what the ones before it hold:
+//! A lease expires by itself, in case this process dies before it releases it, and containerd cannot prolong a lease.
+//! Work that may take longer than its lease gets another one ([`Scratch::keep_alive`]), which takes over what the
+//! earlier leases hold:
 //!
 //! ```text
 //! lease 0 ───────────────┐ renew: calls carry lease 1 from here on; what 0 holds, 1 holds too
@@ -10,10 +11,11 @@
 //! lease 2                    ──────┴─── …
 //! ```
 //!
-//! It names the process that works under it ([`Holder`]), so that what a killed one leaves need not wait for the expiry.
+//! A lease contains the process that works under it ([`Holder`]), so that what a killed process leaves need not wait
+//! for the expiry.
 //!
-//! A call that was begun before a renewal still carries the lease of then, and has until the next one to end. A write that
-//! takes longer looks at [`Scratch::generation`] and is opened again.
+//! A call that was started before a renewal still carries the previous lease, and must end before the next renewal. A
+//! write that takes longer checks [`Scratch::generation`] and is opened again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -23,18 +25,18 @@ use crate::holder::Holder;
 use crate::teardown::insist;
 use crate::{Context, Digest, LeaseId};
 
-/// How long the release may take after the caller has given up.
+/// How long the release may take after the caller's context has ended.
 const GRACE: Duration = Duration::from_secs(10);
 /// How many renewals fit into one lease.
 pub(super) const RENEWALS: u32 = 4;
 
-/// What the work is: load, pull, unpack, view.
+/// The kind of work: load, pull, save, unpack or view.
 pub(super) const PURPOSE: &str = "fnctr/purpose";
-/// What it is done with: an image's name, or an archive's path.
+/// The object of the work: an image's name, or an archive's path.
 pub(super) const SUBJECT: &str = "fnctr/subject";
-/// Nobody works under it: it only keeps what was fetched for the next pull.
+/// Marks a lease without a running process, which only keeps fetched bytes for the next pull.
 pub(super) const LEFT: &str = "fnctr/left";
-/// The longest subject, in characters of up to four bytes: containerd takes labels of 4096 bytes.
+/// The longest subject, in characters of up to four bytes: containerd accepts labels of at most 4096 bytes.
 const MAX_SUBJECT: usize = 1000;
 
 /// A lease for one piece of work.
@@ -50,15 +52,15 @@ pub(super) struct Scratch {
 
 #[derive(Debug, Default)]
 struct Leases {
-    /// Each one is here before it exists.
+    /// All leases. Each is added before it is created in containerd.
     all: Vec<LeaseId>,
-    /// The one that calls carry; it exists.
+    /// The lease that calls carry; it exists in containerd.
     current: Option<LeaseId>,
     renewals: usize,
 }
 
 impl Scratch {
-    /// Takes a lease for `purpose`, done with `subject`, that ends by itself after `expiry`, should nobody release it.
+    /// Takes a lease for `purpose` and `subject` that expires after `expiry` unless it is released.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
@@ -78,7 +80,7 @@ impl Scratch {
         match scratch.create(ctx, expiry, false).await {
             Ok(_) => Ok(scratch),
             Err(why) => {
-                // The reply may have been lost. The name is nobody else's.
+                // The lease may exist although the reply was lost. Its name is unique, so it can be deleted.
                 scratch.release(ctx, false).await;
                 Err(why)
             }
@@ -93,12 +95,12 @@ impl Scratch {
             .map_or_else(|| self.session.clone(), |lease| self.session.leased(lease))
     }
 
-    /// Changes with each renewal.
+    /// A number that changes with each renewal.
     pub(super) fn generation(&self) -> usize {
         self.leases().renewals
     }
 
-    /// Has the lease hold a snapshot that may exist already.
+    /// Makes the lease hold a snapshot that may exist already.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
@@ -110,7 +112,7 @@ impl Scratch {
         self.hold_resource(ctx, &snapshot).await
     }
 
-    /// Has the lease hold a blob that may exist already.
+    /// Makes the lease hold a blob that may exist already.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
@@ -118,7 +120,7 @@ impl Scratch {
         self.hold_resource(ctx, &Resource::Content(digest.clone())).await
     }
 
-    /// Has the lease hold an unfinished write that may exist already.
+    /// Makes the lease hold an unfinished write that may exist already.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
@@ -135,7 +137,7 @@ impl Scratch {
         }
     }
 
-    /// Keeps the lease from ending, for as long as this is polled. Never returns.
+    /// Renews the lease as long as this future is polled. Never returns.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -143,13 +145,13 @@ impl Scratch {
         loop {
             tokio::time::sleep(self.expiry / RENEWALS).await;
             if let Err(why) = self.renew(ctx, self.expiry, false).await {
-                // There are more tries before it ends.
+                // The renewal is attempted again before the lease expires.
                 tracing::warn!(purpose = self.purpose, why = %crate::chain(&why), "cannot renew a lease");
             }
         }
     }
 
-    /// A new lease that ends after `expiry`, with all that the earlier ones hold.
+    /// Creates a new lease that expires after `expiry` and holds everything that the earlier leases hold.
     async fn renew(&self, ctx: &Context, expiry: Duration, left: bool) -> Result<(), Error> {
         let lease = self.create(ctx, expiry, left).await?;
         let earlier: Vec<_> = self
@@ -173,14 +175,14 @@ impl Scratch {
                 }
             }
         }
-        // Calls that are under way still carry the one before this; those before it are of no use any more.
+        // Running calls still carry the previous lease; the leases before it are not needed any more.
         for one in done.iter().rev().skip(1) {
             self.delete(ctx, one, false).await?;
         }
         Ok(())
     }
 
-    /// Gives the lease up. With `collect`, what it alone held is gone when this returns.
+    /// Releases the lease. If `collect` is set, what only this lease held has been collected when this returns.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
@@ -195,8 +197,8 @@ impl Scratch {
         }
     }
 
-    /// Leaves what was made for `keep` longer, for other work to go on with, and then to the collector. Returns the lease
-    /// that holds it, for [`drop_left`].
+    /// Keeps what was created for the time of `keep`, so that other work can continue with it; then it is collected.
+    /// Returns the lease that holds it, for [`drop_left`].
     ///
     /// # Cancellation
     /// Safe to drop: the leases expire.
@@ -223,7 +225,7 @@ impl Scratch {
         labels.insert(PURPOSE.to_owned(), self.purpose.to_owned());
         labels.insert(SUBJECT.to_owned(), self.subject.clone());
         if left {
-            // containerd drops labels that are empty.
+            // The value is not empty, because containerd drops empty labels.
             labels.insert(LEFT.to_owned(), "yes".to_owned());
         }
         let expires = SystemTime::now() + expiry;
@@ -254,7 +256,7 @@ impl Scratch {
     }
 }
 
-/// Deletes a lease that [`Scratch::leave`] left, once nobody needs what it holds.
+/// Deletes a lease from [`Scratch::leave`], once what it holds is not needed any more.
 ///
 /// # Cancellation
 /// Safe to drop: the lease expires.
@@ -278,7 +280,7 @@ pub(super) async fn delete(
     deleted.await
 }
 
-/// Removes a snapshot that was for this work alone. `false`: it is left to the garbage collector.
+/// Removes a snapshot that only this work used. Returns `false` if it is left to the garbage collector.
 pub(super) async fn discard(session: &Session, ctx: &Context, snapshotter: &str, key: &str) -> bool {
     let snapshots = session.snapshots(snapshotter);
     let ctx = ctx.detached(GRACE);
@@ -289,13 +291,13 @@ pub(super) async fn discard(session: &Session, ctx: &Context, snapshotter: &str,
     match removed.await {
         Ok(()) => true,
         Err(left) => {
-            tracing::debug!(%left, "cannot remove a snapshot; the garbage collector does");
+            tracing::debug!(%left, "cannot remove a snapshot; the garbage collector will remove it");
             false
         }
     }
 }
 
-/// A name that no other process and no other call of this one uses.
+/// A name that is unique among all processes and all calls.
 pub(super) fn unique(purpose: &str) -> String {
     format!("fnctr-{purpose}-{}", crate::ids::unique())
 }

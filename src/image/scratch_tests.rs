@@ -1,4 +1,4 @@
-//! Leases that are renewed, on a real containerd.
+//! Renewing leases, with a real containerd.
 
 use std::time::{Duration, SystemTime};
 
@@ -61,7 +61,7 @@ async fn a_renewed_lease_holds_what_came_under_the_ones_before_it() {
             while scratch.generation() == begun {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            // A call that was begun before the renewal.
+            // A call with a session from before the renewal.
             let second = write(&early, b"second").await;
             while scratch.generation() < begun + 6 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -70,7 +70,7 @@ async fn a_renewed_lease_holds_what_came_under_the_ones_before_it() {
         } => second,
     };
     let leases = session.leases().list(&patience(), &[]).await.unwrap();
-    // The one in force, the one before it, and one more for a moment after each renewal.
+    // The current lease, the previous one, and for a moment after each renewal one more.
     assert!((2..=3).contains(&leases.len()), "{leases:?}");
     let third = write(&scratch.leased(), b"third").await;
     collect(&session).await;
@@ -105,7 +105,7 @@ async fn what_is_left_for_others_ends_by_itself() {
     assert!(!is_there(&session, &left).await, "its lease has ended");
 }
 
-/// A lease with what it holds, as a process that was killed leaves it.
+/// A lease with its contents, as a killed process leaves it.
 async fn left_by_a_killed_one(session: &Session, purpose: &str, bytes: &[u8]) -> Digest {
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let holder = Holder::of_pid(child.id()).unwrap();
@@ -137,14 +137,14 @@ async fn leases_of_killed_processes_go_at_the_start_and_young_pulls_with_a_remov
         .await
         .unwrap();
     let loading = write(&lives.leased(), b"loading").await;
-    // As a start does it.
+    // Deletes the leases as the start of an engine does.
     let orphans = store.orphans(&ctx, Duration::from_secs(600)).await.unwrap();
     let mut sweep = store.sweep(&ctx).await.unwrap();
     store.end_leases(&ctx, &mut sweep, &orphans).await.unwrap();
     drop(sweep);
     assert!(!is_there(&session, &view).await);
     assert!(is_there(&session, &pull).await, "another can go on with it");
-    // As one does that keeps nothing.
+    // As with the setting that keeps nothing.
     assert_eq!(store.orphans(&ctx, Duration::ZERO).await.unwrap().0.len(), 1);
     let removed = store.prune(&ctx, true).await.unwrap();
     assert!(!is_there(&session, &pull).await);
@@ -154,7 +154,7 @@ async fn leases_of_killed_processes_go_at_the_start_and_young_pulls_with_a_remov
         "with what the start has freed"
     );
     assert!(is_there(&session, &loading).await, "its process lives");
-    // What it has left for others is nobody's work any more.
+    // The bytes that it has left for another pull are no longer in use.
     lives.leave(&ctx, Duration::from_secs(60)).await;
     assert!(is_there(&session, &loading).await);
     assert_eq!(store.prune(&ctx, true).await.unwrap().freed, 7);

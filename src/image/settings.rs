@@ -1,8 +1,8 @@
-//! What an image says about its containers.
+//! The settings of an image for its containers.
 
 use std::collections::BTreeMap;
 
-/// The configuration of an image, as far as containers need it. Absent texts are `None`, absent lists are empty.
+/// The configuration of an image, as far as containers need it. Absent strings are `None`, absent lists are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ImageSettings {
     /// `NAME=value`, in order.
@@ -33,8 +33,8 @@ pub(crate) struct ImageSettings {
     pub(crate) created: Option<String>,
 }
 
-/// The driver contract refuses an image that declares VOLUME, unless the host allows it: a volume is writable where the
-/// host has said read-only.
+/// The driver contract requires that an image which declares VOLUME is refused unless the host allows it, because a
+/// volume is writable even where the host requires read-only.
 pub(crate) fn refuses_volume(settings: &ImageSettings) -> bool {
     !settings.volumes.is_empty()
 }

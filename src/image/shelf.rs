@@ -1,8 +1,8 @@
-//! The images that are here, as people handle them: listed, named, removed.
+//! The images in the store, as users handle them: listed, named, removed.
 //!
-//! An image may have several names. Its id is the digest of its configuration, as in Docker. A name is removed, and with the
-//! last one the image, as far as nothing else has its parts: containerd's collector takes what nobody refers to, and a
-//! container that runs keeps its snapshots.
+//! An image may have several names. Its id is the digest of its configuration, as in Docker. Removing the last name
+//! removes the image, except for parts that are used elsewhere: containerd's garbage collector removes what has no
+//! reference, and a running container keeps its snapshots.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::{Error, ImageStore, Reference};
 use crate::containerd::ImageRecord;
 use crate::{Context, Digest};
 
-/// The shortest part of an id that names an image.
+/// The shortest prefix of an id that identifies an image.
 const SHORTEST: usize = 4;
 
-/// An image that is here.
+/// An image in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Shelved {
     /// Its names, of which there is at least one.
     pub(crate) names: Vec<ImageRecord>,
-    /// What they stand for.
+    /// The contents of the image.
     pub(crate) look: Look,
 }
 
@@ -32,41 +32,41 @@ impl Shelved {
         self.look.manifest.as_ref().map(|found| &found.config.digest)
     }
 
-    /// What people call it by this record; `None` if it is only there because the image has no name.
+    /// The name of a record as it is shown to users; `None` if the record only exists because the image has no name.
     pub(crate) fn called(record: &ImageRecord) -> Option<&str> {
         (!is_unnamed(record)).then_some(record.name.as_str())
     }
 }
 
-/// All images that are here.
+/// All images in the store.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shelf {
-    /// By name.
+    /// Sorted by name.
     pub(crate) images: Vec<Shelved>,
 }
 
-/// What a removal has done.
+/// The result of a removal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
-    /// The names that are gone.
+    /// The removed names.
     pub(crate) names: Vec<String>,
-    /// The images whose last name it was, by their ids.
+    /// The ids of the images whose last name was removed.
     pub(crate) ids: Vec<Digest>,
-    /// The bytes that this has freed: those that are gone from the disk.
+    /// The bytes that were freed on disk.
     pub(crate) freed: u64,
-    /// What no image has any more, and is still there.
+    /// What no image uses any more, but still exists.
     pub(crate) kept: Option<Kept>,
 }
 
 impl Shelf {
-    /// What the removal of an image would free, in bytes.
+    /// How many bytes the removal of an image would free.
     pub(crate) fn frees(&self, image: &Shelved) -> u64 {
         let others = self.images.iter().filter(|other| other.names != image.names);
         let others: Vec<&Footprint> = others.map(|other| &other.look.footprint).collect();
         freed(&image.look.footprint, others)
     }
 
-    /// The parts of the images that go, which no other image has.
+    /// The parts of the removed images that no other image has.
     fn parts_of_those(&self, goes: impl Fn(&Shelved) -> bool) -> Parts {
         let going = self.images.iter().filter(|image| goes(image));
         let mut parts: Parts = going
@@ -78,16 +78,16 @@ impl Shelf {
         parts
     }
 
-    /// The parts of the images that stay.
+    /// The parts of the images that are not removed.
     fn stay(&self, goes: impl Fn(&Shelved) -> bool) -> impl Iterator<Item = &(Part, u64)> {
         let staying = self.images.iter().filter(move |image| !goes(image));
         staying.flat_map(|image| &image.look.footprint.parts)
     }
 
-    /// The image of a name or an id, and the name if it was one.
+    /// The image with this name or id, and the name if the text was one.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`], and [`Error::SeveralImages`] for the beginning of several ids.
+    /// [`Error::NoSuchImage`], and [`Error::SeveralImages`] for a prefix of several ids.
     pub(crate) fn find(&self, text: &str) -> Result<(&Shelved, Option<String>), Error> {
         let named = |name: &str| {
             let has = |image: &&Shelved| image.names.iter().any(|record| record.name == name);
@@ -106,7 +106,7 @@ impl Shelf {
         let image = found.next().ok_or_else(|| Error::NoSuchImage {
             image: text.to_owned(),
         })?;
-        // The same image under an index and by itself is one image with two targets.
+        // An image that exists both within an index and by itself is one image with two targets.
         if found.any(|other| other.id() != image.id()) {
             return Err(Error::SeveralImages { id: text.to_owned() });
         }
@@ -114,14 +114,14 @@ impl Shelf {
     }
 }
 
-/// The containers that were made of an image.
+/// The containers that were created from an image.
 fn users(image: &Shelved, used: &BTreeMap<String, String>) -> Vec<String> {
     let users = image.names.iter().filter_map(|record| used.get(&record.name));
     users.cloned().collect()
 }
 
 impl ImageStore {
-    /// The images that are here. One that cannot be understood is there with nothing known about it.
+    /// The images in the store. An image that cannot be parsed is listed without any information about it.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -140,7 +140,7 @@ impl ImageStore {
             let Some(first) = names.first() else { continue };
             let look = match self.look(ctx, first).await {
                 Err(why @ Error::Malformed { .. }) => {
-                    tracing::debug!(why = %crate::chain(&why), "skipped an image whose documents cannot be read");
+                    tracing::debug!(why = %crate::chain(&why), "cannot parse the documents of an image; listing it without them");
                     Look::nothing()
                 }
                 look => look?,
@@ -156,7 +156,7 @@ impl ImageStore {
         Ok(Shelf { images })
     }
 
-    /// Gives an image another name, which no longer stands for what it stood for.
+    /// Gives an image another name. If the name referred to another image, it no longer does.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -173,11 +173,11 @@ impl ImageStore {
         self.record(ctx, &self.session, record).await.map(drop)
     }
 
-    /// Removes a name, or by its id an image with all its names. Without `force`, not the last name of an image that a
-    /// container uses, and not several names by one id.
+    /// Removes a name, or, given an id, an image with all its names. Without `force`, it refuses to remove the last
+    /// name of an image that a container uses, and to remove several names by an id.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`Shelf::find`]; nothing is removed then.
+    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`Shelf::find`]; in these cases nothing is removed.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -226,8 +226,8 @@ impl ImageStore {
         })
     }
 
-    /// Removes the images that no container uses, of which those with a name only if `all` go, and what killed loads and
-    /// pulls have left.
+    /// Removes what killed loads and pulls have left, and all images that no container uses; an image with a name is
+    /// removed only if `all` is set.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -254,7 +254,7 @@ impl ImageStore {
         Ok(removed)
     }
 
-    /// The names of images that containers were made of, each with one of them.
+    /// The names of images from which containers were created, each with one such container.
     pub(super) async fn in_use(&self, ctx: &Context) -> Result<BTreeMap<String, String>, Error> {
         let containers = self.session.containers().list(ctx, &[]).await;
         let containers = containers.map_err(Error::containerd("the list of containers"))?;
@@ -264,7 +264,7 @@ impl ImageStore {
             .collect())
     }
 
-    /// Removes these names; with the last, the collector takes what nobody else has.
+    /// Removes these names. After the last one, the garbage collector removes what has no other reference.
     pub(super) async fn remove_names(&self, ctx: &Context, names: &[&ImageRecord]) -> Result<(), Error> {
         let images = self.session.images();
         let last = names.len().saturating_sub(1);

@@ -1,7 +1,8 @@
-//! The images that are present: found by name, complete and unpacked.
+//! Finds the images that are present: by name, complete and unpacked.
 //!
-//! A name is asked of containerd every time. What it stands for is content-addressed, so manifest, configuration and
-//! what the root file system says are remembered in process, and finding a known image costs one call.
+//! containerd is asked for a name every time. The name refers to content-addressed blobs, so the manifest, the
+//! configuration and facts about the root file system are cached in the process, and finding a known image costs one
+//! call.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use super::{Error, ImageSettings, Platform, Reference};
 use crate::containerd::{Descriptor, Session};
 use crate::{Context, Digest};
 
-/// Manifests and configurations are small; a larger one is not one.
+/// Manifests and configurations are small; a larger document is refused.
 pub(super) const MAX_JSON: u64 = 4 << 20;
-/// An index may point to indexes, but not for long.
+/// An index may point to other indexes, but only to this depth.
 pub(super) const MAX_DEPTH: usize = 4;
 const REMEMBERED: usize = 256;
 
@@ -28,29 +29,30 @@ const REMEMBERED: usize = 256;
 pub(crate) struct Image {
     /// Its full name.
     pub(crate) name: String,
-    /// What the name stands for: an index or a manifest.
+    /// The index or manifest that the name refers to.
     pub(crate) target: Descriptor,
-    /// The digest of its configuration: what Docker calls the image id.
+    /// The digest of its configuration, which Docker calls the image id.
     pub(crate) config_digest: Digest,
-    /// The name of the snapshot that holds all its layers: the parent of a container's root file system.
+    /// The name of the snapshot that holds all its layers; it becomes the parent of a container's root file system.
     pub(crate) chain_id: String,
-    /// Its layers' blobs, lowest first.
+    /// The blobs of its layers, lowest first.
     #[cfg_attr(not(test), expect(dead_code, reason = "for saving and removing images"))]
     pub(crate) layers: Arc<[Descriptor]>,
-    /// What it says about its containers.
+    /// Its settings for containers.
     pub(crate) config: Arc<ImageSettings>,
 }
 
-/// Finds images, and remembers what cannot change about them.
+/// Finds images, and caches what cannot change about them.
 #[derive(Debug)]
 pub(crate) struct ImageStore {
     pub(super) session: Session,
     pub(super) snapshotter: String,
     pub(super) run_dir: PathBuf,
-    /// Held while leases of killed processes are ended: the bytes which that has freed and no removal has told yet.
+    /// Locked while leases of killed processes are deleted. Contains the bytes that this has freed and no removal has
+    /// reported yet.
     pub(super) swept: Arc<Mutex<u64>>,
     known: Bounded<Digest, Image>,
-    /// Whose turn it is to unpack a snapshot, by its name.
+    /// Ensures that each snapshot, by its name, is unpacked by one caller at a time.
     pub(super) unpacking: Turns<String>,
     pub(super) facts: Bounded<String, Arc<RootfsFacts>>,
     pub(super) executables: Bounded<(String, Lookup), Program>,
@@ -58,7 +60,8 @@ pub(crate) struct ImageStore {
 }
 
 impl ImageStore {
-    /// A store over containerd. `run_dir` is ours alone: a root file system is mounted below it for a moment.
+    /// A store based on containerd. Only this process uses `run_dir`: a root file system is mounted below it for a
+    /// moment.
     pub(crate) fn new(session: Session, snapshotter: &str, run_dir: &Path) -> Self {
         Self {
             session,
@@ -73,14 +76,14 @@ impl ImageStore {
         }
     }
 
-    /// The image of that name. One whose layers are there but not unpacked is unpacked now; one of which something is
-    /// missing counts as absent.
+    /// The image of this name. If its layers exist but are not unpacked, they are unpacked now. If a part is missing,
+    /// the image counts as absent.
     ///
     /// # Errors
-    /// [`Error::OtherPlatform`] and [`Error::Malformed`] for an image that is there but cannot be used here.
+    /// [`Error::OtherPlatform`] and [`Error::Malformed`] for an image that exists but cannot be used here.
     ///
     /// # Cancellation
-    /// Safe to drop: unfinished unpacking is under a lease that expires.
+    /// Safe to drop: unfinished unpacking is held by a lease that expires.
     pub(crate) async fn find(&self, ctx: &Context, reference: &Reference) -> Result<Option<Image>, Error> {
         let name = reference.to_string();
         let record = match self.session.images().get(ctx, &name).await {
@@ -97,17 +100,17 @@ impl ImageStore {
         Ok(Some(image))
     }
 
-    /// Remembers an image of this machine's platform that was just pulled.
+    /// Caches an image for this machine's platform that was just pulled.
     pub(super) fn remember(&self, image: &Image) {
         self.known.put(image.target.digest.clone(), image.clone());
     }
 
-    /// Forgets what is remembered of an image: for when its snapshot turned out to be gone.
+    /// Removes an image from the cache, after its snapshot was found to be missing.
     pub(crate) fn forget(&self, image: &Image) {
         self.known.forget(&image.target.digest);
     }
 
-    /// Reads what `target` is, and makes sure that it is unpacked. `None` if something of it is missing.
+    /// Reads the documents of `target`, and makes sure that it is unpacked. `None` if a part is missing.
     pub(super) async fn open(
         &self,
         ctx: &Context,
@@ -144,7 +147,7 @@ impl ImageStore {
     }
 }
 
-/// Follows an index to the manifest for this machine. `None` if a blob on the way is missing.
+/// Follows an index to the manifest for this machine. `None` if a blob that leads to it is missing.
 async fn read_manifest(
     ctx: &Context,
     session: &Session,

@@ -1,4 +1,5 @@
-//! Images on a real containerd: loaded, found, looked into, and nothing left when something is wrong.
+//! Tests of images with a real containerd: loading, finding and inspecting them, and leaving nothing behind after
+//! errors.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +57,7 @@ impl World {
         records.into_iter().map(|record| record.name).collect()
     }
 
-    /// Makes the collector run.
+    /// Makes the garbage collector run.
     async fn collect(&self) {
         let nothing = crate::LeaseId::new("nothing").unwrap();
         let leases = self.store.session.leases();
@@ -205,7 +206,7 @@ async fn a_known_image_is_found_with_its_name_alone() {
     let image = world.find("demo").await.unwrap();
     let facts = world.store.facts(&world.ctx, &image).await.unwrap();
     world.program(&image, "sh").await;
-    // Whoever asked for one of these blobs or for the snapshot now would find nothing.
+    // A request for one of these blobs or for the snapshot would now fail.
     let session = &world.store.session;
     session
         .snapshots("overlayfs")
@@ -223,7 +224,7 @@ async fn a_known_image_is_found_with_its_name_alone() {
         world.program(&image, "sh").await,
         Program::Found("/bin/sh".into())
     );
-    // Once forgotten, an image whose manifest is gone counts as absent.
+    // Once removed from the cache, an image whose manifest is missing counts as absent.
     world.store.forget(&image);
     assert!(world.find("demo").await.is_none());
 }
@@ -242,11 +243,11 @@ async fn an_image_that_is_not_unpacked_is_unpacked_when_it_is_found() {
     world.store.forget(&image);
     assert_eq!(world.find("demo").await.unwrap().chain_id, image.chain_id);
     assert!(snapshots.stat(&world.ctx, &image.chain_id).await.is_ok());
-    // The collector leaves what the image needs.
+    // The garbage collector keeps what the image needs.
     world.collect().await;
     assert!(snapshots.stat(&world.ctx, &image.chain_id).await.is_ok());
     assert_eq!(world.snapshots().len(), 2);
-    // Without a layer it cannot be unpacked, and counts as absent.
+    // Without a layer the image cannot be unpacked, and counts as absent.
     snapshots.remove(&world.ctx, &image.chain_id).await.unwrap();
     let layer = &image.layers[1].digest;
     world
@@ -267,7 +268,7 @@ async fn an_oci_layout_is_loaded_with_every_compression_and_for_this_platform() 
     let bare = layers();
     let packed = [(gzip(&bare[0]), "+gzip"), (zstd(&bare[1]), "+zstd")];
     let files = oci_layout(&config(&bare), &packed, |link| named(link, "r.io/oci:2"));
-    // The whole file compressed as well.
+    // The whole file is compressed in addition.
     for whole in [gzip(&tar_of(&files)), zstd(&tar_of(&files))] {
         assert_eq!(world.load(&whole).await.unwrap(), ["r.io/oci:2"]);
     }
@@ -283,7 +284,7 @@ async fn an_oci_layout_is_loaded_with_every_compression_and_for_this_platform() 
         Ok("fn:x:1000:\n")
     );
 
-    // As newer Dockers save: an index of indexes, with a platform whose blobs were never pulled.
+    // The format of newer Docker versions: an index of indexes, with a platform whose blobs were never pulled.
     let arch = config(&bare)["architecture"].clone();
     let inner = std::cell::RefCell::new(Vec::new());
     let mut files = oci_layout(&config(&bare), &packed, |mut link| {
@@ -572,7 +573,7 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
         absent.display()
     );
     assert_eq!(said(&failed), expected);
-    // The good one, after all of them.
+    // The valid archive can be loaded after all the broken ones.
     world.load(&good).await.unwrap();
     assert!(world.find("demo").await.is_some());
 }
@@ -590,14 +591,14 @@ async fn an_image_without_a_name_is_kept_by_its_digest_until_it_has_one() {
     assert_eq!((image.is_named, image.id.hex()), (false, id.as_str()));
     let unnamed = image.record.clone();
     assert!(unnamed.starts_with("localhost/unnamed@sha256:"), "{unnamed}");
-    // It stays, and is one however often it comes.
+    // The record stays, and loading the image again adds no other one.
     world.collect().await;
     assert_eq!(world.loaded(&archive).await.unwrap(), loaded);
     assert_eq!(world.records().await, [unnamed.as_str()]);
     let found = world.find(&unnamed).await.unwrap();
     assert_eq!(found.config_digest, image.id);
     assert_eq!(world.snapshots().len(), 2);
-    // A name is better than none, and once there is one nobody asks for the other.
+    // Once the image has a name, the record without a name is not needed and not added again.
     let name = Reference::parse("mine:1").unwrap();
     world.store.tag(&world.ctx, &id[..12], &name).await.unwrap();
     assert_eq!(world.records().await, [name.to_string()]);
@@ -607,7 +608,7 @@ async fn an_image_without_a_name_is_kept_by_its_digest_until_it_has_one() {
         (false, &name.to_string())
     );
     assert_eq!(world.records().await, [name.to_string()]);
-    // Saved by its id it has no name either, and comes back as itself.
+    // An image that is saved by its id has no name in the archive, and is loaded as the same image.
     let saved = world.save(&id, Format::Docker).await;
     let session = &world.store.session;
     session
@@ -617,7 +618,7 @@ async fn an_image_without_a_name_is_kept_by_its_digest_until_it_has_one() {
         .unwrap();
     assert_eq!(world.blobs(), Vec::<String>::new());
     assert_eq!(world.loaded(&saved).await.unwrap(), loaded);
-    // A load that gives it a name takes the other away as well.
+    // A load that gives it a name also removes the record without a name.
     let named = docker_archive(&json!(["mine:2"]), &config(&bare), &bare);
     world.load(&named).await.unwrap();
     assert_eq!(world.records().await, ["docker.io/library/mine:2"]);
@@ -695,13 +696,13 @@ async fn a_layout_is_loaded_with_what_has_a_name_and_what_has_none_and_the_rest_
         ]
     );
     assert!(world.find("first:1").await.is_some() && world.find(&unnamed).await.is_some());
-    // Docker's manifest beside it may know the name.
+    // Docker's manifest in the same archive may contain the name.
     let names = world.loaded(&archive(&[link(&two)], true)).await.unwrap().images;
     assert_eq!(
         (names[0].is_named, names[0].record.as_str()),
         (true, "docker.io/by/docker:1")
     );
-    // One name for several machines is that of this one's.
+    // A name with several platforms refers to the image for this machine.
     let mut here = link(&two);
     here["platform"] = json!({"os": "linux", "architecture": host});
     for order in [[here.clone(), other.clone()], [other.clone(), here]] {
@@ -715,7 +716,7 @@ async fn a_layout_is_loaded_with_what_has_a_name_and_what_has_none_and_the_rest_
             hex(&two[2].1)
         );
     }
-    // Nothing of it is an image for anybody.
+    // The archive contains no image at all.
     let before = world.blobs();
     let why = world
         .loaded(&archive(&[artifact_link, absent], false))
@@ -761,7 +762,7 @@ async fn a_layer_is_unpacked_by_its_first_bytes_whatever_it_is_called() {
             world.store.facts(&world.ctx, &image).await.unwrap().group,
             Ok("fn:x:1000:\n".to_owned())
         );
-        // Not by the snapshots of the one before.
+        // Removed, so that the next image cannot use the snapshots of this one.
         world
             .store
             .session
@@ -856,7 +857,7 @@ async fn a_docker_archive_has_bare_tars_in_place_of_layers_with_zstd() {
         listed[0]["Config"],
         json!(format!("blobs/sha256/{}", image.config_digest.hex()))
     );
-    // As it was where it could stay, bare where it could not, and nothing twice.
+    // Unchanged where possible, uncompressed where necessary, and nothing is contained twice.
     assert_eq!(docker[&blob(&packed[0].0)], packed[0].0);
     assert_eq!(docker[&blob(&bare[1])], bare[1]);
     assert!(
@@ -864,7 +865,7 @@ async fn a_docker_archive_has_bare_tars_in_place_of_layers_with_zstd() {
         "{:?}",
         docker.keys()
     );
-    // What it is in a layout says the same.
+    // The manifest in the layout lists the same layers.
     let index: serde_json::Value = serde_json::from_slice(&docker["index.json"]).unwrap();
     let made = index["manifests"][0]["digest"]
         .as_str()
@@ -873,11 +874,11 @@ async fn a_docker_archive_has_bare_tars_in_place_of_layers_with_zstd() {
     let made: serde_json::Value = serde_json::from_slice(&docker[&made]).unwrap();
     assert_eq!(made["layers"][1]["mediaType"], super::manifest::OCI_LAYER);
     assert_eq!(made["layers"][1]["size"], bare[1].len());
-    // The other format is as it came from the registry.
+    // In the OCI format the blobs are as they came from the registry.
     let oci = entries(&world.save("z:1", Format::Oci).await);
     assert_eq!(oci[&blob(&packed[1].0)], packed[1].0);
     assert!(oci.contains_key(&format!("blobs/sha256/{}", image.target.digest.hex())));
-    // And it is the same image, when it comes back.
+    // When the archive is loaded, the result is the same image.
     world
         .store
         .session
@@ -937,7 +938,7 @@ async fn an_interrupted_load_says_so_and_leaves_nothing() {
     ctx.cancel();
     let failed = world.store.load(&ctx, &path).await.unwrap_err();
     assert_eq!(failed.interrupted(), Some(Interrupted::Cancelled), "{failed:?}");
-    // Cancelled at some moment in the middle, again and again: always one of the two, never a half.
+    // Cancelled at different moments: the image is either loaded completely or not at all.
     for after in [1, 3, 6, 12, 25] {
         let ctx = Context::new();
         let (load, cancel) = (world.store.load(&ctx, &path), async {
@@ -962,7 +963,7 @@ async fn an_interrupted_load_says_so_and_leaves_nothing() {
     }
 }
 
-/// Checked by the compiler: the work can move to a tracked task.
+/// Checked by the compiler: the futures can be spawned as tracked tasks.
 #[expect(dead_code, reason = "it only has to compile")]
 fn the_work_can_run_on_a_task(store: &ImageStore, ctx: &Context, image: &Image, lookup: &Lookup) {
     fn spawnable(_: impl Future + Send) {}

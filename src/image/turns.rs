@@ -1,6 +1,6 @@
-//! One at a time for each thing: whoever comes second waits, and then finds what the first has made.
+//! Serialises work per key: the second caller waits, and then finds the result of the first.
 //!
-//! The first going away, for whatever reason, is the second's turn.
+//! If the first caller goes away, for whatever reason, the second one gets its turn.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-/// Who may work on what.
+/// The keys that are being worked on.
 #[derive(Debug)]
 pub(super) struct Turns<K>(Mutex<HashMap<K, Weak<Turn<()>>>>);
 
@@ -17,7 +17,7 @@ impl<K: Hash + Eq + Clone> Turns<K> {
         Self(Mutex::new(HashMap::new()))
     }
 
-    /// Waits until nobody else works on `key`. It is the caller's until the guard is dropped.
+    /// Waits until no other caller works on `key`. The key belongs to the caller until the guard is dropped.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(turns.0.lock().unwrap().len(), 1);
     }
 
-    /// One look at a future.
+    /// Polls a future once.
     async fn futures_poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
         tokio::select! {
             biased;

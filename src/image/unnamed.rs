@@ -1,28 +1,29 @@
-//! Images without a name. containerd keeps what a record names, so one that came without a name is recorded by its digest,
-//! under a name that can be run and removed like any other.
+//! Images without a name. containerd keeps only images that a record names, so an image that came without a name gets a
+//! record with a name derived from its digest. Like any other name, it can be used to run and to remove the image.
 //!
-//! It is there for as long as the image has no better one.
+//! The record exists as long as the image has no other name.
 
 use super::{Error, ImageStore};
 use crate::containerd::{ImageRecord, Session};
 use crate::{Context, Digest};
 
-/// `localhost`, since no registry gives it: asked for where it is not, it is looked for on this machine alone.
+/// `localhost`, because no registry is asked for it: an image of this name is only ever looked for on this host.
 const REPOSITORY: &str = "localhost/unnamed";
 
-/// The name of the record of what has none.
+/// The name of the record for an image without a name.
 pub(super) fn name(target: &Digest) -> String {
     format!("{REPOSITORY}@{target}")
 }
 
-/// Whether a record is there because its image has no name.
+/// Whether a record exists because its image has no name.
 pub(super) fn is_unnamed(record: &ImageRecord) -> bool {
     record.name == name(&record.target.digest)
 }
 
 impl ImageStore {
-    /// Records an image that is complete, and returns the name of its record. One without a name that is known by another
-    /// is not recorded once more; one that gets a name loses the record that stood for it.
+    /// Records an image that is complete, and returns the name of its record. If the image came without a name and has
+    /// a record already, no other record is added. If the image gets a name, its record for the lack of a name is
+    /// removed.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -48,8 +49,8 @@ impl ImageStore {
         Ok(record.name)
     }
 
-    /// Removes the record that stands for the lack of a name, unless a container was made under it. One that stays is a
-    /// second name of the image and no more, so a failure is nobody's.
+    /// Removes the record for the lack of a name, unless a container was created under that name. If it stays, it is
+    /// only a second name of the image, so a failure is only logged.
     async fn drop_unnamed(&self, ctx: &Context, target: &Digest) {
         let name = name(target);
         let images = self.session.images();
@@ -67,7 +68,7 @@ impl ImageStore {
             }
         };
         if let Err(why) = dropping.await {
-            tracing::debug!(why = %crate::chain(&why), "an image that has a name keeps the record of what has none");
+            tracing::debug!(why = %crate::chain(&why), "cannot remove the unnamed record of an image that has a name");
         }
     }
 }

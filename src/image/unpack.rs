@@ -1,8 +1,8 @@
-//! Layers to snapshots: each layer is unpacked on top of the one below it, once for all images that share it.
+//! Unpacks layers into snapshots: each layer is unpacked on top of the one below it, once for all images that share it.
 //!
-//! A snapshot of finished layers is named by its chain id, which follows from the layers' diff ids alone. What a layer
-//! unpacks to is compared with the diff id that the image's configuration lists, so a snapshot never has another
-//! content than its name says.
+//! A snapshot of finished layers is named by its chain id, which depends only on the diff ids of the layers. The result
+//! of unpacking a layer is compared with the diff id in the image's configuration, so the content of a snapshot always
+//! matches its name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use super::scratch::{Scratch, discard, unique};
 use crate::containerd::{self, Descriptor, Session};
 use crate::{Context, Digest};
 
-/// How long unpacking may take before the collector may take its unfinished work.
+/// How long unpacking may take before the garbage collector may remove its unfinished work.
 const EXPIRY: Duration = Duration::from_secs(3600);
 
-/// The names of the snapshots after each layer: the first is its diff id, each further one the digest of the name
-/// below it and its own diff id.
+/// The names of the snapshots after each layer: the first name is the layer's diff id, each further one is the digest
+/// of the name below it and the layer's own diff id.
 pub(super) fn chain_ids(diff_ids: &[Digest]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
     for diff_id in diff_ids {
@@ -33,24 +33,24 @@ pub(super) fn chain_ids(diff_ids: &[Digest]) -> Vec<String> {
     chain
 }
 
-/// What is to be unpacked.
+/// The layers to unpack.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unpacking<'a> {
-    /// For messages.
+    /// The name of the image, for messages.
     pub(super) image: &'a str,
-    /// The configuration's blob: it keeps the snapshots alive.
+    /// The blob of the configuration, which keeps the snapshots alive.
     pub(super) config: &'a Descriptor,
-    /// The layers' blobs, lowest first.
+    /// The blobs of the layers, lowest first.
     pub(super) layers: &'a [Descriptor],
-    /// What they unpack to.
+    /// The digests of the unpacked layers.
     pub(super) diff_ids: &'a [Digest],
 }
 
-/// Makes sure that the snapshot of all layers exists, and that the image keeps it alive. `Ok(None)` if a layer that
-/// must be unpacked is not in the content store; else the snapshot's name.
+/// Makes sure that the snapshot of all layers exists and that the image keeps it alive, and returns the name of the
+/// snapshot. Returns `Ok(None)` if a layer that must be unpacked is not in the content store.
 ///
 /// # Cancellation
-/// Safe to drop: unfinished work is under a lease that expires.
+/// Safe to drop: unfinished work is held by a lease that expires.
 pub(super) async fn ensure(
     session: &Session,
     ctx: &Context,
@@ -82,8 +82,8 @@ pub(super) async fn ensure(
     unpacked.map(|()| Some(top.clone()))
 }
 
-/// Has the configuration keep the snapshot alive. Before the snapshot exists, so that it never exists unkept; and for
-/// each image of its own, since images of different configurations share snapshots.
+/// Makes the configuration keep the snapshot alive. This happens before the snapshot exists, so that it is never
+/// without a holder, and for each image separately, because images of different configurations share snapshots.
 pub(super) async fn keep(
     session: &Session,
     ctx: &Context,
@@ -126,7 +126,7 @@ async fn all(
     Ok(())
 }
 
-/// Whether a snapshot is there. If it is, it stays for as long as the work does.
+/// Whether a snapshot exists. If it does, the lease of `scratch` keeps it until the work is done.
 pub(super) async fn held(
     scratch: &Scratch,
     ctx: &Context,
@@ -134,7 +134,7 @@ pub(super) async fn held(
     image: &str,
     name: &str,
 ) -> Result<bool, Error> {
-    // Held first and looked at then.
+    // Held first and checked second, so that it cannot be removed in between.
     scratch
         .hold(ctx, snapshotter, name)
         .await
@@ -147,7 +147,7 @@ pub(super) async fn held(
 /// Unpacks one layer into a snapshot named `name`, on top of `below`.
 ///
 /// # Cancellation
-/// Safe to drop: unfinished work is under a lease that expires.
+/// Safe to drop: unfinished work is held by a lease that expires.
 pub(super) async fn one(
     scratch: &Scratch,
     ctx: &Context,
@@ -162,7 +162,7 @@ pub(super) async fn one(
     let key = unique("unpack");
     let labels = BTreeMap::from([("containerd.io/snapshot.ref".to_owned(), name.to_owned())]);
     let mounts = match snapshots.prepare(ctx, &key, below, &labels).await {
-        // A snapshotter that fetches by itself says so of the whole layer.
+        // A snapshotter that fetches layers itself returns this error for a complete layer.
         Err(why) if why.is_already_exists() => return Ok(()),
         prepared => prepared.map_err(fail())?,
     };
@@ -186,7 +186,7 @@ pub(super) async fn one(
             expected: diff_id.to_string(),
             found: found.digest.to_string(),
         }),
-        // The lease may have been renewed while it was applied.
+        // The lease may have been renewed while the layer was applied.
         Ok(_) => match scratch
             .leased()
             .snapshots(snapshotter)
@@ -194,7 +194,7 @@ pub(super) async fn one(
             .await
         {
             Ok(()) => return Ok(()),
-            // Somebody else unpacked the same layer meanwhile; ours is not needed.
+            // Another task or process has unpacked the same layer, so this snapshot is not needed.
             Err(why) if why.is_already_exists() => Ok(()),
             Err(why) => Err(fail()(why)),
         },
@@ -204,9 +204,10 @@ pub(super) async fn one(
     done
 }
 
-/// The layer as containerd's differ takes it. Only newer ones have Docker's name for zstd, all have OCI's for the same. And
-/// whether one that is called a bare tar is one, it looks at itself where it has Docker's name (images.DiffCompression), but
-/// not where it has OCI's: builders and registries have called compressed layers so.
+/// The layer with a media type that containerd's differ accepts. Only newer versions have Docker's media type for zstd,
+/// all have the one of OCI. A layer whose media type is Docker's bare tar is examined by the differ
+/// (images.DiffCompression), but one whose media type is OCI's bare tar is not, although builders and registries have
+/// used it for compressed layers.
 fn applicable(layer: &Descriptor) -> Descriptor {
     let media_type = match layer.media_type.as_str() {
         DOCKER_ZSTD => format!("{OCI_LAYER}+zstd"),
@@ -219,7 +220,7 @@ fn applicable(layer: &Descriptor) -> Descriptor {
     }
 }
 
-/// What a layer that was refused is compressed with, if nobody knows that.
+/// The compression of a refused layer, if it is one that containerd does not support.
 async fn foreign(session: &Session, ctx: &Context, layer: &Descriptor) -> Option<Foreign> {
     let head = session.content().head(ctx, &layer.digest, MAGIC).await.ok()?;
     match Compression::of(&head)? {

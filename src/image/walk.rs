@@ -1,8 +1,8 @@
-//! Where a path leads in a root file system that is not ours, step by step: which directory it is without links, and whether
-//! it goes through a place that the image does not decide.
+//! Follows a path in a root file system that is not trusted, step by step. Finds the path without links, and whether it
+//! leads through a place whose contents the image does not determine.
 //!
-//! Each step is the kernel's, below the root, so that a symbolic link to `/etc/passwd` is the image's, and none leads out. What
-//! it is for is to be looked at and not changed meanwhile.
+//! The kernel resolves each step below the root, so a symbolic link to `/etc/passwd` leads to the file of the image,
+//! and no link leads out. The file system must not be changed at the same time.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,26 +14,27 @@ use rustix::io::Errno;
 /// As many links as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// What is at the end of a path.
+/// The end of a path.
 #[derive(Debug)]
 pub(super) enum End {
-    /// Something that is no symbolic link, with its path without any.
+    /// A file that is not a symbolic link, with its path without links.
     There(String, OwnedFd),
-    /// Nothing, which could be made at this path without links.
+    /// Nothing exists, but something could be created at this path, which has no links.
     Nothing(String),
-    /// Nothing: a part before the end is no directory, or links lead in a circle.
+    /// Nothing can exist there: a part before the end is not a directory, or links lead in a circle.
     Blocked,
-    /// It is in a place that the image does not decide.
+    /// The path leads to a place whose contents the image does not determine.
     Hidden,
 }
 
-/// Follows a path from the root. `hidden` are the places that the image does not decide, as paths without links.
+/// Follows a path from the root. `hidden` are the places whose contents the image does not determine, as paths without
+/// links.
 pub(super) fn walk(root: BorrowedFd<'_>, path: &str, hidden: &[String]) -> io::Result<End> {
     let mut at = String::new();
     let Ok(mut found) = open(root, "/")? else {
         return Ok(End::Blocked);
     };
-    // The next part is the last one here.
+    // The parts in reverse order, so that the next one is last.
     let mut rest: Vec<String> = parts(path);
     let mut links = 0;
     while let Some(part) = rest.pop() {
@@ -102,7 +103,7 @@ fn is_below(path: &str, places: &[String]) -> bool {
     places.iter().any(|place| Path::new(path).starts_with(place))
 }
 
-/// A path that is not there, with one more part.
+/// Appends a part to a path that does not exist.
 fn clean(path: &str, part: &str) -> String {
     match part {
         "." => path.to_owned(),
@@ -117,12 +118,12 @@ pub(super) fn is(found: impl AsFd, kind: FileType) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode) == kind)
 }
 
-/// A handle on what is at a path without links, without opening it; a link at its end is opened as such. Or the kernel's word
-/// for why there is nothing; the outer error is that it could not be looked at.
+/// A handle of the file at a path without links. The file is not opened; if it is a link, the handle refers to the link
+/// itself. The inner error is the kernel's reason why there is no such file; the outer error is any other failure.
 pub(super) fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<Result<OwnedFd, Errno>> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // The kernel answers EAGAIN when a rename raced with the resolution.
+    // The kernel returns EAGAIN if a rename raced with the resolution.
     for _ in 0..16 {
         match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
             Ok(found) => return Ok(Ok(found)),

@@ -1,4 +1,5 @@
-//! Whether an ELF program needs a dynamic loader: whether it has a PT_INTERP header. Pure, over the file's first bytes.
+//! Whether an ELF program needs a dynamic loader: whether it has a PT_INTERP header. Pure: reads only the file's first
+//! bytes.
 
 /// How a program is linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The program that is PID 1 in every container: it reaps orphans and forwards signals to the function.
 //!
-//! It comes from the host and is mounted into images that have no libraries, so it must be statically linked. This module
-//! finds it; what is done with it is the engine's.
+//! The program comes from the host and is mounted into images that have no libraries, so it must be statically linked.
+//! This module only finds it; the engine uses it.
 
 mod elf;
 
@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The programs that will do, best first. All are called as `init -- command argument...`.
+/// The programs that can be used, best first. Each is called as `init -- command argument...`.
 const NAMES: [&str; 4] = ["tini-static", "docker-init", "catatonit", "tini"];
 
-/// Where distributions put them, in and beside `PATH`.
+/// The directories in which distributions install these programs, in and beside `PATH`.
 const DIRS: [&str; 8] = [
     "/usr/local/sbin",
     "/usr/local/bin",
@@ -34,18 +34,18 @@ pub enum InitMissing {
     /// None of the known programs is on this host.
     #[error("no init for containers is on this host: apt-get install -y tini")]
     NotFound,
-    /// The only ones on this host need libraries that images may not have.
+    /// The only such programs on this host need libraries that images may not have.
     #[error("the init {} is not statically linked, so it cannot run in every image: apt-get install -y tini", path.display())]
     Dynamic {
         /// The program that was found or configured.
         path: PathBuf,
     },
-    /// The configured one cannot be used.
+    /// The configured program cannot be used.
     #[error("the configured init {} cannot be used", path.display())]
     Unusable {
         /// The configured path.
         path: PathBuf,
-        /// What the kernel said, or that it is no program.
+        /// The error of the kernel, or that the file is not a program.
         #[source]
         cause: io::Error,
     },
@@ -55,7 +55,7 @@ pub enum InitMissing {
 /// statically linked.
 ///
 /// # Errors
-/// There is none, or the configured one cannot run in every image.
+/// There is no such program, or the configured one cannot run in every image.
 pub fn find(configured: Option<&Path>) -> Result<PathBuf, InitMissing> {
     match configured {
         Some(path) => check(path),

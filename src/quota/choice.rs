@@ -1,29 +1,30 @@
-//! Which project number to try for a directory, and which next. Pure.
+//! The order in which project numbers are tried for a directory. Pure functions.
 //!
-//! The order follows from the directory's inode number, which no other directory of the file system has: two claims at
-//! the same time begin at different numbers, and should they meet, they go on with different steps.
+//! The order is derived from the directory's inode number, which no other directory of the file system has. So two
+//! claims at the same time begin at different numbers, and if they meet, they continue with different steps.
 
-/// The first of our numbers: "fn" in its upper half, far from where people and other tools (kubelet from 1048577 on,
-/// Docker from 1 on) count their projects.
+/// The first number that fnctr uses: "fn" in its upper half, far from the numbers of users and of other tools (kubelet
+/// counts from 1048577, Docker from 1).
 pub(super) const FIRST: u32 = 0x666E_0000;
-/// How many there are. A power of two, so that any odd step visits all of them.
+/// How many numbers fnctr uses. A power of two, so that any odd step visits all of them.
 pub(super) const COUNT: u32 = 1 << 16;
 
 /// 2^64 divided by the golden ratio: spreads numbers that differ little, as inode numbers do (Knuth, 6.4).
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Whether a number is one of ours.
+/// Whether a number is one that fnctr uses.
 pub(super) fn is_ours(id: u32) -> bool {
     (FIRST..FIRST + COUNT).contains(&id)
 }
 
-/// All our numbers, each once, in the order of this inode.
+/// Returns all numbers that fnctr uses, each once, in the order for this inode.
 pub(super) fn candidates(inode: u64) -> impl Iterator<Item = u32> {
     let [a, b, c, d, ..] = inode.wrapping_mul(SPREAD).to_be_bytes();
     order(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
-/// All our numbers from the one at `start` on; an even `step` is taken to be the odd one after it.
+/// Returns all numbers that fnctr uses, beginning with the one at `start`. An even `step` is raised to the next odd
+/// one.
 fn order(start: u16, step: u16) -> impl Iterator<Item = u32> {
     let step = step | 1;
     let mut at = start;
@@ -53,7 +54,8 @@ mod tests {
 
     #[test]
     fn directories_made_one_after_the_other_begin_at_different_numbers() {
-        // XFS spreads directories over its allocation groups: the upper bits of the inode number change, the lower do not.
+        // XFS spreads directories over its allocation groups: the upper bits of the inode number change, the lower do
+        // not.
         let in_groups = (0..16u64).flat_map(|group| (0..64).map(move |n| (group << 20 | 131) + n * 2));
         let begun: BTreeSet<_> = in_groups.filter_map(|inode| candidates(inode).next()).collect();
         assert!(begun.len() > 1000, "{} of 1024", begun.len());

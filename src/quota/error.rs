@@ -13,16 +13,16 @@ pub(crate) enum Error {
     /// The file system has no project quotas, or was mounted without them.
     #[error("{mount} has no project quotas; {}", self.remedy().unwrap_or_default())]
     Without {
-        /// Where.
+        /// The mount of the directory.
         mount: Mount,
     },
-    /// Projects are counted, and their limits are not kept.
+    /// The file system counts projects, but does not enforce their limits.
     #[error(
         "{mount} counts project quotas but does not enforce them; {}",
         self.remedy().unwrap_or_default()
     )]
     NotEnforced {
-        /// Where.
+        /// The mount of the directory.
         mount: Mount,
     },
     /// The kernel lets only the host's administrator set quotas.
@@ -31,13 +31,13 @@ pub(crate) enum Error {
         self.remedy().unwrap_or_default()
     )]
     NotPermitted {
-        /// Where.
+        /// The mount of the directory.
         mount: Mount,
-        /// The kernel's word.
+        /// The error that the kernel returned.
         #[source]
         cause: io::Error,
     },
-    /// Somebody else's directory, in a mount namespace that is not ours.
+    /// The directory does not exist, or cannot be seen from the mount namespace of this process.
     #[error(
         "directory {} cannot be seen from here; {}",
         path.display(),
@@ -47,36 +47,36 @@ pub(crate) enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// Something is in it that its project would not count, or it is mounted already.
+    /// The directory contains something that its project would not count, or an overlay is mounted with it already.
     #[error("directory {} is not new: there is something in it", path.display())]
     NotNew {
         /// The directory.
         path: PathBuf,
     },
-    /// Every number of our range has files.
+    /// Every number that fnctr uses has files already.
     #[error("all {COUNT} projects from {FIRST} on are in use on {mount}")]
     NoneFree {
-        /// Where.
+        /// The mount of the directory.
         mount: Mount,
     },
-    /// Old kernels are told the file system by its block device.
+    /// Old kernels identify the file system by its block device, which was not found.
     #[error(
         "the block device of {mount} cannot be found ({} is not it), and this kernel wants it for quotas; {}",
         mount.source.display(),
         self.remedy().unwrap_or_default()
     )]
     NoDevice {
-        /// Where.
+        /// The mount of the directory.
         mount: Mount,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("cannot {op} {}", path.display())]
     Io {
-        /// A verb.
+        /// The operation, as a verb.
         op: &'static str,
-        /// Of what.
+        /// The path that the operation was for.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
@@ -91,12 +91,12 @@ impl Error {
         }
     }
 
-    /// Whether it is this host that cannot, now or later, rather than something that went wrong.
+    /// Whether this host cannot set limits, as opposed to a single operation that went wrong.
     pub(crate) fn is_unsupported(&self) -> bool {
         self.remedy().is_some()
     }
 
-    /// What an administrator can do, if there is something.
+    /// Returns what an administrator can do about the error, if anything.
     pub(crate) fn remedy(&self) -> Option<String> {
         let (mount, unmounted) = match self {
             Self::Without { mount } => (mount, true),
@@ -116,8 +116,9 @@ impl Error {
         };
         let (source, root) = (mount.source.display(), mount.point == Path::new("/"));
         Some(match mount.kind.as_str() {
-            // Nobody changes these two while they are in use, and nobody unmounts a root file system: xfs(5) turns quotas
-            // on at the first mount only, tune2fs(8) adds the feature to what is not mounted.
+            // Neither kind of file system is changed while it is in use, and a root file system cannot be unmounted:
+            // xfs(5) turns quotas on at the first mount only, tune2fs(8) adds the feature only to an unmounted file
+            // system.
             "xfs" if root => "boot with rootflags=prjquota".to_owned(),
             "xfs" => format!("unmount {source} and mount it with -o prjquota"),
             "ext4" if unmounted && !root => format!(
@@ -153,7 +154,7 @@ mod tests {
             let start = format!("{kind} at /data has no project quotas; ");
             assert!(said.starts_with(&start) && said.contains(help), "{said}");
         }
-        // Advice that would not be followed is none.
+        // Advice that cannot be followed is not given.
         for kind in ["xfs", "ext4"] {
             let mount = Mount {
                 point: "/".into(),

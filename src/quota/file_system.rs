@@ -1,6 +1,6 @@
-//! The file system under a directory: which one it is, and whether it keeps the limits of projects.
+//! The file system of a directory: which one it is, and whether it enforces the limits of projects.
 //!
-//! Mount options say what was wished for; the kernel is asked what it does.
+//! Mount options show only what was requested; the kernel is asked what it does.
 
 use std::ffi::CString;
 use std::fs;
@@ -17,26 +17,26 @@ use super::error::Error;
 use super::mount::{self, Mount};
 use super::sys::{self, State, Target, Usage};
 
-/// The project of whatever was given none. It is always there to be asked for.
-const EVERYBODY_S: u32 = 0;
+/// The project of files that were not given one. It always exists, so it can always be queried.
+const DEFAULT_PROJECT: u32 = 0;
 
-/// Finds out whether directories on the file system of `dir` can be limited, and by this process. Makes nothing.
+/// Checks whether directories on the file system of `dir` can be limited, and by this process. Makes nothing.
 ///
 /// # Errors
-/// [`Error::is_unsupported`] where they cannot, with what is missing.
+/// Fails if they cannot be limited; [`Error::is_unsupported`] is then true, and the error names what is missing.
 pub(crate) fn check(dir: &Path) -> Result<(), Error> {
     let file_system = FileSystem::of(dir)?;
     file_system.enforces()?;
-    // Asking for a project's usage takes the very privilege that setting its limit does.
-    file_system.usage(EVERYBODY_S).map(drop)
+    // Reading a project's usage takes the same privilege as setting its limit.
+    file_system.usage(DEFAULT_PROJECT).map(drop)
 }
 
-/// A directory that is open, and with it its file system.
+/// An open directory, and with it its file system.
 #[derive(Debug)]
 pub(super) struct FileSystem {
     dir: OwnedFd,
     path: PathBuf,
-    /// For a kernel that is not told by the open directory.
+    /// The block device, for a kernel that cannot identify the file system by an open directory.
     device: Option<CString>,
 }
 
@@ -44,7 +44,7 @@ impl FileSystem {
     /// Opens a directory.
     ///
     /// # Errors
-    /// [`Error::OutOfSight`] if there is none.
+    /// [`Error::OutOfSight`] if it does not exist.
     pub(super) fn of(dir: &Path) -> Result<Self, Error> {
         let fd = open(dir)?;
         let device = if sys::knows_quotactl_fd() {
@@ -59,7 +59,7 @@ impl FileSystem {
         })
     }
 
-    /// The same, told by the block device even if the kernel could do without.
+    /// Opens a directory, but identifies its file system by the block device even if the kernel does not need it.
     #[cfg(test)]
     pub(super) fn by_device(dir: &Path) -> Result<Self, Error> {
         let this = Self::of(dir)?;
@@ -67,50 +67,50 @@ impl FileSystem {
         Ok(Self { device, ..this })
     }
 
-    /// Succeeds if the kernel keeps the limits of projects here.
+    /// Succeeds if the kernel enforces the limits of projects here.
     pub(super) fn enforces(&self) -> Result<(), Error> {
         match sys::state(&self.target()) {
             Ok(State { enforces: true, .. }) => Ok(()),
             Ok(State { counts: true, .. }) => Err(Error::NotEnforced { mount: self.mount() }),
             Ok(_) => Err(Error::Without { mount: self.mount() }),
-            Err(cause) if never_heard_of(&cause) => Err(Error::Without { mount: self.mount() }),
+            Err(cause) if is_unsupported_errno(&cause) => Err(Error::Without { mount: self.mount() }),
             Err(cause) => Err(self.failed("read the state of quotas of", cause)),
         }
     }
 
-    /// What belongs to a project.
+    /// Returns the usage of a project.
     pub(super) fn usage(&self, id: u32) -> Result<Usage, Error> {
         let usage = sys::usage(&self.target(), id);
         usage.map_err(|cause| self.failed("read the quota of a project of", cause))
     }
 
-    /// Sets the most bytes of a project; 0 takes its limit away.
+    /// Sets the maximum number of bytes of a project; 0 removes its limit.
     pub(super) fn set_limit(&self, id: u32, bytes: u64) -> Result<(), Error> {
         let set = sys::set_limit(&self.target(), id, bytes);
         set.map_err(|cause| self.failed("set the quota of a project of", cause))
     }
 
-    /// Takes the limit of a project away. Where quotas were turned off meanwhile there is none.
+    /// Removes the limit of a project. Succeeds if quotas were turned off meanwhile.
     pub(super) fn drop_limit(&self, id: u32) -> Result<(), Error> {
         match sys::set_limit(&self.target(), id, 0) {
-            Err(cause) if never_heard_of(&cause) => Ok(()),
+            Err(cause) if is_unsupported_errno(&cause) => Ok(()),
             other => other.map_err(|cause| self.failed("take away the quota of a project of", cause)),
         }
     }
 
-    /// The project that the directory bears; `None` where there are no projects.
+    /// Returns the project of the directory; `None` if the file system has no projects.
     pub(super) fn project(&self) -> Result<Option<u32>, Error> {
         match sys::project(self.dir.as_fd()) {
             Ok(id) => Ok(Some(id)),
-            Err(cause) if never_heard_of(&cause) => Ok(None),
+            Err(cause) if is_unsupported_errno(&cause) => Ok(None),
             Err(cause) => Err(self.failed("read the project of", cause)),
         }
     }
 
-    /// Gives the directory a project, which is inherited by what is made in it.
+    /// Sets the project of the directory. Everything created in the directory inherits it.
     pub(super) fn set_project(&self, id: u32) -> Result<(), Error> {
         sys::set_project(self.dir.as_fd(), id).map_err(|cause| match cause.raw_os_error() {
-            // Projects are numbers of the host, which no other user namespace may write.
+            // Project numbers belong to the initial user namespace; a process in another one may not set them.
             Some(libc::EINVAL) => self.not_permitted(cause),
             Some(libc::ENOTTY | libc::EOPNOTSUPP) => Error::Without { mount: self.mount() },
             _ => self.failed("set the project of", cause),
@@ -125,8 +125,8 @@ impl FileSystem {
         &self.path
     }
 
-    /// The mount that the directory was reached through. Looked for only when there is something to say of it: the table
-    /// has a line for each container.
+    /// Returns the mount that the directory was reached through. Looked up only for errors, because the table has a
+    /// line for each container.
     pub(super) fn mount(&self) -> Mount {
         mount_of(&self.dir, &self.path)
     }
@@ -153,9 +153,9 @@ impl FileSystem {
     }
 }
 
-/// What the kernel answers where there are no quotas, none of projects, or where they are off; and to a request for
-/// attributes that the file system does not have.
-fn never_heard_of(cause: &io::Error) -> bool {
+/// Whether the kernel reports that there are no quotas, or none of projects, or that they are off; or that the file
+/// system has no such attributes.
+fn is_unsupported_errno(cause: &io::Error) -> bool {
     matches!(
         cause.raw_os_error(),
         Some(libc::ENOSYS | libc::EINVAL | libc::ESRCH | libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOTBLK)
@@ -177,8 +177,8 @@ fn mount_of(fd: &OwnedFd, dir: &Path) -> Mount {
     found.unwrap_or_else(|| Mount::unknown(dir))
 }
 
-/// A path to the block device that a directory is on: its number's, or what was mounted, if that is it. `None` for a file
-/// system on no device, which has no quotas that such a kernel knows.
+/// Returns a path to the block device that a directory is on: by its number, or the source of the mount if that is the
+/// device. `None` for a file system without a device, for which such a kernel has no quotas.
 fn device(fd: &OwnedFd, dir: &Path) -> Result<Option<CString>, Error> {
     let stat = rustix::fs::fstat(fd).map_err(|cause| Error::io("look at", dir, cause.into()))?;
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));

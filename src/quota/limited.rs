@@ -1,6 +1,6 @@
-//! Limiting directories: a project of their own, and its limit.
+//! Limits directories: gives them a project of their own, and sets its limit.
 //!
-//! See the room's head for why a claim needs no lock.
+//! The documentation of the `quota` module explains why a claim needs no lock.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -11,17 +11,18 @@ use super::choice;
 use super::error::Error;
 use super::file_system::FileSystem;
 
-/// The most bytes that a limit can say: ext4's quota files keep signed numbers.
+/// The highest limit in bytes: ext4's quota files contain signed numbers.
 pub(crate) const MOST: u64 = i64::MAX.unsigned_abs();
 
-/// Limits new, empty directories of one file system to `bytes` together, with all that will be in them, rounded up to
-/// whole kilobytes. They share a project, since XFS moves files between directories only within one: a rename across
-/// projects fails with `EXDEV`. To be called before anything is mounted on top of them or written into them.
+/// Limits new, empty directories of one file system to `bytes` together, including everything created in them later.
+/// `bytes` is rounded up to whole kilobytes. The directories share a project, because XFS moves files only within one
+/// project: a rename across projects fails with `EXDEV`. Must be called before anything is mounted on top of them or
+/// written into them.
 ///
-/// What fails half-way leaves the directories with a project and at most a limit: [`release`] undoes that.
+/// A failure may leave the directories with a project, and with a limit, which [`release`] removes.
 ///
 /// # Errors
-/// As [`check`](super::check); and [`Error::NotNew`] for a directory that is not empty.
+/// The errors of [`check`](super::check), and [`Error::NotNew`] for a directory that is not empty.
 pub(crate) fn limit(dirs: [&Path; 2], bytes: u64) -> Result<(), Error> {
     let [first, second] = dirs;
     let dirs = [FileSystem::of(first)?, FileSystem::of(second)?];
@@ -37,11 +38,11 @@ pub(crate) fn limit(dirs: [&Path; 2], bytes: u64) -> Result<(), Error> {
     first.set_limit(id, bytes)
 }
 
-/// Takes the limit of a directory away, if [`limit`] set one. To be called while the directory is there and nobody writes
-/// into it any more: it is what keeps others from the number. One that is gone has nothing to be taken.
+/// Removes the limit of a directory, if [`limit`] set one. Must be called after the last write, but while the directory
+/// exists: the directory keeps other claims from using its number. Succeeds if the directory does not exist.
 ///
 /// # Errors
-/// Those of the kernel.
+/// The errors of the kernel.
 pub(crate) fn release(dir: &Path) -> Result<(), Error> {
     let dir = match FileSystem::of(dir) {
         Err(Error::OutOfSight { .. }) => return Ok(()),
@@ -53,10 +54,10 @@ pub(crate) fn release(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Gives the directories a project that nobody else's files bear, and returns it.
+/// Gives the directories a project that no other files have, and returns it.
 ///
-/// Several may look for one at the same time, in other processes too. Each writes first and counts afterwards, so the
-/// count of one that met another is too high, and it goes on; that the other may do so too is no harm.
+/// Several claims may run at the same time, in other processes too. Each writes its number first and counts the inodes
+/// afterwards, so a claim that met another one finds too many and tries the next number. It does no harm if both do.
 pub(super) fn claim(dirs: &[FileSystem; 2], candidates: impl Iterator<Item = u32>) -> Result<u32, Error> {
     let [first, _] = dirs;
     for id in candidates {
@@ -73,8 +74,8 @@ pub(super) fn claim(dirs: &[FileSystem; 2], candidates: impl Iterator<Item = u32
     Err(Error::NoneFree { mount: first.mount() })
 }
 
-/// What is in a directory already bears another project, so it would not be counted; and an overlay that is mounted has
-/// made a directory in its work directory.
+/// Succeeds if the directory is empty. Existing files have another project, so they would not be counted; and an
+/// overlay that is mounted has made a directory in its work directory.
 fn is_new(dir: &FileSystem) -> Result<(), Error> {
     let read = |cause: rustix::io::Errno| Error::io("read", dir.path(), cause.into());
     for entry in Dir::read_from(dir.dir()).map_err(read)? {

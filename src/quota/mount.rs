@@ -1,7 +1,7 @@
 //! The mount that a directory is reached through, from the kernel's mount table. Pure.
 //!
-//! It is found by its number, not by its path: with bind mounts, mounts on top of mounts and btrfs subvolumes the longest
-//! mount point that is a prefix need not be the one that the path leads through.
+//! The mount is found by its number, not by its path: with bind mounts, mounts on top of mounts and btrfs subvolumes,
+//! the longest mount point that is a prefix of a path need not be the one that the path leads through.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 /// One line of `/proc/self/mountinfo`, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Where.
+    /// The mount point.
     pub(super) point: PathBuf,
     /// The file system's type, as in `xfs`.
     pub(super) kind: String,
-    /// What is mounted: a block device's path, or a word.
+    /// What is mounted: the path of a block device, or a word such as `tmpfs`.
     pub(super) source: PathBuf,
 }
 
 impl Mount {
-    /// The mount of this number in the text of a mountinfo file.
+    /// Returns the mount of this number in the text of a mountinfo file.
     pub(super) fn find(mountinfo: &[u8], id: u64) -> Option<Self> {
         let mut lines = mountinfo.split(|byte| *byte == b'\n');
         lines.find_map(|line| {
@@ -32,7 +32,7 @@ impl Mount {
 }
 
 impl Mount {
-    /// For a table that does not tell: the directory itself stands for its mount.
+    /// The mount of a directory that is not in the table: the directory itself stands for the mount point.
     pub(super) fn unknown(dir: &Path) -> Self {
         Self {
             point: dir.to_owned(),
@@ -48,7 +48,8 @@ impl fmt::Display for Mount {
     }
 }
 
-/// The number of the mount that an open file was reached through, from `/proc/self/fdinfo/N` (`mnt_id`, since Linux 3.15).
+/// Returns the number of the mount that an open file was reached through, from `/proc/self/fdinfo/N` (`mnt_id`, since
+/// Linux 3.15).
 pub(super) fn id_in(fdinfo: &str) -> Option<u64> {
     let value = fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
     value.trim().parse().ok()

@@ -1,11 +1,12 @@
 //! The system calls of project quotas, as typed and safe functions. The only file of this project with unsafe code.
 //!
-//! No well-kept crate has them: nix's `quotactl` knows users and groups only, and neither it nor rustix knows
-//! `FS_IOC_FSSETXATTR`. The generic commands (`Q_GETQUOTA`, `Q_SETQUOTA`, `Q_XGETQSTATV`) serve XFS and ext4 alike: the
-//! kernel translates them for each (fs/quota/quota.c).
+//! No well-maintained crate has them: nix's `quotactl` supports only users and groups, and neither nix nor rustix has
+//! `FS_IOC_FSSETXATTR`. The generic commands (`Q_GETQUOTA`, `Q_SETQUOTA`, `Q_XGETQSTATV`) work for XFS and for ext4:
+//! the kernel translates them for each (fs/quota/quota.c).
 //!
-//! JUSTIFICATION for the unsafe code: each call hands the kernel a pointer to one structure of fixed layout, which lives
-//! for the whole call. The layouts are those of the kernel's uapi headers, and a test holds their sizes and offsets.
+//! JUSTIFICATION for the unsafe code: each call hands the kernel a pointer to one structure of fixed layout, which
+//! lives for the whole call. The layouts are those of the kernel's uapi headers, and a test checks their sizes and
+//! offsets.
 
 #![expect(
     unsafe_code,
@@ -33,14 +34,14 @@ struct Attributes {
 
 const FS_IOC_FSGETXATTR: Opcode = opcode::read::<Attributes>(b'X', 31);
 const FS_IOC_FSSETXATTR: Opcode = opcode::write::<Attributes>(b'X', 32);
-/// What is made in the directory gets its project and this flag (linux/fs.h).
+/// Everything created in the directory gets its project and this flag (linux/fs.h).
 const FS_XFLAG_PROJINHERIT: u32 = 0x0000_0200;
 
 /// `struct fs_quota_statv` (linux/dqblk_xfs.h), of which only the flags are read.
 #[repr(C, align(8))]
 #[derive(Debug, Clone, Copy)]
 struct StatV {
-    /// Set by the caller: the version that it wants.
+    /// The version that the caller wants, set by the caller.
     version: i8,
     pad: u8,
     flags: u16,
@@ -51,7 +52,7 @@ const FS_QSTATV_VERSION1: i8 = 1;
 const FS_QUOTA_PDQ_ACCT: u16 = 1 << 4;
 const FS_QUOTA_PDQ_ENFD: u16 = 1 << 5;
 
-/// Projects, as `quotactl` numbers the types of quotas (linux/quota.h).
+/// The type of project quotas for `quotactl` (linux/quota.h).
 const PRJQUOTA: u32 = 2;
 const Q_GETQUOTA: u32 = 0x80_0007;
 const Q_SETQUOTA: u32 = 0x80_0008;
@@ -59,36 +60,36 @@ const Q_XGETQSTATV: u32 = 0x5808;
 /// Limits are counted in blocks of this many bytes (`QIF_DQBLKSIZE`), usage in bytes.
 pub(super) const BLOCK: u64 = 1024;
 
-/// How the kernel is told which file system is meant.
+/// How the kernel identifies the file system.
 #[derive(Debug)]
 pub(super) enum Target<'a> {
-    /// Any file on it: `quotactl_fd`, since Linux 5.14.
+    /// By any file on it: `quotactl_fd`, since Linux 5.14.
     File(BorrowedFd<'a>),
-    /// The path of its block device: `quotactl`.
+    /// By the path of its block device: `quotactl`.
     Device(CString),
 }
 
-/// What the kernel does about projects on a file system.
+/// What the kernel does with projects on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
-    /// It counts what belongs to each.
+    /// Whether it counts the usage of each project.
     pub(super) counts: bool,
-    /// It keeps their limits.
+    /// Whether it enforces the limits of projects.
     pub(super) enforces: bool,
 }
 
-/// What belongs to one project.
+/// The usage and the limit of one project.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Bytes on disk.
     pub(super) bytes: u64,
     /// Files, directories and the like.
     pub(super) inodes: u64,
-    /// The most bytes it may have; 0 is without limit.
+    /// The maximum number of bytes; 0 is without limit.
     pub(super) limit: u64,
 }
 
-/// The project of a directory.
+/// Returns the project of a directory.
 ///
 /// # Errors
 /// `ENOTTY` where the file system has no such attributes.
@@ -96,11 +97,11 @@ pub(super) fn project(dir: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(attributes(dir)?.projid)
 }
 
-/// Gives a directory a project, which is inherited by what is made in it from now on.
+/// Sets the project of a directory. Everything created in it from now on inherits the project.
 ///
 /// # Errors
-/// `EPERM` for one who does not own it, `EINVAL` outside of the first user namespace, `EOPNOTSUPP` on ext4 without the
-/// project feature, `ENOTTY` where the file system has no such attributes.
+/// `EPERM` if the caller does not own the directory, `EINVAL` outside of the initial user namespace, `EOPNOTSUPP` on
+/// ext4 without the project feature, `ENOTTY` where the file system has no such attributes.
 pub(super) fn set_project(dir: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     let old = attributes(dir)?;
     let new = Attributes {
@@ -121,18 +122,18 @@ fn attributes(dir: BorrowedFd<'_>) -> io::Result<Attributes> {
     Ok(unsafe { ioctl(dir, request) }?)
 }
 
-/// Whether this kernel can be told by an open file which file system is meant. `ENOSYS` alone does not tell: a file
-/// system without quotas answers with it too.
+/// Whether this kernel can identify a file system by an open file. Asked without a file, because with one `ENOSYS` is
+/// ambiguous: a file system without quotas returns it too.
 pub(super) fn knows_quotactl_fd() -> bool {
     // SAFETY: there is no descriptor -1, so the call returns before it looks at anything else.
     let answer = unsafe { libc::syscall(libc::SYS_quotactl_fd, -1, 0, 0, 0) };
     answer != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
 }
 
-/// What the kernel does about projects on a file system; needs no privilege.
+/// Returns what the kernel does with projects on a file system. Needs no privilege.
 ///
 /// # Errors
-/// `ENOSYS` or `EINVAL` where it does nothing.
+/// `ENOSYS` or `EINVAL` if it does nothing with them.
 pub(super) fn state(target: &Target<'_>) -> io::Result<State> {
     let mut data = StatV {
         version: FS_QSTATV_VERSION1,
@@ -140,8 +141,8 @@ pub(super) fn state(target: &Target<'_>) -> io::Result<State> {
         flags: 0,
         rest: [0; 156],
     };
-    // SAFETY: the command reads the version and fills in a `struct fs_quota_statv`, whose size and alignment are those of
-    // `StatV`; any bits are valid in it, and it outlives the call.
+    // SAFETY: the command reads the version and fills in a `struct fs_quota_statv`, whose size and alignment are those
+    // of `StatV`; any bits are valid in it, and it outlives the call.
     unsafe { quotactl(target, Q_XGETQSTATV, 0, (&raw mut data).cast()) }?;
     Ok(State {
         counts: data.flags & FS_QUOTA_PDQ_ACCT != 0,
@@ -149,7 +150,7 @@ pub(super) fn state(target: &Target<'_>) -> io::Result<State> {
     })
 }
 
-/// What belongs to a project. One that the file system has never heard of has nothing.
+/// Returns the usage of a project. A project that the file system has no record of has no usage.
 ///
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN, `ESRCH` where projects are not counted.
@@ -162,13 +163,13 @@ pub(super) fn usage(target: &Target<'_>, id: u32) -> io::Result<Usage> {
             inodes: data.dqb_curinodes,
             limit: data.dqb_bhardlimit.saturating_mul(BLOCK),
         }),
-        // XFS's word for a project that has neither files nor a limit.
+        // XFS's error for a project that has neither files nor a limit.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Usage::default()),
         Err(error) => Err(error),
     }
 }
 
-/// Sets the most bytes that a project may have, rounded up to whole blocks; 0 takes the limit away.
+/// Sets the maximum number of bytes of a project, rounded up to whole blocks; 0 removes the limit.
 ///
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN, `ERANGE` for more than the file system can express, `ESRCH` where projects are not
@@ -197,7 +198,7 @@ const fn empty() -> libc::dqblk {
     }
 }
 
-/// One command on projects.
+/// Runs one command on projects.
 ///
 /// # Safety
 /// `data` must point to the structure that the command reads or writes, valid for both.
@@ -205,13 +206,13 @@ unsafe fn quotactl(target: &Target<'_>, command: u32, id: u32, data: *mut libc::
     // QCMD of sys/quota.h.
     let command = command << 8 | PRJQUOTA;
     let answer = match target {
-        // SAFETY: the descriptor is open for as long as it is borrowed; `data` is the caller's promise.
+        // SAFETY: the descriptor is open for as long as it is borrowed; the caller guarantees that `data` is valid.
         Target::File(file) => unsafe {
             libc::syscall(libc::SYS_quotactl_fd, file.as_fd().as_raw_fd(), command, id, data)
         },
         Target::Device(path) => {
             let path: &CStr = path;
-            // SAFETY: the path ends with a zero byte and outlives the call; `data` is the caller's promise.
+            // SAFETY: the path ends with a zero byte and outlives the call; the caller guarantees that `data` is valid.
             let answer = unsafe {
                 libc::quotactl(
                     command.cast_signed(),
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(align_of::<StatV>(), 8);
         assert_eq!(size_of::<libc::dqblk>(), 72);
         assert_eq!(offset_of!(libc::dqblk, dqb_valid), 64);
-        // What `cpp` makes of linux/fs.h on x86-64 and arm64.
+        // The values that `cpp` computes from linux/fs.h on x86-64 and arm64.
         assert_eq!((FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR), (0x801c_581f, 0x401c_5820));
     }
 

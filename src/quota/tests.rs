@@ -1,5 +1,5 @@
-//! Project quotas on a real file system. `FNCTR_TEST_XFS` names a directory on one that has them; without it these tests
-//! say that they were skipped.
+//! Tests of project quotas on a real file system. `FNCTR_TEST_XFS` names a directory on a file system that has them;
+//! without the variable these tests report that they were skipped.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{Error, check, limit, release};
 /// A directory on the file system to test on, removed at the end.
 fn scratch(test: &str) -> Option<tempfile::TempDir> {
     let Some(dir) = std::env::var_os("FNCTR_TEST_XFS") else {
-        // Past the capture of a test's output, so that nobody takes a skip for a success.
+        // Written past the capture of a test's output, so that a skip is not mistaken for a success.
         let line = format!("\n!!! SKIPPED {test}: FNCTR_TEST_XFS names no file system with project quotas\n");
         drop(std::io::stderr().write_all(line.as_bytes()));
         return None;
@@ -30,7 +30,8 @@ fn make(dir: &Path) -> PathBuf {
     dir.to_owned()
 }
 
-/// Writes until it is refused or `most` is written; returns how much went in. Not as root: ext4 spares CAP_SYS_RESOURCE.
+/// Writes until the kernel refuses or `most` bytes are written, and returns how many were written. Not as root: ext4
+/// does not limit CAP_SYS_RESOURCE.
 fn fill(file: &Path, most: u64) -> u64 {
     use std::os::unix::process::CommandExt as _;
 
@@ -46,7 +47,7 @@ fn fill(file: &Path, most: u64) -> u64 {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
-    // XFS and ext4.
+    // The messages for XFS and for ext4.
     let refused = ["No space left on device", "Disk quota exceeded"];
     assert!(
         out.status.success() || refused.iter().any(|words| said.contains(words)),
@@ -73,12 +74,12 @@ fn two_directories_share_a_limit_that_the_kernel_keeps_and_that_goes_away() {
         "renames between them"
     );
     assert_eq!(opened.usage(id).unwrap().limit, 1 << 20);
-    // Half here, half there: together they reach the limit, less the directories themselves on ext4.
+    // One half in each directory: together they reach the limit, less the directories themselves on ext4.
     let written = fill(&upper.join("half"), 512 << 10) + fill(&work.join("rest"), 10 << 20);
     assert!((900 << 10..=1 << 20).contains(&written), "{written}");
     fs::rename(work.join("rest"), upper.join("rest")).unwrap();
 
-    // By the block device, as an old kernel wants it, it is the same file system.
+    // Identified by the block device, as an old kernel requires, it is the same file system.
     let by_device = FileSystem::by_device(&upper).unwrap();
     by_device.enforces().unwrap();
     assert_eq!(by_device.usage(id).unwrap(), opened.usage(id).unwrap());
@@ -106,7 +107,8 @@ fn claims_that_meet_part_with_a_project_each() {
                     let start = &start;
                     scope.spawn(move || {
                         let dirs = ["fs", "work"].map(|name| FileSystem::of(&make(&at.join(name))).unwrap());
-                        // All begin at one number, which no two inodes do; and each goes on with a step of its own.
+                        // All claims begin at the same number, which no two inodes do, and each continues with a step
+                        // of its own.
                         let at = |n: u32| choice::FIRST + n % choice::COUNT;
                         let step = 2 * u32::try_from(n).unwrap() + 1;
                         let candidates = (0..1000).map(|i| at(round * 1024 + i * step));
@@ -156,6 +158,6 @@ fn a_directory_that_is_not_there_cannot_be_limited_and_has_nothing_to_release() 
     assert!(matches!(error, Error::OutOfSight { .. }), "{error}");
     assert!(error.to_string().contains(&gone.display().to_string()), "{error}");
     release(&gone).unwrap();
-    // Whatever this file system can do, nobody gave the directory one of our projects.
+    // Whatever this file system supports, the directory has no project of fnctr.
     release(dir.path()).unwrap();
 }

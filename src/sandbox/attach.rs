@@ -1,4 +1,5 @@
-//! Making a sandbox and undoing it: the journal first and last, the namespace, the plugins.
+//! Makes sandboxes and removes them: the journal entry is written first and removed last, with the namespace and the
+//! plugins in between.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,12 @@ use super::{
 use crate::Context;
 
 impl Sandboxes {
-    /// Makes what was reserved, for a container or, without one, for whichever will take it. Of several networks the next is
-    /// tried if one is full. Whatever fails, [`Self::remove`] undoes it: put that on a list first.
+    /// Makes the reserved sandbox, for a container or, without one, for a pool. If a network is full, the next one is
+    /// tried. [`Self::remove`] undoes whatever a failure leaves behind: the caller must register that for teardown
+    /// first.
     ///
     /// # Cancellation
-    /// Not safe to drop. Interrupting `ctx` ends the plugin at work.
+    /// Not safe to drop. Interrupting `ctx` ends the running plugin.
     pub(crate) async fn attach(
         &self,
         ctx: &Context,
@@ -30,7 +32,7 @@ impl Sandboxes {
         while let Some(list) = lists.next() {
             match self.attach_to(ctx, &reserved, list, container).await {
                 Err(error) if error.is_busy() && lists.peek().is_some() => {
-                    tracing::info!(network = list.name, %error, "a network is full; the next one is tried");
+                    tracing::info!(network = list.name, %error, "a network is full; trying the next one");
                     self.remove(ctx, &reserved.id).await?;
                 }
                 attached => return attached,
@@ -131,7 +133,7 @@ impl Sandboxes {
         })
     }
 
-    /// Has the firewall forward what a network of fnctr's own needs, before anything can be sent to it.
+    /// Makes the firewall rules that a network of fnctr needs, before any packet can be sent to it.
     async fn let_through(&self, ctx: &Context, list: &List) -> Result<(), Error> {
         let Some(passage) = Passage::of(list) else {
             return Ok(());
@@ -158,7 +160,7 @@ impl Sandboxes {
         }
     }
 
-    /// Pins a namespace that is open, under a reserved name. [`Self::remove`] undoes it.
+    /// Pins an open namespace under a reserved name. [`Self::remove`] undoes it.
     pub(crate) async fn pin_open(&self, id: &str, namespace: File, container: &str) -> Result<(), Error> {
         let entry = self.entry(id, &self.pin(id), Some(container));
         let this = Arc::clone(&self.0);
@@ -169,7 +171,7 @@ impl Sandboxes {
         .await
     }
 
-    /// Asks the plugins whether all is as they made it.
+    /// Asks the plugins whether the attachment still is as they made it.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -206,7 +208,8 @@ impl Sandboxes {
         blocking(move || this.journal.read(&id)).await
     }
 
-    /// The entry, once no plugin makes anything of it any more for a process that is gone: plugins outlive it.
+    /// Returns the entry. Plugins outlive the process that runs them, so if the owner has ended, its plugins are ended
+    /// first.
     async fn read_settled(&self, id: &str) -> Result<Option<Entry>, Error> {
         let (this, id) = (Arc::clone(&self.0), id.to_owned());
         blocking(move || {
@@ -222,8 +225,9 @@ impl Sandboxes {
         .await
     }
 
-    /// Undoes a sandbox, whoever made it and however far it was. One that is gone is success. If a plugin fails, the namespace
-    /// goes all the same, and the entry stays for another try. Returns how long each plugin took.
+    /// Removes a sandbox, whichever process made it and however much of it exists. Succeeds if there is none. If a
+    /// plugin fails, the namespace is removed nevertheless, and the entry stays for another attempt. Returns how long
+    /// each plugin took.
     ///
     /// # Cancellation
     /// Not safe to drop.
@@ -244,7 +248,7 @@ impl Sandboxes {
             let (netns, is_pinned) = (entry.netns.to_string_lossy(), netns::is_pinned(&entry.netns));
             let at = Attachment {
                 id,
-                // The specification's word for one that is gone.
+                // The specification's value for a namespace that no longer exists.
                 netns: if is_pinned { &netns } else { "" },
                 interface: &attached.interface,
             };
@@ -272,7 +276,7 @@ impl Sandboxes {
     }
 }
 
-/// Which port of the host two entries want, if any.
+/// Fails if another entry publishes the same port of the host.
 fn clash(entry: &Entry, others: &[Entry]) -> Result<(), Error> {
     for other in others.iter().filter(|other| other.id != entry.id) {
         for theirs in other.ports() {
@@ -286,7 +290,8 @@ fn clash(entry: &Entry, others: &[Entry]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same of those whom no journal of ours knows.
+/// Fails if a firewall rule redirects one of the ports. Such a rule may belong to an engine without entries in this
+/// journal.
 fn redirected(entry: &Entry) -> Result<(), Error> {
     let ports: Vec<PortMapping> = entry.ports().collect();
     match redirects::holder(&ports) {
@@ -295,15 +300,16 @@ fn redirected(entry: &Entry) -> Result<(), Error> {
             port: port.to_string(),
             by: format!("a rule of the firewall ({by})"),
         }),
-        // The plugins are about to say what is wrong with it.
+        // Not fatal: the plugins use the same firewall, and report what is wrong with it.
         Err(error) => {
-            tracing::debug!(%error, "cannot look which ports the firewall leads elsewhere");
+            tracing::debug!(%error, "cannot check which ports the firewall redirects");
             Ok(())
         }
     }
 }
 
-/// Whether what was made on the host is there: the kernel takes both ends of a pair when one is taken.
+/// Whether the interfaces that plugins made on the host still exist: the kernel removes both ends of a veth pair
+/// together.
 fn is_whole(attached: &Attached) -> bool {
     let outcome = attached.result.as_ref().map(Outcome::parse);
     let Some(Ok(outcome)) = outcome else { return false };
@@ -311,7 +317,7 @@ fn is_whole(attached: &Attached) -> bool {
     outcome.on_host.iter().all(is_there)
 }
 
-/// What an entry is attached to, with the configuration of then.
+/// Returns what an entry is attached to, with the configuration at the time of the attachment.
 fn attached(entry: &Entry) -> Result<Option<(List, &Attached)>, Error> {
     let Some(attached) = &entry.attached else {
         return Ok(None);

@@ -1,4 +1,5 @@
-//! The networks that fnctr configures itself: a bridge, addresses of a subnet of its own, masquerading, published ports.
+//! The networks that fnctr configures itself: a bridge, addresses from a separate subnet, masquerading, published
+//! ports.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -17,15 +18,16 @@ use super::netlink;
 use super::settings::CONFIG_DIR;
 use super::{Error, NetworkSettings};
 
-/// Where subnets of new networks come from, one /16 after the other: parts of 10.0.0.0/8 that neither Docker (172.17 to 172.31,
-/// 192.168), podman (10.88), k3s (10.42, 10.43) nor nerdctl (10.4) takes.
+/// The range of subnets for new networks, one /16 after the other: a part of 10.0.0.0/8 that none of Docker (172.17 to
+/// 172.31, 192.168), podman (10.88), k3s (10.42, 10.43) and nerdctl (10.4) uses.
 const FIRST: u8 = 143;
 const LAST: u8 = 174;
 /// The shortest prefix of a network.
 const WIDEST: u8 = 8;
-/// An address of the Internet (a root name server's), to ask the kernel for the way there. Nobody sends it anything.
+/// An address of the Internet (a root name server), for which the kernel is asked the route. Nothing is ever sent to
+/// it.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 41, 0, 4);
-/// What a bridge has by itself, and what any IPv4 host takes (RFC 791).
+/// The default MTU of a bridge, and the length that any IPv4 host accepts (RFC 791).
 const USUAL_MTU: u32 = 1500;
 const SHORTEST_MTU: u32 = 576;
 
@@ -33,9 +35,9 @@ const SHORTEST_MTU: u32 = 576;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewNetwork {
     pub(crate) name: String,
-    /// `None` finds one that is free.
+    /// The subnet; `None` selects a free one.
     pub(crate) subnet: Option<String>,
-    /// The bridge's name; `None` follows from the network's.
+    /// The bridge's name; `None` derives it from the network's name.
     pub(crate) bridge: Option<String>,
 }
 
@@ -85,7 +87,7 @@ impl std::fmt::Display for Subnet {
     }
 }
 
-/// Writes the configuration of a new network. `known` are the others.
+/// Writes the configuration of a new network. `known` are the existing networks.
 pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Known]) -> Result<(), Error> {
     if let Some(name) = new.bridge.as_deref().filter(|name| !is_interface(name)) {
         return Err(Error::Bridge {
@@ -93,7 +95,7 @@ pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Know
         });
     }
     let routes = netlink::routes().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the kernel does not tell its routes; a new network may take what another one has");
+        tracing::warn!(%error, "cannot read the kernel's routes; a new network may take a subnet that is in use");
         Vec::new()
     });
     let mut taken = routed(&routes);
@@ -137,13 +139,13 @@ pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Know
     })
 }
 
-/// Whole, or not at all, and never over another.
+/// Writes a file as a whole or not at all, and never replaces an existing one.
 fn write_new(dir: &Path, file: &Path, text: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let unique = COUNT.fetch_add(1, Ordering::Relaxed);
     let new = dir.join(format!(".{}-{unique}.new", std::process::id()));
-    // A process of this number that was killed may have left one.
+    // A killed process with the same process ID may have left this file behind.
     drop(fs::remove_file(&new));
     let mut written = File::options()
         .write(true)
@@ -162,7 +164,7 @@ fn config(name: &str, bridge: &str, subnet: Subnet, addresses: &Path) -> Value {
     json!({
         "cniVersion": "1.0.0",
         "name": name,
-        // What has this is ours to remove.
+        // Marks the network as one that fnctr may remove.
         MARK: env!("CARGO_PKG_VERSION"),
         "plugins": [
             {
@@ -178,16 +180,16 @@ fn config(name: &str, bridge: &str, subnet: Subnet, addresses: &Path) -> Value {
                     "routes": [{ "dst": "0.0.0.0/0" }],
                 },
             },
-            // Where a firewall forwards nothing that is not allowed, as beside dockerd.
+            // For hosts whose firewall drops packets by default, as beside dockerd.
             { "type": "firewall" },
             { "type": "portmap", "capabilities": { "portMappings": true } },
         ],
     })
 }
 
-/// `fnctr0` for the default network. For others the name, if it fits an interface, else a part that stands for it. One that is
-/// configured anywhere but in the usual directory has the second kind of name always: bridges are the whole host's, and another
-/// directory may have a network of the same name.
+/// Returns the bridge's name: `fnctr0` for the default network; for other networks a name that contains the network's,
+/// or a hash if that does not fit an interface. Outside of the usual directory the name is always a hash: bridges are
+/// shared by the whole host, and another directory may have a network of the same name.
 fn bridge_name(dir: &Path, network: &str) -> String {
     if dir != Path::new(CONFIG_DIR) {
         let dir = dir.canonicalize().or_else(|_| std::path::absolute(dir));
@@ -216,8 +218,9 @@ fn hashed(name: &[u8]) -> String {
     format!("fn-{:012x}", hash >> 16)
 }
 
-/// The networks that any table of the kernel has routes to: a VPN may have one of its own. A route to more than a /8 is no
-/// network's but one to everything, in parts that come before the default route (0.0.0.0/1 and 128.0.0.0/1 of OpenVPN).
+/// Returns the subnets that any routing table of the kernel has routes to: a VPN may have a table of its own. A route
+/// to more than a /8 is ignored, because it is a part of a default route (0.0.0.0/1 and 128.0.0.0/1 of OpenVPN, which
+/// take precedence over the usual one).
 fn routed(routes: &[(Ipv4Addr, u8)]) -> Vec<Subnet> {
     let networks = routes.iter().filter(|(_, prefix)| *prefix >= WIDEST);
     let networks = networks.map(|(at, prefix)| Subnet {
@@ -239,14 +242,14 @@ fn free(taken: &[Subnet]) -> Result<Subnet, Error> {
     })
 }
 
-/// The configuration for an attachment now. Packets longer than the host can send on would be lost where nobody tells (a filter
-/// drops the ICMP that would), so one of fnctr's own that says nothing of it gets the length of the way out, if that is shorter than
-/// Ethernet's: as behind a VPN or in an overlay.
+/// Returns the configuration for an attachment now. Packets that are too long for the way out of the host would be lost
+/// unnoticed where a filter drops the ICMP message about them. So a network that fnctr configured without an MTU gets
+/// the one of the way out, if that is shorter than Ethernet's: as behind a VPN or in an overlay.
 pub(super) fn fitted(list: &List) -> List {
     let fits = || {
         is_ours(list).then_some(())?;
         let mtu = netlink::mtu_to(OUTSIDE).unwrap_or_else(|error| {
-            tracing::debug!(%error, "the kernel does not tell the length of packets on the way out");
+            tracing::debug!(%error, "cannot read the maximum length of packets on the way out of the host");
             None
         });
         with_mtu(list, mtu?)
@@ -269,8 +272,8 @@ fn with_mtu(list: &List, mtu: u32) -> Option<List> {
     List::parse(json).ok()
 }
 
-/// Removes what its plugins leave when the last sandbox is gone, the bridge and the files of addresses, and then the
-/// configuration. A bridge that anything is still attached to stays, with all of it.
+/// Removes the bridge and the address files, which plugins leave behind after the last sandbox, and then the
+/// configuration. If any interface is still attached to the bridge, fails and removes nothing.
 pub(super) fn remove(settings: &NetworkSettings, file: &Path, list: &List) -> Result<(), Error> {
     let failed = |why: io::Error| Error::Config {
         file: file.to_owned(),
@@ -368,7 +371,7 @@ mod tests {
             "the journal has it"
         );
         assert_eq!(fitted.plugins[1..], ours.plugins[1..]);
-        // A loopback's, a jumbo frame's, and one with which IPv4 cannot work.
+        // The MTUs of a loopback, of jumbo frames and of Ethernet, and one with which IPv4 cannot work.
         for as_usual in [65536, 9001, 1500, 100] {
             assert_eq!(with_mtu(&ours, as_usual), None);
         }

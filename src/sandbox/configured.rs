@@ -1,14 +1,14 @@
-//! What the configuration of a network says of it: whether fnctr wrote it, and which bridge it has.
+//! Facts in the configuration of a network: whether fnctr wrote it, and which bridge the network has.
 
 use super::cni::List;
 
-/// The longest name of an interface (`IFNAMSIZ` less the 0).
+/// The longest name of an interface (`IFNAMSIZ` without the terminating 0).
 pub(super) const LONGEST: usize = 15;
 
-/// What tells the configurations that fnctr wrote from those of others.
+/// The key that marks a configuration as written by fnctr.
 pub(super) const MARK: &str = "fnctr";
 
-/// Whether an interface may have this name: what the kernel takes, less what a program could read as something else.
+/// Whether an interface may have this name. Stricter than the kernel: names that a program could misread are refused.
 pub(super) fn is_interface(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= LONGEST && name.chars().all(plain)

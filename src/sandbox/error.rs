@@ -1,26 +1,26 @@
-//! What can go wrong with networks and network namespaces, in words for the person who configured them.
+//! Errors of networks and network namespaces, worded for the person who configured them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Interrupted;
 
-/// Why there is no network.
+/// Why an operation on networks failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as sandbox::Error")]
 pub(crate) enum Error {
-    /// No configuration of that name.
+    /// No network of that name is configured.
     #[error("there is no network {name:?}; {}", known_names(.known))]
     NoSuchNetwork { name: String, known: Vec<String> },
-    /// A name that cannot be one.
+    /// The name of a network is not allowed.
     #[error(
         "network name {name:?} is not usable: it must be letters, digits, '-', '_' and '.', and begin with a letter or digit"
     )]
     Name { name: String },
-    /// A configuration file that says nothing usable.
+    /// A configuration file is not usable.
     #[error("network configuration {} is broken: {why}", file.display())]
     Config { file: PathBuf, why: String },
-    /// The program is not there.
+    /// The program of a plugin is not installed.
     #[error(
         "network {network} needs the CNI plugin {plugin:?}, which is not in {}; install it (Debian: containernetworking-plugins)",
         places(.dirs)
@@ -30,7 +30,7 @@ pub(crate) enum Error {
         plugin: String,
         dirs: Vec<PathBuf>,
     },
-    /// The program cannot be run.
+    /// The program of a plugin cannot be run.
     #[error("CNI plugin {plugin:?} of network {network} cannot be run")]
     Spawn {
         network: String,
@@ -38,7 +38,7 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The program refused, in its own words.
+    /// A plugin failed; `what` is its own message.
     #[error("CNI plugin {plugin:?} of network {network} failed to {command}: {what}")]
     Plugin {
         network: String,
@@ -47,7 +47,7 @@ pub(crate) enum Error {
         code: u64,
         what: String,
     },
-    /// The program did not end.
+    /// A plugin did not end in time.
     #[error("CNI plugin {plugin:?} of network {network} did not {command} in {}, and was ended", in_seconds(*.after))]
     Hangs {
         network: String,
@@ -55,14 +55,14 @@ pub(crate) enum Error {
         command: &'static str,
         after: Duration,
     },
-    /// The program's answer is none.
+    /// A plugin's answer is not valid.
     #[error("CNI plugin {plugin:?} of network {network} gave no valid answer: {why}")]
     Answer {
         network: String,
         plugin: String,
         why: String,
     },
-    /// The kernel refused.
+    /// The kernel refused an operation on a network namespace.
     #[error("network namespace {} cannot be {what}", path.display())]
     Netns {
         path: PathBuf,
@@ -70,7 +70,7 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// What is remembered of attachments cannot be read or written.
+    /// The journal of attachments cannot be read or written.
     #[error("{} cannot be {what}", path.display())]
     Journal {
         path: PathBuf,
@@ -81,67 +81,67 @@ pub(crate) enum Error {
     /// A network of that name exists.
     #[error("network {name} exists already, in {}", file.display())]
     Exists { name: String, file: PathBuf },
-    /// A network whose configuration is not ours to remove.
+    /// A network that fnctr did not configure, and therefore does not remove.
     #[error("network {name} is configured in {}, which fnctr does not change; remove that file yourself", file.display())]
     NotOurs { name: String, file: PathBuf },
-    /// A network that is attached to.
+    /// A network with containers or other interfaces attached.
     #[error("network {name} is in use by {by}")]
     InUse { name: String, by: String },
-    /// A name that no interface can have.
+    /// A name of a bridge that no interface can have.
     #[error(
         "bridge name {name:?} is not usable: it must be at most 15 letters, digits, '-', '_' and '.', and begin with a letter or \
          digit"
     )]
     Bridge { name: String },
-    /// No room for another network.
+    /// No subnet is free for another network.
     #[error(
         "no subnet is free for a new network: each of {tried} is in use on this host; name one with --subnet"
     )]
     NoSubnet { tried: String },
-    /// A subnet that cannot be one.
+    /// A subnet that is not usable.
     #[error("subnet {subnet:?} is not usable: {why}")]
     Subnet { subnet: String, why: &'static str },
-    /// No plugin of the network does it.
+    /// No plugin of the network can publish ports.
     #[error("network {network} cannot publish ports: none of its plugins has the capability portMappings")]
     CannotPublish { network: String },
-    /// Two want the same.
+    /// The port is in use already.
     #[error("port {port} cannot be published: {by} has it")]
     PortTaken { port: String, by: String },
-    /// No connection to it would arrive in the container.
+    /// No connection to the port would arrive in the container.
     #[error("port {port} cannot be published on network {network}: {why}")]
     Unpublishable {
         port: String,
         network: String,
         why: String,
     },
-    /// The firewall cannot be told what to let through.
+    /// The rules for forwarded packets cannot be changed.
     #[error("cannot change the firewall's rules for what is forwarded to network {network}")]
     Forward {
         network: String,
         #[source]
         source: std::io::Error,
     },
-    /// The firewall keeps rules of a sandbox that is gone.
+    /// Rules of a removed sandbox cannot be removed from the firewall.
     #[error("cannot remove the firewall rules of network namespace {sandbox}")]
     Rules {
         sandbox: String,
         #[source]
         source: std::io::Error,
     },
-    /// A plugin outlived whoever ran it, and cannot be ended.
+    /// A plugin outlived the process that ran it, and cannot be ended.
     #[error("cannot end a CNI plugin of network namespace {sandbox} that outlived the process that ran it")]
     Straggler {
         sandbox: String,
         #[source]
         source: std::io::Error,
     },
-    /// The caller gave up; what was begun has been undone.
+    /// The caller gave up. `Sandboxes::remove` undoes what was begun.
     #[error("interrupted while waiting for the network")]
     Interrupted(#[from] Interrupted),
 }
 
 impl Error {
-    /// Whether the caller's own doing is the reason.
+    /// Returns the interruption, if the caller caused the failure by giving up.
     pub(crate) fn interrupted(&self) -> Option<Interrupted> {
         match self {
             Self::Interrupted(why) => Some(*why),
@@ -149,17 +149,18 @@ impl Error {
         }
     }
 
-    /// Whether somebody else's leaving may mend it: all addresses are taken, or a plugin says "try again later" (CNI code 11).
+    /// Whether a retry may succeed once another container has left: all addresses are taken, or a plugin reports "try
+    /// again later" (CNI code 11).
     pub(crate) fn is_busy(&self) -> bool {
         match self {
             Self::Plugin { code: 11, .. } => true,
-            // host-local has no code of its own for it.
+            // host-local has no code of its own for a full range.
             Self::Plugin { what, .. } => what.contains("no IP addresses available"),
             _ => false,
         }
     }
 
-    /// Whether the caller named something that is not there.
+    /// Whether the request itself is wrong: it names something that does not exist or is not possible.
     pub(crate) fn is_callers(&self) -> bool {
         matches!(
             self,
@@ -171,7 +172,7 @@ impl Error {
         )
     }
 
-    /// Whether somebody else has what the caller wants.
+    /// Whether the resource that the caller asks for belongs to another user.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(
             self,

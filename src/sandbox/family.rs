@@ -1,4 +1,4 @@
-//! The two families of addresses: what is sent to one of them never gets to the other.
+//! The two families of addresses. A packet to one family never reaches an address of the other.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ pub(crate) enum Family {
 impl Family {
     pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// An IPv4 address in the form of IPv6 (`::ffff:192.0.2.1`) is one of IPv4.
+    /// Returns the family of an address. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) counts as IPv4.
     pub(crate) fn of(ip: IpAddr) -> Self {
         if ip.to_canonical().is_ipv4() {
             Self::V4
@@ -22,7 +22,8 @@ impl Family {
         }
     }
 
-    /// Those of some addresses, each once; both where there are none, because then nobody knows.
+    /// Returns the families of these addresses, each once. Returns both if there are no addresses, because then the
+    /// families are unknown.
     pub(crate) fn of_all(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Self> {
         let all = Self::ALL.into_iter();
         let found: Vec<_> = addresses.into_iter().map(Self::of).collect();
@@ -35,8 +36,8 @@ impl Family {
     }
 }
 
-/// A subnet with its family, and without what an address may have beyond the prefix: as iptables writes `10.20.0.1/16`. `None` if
-/// it is none.
+/// Parses a subnet into its family and its text without the bits beyond the prefix: `10.20.0.1/16` becomes
+/// `10.20.0.0/16`, as iptables prints it. Returns `None` if the text is not a subnet.
 pub(super) fn subnet(text: &str) -> Option<(Family, String)> {
     let (ip, prefix) = text.split_once('/')?;
     let prefix: u32 = prefix.parse().ok()?;

@@ -1,8 +1,8 @@
-//! `/etc/hosts` and `/etc/resolv.conf` of a container: what is right for the network that it has. Pure.
+//! `/etc/hosts` and `/etc/resolv.conf` of a container, as its network requires. Pure functions.
 //!
-//! A resolver on the host's loopback, on one of its links, or of a family of which the container has no address is the host's
-//! alone. libc asks the first three that are named, so one that nobody can reach would hide another that somebody can. What is
-//! never done is to invent a public one.
+//! A resolver is useful only to the host if it is on the host's loopback, on a single link of the host, or in an
+//! address family that the container does not have. libc asks only the first three resolvers, so an unreachable one
+//! could hide a reachable one. A public resolver is never added instead.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use super::Family;
 use super::cni::{Address, Dns};
 
-/// Where systemd-resolved writes the servers that it asks itself, behind its stub (systemd-resolved.service(8)).
+/// Where systemd-resolved lists the servers behind its stub, which it asks itself (systemd-resolved.service(8)).
 pub(crate) const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
-/// libc reads no more (`MAXNS`, resolv.conf(5)).
+/// libc reads no more servers than this (`MAXNS`, resolv.conf(5)).
 const MOST: usize = 3;
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
@@ -22,7 +22,7 @@ const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
     ff02::1\tip6-allnodes\n\
     ff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts` for a network namespace of its own.
+/// `/etc/hosts` for a container with its own network namespace.
 pub(crate) fn hosts(hostname: Option<&str>, addresses: &[Address]) -> String {
     let mut text = LOCALHOST.to_owned();
     let Some(hostname) = hostname else { return text };
@@ -30,13 +30,13 @@ pub(crate) fn hosts(hostname: Option<&str>, addresses: &[Address]) -> String {
         let _ = writeln!(text, "{}\t{hostname}", address.ip);
     }
     if addresses.is_empty() {
-        // So that a program that looks itself up finds something (hosts(5), as Debian does it).
+        // Lets a program look up its own host name (hosts(5), as Debian does it).
         let _ = writeln!(text, "127.0.1.1\t{hostname}");
     }
     text
 }
 
-/// Lines of `/etc/hosts` that a caller adds.
+/// Lines for `/etc/hosts` that the caller adds.
 pub(crate) fn more_hosts(hosts: &[(String, IpAddr)]) -> String {
     hosts.iter().fold(String::new(), |mut text, (name, address)| {
         let _ = writeln!(text, "{address}\t{name}");
@@ -44,8 +44,9 @@ pub(crate) fn more_hosts(hosts: &[(String, IpAddr)]) -> String {
     })
 }
 
-/// `/etc/resolv.conf` for a network namespace of its own that has addresses of these families. `host` is the host's file,
-/// `upstream` what is behind its stub. What the network says of names comes first.
+/// `/etc/resolv.conf` for a container with its own network namespace and addresses of these families. `host` is the
+/// content of the host's file, `upstream` that of the file behind its stub. The DNS settings of the network take
+/// precedence.
 pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns, families: &[Family]) -> String {
     let mut resolver = Resolver::of_host(host, upstream, families);
     let mut servers = resolver.asked();
@@ -69,17 +70,18 @@ pub(crate) fn resolv_conf(host: &str, upstream: Option<&str>, network: &Dns, fam
     text
 }
 
-/// The servers in it, if the network says nothing of names: none where it can reach none of the host's.
+/// Returns the servers that a container asks if its network has no DNS settings; empty if it can reach none of the
+/// host's.
 pub(crate) fn servers(host: &str, upstream: Option<&str>, families: &[Family]) -> Vec<String> {
     Resolver::of_host(host, upstream, families).asked()
 }
 
-/// `/etc/resolv.conf` for one that can reach nobody: a question fails at once, and not after half a minute.
+/// `/etc/resolv.conf` for a container without a network: a lookup fails at once, not after half a minute.
 pub(crate) fn no_resolver() -> String {
     "# This container has no network.\n".to_owned()
 }
 
-/// What a resolv.conf says (resolv.conf(5)).
+/// The parsed content of a resolv.conf (resolv.conf(5)).
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Resolver {
     servers: Vec<Server>,
@@ -88,11 +90,11 @@ struct Resolver {
     options: Vec<String>,
 }
 
-/// A server's address; libc passes over what is none.
+/// The address of a server. libc ignores text that is not an address.
 #[derive(Debug, Clone, PartialEq)]
 struct Server {
     ip: IpAddr,
-    /// The interface of an address that is one link's.
+    /// The interface, for an address that is valid only on one link.
     zone: Option<String>,
 }
 
@@ -109,17 +111,17 @@ impl Server {
         })
     }
 
-    /// 0.0.0.0 is the machine that asks, as ::1 is.
+    /// Whether the server is on the asking machine: 0.0.0.0 is, as ::1 is.
     fn is_loopback(&self) -> bool {
         self.ip.is_loopback() || self.ip.is_unspecified()
     }
 
-    /// Whether it is asked in the same way from a network namespace that has addresses of these families. One of a single link of
-    /// the host is not: the container is on none of those.
+    /// Whether the server can be reached from a network namespace with addresses of these families. A server on a
+    /// single link of the host cannot, because the container is not on that link.
     fn is_reachable(&self, families: &[Family]) -> bool {
         let is_of_a_link = match self.ip {
             IpAddr::V6(ip) => ip.is_unicast_link_local() || self.zone.is_some(),
-            // The resolver of a cloud (169.254.169.253) is asked by way of the host.
+            // The resolver of a cloud (169.254.169.253) is reached through the host.
             IpAddr::V4(_) => false,
         };
         !self.is_loopback() && !is_of_a_link && families.contains(&Family::of(self.ip))
@@ -133,7 +135,7 @@ impl std::fmt::Display for Server {
 }
 
 impl Resolver {
-    /// What the host's files say of those that can be reached.
+    /// Reads the reachable servers, and the other settings, from the host's files.
     fn of_host(host: &str, upstream: Option<&str>, families: &[Family]) -> Self {
         let host = Self::parse(host);
         let reachable = host.reachable(families);
@@ -145,7 +147,7 @@ impl Resolver {
         }
     }
 
-    /// Those whom libc asks.
+    /// Returns the servers that libc asks.
     fn asked(&self) -> Vec<String> {
         self.servers.iter().take(MOST).map(Server::to_string).collect()
     }
@@ -159,7 +161,7 @@ impl Resolver {
                     let server = words.next().and_then(|word| Server::parse(&word));
                     resolver.servers.extend(server);
                 }
-                // The last one counts.
+                // The last line counts.
                 Some("search") => resolver.search = words.collect(),
                 Some("domain") => resolver.search = words.take(1).collect(),
                 Some("sortlist") => resolver.sortlist = words.collect(),
@@ -170,7 +172,7 @@ impl Resolver {
         resolver
     }
 
-    /// With those servers alone that can be reached.
+    /// Returns a copy with only the reachable servers.
     fn reachable(&self, families: &[Family]) -> Self {
         let mut resolver = self.clone();
         resolver.servers.retain(|server| server.is_reachable(families));
@@ -182,7 +184,7 @@ impl Resolver {
         self.servers.iter().any(Server::is_loopback)
     }
 
-    /// All but the servers.
+    /// Returns all lines but those of the servers.
     fn rest(&self) -> String {
         let mut text = String::new();
         for (word, values) in [
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(hosts(None, &[]), LOCALHOST);
     }
 
-    /// For a container that has addresses of IPv4 alone.
+    /// The file for a container that has only IPv4 addresses.
     fn v4(host: &str, upstream: Option<&str>) -> String {
         resolv_conf(host, upstream, &Dns::default(), &[Family::V4])
     }
@@ -237,19 +239,19 @@ mod tests {
             v4(stub, Some(upstream)),
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n"
         );
-        // One that can be reached is beside it.
+        // A reachable server is beside the stub.
         let beside = "nameserver 127.0.0.53\nnameserver 192.0.2.9\noptions edns0\n";
         assert_eq!(
             v4(beside, Some(upstream)),
             "nameserver 192.0.2.9\noptions edns0\n"
         );
-        // None that can is.
+        // Only an unreachable server is beside the stub.
         let beside = "nameserver 127.0.0.53\nnameserver 2001:db8::1\n";
         assert_eq!(
             v4(beside, Some(upstream)),
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n"
         );
-        // No stub, so nothing is behind it.
+        // There is no stub, so there are no servers behind it.
         let v6_only = "nameserver 2001:db8::1\n";
         assert!(!v4(v6_only, Some(upstream)).contains("192.0.2."));
     }

@@ -1,7 +1,9 @@
-//! What the firewalls of this host do with what it forwards: for a person who wants to know why nobody gets there.
+//! What the firewalls of this host do with forwarded packets, for a user who wants to know why containers cannot be
+//! reached.
 //!
-//! A packet passes every firewall, and each may drop it: the tables of iptables that plugins change, those of the other kind, and
-//! tables that somebody made with nft. What is accepted in one is not accepted in the next.
+//! A packet passes every firewall, and each may drop it: the tables of iptables that plugins change, the tables of the
+//! other kind of iptables, and tables made with nft. A packet that one firewall accepts may still be dropped by the
+//! next.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,34 +16,35 @@ use super::family::Family;
 use super::forward::Passage;
 use super::{iptables, journal};
 
-/// What was found.
+/// The state of the firewalls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Firewalls {
-    /// The tables that plugins change drop what no rule of theirs accepts.
+    /// Whether the tables that plugins change drop every packet that no rule accepts.
     pub(crate) drops: bool,
-    /// Networks of fnctr's own that something is attached to, and for which there are no rules.
+    /// Networks configured by fnctr that are in use, but whose rules are missing.
     pub(crate) shut: Vec<String>,
-    /// Others, which drop what no rule of theirs accepts.
+    /// Other firewalls that drop every packet that none of their rules accepts.
     pub(crate) others: Vec<Other>,
 }
 
 /// A firewall that no plugin changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Other {
-    /// Whose it is, in words.
+    /// A description of the firewall.
     pub(crate) what: String,
-    /// What has it let containers' packets through.
+    /// The remedy: the command that lets packets of containers through.
     pub(crate) mend: String,
 }
 
-/// Looks at all of them, and changes nothing; `None` on a host without iptables. Blocks for some milliseconds.
+/// Inspects all firewalls, and changes nothing. Returns `None` on a host without iptables. Blocks for some
+/// milliseconds.
 pub(crate) fn firewalls(state_dir: &Path) -> io::Result<Option<Firewalls>> {
     let saved = match iptables::saved(Family::V4, "filter") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         saved => saved?,
     };
     let mut others: Vec<_> = other_kind().into_iter().collect();
-    // Where nft is not installed, hardly anybody has made tables with it.
+    // On a host without nft, tables of its kind are unlikely.
     if let Ok(chains) = iptables::said("nft", &["-j", "list", "chains"]) {
         others.extend(of_nft(&chains));
     }
@@ -52,7 +55,7 @@ pub(crate) fn firewalls(state_dir: &Path) -> io::Result<Option<Firewalls>> {
     }))
 }
 
-/// Networks that have users, as they were configured when these came, and no rules.
+/// Returns the networks in use whose rules are missing. Uses the configuration at the time of their attachments.
 fn shut(state_dir: &Path, v4: &str) -> io::Result<Vec<String>> {
     let entries = journal::all(state_dir).unwrap_or_default();
     let attached = entries.into_iter().filter_map(|entry| entry.attached);
@@ -75,18 +78,18 @@ fn shut(state_dir: &Path, v4: &str) -> io::Result<Vec<String>> {
     Ok(shut)
 }
 
-/// Whether nothing is forwarded that no rule accepts: by the policy, or by a last rule for everything.
+/// Whether packets that no rule accepts are dropped: by the policy, or by a last rule for all packets.
 fn drops(saved: &str) -> bool {
     let for_all =
         |line: &str| line.starts_with("-A FORWARD -j DROP") || line.starts_with("-A FORWARD -j REJECT");
     iptables::policy(saved, "FORWARD") == Some("DROP") || saved.lines().any(for_all)
 }
 
-/// The tables of iptables that `iptables` does not change, if they drop.
+/// Returns the tables of the kind that `iptables` does not change, if they drop packets.
 fn other_kind() -> Option<Other> {
     let version = iptables::said("iptables", &["--version"]).ok()?;
     let (program, what) = if version.contains("nf_tables") {
-        // Without a look the program would make them.
+        // Checked first, because the program would create missing tables.
         let tables = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
         tables.lines().find(|table| *table == "filter")?;
         ("iptables-legacy", "the legacy tables")
@@ -103,7 +106,7 @@ fn other_kind() -> Option<Other> {
     })
 }
 
-/// Chains of `nft -j list chains` that drop what is forwarded, but for iptables' own.
+/// Returns the chains in the output of `nft -j list chains` that drop forwarded packets, except those of iptables.
 fn of_nft(chains: &str) -> Vec<Other> {
     let said: Value = serde_json::from_str(chains).unwrap_or_default();
     let all = said.get("nftables").and_then(Value::as_array);

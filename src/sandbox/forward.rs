@@ -1,5 +1,5 @@
-//! What the firewall forwards to and from a network that fnctr configured, where it forwards nothing that no rule accepts: beside
-//! dockerd, under ufw, and after `iptables -P FORWARD DROP`.
+//! Firewall rules that forward packets to and from a network that fnctr configured. They are needed where the firewall
+//! drops every packet that no rule accepts: beside dockerd, under ufw, and after `iptables -P FORWARD DROP`.
 //!
 //! ```text
 //! FORWARD
@@ -9,10 +9,11 @@
 //!   ...              of everybody else
 //! ```
 //!
-//! The plugin alone would leave published ports unreachable: it accepts answers and no new connection, and the plugin `portmap`
-//! accepts nothing (containernetworking/plugins#467). It stays, because where firewalld runs it tells that. The chain is one for
-//! the whole network, so that it makes good what a flush took from containers that run: whoever is attached next makes it again.
-//! After CNI-FORWARD, so that a rule in CNI-ADMIN still decides first, as one in DOCKER-USER does under Docker.
+//! The plugin `firewall` alone would leave published ports unreachable: it accepts answers but no new connections, and
+//! the plugin `portmap` accepts nothing (containernetworking/plugins#467). `firewall` is still used, because it
+//! notifies firewalld on hosts where that runs. There is one chain for the whole network, so that the next attachment
+//! repairs a flush for all containers that run. The chain comes after CNI-FORWARD, so that a rule in CNI-ADMIN still
+//! decides first, as a rule in DOCKER-USER does under Docker.
 
 use std::io;
 
@@ -20,10 +21,10 @@ use super::cni::List;
 use super::family::{Family, subnet};
 use super::{configured, iptables};
 
-/// Attempts at a change that somebody else's change made impossible.
+/// How often a change is attempted that fails because another process changed the table.
 const ATTEMPTS: usize = 5;
 
-/// What is to be let through to and from a network.
+/// The packets to let through to and from a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Passage {
     network: String,
@@ -32,7 +33,8 @@ pub(super) struct Passage {
 }
 
 impl Passage {
-    /// That of a network of fnctr's own. The rules for others are their owners'.
+    /// Returns the passage of a network that fnctr configured; `None` for other networks, whose rules are up to their
+    /// owners.
     pub(super) fn of(list: &List) -> Option<Self> {
         let bridge = configured::interface(list).filter(|_| configured::is_ours(list))?;
         let subnets = list.subnets();
@@ -48,12 +50,12 @@ impl Passage {
         &self.network
     }
 
-    /// Sees to it that it is open: makes the chain if it is not there, or not whole. Blocks for some milliseconds.
+    /// Makes the chain and its rules if they are missing or incomplete. Blocks for some milliseconds.
     pub(super) fn open(&self) -> io::Result<()> {
         self.each(|saved, family| self.opening(saved, family))
     }
 
-    /// Takes the chain away; none is success, and so is a host without iptables. Blocks for some milliseconds.
+    /// Removes the chain. Succeeds if there is none, and on a host without iptables. Blocks for some milliseconds.
     pub(super) fn close(&self) -> io::Result<()> {
         match self.each(|saved, _| self.closing(saved)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -61,7 +63,7 @@ impl Passage {
         }
     }
 
-    /// Whether a table has all of it.
+    /// Whether a table contains the complete chain.
     pub(super) fn is_open(&self, saved: &str, family: Family) -> bool {
         self.opening(saved, family).is_none()
     }
@@ -71,7 +73,7 @@ impl Passage {
         Family::ALL.into_iter().filter(has)
     }
 
-    /// Changes the tables of each family that the network has.
+    /// Changes the table of each address family that the network has.
     fn each(&self, change: impl Fn(&str, Family) -> Option<String>) -> io::Result<()> {
         for family in self.families() {
             settle(family, |saved| change(saved, family))?;
@@ -79,18 +81,20 @@ impl Passage {
         Ok(())
     }
 
-    /// A bridge's name is the host's alone, and with this it is short enough for a chain (28 letters).
+    /// Returns the name of the chain. A bridge's name is unique on the host, and short enough for the name of a chain
+    /// (28 letters) with this prefix.
     fn chain(&self) -> String {
         format!("FNCTR-{}", self.bridge)
     }
 
-    /// The rules, as iptables-save writes them.
+    /// Returns the rules in the form that iptables-save prints.
     fn rules(&self, family: Family) -> Vec<String> {
         let (chain, bridge) = (self.chain(), &self.bridge);
         let mut rules = Vec::new();
         if family == Family::V4 {
-            // What was published on the loopback alone. Packets of the host's own are not forwarded; a neighbour that sends one
-            // for 127.0.0.1 to this host gets to the redirection before the kernel looks whether that may be (moby#45610).
+            // Drops packets to ports that are published only on the loopback. The host's own packets are not forwarded;
+            // but a packet for 127.0.0.1 from a neighbour is redirected before the kernel checks whether it may be
+            // (moby#45610).
             rules.push(format!(
                 "-A {chain} -o {bridge} -m conntrack --ctstate DNAT --ctorigdst 127.0.0.0/8 -j DROP"
             ));
@@ -119,10 +123,10 @@ impl Passage {
         if jumps.len() == 1 && ours > plugins && has.eq(wanted.iter()) {
             return None;
         }
-        // Where the jump goes when those that are there have gone.
+        // The position of the jump once the existing jumps have been deleted.
         let before = |at: usize| forward.iter().take(at + 1).filter(|rule| !jumps.contains(rule));
         let at = plugins.map_or(0, |at| before(at).count()) + 1;
-        // Declared, a chain is made, or emptied.
+        // Declaring a chain makes it, or empties an existing one.
         let mut text = format!("*filter\n:{chain} - [0:0]\n");
         for rule in &wanted {
             text.push_str(&format!("{rule}\n"));
@@ -150,7 +154,7 @@ impl Passage {
         Some(text)
     }
 
-    /// The rules of FORWARD that lead to the chain.
+    /// Returns the rules of FORWARD that jump to the chain.
     fn jumps<'a>(&self, saved: &'a str) -> Vec<&'a str> {
         let end = format!(" -j {}", self.chain());
         let leads = |line: &&str| line.starts_with("-A FORWARD ") && line.ends_with(&end);
@@ -158,8 +162,8 @@ impl Passage {
     }
 }
 
-/// Changes a table until nothing is to be changed. Somebody else may change it between a look and a change, which then fails as a
-/// whole; and of two who add the same jump at the same moment each adds one.
+/// Changes a table until nothing is left to change. Another process may change the table between the read and the
+/// change, which then fails as a whole; and two processes that add the same jump at the same moment add it twice.
 fn settle(family: Family, change: impl Fn(&str) -> Option<String>) -> io::Result<()> {
     let (mut last, mut made) = (Ok(()), 0);
     for _ in 0..ATTEMPTS {
@@ -172,7 +176,8 @@ fn settle(family: Family, change: impl Fn(&str) -> Option<String>) -> io::Result
             Err(_) => {}
             Ok(()) => made += 1,
         }
-        // An iptables that writes a rule in other words than it was given would otherwise be told for ever.
+        // Stops for an iptables that prints a rule differently than it was given, so that the rule would seem to be
+        // missing for ever.
         if made == 2 {
             break;
         }

@@ -1,5 +1,5 @@
-//! The rules as text, and with packets: in a network namespace that stands for the host, with its own firewall, and another that
-//! stands for a machine beside it. The host's own tables are never touched.
+//! Tests of the rules as text, and with packets. One network namespace, with a firewall of its own, stands for the
+//! host, and another one for a machine beside it. The real host's tables are never touched.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -84,12 +84,12 @@ fn what_is_missing_is_made_what_is_there_stays_and_what_is_too_much_goes() {
         )
     };
     let made = |saved: &str| passage.opening(saved, Family::V4).unwrap();
-    // On a host of which nothing is known.
+    // On a host with an empty table.
     assert_eq!(
         made(""),
         format!("*filter\n:FNCTR-fn-blue - [0:0]\n{rules}\n{}COMMIT\n", insert(1))
     );
-    // After the plugin's, wherever that is.
+    // After the plugin's rule, wherever it is.
     let after = table(
         &format!("-A FORWARD -i x -j DROP\n{plugins}\n-A FORWARD -j REJECT"),
         "",
@@ -99,7 +99,7 @@ fn what_is_missing_is_made_what_is_there_stays_and_what_is_too_much_goes() {
         "{}",
         made(&after)
     );
-    // Flushed, made twice, and made before the plugin's.
+    // A flushed chain, a jump that exists twice, and a jump before the plugin's.
     assert!(made(&table(&format!("{plugins}\n{jump}"), "")).contains(&rules));
     let delete = jump.replacen("-A", "-D", 1);
     let twice = made(&table(&format!("{plugins}\n{jump}\n{jump}"), &rules));
@@ -118,7 +118,7 @@ fn what_is_missing_is_made_what_is_there_stays_and_what_is_too_much_goes() {
     );
 }
 
-/// A host of its own: a thread's network and mount namespaces, with the iptables of one kind.
+/// A simulated host: a thread's network and mount namespaces, with one kind of iptables.
 struct Host {
     dir: tempfile::TempDir,
     sandboxes: Sandboxes,
@@ -142,7 +142,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// Does something on a host of its own, if this one has what that takes.
+/// Runs `work` on a simulated host, if the real one has everything that it needs.
 fn on_a_host(kind: &'static str, work: impl AsyncFnOnce(&Host) + Send + 'static) {
     let has = |path: &str| Path::new(path).exists();
     let iptables = format!("/usr/sbin/xtables-{kind}-multi");
@@ -159,7 +159,7 @@ fn on_a_host(kind: &'static str, work: impl AsyncFnOnce(&Host) + Send + 'static)
         mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
         // /sys shows the network namespace in which it was mounted.
         mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).unwrap();
-        // Whichever kind /usr/sbin/iptables is.
+        // Replaces the other kind, so that /usr/sbin/iptables is of this kind in any case.
         for other in ["nft", "legacy"] {
             let other = format!("/usr/sbin/xtables-{other}-multi");
             if other != iptables && Path::new(&other).exists() {
@@ -213,7 +213,7 @@ impl Host {
         );
         run("ip", &["addr", "add", &format!("{}/24", WIRE[0]), "dev", "wire0"]);
         run("ip", &["link", "set", "wire0", "up"]);
-        // `ip` takes a namespace by a process or a name; a process is in this one for as long as it is asked.
+        // `ip` identifies a namespace by a process or a name, so a process is kept in the namespace meanwhile.
         let net = format!("--net={}", neighbour.display());
         let mut there = Command::new("nsenter")
             .args([net.as_str(), "sleep", "1000"])
@@ -245,7 +245,7 @@ impl Host {
         }
     }
 
-    /// A container's network, with these ports published.
+    /// Attaches a container to the network, with these ports published.
     async fn attaches(&self, ports: &[&str]) -> Sandbox {
         self.tries(ports).await.unwrap()
     }
@@ -317,13 +317,14 @@ fn inside<T: Send + 'static>(
     })
 }
 
-/// Both families', or IPv4's on a host without the other.
+/// The addresses to bind, best first: both families, or only IPv4 on a host without IPv6.
 const ALL: &[SocketAddr] = &[
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80),
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80),
 ];
 
-/// Servers of TCP and UDP in a container's namespace, which answer every caller with their word until this process ends.
+/// Starts a TCP and a UDP server in a container's namespace, which answer every caller with `word` until this process
+/// ends.
 fn serves(sandbox: &Sandbox, word: &'static str) {
     let (listening, listens) = mpsc::channel();
     let udp_too = listening.clone();
@@ -346,7 +347,7 @@ fn serves(sandbox: &Sandbox, word: &'static str) {
     listens.recv().unwrap();
 }
 
-/// How long somebody waits who may get no answer at all.
+/// How long a client waits that may get no answer at all.
 const SOON: Duration = Duration::from_millis(1500);
 const LATER: Duration = Duration::from_secs(60);
 
@@ -362,7 +363,7 @@ fn over_tcp(namespace: &Path, to: &str, patience: Duration) -> io::Result<String
     inside(namespace, asks).join().unwrap()
 }
 
-/// From this port of the caller's, which is what a stale entry of the connection tracking would go by.
+/// Sends from this port, which a stale entry of the connection tracking would match.
 fn over_udp(namespace: &Path, from: u16, to: &str, patience: Duration) -> io::Result<String> {
     let to = to.to_owned();
     let asks = move || {
@@ -392,7 +393,7 @@ fn published_ports_are_reached_where_forward_drops(kind: &'static str) {
                 ..Default::default()
             }
         );
-        // The container reaches the neighbour, and itself by way of the host.
+        // The container reaches the neighbour, and itself through the host.
         let listens = inside(neighbour, || {
             let listener = TcpListener::bind("0.0.0.0:7000").unwrap();
             move || listener.accept().unwrap().0.write_all(b"there")
@@ -404,7 +405,7 @@ fn published_ports_are_reached_where_forward_drops(kind: &'static str) {
         );
         answers.join().unwrap().unwrap();
         assert_eq!(over_tcp(&first.path, &at, LATER).unwrap(), "one");
-        // What is not published is not reached.
+        // A port that is not published cannot be reached.
         let unpublished = format!("{}:80", first.addresses[0].ip);
         run(
             "nsenter",
@@ -420,7 +421,7 @@ fn published_ports_are_reached_where_forward_drops(kind: &'static str) {
         );
         assert!(over_tcp(neighbour, &unpublished, SOON).is_err());
 
-        // A flush takes what is forwarded; the next container brings it back for all.
+        // A flush removes the rules; the next attachment restores them for all containers.
         run("iptables", &["-F"]);
         assert!(over_tcp(neighbour, &at, SOON).is_err());
         assert_eq!(host.firewall().shut, ["blue"]);
@@ -435,7 +436,7 @@ fn published_ports_are_reached_where_forward_drops(kind: &'static str) {
             position("-j CNI-FORWARD") < position("-j FNCTR-fn-blue"),
             "{jumps}"
         );
-        // A rule of the host's own decides first.
+        // A rule of the administrator decides first.
         run(
             "iptables",
             &["-A", "CNI-ADMIN", "-s", WIRE[1], "-p", "tcp", "-j", "DROP"],
@@ -443,7 +444,7 @@ fn published_ports_are_reached_where_forward_drops(kind: &'static str) {
         assert!(over_tcp(neighbour, &at, SOON).is_err());
         run("iptables", &["-F", "CNI-ADMIN"]);
 
-        // Whoever has the port next is asked, by those too who asked the last one.
+        // The next owner of the port answers, also to callers that reached the previous owner.
         host.removes(first).await;
         let next = host.attaches(&["18095:80/udp"]).await;
         serves(&next, "two");
@@ -530,7 +531,7 @@ fn a_port_of_the_loopback_is_not_reached_from_the_wire() {
             over_tcp(Path::new("/proc/thread-self/ns/net"), "127.0.0.1:18097", LATER).unwrap(),
             "mine"
         );
-        // A neighbour on the wire that sends it packets for 127.0.0.1, which is what its own kernel would not do by itself.
+        // The neighbour sends packets for 127.0.0.1 over the wire, which its kernel does not do by default.
         let net = format!("--net={}", host.neighbour.display());
         for command in [
             "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet",
@@ -540,7 +541,7 @@ fn a_port_of_the_loopback_is_not_reached_from_the_wire() {
             run("nsenter", &[net.as_str(), "sh", "-c", command]);
         }
         assert!(over_tcp(&host.neighbour, "127.0.0.1:18097", SOON).is_err());
-        // By the rule, and not because such packets never come: without it they do.
+        // The rule stops these packets: without the rule they arrive.
         run("iptables", &["-F", "FNCTR-fn-blue"]);
         assert_eq!(
             over_tcp(&host.neighbour, "127.0.0.1:18097", LATER).unwrap(),
@@ -588,14 +589,14 @@ fn packets_are_no_longer_than_the_way_out_takes() {
                 .join()
                 .unwrap()
         };
-        // There is no way out.
+        // There is no route out of the host.
         let first = host.attaches(&[]).await;
         assert!(mtu(&first).contains(" mtu 1500 "), "{}", mtu(&first));
         run("ip", &["route", "add", "default", "via", WIRE[1]]);
         run("ip", &["link", "set", "wire0", "mtu", "1420"]);
         let second = host.attaches(&[]).await;
         assert!(mtu(&second).contains(" mtu 1420 "), "{}", mtu(&second));
-        // A route may say less than its interface.
+        // A route may have a shorter MTU than its interface.
         run(
             "ip",
             &["route", "replace", "default", "via", WIRE[1], "mtu", "1280"],

@@ -1,7 +1,8 @@
-//! iptables-save and iptables-restore, and the same for IPv6: what a table of the firewall holds, and changes of it.
+//! Runs iptables-save, iptables-restore and their IPv6 variants, to read and change the tables of the firewall.
 //!
-//! They are found on the path on which plugins find iptables. A host has two kinds of tables, those of nf_tables and the legacy
-//! ones, and its program `iptables` says which it uses; a packet passes both.
+//! The programs are looked up on the path on which plugins find iptables. A host has two kinds of tables, the ones of
+//! nf_tables and the legacy ones, and a packet passes both. The program `iptables` changes only one kind, which its
+//! version names.
 
 use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
@@ -10,13 +11,13 @@ use super::family::Family;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A program that was found, and what it says.
+/// Runs a program and returns its output.
 pub(super) fn said(program: &str, args: &[&str]) -> io::Result<String> {
     let output = run(program, args, "")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What a table holds. Blocks for some milliseconds.
+/// Returns the content of a table, as iptables-save prints it. Blocks for some milliseconds.
 pub(super) fn saved(family: Family, table: &str) -> io::Result<String> {
     let program = match family {
         Family::V4 => "iptables-save",
@@ -25,7 +26,8 @@ pub(super) fn saved(family: Family, table: &str) -> io::Result<String> {
     said(program, &["-t", table])
 }
 
-/// Makes all of these changes, or none. Blocks for some milliseconds, or as long as somebody else holds the lock.
+/// Applies all of these changes, or none. Blocks for some milliseconds, and for up to 10 seconds while another process
+/// holds the lock.
 pub(super) fn change(family: Family, commands: &str) -> io::Result<()> {
     let program = match family {
         Family::V4 => "iptables-restore",
@@ -44,7 +46,7 @@ fn run(program: &str, args: &[&str], input: &str) -> io::Result<Output> {
         .stderr(Stdio::piped())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read its input fails for its own reasons, which it tells.
+        // A program that ends without reading its input fails for its own reasons, and reports them.
         drop(stdin.write_all(input.as_bytes()));
     }
     let output = child.wait_with_output()?;
@@ -56,7 +58,8 @@ fn run(program: &str, args: &[&str], input: &str) -> io::Result<Output> {
     Err(io::Error::other(format!("{program}: {}", said.join(" "))))
 }
 
-/// The policy of a chain that the kernel calls itself; `None` where the table is not there, which lets everything through.
+/// Returns the policy of a built-in chain; `None` if the table does not exist, in which case it lets every packet
+/// through.
 pub(super) fn policy<'a>(saved: &'a str, chain: &str) -> Option<&'a str> {
     let declared = saved.lines().filter_map(|line| line.strip_prefix(':'));
     let mut words = declared.map(|line| line.split(' '));

@@ -1,12 +1,14 @@
-//! What is attached to what, on disk: written before the first plugin runs, and removed after the last one undid its work.
+//! The record on disk of what is attached to what: written before the first plugin runs, and removed after the last
+//! plugin has undone its work.
 //!
 //! ```text
 //! STATE/ID.json            one sandbox: its namespace, its network's configuration as it was, the plugins' result
 //! STATE/owners/TOKEN       one process that makes sandboxes; locked for as long as it lives
 //! ```
 //!
-//! Plugins keep addresses in files that outlive the host, so this does too: after a power cut it says which are to be given
-//! back. It serves as the specification's cache of results, and holds what a DEL needs.
+//! Plugins may keep addresses in files that survive a reboot, so the journal survives it too: after a power cut it
+//! shows which addresses must be given back. It also is the cache of results that the specification asks for, and
+//! contains everything that a DEL needs.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -23,35 +25,37 @@ use super::{Error, PREFIX, PortMapping};
 /// One sandbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    /// Its name, on this host and for the plugins.
+    /// The name of the sandbox, on this host and for the plugins.
     pub(crate) id: String,
-    /// Which containerd and which namespace of it have the container that uses it.
+    /// The containerd, and the namespace in it, that has the container which uses the sandbox.
     pub(crate) scope: String,
-    /// Who made it, and looks after it while there is no container.
+    /// The token of the process that made the sandbox, and that maintains it while no container uses it.
     pub(crate) owner: String,
     /// Where its network namespace is pinned.
     pub(crate) netns: PathBuf,
-    /// The container that it was made for; `None`: it was made ahead, for any.
+    /// The container that the sandbox was made for; `None` if it was made ahead, for any container.
     pub(crate) container: Option<String>,
-    /// What it is attached to; without, it has its loopback, or is another container's.
+    /// The network that the sandbox is attached to; `None` if it has only its loopback, or pins the namespace of
+    /// another container.
     pub(crate) attached: Option<Attached>,
 }
 
-/// A network that a sandbox is attached to, or was about to be.
+/// A network that a sandbox is attached to, or was about to be attached to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Attached {
     /// The network's name.
     pub(crate) network: String,
-    /// Its interface inside.
+    /// The name of the interface inside the namespace.
     pub(crate) interface: String,
-    /// Its configuration, as it was then: whoever changes the file changes nothing for those that are attached.
+    /// The configuration at the time of the attachment. Later changes of the file do not affect sandboxes that are
+    /// attached already.
     pub(crate) config: Value,
-    /// What plugins were told by the runtime.
+    /// The arguments that the runtime passed to the plugins.
     pub(crate) arguments: Map<String, Value>,
-    /// What the last plugin said; `None` until it has.
+    /// The result of the last plugin; `None` until one has returned a result.
     pub(crate) result: Option<Value>,
-    /// Which plugin refused to attach, and with which words. If it says the same to detach, it refuses the configuration as a
-    /// whole, and has done nothing.
+    /// The plugin that refused to attach, and its message. If the plugin refuses to detach with the same message, it
+    /// rejects the configuration as a whole and has changed nothing.
     #[serde(default)]
     pub(crate) refused: Option<Refused>,
 }
@@ -64,7 +68,7 @@ pub(crate) struct Refused {
 }
 
 impl Entry {
-    /// Who has it, in words.
+    /// Describes the user of the sandbox, for error messages.
     pub(super) fn holder(&self) -> String {
         match &self.container {
             Some(container) => format!("container {container}"),
@@ -72,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// The ports that it publishes.
+    /// The ports that the sandbox publishes.
     pub(super) fn ports(&self) -> impl Iterator<Item = PortMapping> {
         let arguments = self.attached.as_ref().map(|attached| &attached.arguments);
         let ports = arguments.and_then(|all| all.get("portMappings")?.as_array());
@@ -80,17 +84,18 @@ impl Entry {
     }
 }
 
-/// The directory, and this process's place in it.
+/// The directory of the journal, and the registration of this process in it.
 #[derive(Debug)]
 pub(super) struct Journal {
     dir: PathBuf,
     token: String,
-    /// Held until this is dropped; the kernel takes it from a process that is killed. Without one, entries can be read and
-    /// removed, and none can be made: other processes would take it for an entry of a process that is gone.
+    /// Held until the journal is dropped; the kernel releases the lock of a process that is killed. Without the lock,
+    /// entries can be read and removed but not written, because other processes would take a new entry for one of a
+    /// process that has ended.
     lock: Result<Flock<File>, NoRoom>,
 }
 
-/// Why a process has no place in the journal.
+/// Why a process is not registered in the journal.
 #[derive(Debug)]
 struct NoRoom {
     file: PathBuf,
@@ -98,7 +103,8 @@ struct NoRoom {
 }
 
 impl NoRoom {
-    /// That of a file system that takes no new file; anything else is the caller's to hear of at once.
+    /// Converts the error of a file system that takes no new file. Any other error is returned unchanged, for the
+    /// caller to report at once.
     fn of(error: Error) -> Result<Self, Error> {
         match &error {
             Error::Journal { path, source, .. } => {
@@ -121,7 +127,7 @@ impl NoRoom {
 }
 
 impl Journal {
-    /// Opens the journal for a process that goes by `token` there. Where the file system takes no new file, what is in it can
+    /// Opens the journal for the process with this token. If the file system takes no new file, existing entries can
     /// still be undone.
     pub(super) fn open(dir: &Path, token: &str) -> Result<Self, Error> {
         let lock = match Self::take_place(dir, token) {
@@ -140,7 +146,7 @@ impl Journal {
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
         private.create(&owners).map_err(failed("made", &owners))?;
-        // Locked before it has the name by which others look whether it is.
+        // The file is locked before it gets the name under which other processes test the lock.
         let (path, named) = (owners.join(format!(".{token}")), owners.join(token));
         let file = File::options()
             .write(true)
@@ -163,7 +169,7 @@ impl Journal {
         self.dir.join(format!("{id}.json"))
     }
 
-    /// Writes an entry so that it is there whole after a power cut, or not at all.
+    /// Writes an entry atomically: after a power cut it exists as a whole, or not at all.
     pub(super) fn write(&self, entry: &Entry) -> Result<(), Error> {
         self.lock.as_ref().map_err(NoRoom::error)?;
         let path = self.path(&entry.id);
@@ -172,7 +178,7 @@ impl Journal {
         write_whole(&path, &json).map_err(failed)
     }
 
-    /// The same, if nothing in the others is against it. No two processes do this at the same time.
+    /// Writes an entry if `allowed` accepts the existing entries. Only one process at a time does this.
     pub(super) fn write_alone(
         &self,
         entry: &Entry,
@@ -192,7 +198,7 @@ impl Journal {
         self.write(entry)
     }
 
-    /// Removes an entry; none is success.
+    /// Removes an entry. Succeeds if there is none.
     pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
         let path = self.path(id);
         match fs::remove_file(&path) {
@@ -201,22 +207,22 @@ impl Journal {
         }
     }
 
-    /// One entry.
+    /// Returns one entry, if it exists.
     pub(super) fn read(&self, id: &str) -> Result<Option<Entry>, Error> {
         read(&self.path(id))
     }
 
-    /// All entries. One that cannot be read is left out, and told.
+    /// Returns all entries. An entry that cannot be read is logged and skipped.
     pub(super) fn all(&self) -> Result<Vec<Entry>, Error> {
         all(&self.dir)
     }
 
-    /// Whether the process that goes by this token lives.
+    /// Whether the process with this token is alive.
     pub(super) fn lives(&self, token: &str) -> bool {
         token == self.token || lives(&self.dir, token)
     }
 
-    /// Forgets processes that are gone, and what they had begun to write.
+    /// Removes the registrations of processes that have ended, and their unfinished files.
     pub(super) fn forget_the_dead(&self) {
         let names = |dir: &Path| {
             let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -242,7 +248,7 @@ impl Drop for Journal {
     }
 }
 
-/// All entries of a journal, without a place in it.
+/// Returns all entries of a journal, without registering in it.
 pub(super) fn all(dir: &Path) -> Result<Vec<Entry>, Error> {
     let mut all = Vec::new();
     for file in fs::read_dir(dir).map_err(failed("read", dir))? {
@@ -261,7 +267,7 @@ pub(super) fn all(dir: &Path) -> Result<Vec<Entry>, Error> {
     Ok(all)
 }
 
-/// Whether the process lives that goes by this token there.
+/// Whether the process with this token in the journal is alive.
 pub(super) fn lives(dir: &Path, token: &str) -> bool {
     let Ok(file) = File::open(dir.join("owners").join(token)) else {
         return false;
@@ -357,7 +363,7 @@ mod tests {
         );
         assert!(one.lives("t1") && one.lives("t2") && two.lives("t1"));
         assert!(!one.lives("t3"));
-        // As a killed process leaves it.
+        // What a killed process leaves behind.
         fs::write(dir.path().join("owners/t3"), "").unwrap();
         fs::write(dir.path().join("fnctr-t3-0.new"), "{").unwrap();
         fs::write(dir.path().join("fnctr-t2-0.new"), "{").unwrap();

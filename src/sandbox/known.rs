@@ -1,15 +1,15 @@
-//! A network as it is configured, for a person to see.
+//! A configured network, as shown to the user.
 
 use std::path::PathBuf;
 
-/// The network of whoever names none.
+/// The network of containers for which none is named.
 pub(crate) const DEFAULT: &str = "fnctr";
 
-/// A network as a person sees it.
+/// A network, as shown to the user.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) name: String,
-    /// Where it is configured.
+    /// The file that configures the network.
     pub(crate) file: PathBuf,
     /// Its plugins, in the order of ADD.
     pub(crate) plugins: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a container joins: a network namespace, and the network that it is attached to.
+//! What a container joins: a network namespace, and the network that the namespace is attached to.
 //!
 //! ```text
 //!            reserve               attach                                 (a container)         remove
@@ -7,20 +7,21 @@
 //!                       └── pool: one that is there already
 //! ```
 //!
-//! A namespace is pinned by a mount and needs no process. What plugins have made (addresses, rules, a veth pair) is undone by
-//! the same plugins with the configuration of then, which the journal keeps. So whoever finds an entry can undo it: the
-//! container's close, the next start after a crash, another process that removes the container.
+//! A namespace is pinned by a mount and needs no process. Everything that plugins create (addresses, rules, a veth
+//! pair) is removed by the same plugins, with the configuration that the attachment was made with; the journal keeps
+//! it. So any process that finds a journal entry can undo it: the close of the container, the next start after a crash,
+//! or another process that removes the container.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`netns`], [`netlink`] | the namespace |
 //! | [`cni`] | plugins and their configuration |
-//! | [`networks`] | which networks there are, and which of several is used least |
-//! | [`journal`] | what must be undone, by whom |
-//! | [`forward`] | what the firewall is to let through, as no plugin has it do |
-//! | [`mod@firewalls`] | what all of them do with what is forwarded, for a person |
-//! | [`redirects`], [`rules`], [`iptables`] | ports that rules of others lead elsewhere; rules that plugins forget; the programs |
-//! | [`files`] | `/etc/hosts` and `/etc/resolv.conf` for it |
+//! | [`networks`] | the networks that exist, and which of several is used least |
+//! | [`journal`] | what must be undone, and which process owns it |
+//! | [`forward`] | firewall rules for published ports, which no plugin adds |
+//! | [`mod@firewalls`] | what all firewalls do with forwarded packets, for the user |
+//! | [`redirects`], [`rules`], [`iptables`] | redirected ports; rules that plugins leave behind; the programs |
+//! | [`files`] | `/etc/hosts` and `/etc/resolv.conf` of a container |
 //! | [`pool`] | sandboxes made ahead |
 
 mod attach;
@@ -68,50 +69,52 @@ use self::networks::Networks;
 pub use self::ports::{InvalidPortMapping, PortMapping, Protocol};
 pub use self::settings::NetworkSettings;
 
-/// The interface inside, as everybody calls it.
+/// The name of the interface inside the namespace, by convention.
 const INTERFACE: &str = "eth0";
-/// What keeps a sandbox's name from being anybody else's.
+/// Begins the name of every sandbox, to distinguish it from the names of other programs.
 const PREFIX: &str = "fnctr-";
 
-/// Makes sandboxes and undoes them; clones are the same.
+/// Makes sandboxes and removes them. Clones share the same state.
 #[derive(Debug, Clone)]
 pub(crate) struct Sandboxes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Where namespaces are pinned.
+    /// The directory in which namespaces are pinned.
     pins: PathBuf,
     scope: String,
     plugins: Plugins,
     networks: Networks,
     journal: Journal,
-    /// One change of the firewall after the other: each is worked out from what is there.
+    /// Serialises changes of the firewall, because each change is computed from the rules that exist.
     firewall: Mutex<()>,
-    /// Plugins are processes that start processes: more at once than this only wait for each other.
+    /// Limits how many attachments run plugins at once: plugins are processes that start processes, and more of them
+    /// would only wait for each other.
     turns: Semaphore,
 }
 
-/// What a sandbox shall be attached to.
+/// What a sandbox is to be attached to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wanted {
-    /// The network of these that is used least; none is the default one.
+    /// The networks to choose from; the least used one is taken. Empty selects the default network.
     pub(crate) networks: Vec<String>,
     /// Ports to publish.
     pub(crate) ports: Vec<PortMapping>,
 }
 
-/// A sandbox that is decided and not made: its name is taken, it counts among the users of its network, and nothing else.
+/// A sandbox that is planned but not made: only its name is taken, and it counts as a user of its network.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     id: String,
     path: PathBuf,
-    /// The network, and those that will do if it is full.
+    /// The chosen network, followed by the ones to try if it is full.
     lists: Vec<List>,
     arguments: Map<String, Value>,
     _counts: Counts,
 }
 
-/// One that is about to use a network. Dropped, it is not any more: it has an entry by then, which counts, or never will.
+/// Counts one future user of a network, until dropped. By then the sandbox either has a journal entry and is counted by
+/// that, or will never be attached.
 #[derive(Debug)]
 struct Counts {
     inner: Arc<Inner>,
@@ -125,50 +128,50 @@ impl Drop for Counts {
 }
 
 impl Reserved {
-    /// Its name.
+    /// The name of the sandbox.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Where its namespace will be.
+    /// The path at which the namespace will be pinned.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// A sandbox that is there.
+/// A sandbox that has been made.
 #[derive(Debug, Clone)]
 pub(crate) struct Sandbox {
-    /// Its name.
+    /// The name of the sandbox.
     pub(crate) id: String,
-    /// Where its namespace is pinned.
+    /// The path at which the namespace is pinned.
     pub(crate) path: PathBuf,
     mark: Mark,
     /// The network that it is attached to.
     pub(crate) network: String,
     /// Its addresses.
     pub(crate) addresses: Vec<Address>,
-    /// What the network says about names.
+    /// The DNS settings of the network.
     pub(crate) dns: Dns,
     /// How long each plugin took, in the order in which they ran.
     pub(crate) taken: Vec<(String, Duration)>,
 }
 
 impl Sandbox {
-    /// The numbers that tell its namespace from others (namespaces(7)).
+    /// The device and inode number that identify the namespace (namespaces(7)).
     pub(crate) fn numbers(&self) -> (u64, u64) {
         self.mark.numbers()
     }
 
-    /// Whether its namespace is still where it was. Microseconds.
+    /// Whether the namespace is still pinned. Takes microseconds.
     pub(crate) fn is_there(&self) -> bool {
         netns::is_there(&self.path, self.mark)
     }
 }
 
 impl Sandboxes {
-    /// `run_dir` dies with the host; `scope` says whose containers will use them; `token` is a name of this process that no
-    /// other has.
+    /// `run_dir` does not survive a reboot. `scope` names the containerd and the namespace in it whose containers use
+    /// the sandboxes. `token` is a name of this process that no other process has.
     pub(crate) fn open(
         settings: &NetworkSettings,
         run_dir: &Path,
@@ -193,14 +196,13 @@ impl Sandboxes {
         })))
     }
 
-    /// Which networks there are.
+    /// The networks of this host.
     pub(crate) fn networks(&self) -> &Networks {
         &self.0.networks
     }
 
-    /// Decides which network it will be and how the sandbox will be called. A plugin that is missing, a port that is taken and
-    /// a configuration that is broken show here, before anything is made. On first use of the default network its
-    /// configuration is written.
+    /// Chooses the network and the name of a sandbox. A missing plugin, a taken port and a broken configuration are
+    /// reported here, before anything is made. The first use of the default network writes its configuration.
     pub(crate) fn reserve(&self, wanted: &Wanted) -> Result<Reserved, Error> {
         let mut lists = self.0.networks.choose(&wanted.networks)?;
         let first = lists.remove(0);
@@ -209,7 +211,7 @@ impl Sandboxes {
             network: first.name.clone(),
         };
         self.0.can_attach(&first, &wanted.ports)?;
-        // What is wrong with another one is told to whoever asks for it.
+        // An error of an alternative network is reported to the caller that asks for that network.
         lists.retain(|list| self.0.can_attach(list, &wanted.ports).is_ok());
         lists.insert(0, first);
         let mut arguments = Map::new();
@@ -235,14 +237,14 @@ impl Sandboxes {
         self.0.pins.join(id)
     }
 
-    /// The name and the place of a pin on another container's namespace, which is not made yet.
+    /// Returns the name and the path for a pin on another container's namespace. The pin is not made yet.
     pub(crate) fn reserve_pin(&self) -> (String, PathBuf) {
         let id = self.name();
         let path = self.pin(&id);
         (id, path)
     }
 
-    /// Where a sandbox of ours is pinned, if it is.
+    /// Returns the path at which a sandbox is pinned, if `id` is the name of a sandbox and it is pinned.
     pub(crate) fn pinned(&self, id: &str) -> Option<PathBuf> {
         let path = self.pin(id);
         (is_name(id) && netns::is_pinned(&path)).then_some(path)
@@ -250,7 +252,7 @@ impl Sandboxes {
 }
 
 impl Inner {
-    /// Whether all that a network needs is here.
+    /// Succeeds if all plugins of the network are installed and it can publish the ports.
     fn can_attach(&self, list: &List, ports: &[PortMapping]) -> Result<(), Error> {
         for plugin in &list.plugins {
             let kind = List::kind(plugin);
@@ -269,7 +271,7 @@ impl Inner {
     }
 }
 
-/// Whether a name is that of a sandbox, and of nothing else: it becomes the name of files that are removed.
+/// Whether `id` is the name of a sandbox. The check is strict, because files with this name are removed.
 fn is_name(id: &str) -> bool {
     id.starts_with(PREFIX)
         && id
@@ -277,7 +279,8 @@ fn is_name(id: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// A name that no other process, and no other call of this one, makes. Short: plugins hash it into the names of their chains.
+/// Returns a name that no other process and no other call returns. It is short, because plugins hash it into the names
+/// of their chains.
 fn unique(token: &str) -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,9 @@
-//! What is asked of the kernel without a plugin (rtnetlink(7)): to switch on the loopback of a new namespace, for which CNI
-//! has a plugin that costs a process, and to remove the bridge of a network that is removed, for which it has none. And which
-//! routes there are, in all tables, of which /proc/net/route shows one, and how long packets may be on the way out.
+//! Requests to the kernel that need no plugin (rtnetlink(7)): to switch on the loopback of a new namespace, for which
+//! CNI's plugin would cost a process; to remove the bridge of a removed network, for which CNI has no plugin; to list
+//! the routes of all tables, of which /proc/net/route shows only one; and to find the maximum length of packets on the
+//! way out of the host.
 //!
-//! A crate for rtnetlink would be a dozen more for these few messages.
+//! A crate for rtnetlink would bring a dozen other crates for these few messages.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -30,13 +31,14 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
-/// The first interface of every namespace (`LOOPBACK_IFINDEX`, linux/include/net/net_namespace.h).
+/// The index of the loopback, the first interface of every namespace (`LOOPBACK_IFINDEX`,
+/// linux/include/net/net_namespace.h).
 const LOOPBACK: u32 = 1;
-/// Of `nlmsghdr`, `ifinfomsg` and `rtmsg`.
+/// The sizes of `nlmsghdr`, `ifinfomsg` and `rtmsg`, in bytes.
 const HEADER: usize = 16;
 const LINK: usize = 16;
 const ROUTE: usize = 12;
-/// More than the kernel puts into one part of an answer (`NLMSG_GOODSIZE`, and 32 KiB where the reader has room).
+/// More than the kernel puts into one part of an answer (`NLMSG_GOODSIZE`, or 32 KiB if the reader's buffer has room).
 const PART: usize = 64 << 10;
 
 /// Switches on the loopback of the calling thread's network namespace.
@@ -44,7 +46,7 @@ pub(super) fn loopback_up() -> io::Result<()> {
     change(RTM_NEWLINK, &link(LOOPBACK, IFF_UP))
 }
 
-/// Removes an interface by its name; none is success.
+/// Removes an interface by its name. Succeeds if there is none.
 pub(super) fn remove_link(name: &str) -> io::Result<()> {
     let mut body = link(0, 0);
     let mut value = name.as_bytes().to_vec();
@@ -56,7 +58,7 @@ pub(super) fn remove_link(name: &str) -> io::Result<()> {
     }
 }
 
-/// Where any route of IPv4 leads, of every table: the addresses and the length of their prefix.
+/// Returns the destinations of the IPv4 routes of all tables: address and length of the prefix.
 pub(super) fn routes() -> io::Result<Vec<(Ipv4Addr, u8)>> {
     let mut routes = Vec::new();
     let socket = ask(RTM_GETROUTE, NLM_F_DUMP, &route(0))?;
@@ -74,7 +76,7 @@ pub(super) fn routes() -> io::Result<Vec<(Ipv4Addr, u8)>> {
     Ok(routes)
 }
 
-/// How long packets to that address may be on the way out of this host; `None` if there is no way.
+/// Returns the maximum length of packets to this address on the way out of this host; `None` if there is no route.
 pub(super) fn mtu_to(address: Ipv4Addr) -> io::Result<Option<u32>> {
     let mut body = route(32);
     put(&mut body, RTA_DST, &address.octets())?;
@@ -106,18 +108,18 @@ fn is_no_way(error: &io::Error) -> bool {
     code.is_some_and(|code| none.contains(&code))
 }
 
-/// The address and the prefix of a route.
+/// Returns the destination of a route: its address and the length of its prefix.
 fn destination(body: &[u8]) -> Option<(Ipv4Addr, u8)> {
     let prefix = *body.get(1)?;
     let address = match attribute(body.get(ROUTE..)?, RTA_DST) {
         Some(address) => Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?),
-        // The default route has none.
+        // The default route has no destination attribute.
         None => Ipv4Addr::UNSPECIFIED,
     };
     Some((address, prefix))
 }
 
-/// `ifinfomsg`: family, padding, device type, index, flags, and which of them change.
+/// Builds an `ifinfomsg`: family, padding, device type, index, flags, and the mask of the flags that change.
 fn link(index: u32, flags: u32) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     for number in [index, flags, flags] {
@@ -126,7 +128,7 @@ fn link(index: u32, flags: u32) -> Vec<u8> {
     bytes
 }
 
-/// `rtmsg` of IPv4: the length of the destination's prefix, and nothing else.
+/// Builds an `rtmsg` of IPv4 with only the length of the destination's prefix set.
 fn route(prefix: u8) -> Vec<u8> {
     let mut bytes = vec![0; ROUTE];
     for (byte, value) in bytes.iter_mut().zip([AF_INET, prefix]) {
@@ -135,7 +137,7 @@ fn route(prefix: u8) -> Vec<u8> {
     bytes
 }
 
-/// An attribute, aligned to four bytes.
+/// Appends an attribute, aligned to four bytes.
 fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) -> io::Result<()> {
     let length = u16::try_from(value.len() + 4).map_err(io::Error::other)?;
     body.extend(length.to_ne_bytes());
@@ -145,14 +147,14 @@ fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The value of an attribute, if it is among these.
+/// Returns the value of the first attribute of this kind, if there is one.
 fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(short(bytes, 0)?);
         if short(bytes, 2)? == kind {
             return bytes.get(4..length);
         }
-        // A length below its own header's would never end.
+        // A length below the size of its own header would loop for ever.
         bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
     }
 }
@@ -167,13 +169,13 @@ fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes))
 }
 
-/// Asks for a change, and whether it was made.
+/// Requests a change, and succeeds if the kernel has made it.
 fn change(kind: u16, body: &[u8]) -> io::Result<()> {
     let socket = ask(kind, NLM_F_ACK, body)?;
     acknowledged(&part(&socket)?)
 }
 
-/// Asks for one thing: what follows the header of the answer.
+/// Requests one object, and returns the answer without its header.
 fn answer(kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
     let socket = ask(kind, 0, body)?;
     let part = part(&socket)?;
@@ -193,7 +195,7 @@ fn ask(kind: u16, flags: u16, body: &[u8]) -> io::Result<OwnedFd> {
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    // Sequence and port: there is one message on this socket.
+    // Sequence number and port are arbitrary, because there is only one message on this socket.
     bytes.extend(1_u32.to_ne_bytes());
     bytes.extend(0_u32.to_ne_bytes());
     bytes.extend(body);
@@ -213,7 +215,7 @@ fn part(socket: &OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The messages in a part of an answer: the kind of each, and what follows its header. An error ends them.
+/// Returns the messages in a part of an answer, each as its kind and its body. Iteration ends after an error.
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -240,7 +242,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> 
     })
 }
 
-/// An acknowledgement is an error message with the error 0.
+/// Succeeds if the answer is an acknowledgement, which is an error message with the error 0.
 fn acknowledged(answer: &[u8]) -> io::Result<()> {
     match messages(answer).next() {
         Some(Ok((NLMSG_ERROR, _))) => Ok(()),
@@ -287,7 +289,7 @@ mod tests {
         assert_eq!(attribute(&body[ROUTE..], RTA_OIF).and_then(number), Some(7));
         assert_eq!(attribute(&body[ROUTE..], RTA_METRICS), None);
         assert_eq!(destination(&route(0)), Some((Ipv4Addr::UNSPECIFIED, 0)));
-        // Two in one part, and one that is cut.
+        // Two messages in one part, and a message that is cut off.
         let two = [message(RTM_NEWROUTE, &body), message(NLMSG_DONE, &[0; 4])].concat();
         let kinds: Vec<_> = messages(&two).map(|message| message.unwrap().0).collect();
         assert_eq!(kinds, [RTM_NEWROUTE, NLMSG_DONE]);

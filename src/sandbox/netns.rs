@@ -1,7 +1,9 @@
-//! A network namespace without a process: made by a thread that ends, and held by a mount (namespaces(7)).
+//! Network namespaces without a process: each is made by a thread that then ends, and is held by a mount
+//! (namespaces(7)).
 //!
-//! The thread's other namespaces are this process's, so the mount is seen by whoever shares our mount namespace, or gets our
-//! mounts: containerd's shims and the plugins. A mount outlives this process; it ends with the host, or with [`remove`].
+//! The thread shares its other namespaces with this process. So the mount is visible to every process that shares the
+//! mount namespace, or that gets its mounts: containerd's shims and the plugins. The mount outlives this process; it
+//! lasts until a reboot, or until [`remove`].
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +17,7 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use super::Error;
 use super::netlink;
 
-/// Which namespace is pinned at a path, for as long as it is: its numbers are not used again while it lives.
+/// Identifies the namespace that is pinned at a path. The kernel does not reuse the numbers while the namespace exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     dev: u64,
@@ -28,12 +30,13 @@ impl Mark {
     }
 }
 
-/// Makes a namespace with nothing but its loopback, which is up, and pins it at the path. Nothing may be there.
+/// Makes a namespace with nothing but its loopback, which is up, and pins it at `path`. Fails if `path` exists.
 ///
-/// Blocks for about a millisecond: the kernel makes a network stack.
+/// Blocks for about a millisecond, while the kernel makes a network stack.
 pub(super) fn create(path: &Path) -> Result<Mark, Error> {
     pin(path, |target| {
-        // The namespace is the thread's, which ends with it; no other thread of ours ever sees it.
+        // Only this thread is ever in the namespace, and it ends afterwards; the other threads of the process are not
+        // affected.
         let target = target.to_owned();
         let made = std::thread::Builder::new()
             .name("fnctr-netns".to_owned())
@@ -79,8 +82,9 @@ fn pin(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<Mark, 
     })
 }
 
-/// What a namespace of one's own makes harmless, as Docker does: any port, and ping without a raw socket. Written by a thread
-/// in the namespace, because `/proc/sys/net` shows each its own. Best effort: a host may show it read-only.
+/// Lets unprivileged processes use any port, and ping without a raw socket, as Docker does: both are harmless in a
+/// separate namespace. Called on a thread in the namespace, because `/proc/sys/net` shows the settings of the reader's
+/// namespace. Best effort: the directory may be read-only.
 fn allow_the_unprivileged() {
     let sysctls = [
         ("ip_unprivileged_port_start", "0"),
@@ -104,7 +108,7 @@ fn private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o711).create(dir)
 }
 
-/// The namespace that is pinned at the path; `None` if none is.
+/// Returns the namespace that is pinned at the path; `None` if there is none.
 fn mark(path: &Path) -> io::Result<Option<Mark>> {
     let found = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -119,28 +123,28 @@ fn mark(path: &Path) -> io::Result<Option<Mark>> {
     }))
 }
 
-/// Whether that very namespace is still pinned there. Two system calls.
+/// Whether the expected namespace is still pinned at the path. Takes two system calls.
 pub(super) fn is_there(path: &Path, expected: Mark) -> bool {
     matches!(mark(path), Ok(Some(found)) if found == expected)
 }
 
-/// Whether any namespace is pinned there.
+/// Whether any namespace is pinned at the path.
 pub(super) fn is_pinned(path: &Path) -> bool {
     matches!(mark(path), Ok(Some(_)))
 }
 
-/// Takes the pin away; the kernel takes the namespace once no process is in it. Nothing there is success.
+/// Removes the pin. The kernel removes the namespace once no process is in it. Succeeds if nothing is at the path.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Netns {
         path: path.to_owned(),
         what: "removed",
         source,
     };
-    // Once more than it was mounted, in case two of us pinned it.
+    // Repeated until nothing is mounted, in case two processes pinned the namespace.
     loop {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => {}
-            // Not a mount, or nothing at all.
+            // Not a mount, or the path does not exist.
             Err(nix::Error::EINVAL | nix::Error::ENOENT) => break,
             Err(error) => return Err(failed(error.into())),
         }
@@ -175,7 +179,7 @@ mod tests {
             nix::sched::setns(File::open(inside).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default()
         });
-        // An address of loopback is there only while it is up.
+        // The loopback has an address only while it is up.
         let links = links.join().unwrap();
         assert!(links.contains(" lo"), "{links:?}");
         assert!(

@@ -1,4 +1,4 @@
-//! Which networks there are, how often each is used, and which of several is next.
+//! The networks of this host, how often each is used, and which of several is chosen next.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -46,8 +46,8 @@ impl Networks {
         }
     }
 
-    /// These networks, the one that is used least first, for which one more is counted; the default one if there are none. Of
-    /// the others, those that cannot be read are left out.
+    /// Returns these networks, the least used one first, and counts one more user of it. Returns the default network if
+    /// `names` is empty. Networks after the first are left out if they cannot be read.
     pub(super) fn choose(&self, names: &[String]) -> Result<Vec<List>, Error> {
         let default = [DEFAULT.to_owned()];
         let mut names: Vec<&String> = if names.is_empty() {
@@ -71,13 +71,13 @@ impl Networks {
                     self.gave_back(name);
                     return Err(error);
                 }
-                Err(error) => tracing::warn!(network = name.as_str(), %error, "a network cannot be used"),
+                Err(error) => tracing::warn!(network = name.as_str(), %error, "skipped an unusable network"),
             }
         }
         Ok(lists)
     }
 
-    /// One network. The default one is configured if it is not yet.
+    /// Returns one network. The default network is configured if it does not exist yet.
     pub(super) fn get(&self, name: &str) -> Result<List, Error> {
         match find(&self.settings.config_dirs, name) {
             Err(Error::NoSuchNetwork { .. }) if name == DEFAULT => {
@@ -87,7 +87,7 @@ impl Networks {
                     bridge: None,
                 });
                 match created {
-                    // Another process was first.
+                    // Another process may have configured it first.
                     Ok(_) | Err(Error::Exists { .. }) => Ok(find(&self.settings.config_dirs, name)?.1),
                     Err(error) => Err(error),
                 }
@@ -96,7 +96,7 @@ impl Networks {
         }
     }
 
-    /// Every network, and every file that is none, with the reason.
+    /// Returns every network, and an error for every file that cannot be used.
     pub(crate) fn list(&self) -> Result<(Vec<Known>, Vec<Error>), Error> {
         let (mut known, mut broken) = (Vec::<Known>::new(), Vec::new());
         for (file, list) in read_dirs(&self.settings.config_dirs)? {
@@ -124,7 +124,7 @@ impl Networks {
         Ok((known, broken))
     }
 
-    /// One network, with where it is configured.
+    /// Returns one network, with the file that configures it.
     pub(crate) fn known(&self, name: &str) -> Result<Known, Error> {
         self.get(name)?;
         let (known, _) = self.list()?;
@@ -135,7 +135,7 @@ impl Networks {
         })
     }
 
-    /// Configures a bridge network, for good.
+    /// Configures a bridge network permanently.
     pub(crate) fn create(&self, new: &NewNetwork) -> Result<Known, Error> {
         match find(&self.settings.config_dirs, &new.name) {
             Ok((file, list)) => {
@@ -170,7 +170,7 @@ impl Networks {
         bridge::remove(&self.settings, &file, &list)
     }
 
-    /// Whether these ports can be published on that network now.
+    /// Succeeds if these ports can be published on this network now.
     pub(super) fn may_publish(
         &self,
         list: &List,
@@ -183,7 +183,7 @@ impl Networks {
             });
         }
         let families = list.families();
-        // Where it does not say which addresses there are, it is seen when there are some.
+        // If the configuration has no subnets, the families are checked again once there are addresses.
         let (possible, listened): (&[_], &[_]) = match families.as_slice() {
             [] => (&Family::ALL, &[Family::V4]),
             known => (known, known),
@@ -220,7 +220,7 @@ impl Networks {
     }
 }
 
-/// Whether connections to the ports get to these addresses.
+/// Succeeds if connections to the ports can reach these addresses.
 pub(super) fn are_reachable(
     network: &str,
     ports: &[PortMapping],
@@ -239,11 +239,11 @@ pub(super) fn are_reachable(
     Ok(())
 }
 
-/// More than these are not named.
+/// The maximum number of containers that are named.
 const NAMED: usize = 10;
 
-/// Who is attached to a network, in words; `None` if nobody is. Containers are named with the containerd that has them, because a
-/// network is one for all that use this host's.
+/// Describes the users of a network; `None` if it has none. Containers are named with their containerd, because a
+/// network is shared by every containerd that uses this host's networks.
 fn users(network: &str, entries: &[Entry]) -> Option<String> {
     let mut scopes = BTreeMap::<&str, (Vec<&str>, usize)>::new();
     for entry in entries {
@@ -438,7 +438,7 @@ mod tests {
              only IPv4 addresses"
         );
         assert!(refused.is_callers());
-        // Of documentation: no interface has it (RFC 5737).
+        // An address for documentation, which no interface has (RFC 5737).
         let refused = may(&list, "192.0.2.1:18082:80").unwrap_err();
         assert!(
             refused
@@ -446,7 +446,7 @@ mod tests {
                 .ends_with("no interface of this host has its host IP"),
             "{refused}"
         );
-        // One that does not say which addresses there are is judged by those that there are.
+        // A network without subnets in its configuration is judged by its actual addresses.
         let silent = serde_json::json!({
             "cniVersion": "1.0.0", "name": "silent", "plugins": [
                 { "type": "bridge", "ipam": { "type": "dhcp" } },

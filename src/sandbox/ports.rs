@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::family::Family;
 
-/// What is carried.
+/// The transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -32,18 +32,18 @@ impl Protocol {
 /// A port of the host that leads to a port of the container. As text: `[HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PortMapping {
-    /// The host's address; `None` is all of them. The network must have addresses of the same family: a connection to `::1` does
-    /// not become one of IPv4 on its way into a container.
+    /// The host's address; `None` is all of its addresses. The network must have addresses of the same family: a
+    /// connection to `::1` is not translated to IPv4 on its way into a container.
     pub host_ip: Option<IpAddr>,
     /// The host's port.
     pub host_port: u16,
     /// The container's port.
     pub container_port: u16,
-    /// What is carried.
+    /// The transport protocol.
     pub protocol: Protocol,
 }
 
-/// Text that is no [`PortMapping`].
+/// The error for text that is not a [`PortMapping`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} must be [HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp], with ports from 1 to 65535")]
 pub struct InvalidPortMapping {
@@ -99,7 +99,7 @@ impl fmt::Display for PortMapping {
 }
 
 impl PortMapping {
-    /// As plugins with the capability `portMappings` want it.
+    /// Returns the mapping in the form that plugins with the capability `portMappings` take.
     pub(super) fn argument(&self) -> Value {
         let mut argument = json!({
             "hostPort": self.host_port,
@@ -113,7 +113,7 @@ impl PortMapping {
         argument
     }
 
-    /// What [`Self::argument`] says.
+    /// Parses a mapping in the form that [`Self::argument`] returns.
     pub(super) fn of_argument(argument: &Value) -> Option<Self> {
         let port = |field: &str| u16::try_from(argument.get(field)?.as_u64()?).ok();
         let host_ip = argument.get("hostIP").and_then(Value::as_str);
@@ -128,7 +128,7 @@ impl PortMapping {
         })
     }
 
-    /// Whether both want the same port of the host.
+    /// Whether both mappings need the same port of the host.
     pub(super) fn clashes(&self, other: Self) -> bool {
         let same_ip = match (self.host_ip, other.host_ip) {
             (Some(ours), Some(theirs)) => {
@@ -142,7 +142,8 @@ impl PortMapping {
         same_ip && self.host_port == other.host_port && self.protocol == other.protocol
     }
 
-    /// Why no connection to the port gets to a container with addresses of these families, if none does.
+    /// Returns the reason why no connection to the port can reach a container with addresses of these families; `None`
+    /// if connections can.
     pub(super) fn unreachable(&self, families: &[Family]) -> Option<String> {
         let ip = self.host_ip?;
         let family = Family::of(ip);
@@ -153,13 +154,14 @@ impl PortMapping {
                 "its host IP is an {family} address, and the network has only {has} addresses"
             ));
         }
-        // The kernel has a switch for 127.0.0.0/8 (route_localnet), and none for this.
+        // The kernel can be set to forward 127.0.0.0/8 (route_localnet), but has no such setting for ::1.
         (ip == IpAddr::V6(Ipv6Addr::LOCALHOST)).then(|| {
             "the kernel forwards no connection to ::1; 127.0.0.1 or an address of an interface can be published".to_owned()
         })
     }
 
-    /// Whether no program of the host listens there now. A rule of the firewall would take the port from it.
+    /// Succeeds if no program of the host listens on the port now. A firewall rule would take the port away from such a
+    /// program.
     pub(super) fn is_free(&self, families: &[Family]) -> io::Result<()> {
         let all = families.iter().map(|family| match family {
             Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -178,7 +180,7 @@ impl PortMapping {
             Protocol::Udp => UdpSocket::bind(address).map(drop),
         };
         match bound {
-            // Nobody listens on addresses that this kernel does not have.
+            // No program listens on an address family that this kernel does not have.
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => Ok(()),
             bound => bound,
         }
@@ -223,7 +225,7 @@ mod tests {
         assert!(!all.clashes(mapping("80:2/udp")));
         assert!(!all.clashes(mapping("81:1")));
         assert!(!mapping("127.0.0.2:80:1").clashes(mapping("127.0.0.1:80:2")));
-        // All addresses of a family are some of each.
+        // The unspecified address of a family includes all addresses of that family.
         assert!(mapping("0.0.0.0:80:1").clashes(mapping("127.0.0.1:80:2")));
         assert!(mapping("[::1]:80:1").clashes(mapping("[::]:80:2")));
         assert!(!mapping("[::]:80:1").clashes(mapping("127.0.0.1:80:2")));
@@ -258,7 +260,7 @@ mod tests {
         ] {
             assert_eq!(why(text, families), None, "{text}");
         }
-        // It would be accepted, and nothing would listen.
+        // Otherwise the mapping would be accepted, and no connection would reach the container.
         assert!(why("[::1]:80:80", &Family::ALL).unwrap().contains("::1"));
     }
 
@@ -288,7 +290,7 @@ mod tests {
         all.is_free(&Family::ALL).unwrap_err();
         drop(listener);
         mapping.is_free(&[Family::V4]).unwrap();
-        // Of documentation: no interface has it (RFC 5737).
+        // An address for documentation, which no interface has (RFC 5737).
         let elsewhere: PortMapping = format!("192.0.2.1:{port}:80").parse().unwrap();
         let error = elsewhere.is_free(&[Family::V4]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);

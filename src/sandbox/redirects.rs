@@ -1,7 +1,9 @@
-//! Ports of the host that rules of the firewall lead elsewhere: another engine's, or another fnctr's with a state of its own.
+//! Finds ports of the host that firewall rules redirect: rules of another engine, or of another fnctr with its own
+//! state directory.
 //!
-//! Whoever publishes a port by a rule alone listens nowhere, so that a look at the sockets finds it free; and of two rules the
-//! first decides, so that the second one's port would be published, and nobody would ever get there (nerdctl#2179).
+//! An engine that publishes a port by a rule alone has no listening socket, so the port looks free. Of two rules for
+//! the same port the first decides: the second one would be added, but no connection would ever match it
+//! (nerdctl#2179).
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -9,12 +11,13 @@ use std::net::{IpAddr, UdpSocket};
 use super::family::Family;
 use super::{PortMapping, iptables};
 
-/// Who has one of these ports by a rule, in words. A host without iptables has no rules. Blocks for some milliseconds.
+/// Returns the first of these ports that a rule redirects, with a description of the rule. A host without iptables has
+/// no rules. Blocks for some milliseconds.
 pub(super) fn holder(ports: &[PortMapping]) -> io::Result<Option<(PortMapping, String)>> {
     for family in Family::ALL {
         let of_family = |port: &&PortMapping| match port.host_ip {
             Some(ip) => Family::of(ip) == family,
-            // Where it matters for IPv6 too, a rule of IPv4 is beside it.
+            // An engine that redirects a port for IPv6 redirects it for IPv4 too.
             None => family == Family::V4,
         };
         let mut ports = ports.iter().filter(of_family).peekable();
@@ -32,19 +35,19 @@ pub(super) fn holder(ports: &[PortMapping]) -> io::Result<Option<(PortMapping, S
     Ok(None)
 }
 
-/// The rule that leads connections to that port elsewhere, in the words of whoever made it.
+/// Returns the rule that redirects the port, described by its comment if there is one.
 fn rule_for(saved: &str, port: &PortMapping, is_local: fn(IpAddr) -> bool) -> Option<String> {
     let rules = saved.lines().filter(|line| line.starts_with("-A "));
     let mut redirects = rules.clone().filter(|rule| takes(rule, port, is_local));
     let found = redirects.next()?;
-    // The rule itself says little where a comment on the way there says whose it is.
+    // A comment, on the rule or on a rule that jumps to its chain, identifies the owner better than the rule itself.
     let chain = found.split(' ').nth(1).unwrap_or_default();
     let way = rules.filter(|rule| rule.ends_with(&format!(" -j {chain}")));
     let comment = [found].into_iter().chain(way).find_map(comment);
     Some(comment.unwrap_or_else(|| found.to_owned()))
 }
 
-/// Whether this host has the address: nobody can listen on another's.
+/// Whether this host has the address: a socket cannot be bound to the address of another host.
 fn is_local(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -57,25 +60,25 @@ fn takes(rule: &str, port: &PortMapping, is_local: fn(IpAddr) -> bool) -> bool {
     let same_ip = match (to, ours.filter(|ours| !ours.is_unspecified())) {
         (None, _) => true,
         (Some(theirs), Some(ours)) => ours == theirs,
-        // A redirection of what is sent to another machine (169.254.169.254 of a cloud) takes nothing from this one.
+        // A redirection of packets for another machine (169.254.169.254 of a cloud) takes no port of this host.
         (Some(theirs), None) => is_local(theirs),
     };
     let has = |(first, last): &(u16, u16)| (*first..=*last).contains(&port.host_port);
     same_ip && protocol == port.protocol.name() && ports.iter().any(has)
 }
 
-/// A rule that sends connections to some ports of the host elsewhere, wherever they come from.
+/// A rule that redirects connections to some ports of the host, from any source.
 #[derive(Debug, PartialEq)]
 struct Redirect<'a> {
     protocol: &'a str,
-    /// First and last ones.
+    /// Ranges of ports, both ends included.
     ports: Vec<(u16, u16)>,
-    /// The only address for which it does.
+    /// The only destination address that the rule applies to; `None` is every address.
     to: Option<IpAddr>,
 }
 
 impl<'a> Redirect<'a> {
-    /// `None` if the rule does not, or does for some callers only.
+    /// Returns `None` if the rule redirects nothing, or only connections from some sources or to a whole subnet.
     fn parse(rule: &'a str) -> Option<Self> {
         let (mut protocol, mut ports, mut to, mut leads) = (None, Vec::new(), None, false);
         let mut words = rule.split(' ');
@@ -95,10 +98,10 @@ impl<'a> Redirect<'a> {
                     let ip: IpAddr = ip.parse().ok()?;
                     let whole = if ip.is_ipv4() { "32" } else { "128" };
                     to = (prefix == whole).then_some(ip);
-                    // Part of the world is where other things are reached, not this host.
+                    // A rule for a whole subnet is about other machines, not about this host.
                     to?;
                 }
-                // From some callers, or through some interface.
+                // Applies only to connections from some sources, or through some interface.
                 "-s" | "-i" | "-o" if !is_not => return None,
                 "-j" => leads = matches!(words.next(), Some("DNAT" | "REDIRECT")),
                 _ => {}
@@ -118,7 +121,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
     }
 }
 
-/// What iptables-save shows as `--comment "…"`, with its quotes as they were.
+/// Returns the text that iptables-save prints as `--comment "…"`, with escaped quotes restored.
 fn comment(rule: &str) -> Option<String> {
     let (_, rest) = rule.split_once(" --comment \"")?;
     let mut said = String::new();
@@ -167,7 +170,7 @@ COMMIT
             "8905:80/udp",
             "53:53",
             "192.0.2.1:8081:80",
-            // For callers through one interface, and to other hosts.
+            // Rules for one interface only, and for other hosts only.
             "9001:80",
             "9002:80",
             "9103:80",

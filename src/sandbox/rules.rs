@@ -1,7 +1,9 @@
-//! Rules of the firewall that plugins leave when they find nothing to detach: the bridge plugin removes its masquerading only
-//! together with the interface's addresses, so a namespace or an interface that somebody took away keeps them for ever.
+//! Firewall rules that plugins leave behind when they find nothing to detach. The bridge plugin removes its
+//! masquerading rules only together with the interface's addresses, so the rules stay for ever if another process has
+//! removed the namespace or the interface.
 //!
-//! They bear the sandbox's name in a comment, which no other sandbox has ever had; so what is found by it is ours to remove.
+//! The rules contain the sandbox's name in a comment. No other sandbox ever has that name, so fnctr may remove every
+//! rule that contains it.
 
 use std::io;
 
@@ -9,13 +11,14 @@ use super::family::Family;
 use super::{Error, blocking, iptables};
 use crate::Context;
 
-/// Where plugins put rules with comments.
+/// The tables in which plugins make rules with comments.
 const TABLES: [&str; 2] = ["nat", "filter"];
 
-/// Removes every rule that bears this name, and the chains that only those lead to. A host without iptables has none.
+/// Removes every IPv4 rule whose comment contains this name, and the chains that only such rules jump to. Succeeds on a
+/// host without iptables.
 ///
 /// # Cancellation
-/// Safe to drop: each table is changed at once.
+/// Safe to drop: each table is changed atomically.
 pub(super) async fn remove(ctx: &Context, id: &str) -> Result<(), Error> {
     let id = id.to_owned();
     ctx.run(blocking(move || {
@@ -41,7 +44,8 @@ fn remove_from(table: &str, id: &str) -> io::Result<()> {
     }
 }
 
-/// What iptables-restore is to do about what iptables-save says; `None` if there is nothing.
+/// Returns the input for iptables-restore that removes the rules from `saved`, the output of iptables-save; `None` if
+/// there are no such rules.
 fn undo(table: &str, saved: &str, id: &str) -> Option<String> {
     // As the plugins write it: name: "NETWORK" id: "ID", with the quotes escaped.
     let marks = [format!("id: \\\"{id}\\\""), format!("id: \"{id}\"")];
@@ -58,7 +62,7 @@ fn undo(table: &str, saved: &str, id: &str) -> Option<String> {
         let at = words.iter().rposition(|word| *word == "-j")?;
         words.get(at + 1).map(|target| (*target).to_owned())
     };
-    // Chains that are one sandbox's own: a marked rule leads there.
+    // Chains of this sandbox only: a marked rule jumps to them.
     let mut own: Vec<_> = rules
         .iter()
         .filter_map(|rule| target(rule))

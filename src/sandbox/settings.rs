@@ -3,22 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where fnctr configures networks if nothing else is set.
+/// The directory in which fnctr configures networks if none is set.
 pub(super) const CONFIG_DIR: &str = "/etc/fnctr/net.d";
 
-/// Where networks are configured, and where their plugins are. The default is what Debian and the ecosystem use.
+/// Where networks are configured, and where their plugins are. The defaults are those of Debian and the CNI ecosystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSettings {
-    /// Directories of CNI network configurations (`.conflist`, `.conf`, `.json`). In the first one fnctr writes its own; what is
-    /// in the others it only reads.
+    /// Directories of CNI network configurations (`.conflist`, `.conf`, `.json`). fnctr writes its own configurations
+    /// to the first directory, and only reads the others.
     pub config_dirs: Vec<PathBuf>,
-    /// Directories of CNI plugins; the first that has a plugin wins.
+    /// Directories of CNI plugins. A plugin is run from the first directory that contains it.
     pub plugin_dirs: Vec<PathBuf>,
-    /// Where it is remembered what is attached, so that addresses are given back even after a power cut.
+    /// Where attachments are recorded, so that addresses are given back even after a power cut.
     pub state_dir: PathBuf,
-    /// Where the networks that fnctr configures keep their addresses. It should die with the host: then so do they.
+    /// Where the networks that fnctr configures record their addresses. The directory should not survive a reboot, so
+    /// that all addresses are free afterwards.
     pub address_dir: PathBuf,
-    /// How long one plugin may take; one that takes longer is ended.
+    /// How long one plugin may take. A plugin that takes longer is killed.
     pub plugin_patience: Duration,
 }
 

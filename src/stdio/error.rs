@@ -1,4 +1,4 @@
-//! What can go wrong with standard streams. An error of a copy is `Clone`, because several waiters learn it.
+//! Errors of the standard streams. The error of a copy is `Clone`, because several waiters receive it.
 
 use std::fmt;
 use std::io;
@@ -11,11 +11,11 @@ use crate::Interrupted;
 /// One of the three standard streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
-    /// What the function reads.
+    /// Standard input.
     Stdin,
-    /// What it writes.
+    /// Standard output.
     Stdout,
-    /// What it complains about.
+    /// Standard error.
     Stderr,
 }
 
@@ -40,15 +40,15 @@ impl fmt::Display for Stream {
     }
 }
 
-/// The fifos of a container could not be made, opened or removed.
+/// A fifo of a container could not be created, opened or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
 pub(crate) struct FifoError {
-    /// What was tried, as in "cannot create".
+    /// The operation that failed, as in "cannot create".
     pub(crate) action: &'static str,
-    /// On what.
+    /// The path of the fifo or directory.
     pub(crate) path: PathBuf,
-    /// Why it failed.
+    /// The system's error.
     #[source]
     pub(crate) source: io::Error,
 }
@@ -59,28 +59,28 @@ pub(crate) enum StreamError {
     /// The caller's reader failed, or the kernel refused to read a fifo.
     #[error("cannot read {stream}")]
     Read {
-        /// Of which stream.
+        /// The stream.
         stream: Stream,
-        /// Why.
+        /// The reader's error.
         #[source]
         source: Arc<io::Error>,
     },
     /// The caller's writer failed, or the kernel refused to write a fifo. The output after that point is lost.
     #[error("cannot write {stream}")]
     Write {
-        /// Of which stream.
+        /// The stream.
         stream: Stream,
-        /// Why.
+        /// The writer's error.
         #[source]
         source: Arc<io::Error>,
     },
     /// The runtime never opened its end of standard input.
     #[error("the runtime did not open standard input within {within:?}")]
     Unopened {
-        /// How long it was given.
+        /// How long the runtime had.
         within: Duration,
     },
-    /// The waiter's context ended first. The copy goes on.
+    /// The waiter's context ended first. The copy continues.
     #[error("not all output was delivered")]
     Interrupted(#[source] Interrupted),
     /// The pumps were aborted or dropped before the streams ended.

@@ -1,7 +1,7 @@
 //! The directory of fifos that a container's runtime writes to and reads from.
 //!
-//! Never waits: every end opened here is non-blocking. The read ends of stdout and stderr are open before anybody
-//! learns the paths, so the runtime's write ends open at once, and no output can be lost before a pump runs.
+//! Never blocks: every end opened here is non-blocking. The read ends of stdout and stderr are open before any process
+//! learns the paths. So the runtime's write ends open at once, and no output is lost before a pump runs.
 
 use std::fs;
 use std::io;
@@ -17,19 +17,19 @@ use tokio_util::task::TaskTracker;
 use super::{FifoError, Pumps, Reader, Sink, Source, Stream, Streams, Writer};
 use crate::Context;
 
-/// What a fifo can hold while its reader is busy: enough for a burst of output, below the kernel's default ceiling
-/// for unprivileged users (/proc/sys/fs/pipe-max-size).
+/// How much a fifo can hold while its reader is busy: enough for a burst of output, and below the kernel's default
+/// ceiling for unprivileged users (/proc/sys/fs/pipe-max-size).
 const CAPACITY: i32 = 1 << 20;
 
-/// The fifos of one container together with the streams that they will carry. Dropping it closes the open ends;
-/// the files stay until [`Fifos::remove`].
+/// The fifos of one container, and the streams that they will carry. Dropping this closes the open ends; the files stay
+/// until [`Fifos::remove`].
 pub(crate) struct Fifos {
     pub(super) stdin: Option<Input>,
     pub(super) stdout: Option<Output>,
     pub(super) stderr: Option<Output>,
 }
 
-/// The fifo of standard input. Its write end cannot be opened before the runtime reads.
+/// The fifo of standard input. Its write end cannot be opened before the runtime opens the read end.
 pub(super) struct Input {
     pub(super) path: PathBuf,
     pub(super) from: Reader,
@@ -42,22 +42,23 @@ pub(super) struct Output {
     pub(super) to: Writer,
 }
 
-/// The paths that the runtime is given. A null stream has none.
+/// The paths of the fifos for the runtime. A null stream has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Paths {
-    /// What the runtime reads.
+    /// The fifo that the runtime reads.
     pub(crate) stdin: Option<PathBuf>,
-    /// What the runtime writes.
+    /// The fifo to which the runtime writes standard output.
     pub(crate) stdout: Option<PathBuf>,
-    /// What the runtime writes, apart from stdout.
+    /// The fifo to which the runtime writes standard error.
     pub(crate) stderr: Option<PathBuf>,
 }
 
 impl Fifos {
-    /// Makes the directory `dir`, private to this user, and in it a fifo for each stream that is not null. What a
-    /// crashed process left under the same name is replaced. With three null streams nothing is made at all.
+    /// Creates the directory `dir`, private to this user, and in it a fifo for each stream that is not null. Replaces
+    /// what a crashed process left under the same name. If all three streams are null, creates nothing.
     ///
-    /// On failure parts may exist: put [`Fifos::remove`] on the undo list first. Needs a running tokio runtime.
+    /// After a failure some parts may exist, so put [`Fifos::remove`] on the undo list first. Requires a running tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`FifoError`] names the path.
@@ -92,19 +93,19 @@ impl Fifos {
         }
     }
 
-    /// Whether there is a standard input, whose end the runtime must be told of.
+    /// Whether there is a standard input. If so, the runtime must be notified of its end.
     pub(crate) fn has_input(&self) -> bool {
         self.stdin.is_some()
     }
 
-    /// Starts to carry the streams, until `life` ends. Call it as soon as the task exists: from then on the runtime reads
-    /// and writes.
+    /// Starts to carry the streams, until `life` ends. Call this as soon as the task exists: from then on the runtime
+    /// reads and writes.
     pub(crate) fn start(self, tracker: &TaskTracker, life: &Context) -> Pumps {
         Pumps::start(self, tracker, life)
     }
 
-    /// Removes the directory `dir` with all that is in it. A directory that does not exist is a success, so this can
-    /// run twice, and after a [`Fifos::create`] that never came to make it. Ends that are open stay usable.
+    /// Removes the directory `dir` with everything in it. Succeeds if the directory does not exist, so it can be called
+    /// twice, and after a [`Fifos::create`] that failed before creating the directory. Open ends stay usable.
     ///
     /// # Errors
     /// [`FifoError`] names the path.
@@ -128,7 +129,7 @@ impl std::fmt::Debug for Fifos {
     }
 }
 
-/// Asks for a large pipe. Best effort: a user over its quota of pipe pages keeps what it has.
+/// Requests a large pipe. Best effort: for a user over the quota of pipe pages, the pipe keeps its size.
 pub(super) fn enlarge(pipe: impl std::os::fd::AsFd) {
     if let Err(error) = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY)) {
         tracing::debug!(%error, "a fifo keeps its default capacity");
@@ -157,7 +158,7 @@ fn make_empty(dir: &Path) -> Result<(), FifoError> {
             .create(parent)
             .map_err(failed("create", parent))?;
     }
-    // Not recursive: this one must not exist, or somebody else uses the name.
+    // Not recursive: if this directory exists, another process uses the name, and the call must fail.
     private
         .recursive(false)
         .create(dir)

@@ -1,7 +1,7 @@
-//! Standard streams of a container, as values, and the fifos that carry them.
+//! The standard streams of a container, as values, and the fifos that carry them.
 //!
-//! A null stream is a value, not a test of a type: it has no fifo, the runtime is given no path for it, and nothing
-//! here runs for it. This module never knows containerd; whoever creates the task hands over [`Fifos::paths`].
+//! A null stream is a value, not a test of a type: it has no fifo, the runtime gets no path for it, and no task runs
+//! for it. This module does not depend on containerd; the caller that creates the task passes [`Fifos::paths`] to it.
 //!
 //! ```text
 //! Fifos::create ──► read ends of stdout and stderr are open, so that the runtime never blocks on its write ends
@@ -14,8 +14,8 @@
 //! Pumps::finished ─► all output has been delivered and flushed, or the first error
 //! ```
 //!
-//! The fifos of a container cannot be taken over by a later process: what the function writes while nobody reads stays
-//! in the pipe until the runtime closes it, and is lost with it. A container that must outlive its creator gets null
+//! A later process cannot take over the fifos of a container: output that the function writes while there is no reader
+//! stays in the pipe until the runtime closes it, and is then lost. A container that must outlive its creator gets null
 //! streams.
 
 mod copy;
@@ -35,39 +35,39 @@ pub(crate) use fifo::{Fifos, Paths};
 pub(crate) use pumps::Pumps;
 pub(crate) use syslog::{Endpoint, NoSyslog, Syslog};
 
-/// Where a function's input comes from.
+/// The source of a function's input.
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Unpin>;
-/// Where a function's output goes.
+/// The destination of a function's output.
 pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The three standard streams of one container. The default is three null streams.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    /// What the function reads.
+    /// The function's input.
     pub(crate) stdin: Source,
-    /// Where its output goes.
+    /// The destination of its output.
     pub(crate) stdout: Sink,
-    /// Where its complaints go.
+    /// The destination of its error output.
     pub(crate) stderr: Sink,
 }
 
-/// What a function reads.
+/// The source of a function's standard input.
 #[derive(Default)]
 pub(crate) enum Source {
-    /// Not attached: the function finds the end of file at once.
+    /// Not attached: the function reads the end of file at once.
     #[default]
     Null,
-    /// Read until its end, which the function sees as end of file.
+    /// Attached: read until its end, which the function sees as end of file.
     Reader(Reader),
 }
 
-/// Where a function writes.
+/// The destination of one of a function's output streams.
 #[derive(Default)]
 pub(crate) enum Sink {
-    /// Not attached: the runtime throws the bytes away.
+    /// Not attached: the runtime discards the bytes.
     #[default]
     Null,
-    /// Written in order, flushed whenever the function pauses, shut down at the end.
+    /// Attached: written in order, flushed whenever the function pauses, and shut down at the end.
     Writer(Writer),
 }
 

@@ -1,4 +1,4 @@
-//! Real fifos and real files; a thread plays the runtime, which opens the other ends as a shim does.
+//! Tests with real fifos and files. A thread plays the runtime, which opens the other ends as a shim does.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use super::pumps::Delivered;
 use super::*;
 use crate::{Context, Interrupted};
 
-/// A writer that a test can look into.
+/// A writer whose bytes a test can inspect.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -43,7 +43,7 @@ impl AsyncWrite for Captured {
     }
 }
 
-/// A place for the fifos of one container.
+/// A directory for the fifos of one container.
 struct Room {
     base: tempfile::TempDir,
     tracker: TaskTracker,
@@ -67,7 +67,8 @@ impl Room {
         (fifos.paths(), fifos.start(&self.tracker, &Context::new()))
     }
 
-    /// Descriptors of this process that are open on something in the room, whoever else runs in it.
+    /// The descriptors of this process that refer to files in the room. Other tests in the same process do not affect
+    /// them.
     fn open_descriptors(&self) -> Vec<PathBuf> {
         fs::read_dir("/proc/self/fd")
             .unwrap()
@@ -92,7 +93,7 @@ fn patience() -> Context {
     Context::timeout(Duration::from_secs(300))
 }
 
-/// The runtime's write end of an output fifo.
+/// Opens the runtime's write end of an output fifo.
 fn writes(path: Option<PathBuf>, work: impl FnOnce(File) + Send + 'static) -> JoinHandle<()> {
     let path = path.unwrap();
     thread::spawn(move || work(OpenOptions::new().write(true).open(path).unwrap()))
@@ -104,7 +105,7 @@ async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> T {
         .unwrap()
 }
 
-/// Bytes whose order can be checked at any place.
+/// Bytes whose order can be checked at any position.
 fn numbered(words: std::ops::Range<u32>) -> Vec<u8> {
     words.flat_map(u32::to_le_bytes).collect()
 }
@@ -158,7 +159,7 @@ async fn the_end_comes_when_the_last_writer_closes_and_not_before_the_first() {
         ..Streams::default()
     });
     let short = || Context::timeout(Duration::from_millis(50));
-    // Nobody has opened the fifo yet: a bare read would say "end of file" now.
+    // The fifo has no writer yet: a bare read would return "end of file" now.
     let waited = pumps.finished(&short()).await;
     assert!(matches!(
         waited,
@@ -337,7 +338,7 @@ async fn a_writer_that_fails_does_not_block_the_function_and_is_reported_by_name
         stderr: Sink::writer(theirs),
         ..Streams::default()
     });
-    // Four times what a pipe holds: the function would block if nobody drained it.
+    // Four times the capacity of a pipe: the function would block if the pipe were not drained.
     let stderr = writes(paths.stderr, |mut err| {
         err.write_all(&vec![b'x'; 4 << 20]).unwrap()
     });
@@ -368,7 +369,8 @@ async fn a_slow_writer_holds_back_the_function_and_loses_nothing() {
         out.write_all(&vec![b'x'; LENGTH]).unwrap()
     });
     let short = Context::timeout(Duration::from_millis(100));
-    // The caller learns in time that the output is not delivered yet, although the writer does not move at all.
+    // The caller is notified in time that the output is not delivered yet, although the writer makes no progress at
+    // all.
     assert!(matches!(
         pumps.finished(&short).await,
         Err(StreamError::Interrupted(_))
@@ -445,7 +447,7 @@ async fn the_fifos_are_private_and_replace_what_a_crash_left_behind() {
         assert_eq!(mode(&path), 0o600);
     }
     assert_eq!(fs::read_dir(room.dir()).unwrap().count(), 2);
-    // A directory that is only a link to somewhere else goes, and the other place stays.
+    // If the directory is only a symbolic link, the link is removed and its target stays.
     Fifos::remove(&room.dir()).unwrap();
     std::os::unix::fs::symlink(room.base.path(), room.dir()).unwrap();
     drop(Fifos::create(&room.dir(), both()).unwrap());
@@ -486,7 +488,7 @@ async fn no_descriptor_and_no_task_is_left() {
         assert_eq!(joined(reader).await, 2);
         pumps.finished(&patience()).await.unwrap();
     }
-    // And one whose owner goes away in the middle.
+    // And a delivery whose owner is dropped in the middle.
     let (_, dropped) = room.start(Streams {
         stdout: Sink::writer(tokio::io::sink()),
         ..Streams::default()

@@ -1,15 +1,15 @@
-//! How long a container has been frozen, counted by whoever freezes it.
+//! How long a container has been frozen, counted by the process that freezes it.
 //!
-//! Kernels since 6.18 count it themselves (`frozen_usec` in `cgroup.stat.local`); for all others this is what can be
-//! known: from each confirmed freeze to the request that ended it. Somebody else's freezes are not seen here, so the
-//! count is given up for good as soon as one is noticed, and nothing is said of a container that ran before this did.
+//! Kernels since 6.18 count it themselves (`frozen_usec` in `cgroup.stat.local`). On older kernels, this clock counts
+//! from each confirmed freeze to the request that ends it. It does not see freezes by other programs: as soon as one is
+//! noticed, the count is given up for good. There is no count either for a container that ran before the clock started.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a container was let go again. Two equal ones enclose no moment in which it ran.
+/// How often the clock has seen the container thawed. If two values are equal, the container did not run in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Turns(u64);
 
@@ -19,44 +19,45 @@ pub(super) struct Clock(Mutex<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
-    /// Nothing has been missed since the container was made.
+    /// Whether every freeze since the container was created has been counted.
     whole: bool,
     total: Duration,
     since: Option<Instant>,
     turns: Turns,
-    /// It was seen frozen at the last look, and not by us.
+    /// The container was frozen at the last look, but not by this process.
     strange: bool,
 }
 
 impl Clock {
-    /// Nothing of the container has run yet, so nothing has been missed.
+    /// Starts a complete count: nothing of the container has run yet.
     pub(super) fn start(&self) {
         self.lock().whole = true;
     }
 
-    /// The kernel confirmed a freeze of ours, perhaps of what was frozen already.
+    /// The kernel confirmed a freeze by this process. The container may have been frozen before.
     pub(super) fn froze(&self) {
         let mut count = self.lock();
         count.strange = false;
         count.since.get_or_insert_with(Instant::now);
     }
 
-    /// A thaw is about to be requested.
+    /// This process is about to request a thaw.
     pub(super) fn thaws(&self) {
         let mut count = self.lock();
         count.strange = false;
         count.stop();
     }
 
-    /// Somebody else has thawed it.
+    /// Another program has thawed the container.
     pub(super) fn lost(&self) {
         let mut count = self.lock();
         count.whole = false;
         count.stop();
     }
 
-    /// What the kernel says while no freeze of ours stands. A second look that finds it frozen all the same means that
-    /// somebody else froze it; the first may be a freeze of ours that is just being confirmed.
+    /// Records what the kernel reports while no freeze of this process is in effect. If two looks in a row find the
+    /// container frozen, another program froze it; the first alone may be a freeze of this process that is just being
+    /// confirmed.
     pub(super) fn look(&self, frozen: bool) {
         let mut count = self.lock();
         if count.since.is_some() {
@@ -66,13 +67,13 @@ impl Clock {
         count.strange = frozen;
     }
 
-    /// Whether a freeze of ours stands, as far as we did.
+    /// The turns so far if a freeze of this process is in effect, as far as this process has seen.
     pub(super) fn stands(&self) -> Option<Turns> {
         let count = self.lock();
         count.since.map(|_| count.turns)
     }
 
-    /// All of the time up to now; `None` if some of it cannot be known.
+    /// The whole time up to now; `None` if some of it was not counted.
     pub(super) fn total(&self) -> Option<Duration> {
         let count = self.lock();
         let running = count.since.map(|since| since.elapsed()).unwrap_or_default();
@@ -110,7 +111,7 @@ mod tests {
         clock.froze();
         let stands = clock.stands();
         advance(SECOND).await;
-        // A freeze of what is frozen begins nothing anew.
+        // Freezing a frozen container does not start the count anew.
         clock.froze();
         advance(SECOND).await;
         assert_eq!((clock.total(), clock.stands()), (Some(2 * SECOND), stands));

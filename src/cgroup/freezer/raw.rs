@@ -1,7 +1,7 @@
-//! The least that a freeze can cost: write, read back, nothing else. The yardstick of `fnctr bench freeze`,
-//! which holds [`super::Freezer`] against it.
+//! The lowest possible cost of a freeze: write and read back, nothing else. `fnctr bench freeze` compares
+//! [`super::Freezer`] with it.
 //!
-//! Has neither a deadline nor a rollback; never for a container that serves somebody.
+//! Has neither a deadline nor a rollback, so it must not be used for a container that is in service.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::v2::{self, Files};
 use crate::cgroup::error::Error;
 use crate::cgroup::paths::Paths;
 
-/// How long a bare wait goes on before the measurement is given up.
+/// How long a bare wait goes on before the measurement fails.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// The files of one cgroup, open.
@@ -32,7 +32,7 @@ enum Open {
 }
 
 impl Raw {
-    /// Opens the files of a container, in the v2 tree if it is there.
+    /// Opens the files of a container, in the v2 tree if the container is in it.
     pub(crate) fn open(paths: &Paths) -> Result<Self, Error> {
         if let Some(dir) = paths.v2.clone() {
             let files = Files::open(&dir)?;
@@ -48,7 +48,7 @@ impl Raw {
         Ok(Self(Open::V1(V1::new(dir))))
     }
 
-    /// Asks and reads back until frozen.
+    /// Requests a freeze, and reads back until the kernel confirms it.
     pub(crate) fn freeze(&self) -> Result<Duration, Error> {
         match &self.0 {
             Open::V2 { dir, files } => reach(dir, files, "1", true),
@@ -56,7 +56,7 @@ impl Raw {
         }
     }
 
-    /// Asks and reads back until thawed.
+    /// Requests a thaw, and reads back until the kernel confirms it.
     pub(crate) fn thaw(&self) -> Result<Duration, Error> {
         match &self.0 {
             Open::V2 { dir, files } => reach(dir, files, "0", false),
@@ -95,7 +95,7 @@ fn reach(dir: &Path, files: &Files, text: &str, frozen: bool) -> Result<Duration
 fn reach_v1(v1: &V1, goal: Goal) -> Result<Duration, Error> {
     let started = Instant::now();
     loop {
-        // Each time: a process that forked meanwhile is missed otherwise.
+        // Repeated each time: otherwise a process that forked meanwhile is missed.
         v1.request(goal)?;
         if v1.reached(goal)? {
             return Ok(started.elapsed());

@@ -1,20 +1,20 @@
-//! Whether frozen containers still stand, all of them asked about with one system call.
+//! Whether containers are still frozen, checked for all of them with one system call.
 //!
-//! Nothing of a frozen container runs, so what it uses need not be read again and again. But somebody else may have
-//! thawed it, and a memory of having frozen it is no proof; this is the proof, at next to no cost.
+//! Nothing of a frozen container runs, so its usage need not be read repeatedly. But another program may have thawed
+//! it, so the fact that it was frozen earlier is no proof. This check is the proof, at nearly no cost.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clock::{Clock, Turns};
 use super::{Freezer, State};
 
-/// Which of these stand frozen by a freeze of their own, each with its [`Turns`]: between two equal answers no process
-/// of the container has run.
+/// Which of the containers are still frozen by a freeze of this process, each with its [`Turns`]. Between two equal
+/// values no process of the container has run.
 ///
-/// Asks the kernel with one system call for all of them, and reads no file: `cgroup.events` of the v2 tree, which a
-/// freeze has left open, raises POLLPRI when it changes (kernfs_fop_poll; cgroup-v2.rst). Only a file that has changed
-/// is read, and the v1 freezer, which tells of no change. A thaw by somebody else is seen some 10 ms late if the file
-/// changed just before: the kernel spaces what it tells by that much (CGROUP_FILE_NOTIFY_MIN_INTV).
+/// Makes one system call for all of them and reads no file: `cgroup.events` of the v2 tree, which a freeze has left
+/// open, raises POLLPRI when it changes (kernfs_fop_poll; cgroup-v2.rst). Only a file that has changed is read, and
+/// that of a v1 freezer, which reports no changes. If the file changed shortly before, a thaw by another program is
+/// seen some 10 ms late: the kernel keeps that distance between its notifications (CGROUP_FILE_NOTIFY_MIN_INTV).
 pub(crate) fn standing(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
     let mut turns: Vec<_> = freezers
         .iter()
@@ -31,7 +31,7 @@ pub(crate) fn standing(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
             files.push(PollFd::new(events, PollFlags::PRI));
         }
     }
-    // A poll that fails proves nothing, so every file counts as changed.
+    // A failed poll proves nothing, so every file then counts as changed.
     let polled = files.is_empty() || poll(&mut files, Some(&Timespec::default())).is_ok();
     let mut unchanged = vec![false; freezers.len()];
     for (at, file) in asked.into_iter().zip(&files) {
@@ -41,7 +41,7 @@ pub(crate) fn standing(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
     }
     for ((freezer, turns), unchanged) in freezers.iter().zip(&mut turns).zip(unchanged) {
         if turns.is_some() && !unchanged && !matches!(freezer.state(), Ok(State::Frozen)) {
-            // Unless it was us meanwhile.
+            // Unless this process has thawed or frozen it meanwhile.
             if let Some(clock) = freezer.clock().filter(|clock| clock.stands() == *turns) {
                 clock.lost();
             }
@@ -58,7 +58,8 @@ mod tests {
     use super::*;
     use crate::cgroup::testing::{Cgroup, eventually};
 
-    /// Freezes, and lets the kernel's last notification of that pass: it sends them at most 100 times a second.
+    /// Freezes, and lets the kernel's last notification of the freeze pass: the kernel sends them at most 100 times a
+    /// second.
     async fn freeze(freezer: &Freezer) {
         freezer.freeze(None).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
@@ -85,11 +86,11 @@ mod tests {
         assert_eq!(standing(&[&freezer]), [None]);
         freeze(&freezer).await;
         assert_ne!(standing(&[&freezer])[0], first[0], "it ran in between");
-        // Somebody else thaws it, and freezes it.
+        // Another program thaws the container, and freezes it.
         let dir = cgroup.paths().dirs().next().unwrap().to_owned();
         fs::write(dir.join(file), thawed).unwrap();
         cgroup.assert_runs();
-        // The kernel may tell of it later than the process runs.
+        // The kernel may report the thaw later than the process runs.
         eventually("seen thawed", || standing(&[&freezer]) == [None]);
         assert_eq!(freezer.frozen_time(), None);
         fs::write(dir.join(file), frozen).unwrap();
@@ -115,7 +116,7 @@ mod tests {
         cgroup.spawn(1);
         let freezer = Freezer::of(cgroup.paths()).unwrap();
         freeze(&freezer).await;
-        // The kernel takes a mark of "changed" back only when the file is read: so it stays if nobody reads.
+        // The kernel resets the mark of a changed file only when the file is read: without a read the mark stays.
         let Freezer::V2(v2) = &freezer else {
             panic!("{freezer:?}")
         };
@@ -129,7 +130,7 @@ mod tests {
             let line = io.lines().find_map(|line| line.strip_prefix("syscr: "));
             line.unwrap().parse::<u64>().unwrap()
         };
-        // What counting costs itself.
+        // The number of reads that counting itself costs.
         let (before, between) = (reads(), reads());
         for _ in 0..10 {
             assert!(standing(&[&freezer])[0].is_some());

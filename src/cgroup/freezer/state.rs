@@ -1,37 +1,37 @@
-//! What a freezer is asked for, and what the kernel answers.
+//! The requests to a freezer, and the kernel's answers.
 
 use std::time::Duration;
 
-/// What the kernel says about a container.
+/// The state of a container that the kernel reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// No process runs.
     Frozen,
-    /// Frozen on request, but some process still runs.
+    /// A freeze was requested, but some process still runs.
     Freezing,
-    /// It runs.
+    /// The container runs.
     Thawed,
 }
 
-/// How a confirmation was seen.
+/// How a confirmation was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     /// By reading alone, on the calling thread.
     Spin,
-    /// After giving way to the executor, or sleeping.
+    /// After yielding to the executor, or sleeping.
     Poll,
 }
 
-/// The kernel confirmed what was asked.
+/// The kernel's confirmation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Confirmed {
-    /// From before the request to after the confirmation.
+    /// The time from before the request to after the confirmation.
     pub(crate) took: Duration,
-    /// How it was seen.
+    /// How the confirmation was noticed.
     pub(crate) by: By,
 }
 
-/// What a request asks for.
+/// The state that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goal {
     Frozen,

@@ -1,4 +1,4 @@
-//! The freezer against a tree whose kernel is a thread, and against this host's own kernel.
+//! Tests the freezer on a directory whose kernel is a thread, and on the kernel of this host.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::cgroup::testing::{Cgroup, eventually};
 use crate::cgroup::*;
 
-/// A v2 cgroup in a directory, and a thread that plays its kernel: it confirms a request some time after it was made.
+/// A v2 cgroup in a directory, and a thread in the kernel's role: it confirms each request some time after it was made.
 struct Fake {
     dir: TempDir,
     stop: Arc<AtomicBool>,
@@ -22,7 +22,7 @@ struct Fake {
 }
 
 impl Fake {
-    /// `lag` is how long a freeze takes; `None` is for ever. A thaw is immediate.
+    /// `lag` is how long a freeze takes; with `None` it never ends. A thaw is immediate.
     fn new(lag: Option<Duration>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("cgroup.freeze"), "0").unwrap();
@@ -56,7 +56,7 @@ impl Fake {
     }
 
     fn confirm(at: &Path, frozen: u8) {
-        // In place and in one write, as the freezer keeps the file open.
+        // Overwritten in place with one write, because the freezer keeps the file open.
         let events = fs::File::options()
             .write(true)
             .open(at.join("cgroup.events"))
@@ -85,7 +85,7 @@ impl Drop for Fake {
     }
 }
 
-/// Far above what a freeze takes, on any machine.
+/// Far longer than a freeze takes, on any machine.
 const LONG: Duration = Duration::from_secs(60);
 
 fn within(limit: Duration) -> Option<Instant> {
@@ -94,7 +94,7 @@ fn within(limit: Duration) -> Option<Instant> {
 
 #[tokio::test]
 async fn a_slow_kernel_is_polled_until_it_confirms() {
-    // It confirms nothing by itself, so the fast part gives up, however long that takes on a busy machine.
+    // The fake kernel confirms nothing yet, so the fast part gives up, however long that takes on a busy machine.
     let fake = Fake::new(None);
     let freezer = fake.freezer();
     let Attempt::Pending(pending) = freezer.freeze_fast(within(LONG)).unwrap() else {
@@ -176,7 +176,7 @@ async fn a_freeze_without_time_is_not_begun_and_a_thaw_is() {
     );
     assert_eq!(*fake.requests.lock().unwrap(), ["0"]);
     freezer.freeze(None).await.unwrap();
-    // What is frozen already needs no time.
+    // A container that is already frozen needs no time.
     freezer.freeze(now).await.unwrap();
     let error = freezer.thaw(now).await;
     assert_eq!(fake.requested(), "0", "{error:?}");
@@ -199,7 +199,7 @@ async fn a_cgroup_with_no_freezer_says_so_and_one_that_is_gone_too() {
     assert!(Freezer::of(&paths).unwrap_err().is_gone());
 }
 
-/// On the kernel: frozen is proven by a process that stops counting.
+/// On the real kernel: a process that stops counting proves that the cgroup is frozen.
 async fn freezes_and_thaws(cgroup: Option<Cgroup>, processes: usize) {
     let Some(mut cgroup) = cgroup else { return };
     cgroup.spawn(processes);

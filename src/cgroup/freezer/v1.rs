@@ -1,8 +1,8 @@
-//! The v1 freezer: `freezer.state` takes the request and tells the fact.
+//! The v1 freezer: `freezer.state` takes the request and returns the actual state.
 //!
-//! A process that forks or joins while the kernel goes through the list can be missed, and then the state stays at
-//! FREEZING until the request is written again; so the waiting loop repeats it. A frozen v1 cgroup does not die of
-//! SIGKILL before it is thawed: kill, then thaw.
+//! The kernel can miss a process that forks or joins while it goes through the list. Then the state stays at FREEZING
+//! until the request is written again, so the waiting loop repeats the request. A frozen v1 cgroup does not die of
+//! SIGKILL until it is thawed: kill, then thaw.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl V1 {
         })
     }
 
-    /// Whether every process stands, without keeping the file open if it is not.
+    /// Whether every process is frozen. Does not keep the file open if it was not open before.
     pub(super) fn frozen_now(&self) -> Result<bool, Error> {
         if self.file.get().is_some() {
             return Ok(self.state()? == State::Frozen);

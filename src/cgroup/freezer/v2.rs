@@ -1,4 +1,4 @@
-//! The v2 freezer: requests go to `cgroup.freeze`, facts come from `cgroup.events`.
+//! The v2 freezer: requests are written to `cgroup.freeze`, the actual state is read from `cgroup.events`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl V2 {
         &self.clock
     }
 
-    /// The file that tells of changes, if a freeze or thaw has opened it.
+    /// The file on which the kernel reports changes, if a freeze or thaw has opened it.
     pub(super) fn events(&self) -> Option<&File> {
         self.files.get().map(|files| &files.events)
     }
@@ -82,7 +82,7 @@ impl V2 {
     }
 
     fn frozen(&self) -> Result<bool, Error> {
-        // `populated N` and `frozen N`, one line each; the kernel has room for a third.
+        // `populated N` and `frozen N`, one line each; the buffer has room for a third line.
         let mut buffer = [0; 128];
         let events = files::reread(&self.files()?.events, &self.dir, EVENTS, &mut buffer)?;
         frozen(events).ok_or_else(|| Error::Unreadable {
@@ -91,7 +91,7 @@ impl V2 {
         })
     }
 
-    /// Whether every process stands, without keeping the files open if they are not.
+    /// Whether every process is frozen. Does not keep the files open if they were not open before.
     pub(super) fn frozen_now(&self) -> Result<bool, Error> {
         if self.files.get().is_some() {
             return self.frozen();
@@ -104,13 +104,13 @@ impl V2 {
         if let Some(files) = self.files.get() {
             return Ok(files);
         }
-        // Two callers may both open; the second pair is closed again.
+        // Two callers may both open the files; the second pair is closed again.
         let opened = Files::open(&self.dir)?;
         Ok(self.files.get_or_init(|| opened))
     }
 }
 
-/// Whether a `cgroup.events` says that every process stands.
+/// Whether a `cgroup.events` reports that every process is frozen.
 pub(super) fn frozen(events: &str) -> Option<bool> {
     let value = events.lines().find_map(|line| line.strip_prefix("frozen "))?;
     Some(value.trim() == "1")

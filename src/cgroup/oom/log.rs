@@ -1,14 +1,14 @@
-//! Kills for memory in the kernel's own log, which outlives the cgroup: systemd removes a scope once it is empty, with the
-//! record in it, and whoever reads later finds nothing.
+//! Out-of-memory kills in the kernel's own log. The log outlives the cgroup: systemd removes a scope once it is empty,
+//! and with it the record in the cgroup, before this process can read it.
 //!
-//! Two lines tell which cgroup it was (mm/oom_kill.c, mm/memcontrol.c):
+//! Two kinds of lines name the cgroup (mm/oom_kill.c, mm/memcontrol.c):
 //!
 //! ```text
 //! oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/a.slice/b.scope,task_memcg=/a.slice/b.scope,task=…    whose limit; 10 in 5 s
 //! Tasks in /a.slice/b.scope are going to be killed due to memory.oom.group set                           all of them
 //! ```
 //!
-//! A function cannot write them: it has no /dev/kmsg, and what processes write there is marked as theirs.
+//! A function cannot forge them: it has no /dev/kmsg, and the kernel marks records that processes write there.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,12 +20,12 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Whose;
 
-/// Kills that are remembered; each is asked about at once, when its container has ended.
+/// How many kills are remembered. Each one is looked up as soon as its container has ended.
 const KEPT: usize = 256;
-/// No record of the log is longer (kernel: CONSOLE_EXT_LOG_MAX).
+/// The longest record of the log (kernel: CONSOLE_EXT_LOG_MAX).
 const LONGEST: usize = 8 << 10;
 
-/// The log, from its opening on. Takes one file descriptor.
+/// The kernel's log, from the moment it was opened. Takes one file descriptor.
 #[derive(Debug)]
 pub(crate) struct OomLog {
     /// Where the unified tree is mounted.
@@ -36,7 +36,7 @@ pub(crate) struct OomLog {
 #[derive(Debug)]
 struct Reading {
     file: File,
-    /// The number of the record that comes next.
+    /// The number of the next record.
     next: u64,
     kills: VecDeque<(u64, Kill)>,
 }
@@ -44,16 +44,16 @@ struct Reading {
 /// One line about a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kill {
-    /// The cgroup whose process it was, as the kernel calls it.
+    /// The cgroup of the killed process, by the kernel's name for it.
     of: PathBuf,
-    /// The cgroup whose limit it was; `None`: the line does not tell, or it was the machine's memory.
+    /// The cgroup whose limit was hit. `None` if the line does not name it, or the machine's memory was exhausted.
     limit_of: Option<PathBuf>,
     machine: bool,
 }
 
 impl OomLog {
-    /// Opens the log at its end; `top` is where the whole unified tree is mounted. `Err` where it cannot be read: that takes
-    /// CAP_SYSLOG.
+    /// Opens the log at its end; `top` is where the whole unified tree is mounted. Fails if the log cannot be read,
+    /// which requires CAP_SYSLOG.
     pub(crate) fn open(top: &Path) -> std::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::open("/dev/kmsg", flags, Mode::empty())?);
@@ -72,22 +72,22 @@ impl OomLog {
         }
     }
 
-    /// A place in the log, from which [`Self::whose`] may look. Never waits.
+    /// The current end of the log, to pass to [`Self::whose`] later. Does not block.
     pub(crate) fn now(&self) -> u64 {
         let mut reading = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         reading.drain();
         reading.next
     }
 
-    /// Whose limit was hit when a process of this cgroup was killed for memory since; `None`: the log tells of no kill. Never
-    /// waits: the kernel writes the line before the process ends.
+    /// Whose limit was hit when a process of this cgroup was killed for lack of memory after `since`; `None` if the log
+    /// contains no such kill. Does not block: the kernel writes the line before the process ends.
     pub(crate) fn whose(&self, dir: &Path, since: u64) -> Option<Whose> {
         let cgroup = Path::new("/").join(dir.strip_prefix(&self.top).ok()?);
         let mut reading = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         reading.drain();
         let told = reading.kills.iter().filter(|(at, _)| *at >= since);
         let told: Vec<_> = told.filter(|(_, kill)| kill.of.starts_with(&cgroup)).collect();
-        // The line that says whose limit it was may be the one that the kernel left out.
+        // The kernel may have left out the line that names the limit, because it limits their rate.
         let best = told
             .iter()
             .find(|(_, kill)| kill.machine || kill.limit_of.is_some());
@@ -107,7 +107,7 @@ impl OomLog {
 }
 
 impl Reading {
-    /// Reads what is new; each read is one record.
+    /// Reads all new records; each read returns one.
     fn drain(&mut self) {
         let mut record = [0; LONGEST];
         loop {
@@ -126,7 +126,7 @@ impl Reading {
                         }
                     }
                 }
-                // Records were overwritten before they were read; the next read goes on with the oldest that is there.
+                // Records were overwritten before they were read; the next read continues with the oldest one left.
                 Err(error)
                     if error.kind() == ErrorKind::BrokenPipe || error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -136,7 +136,8 @@ impl Reading {
 }
 
 /// The number and the message of a record that the kernel itself wrote: `6,339,5140900,-;MESSAGE`
-/// (Documentation/ABI/testing/dev-kmsg). The first number has the writer's facility above its three lowest bits.
+/// (Documentation/ABI/testing/dev-kmsg). The first field is the writer's facility, shifted left by three bits, plus the
+/// level.
 fn kernels(record: &str) -> Option<(u64, &str)> {
     let (prefix, message) = record.split_once(';')?;
     let mut prefix = prefix.split(',');
@@ -155,7 +156,7 @@ fn kill(message: &str) -> Option<Kill> {
         });
     }
     let facts = message.strip_prefix("oom-kill:constraint=")?;
-    // The process's name comes after the paths and may contain anything.
+    // The process's name comes after the paths and may contain any text.
     let (before, rest) = facts.split_once(",task_memcg=")?;
     let (of, _) = rest.split_once(",task=")?;
     let limit_of = before.split_once(",oom_memcg=").map(|(_, of)| path(of));
@@ -166,7 +167,7 @@ fn kill(message: &str) -> Option<Kill> {
     })
 }
 
-/// The log writes a backslash, of which systemd's names are full, as its code.
+/// Replaces the escape of the backslash, which systemd's names often contain.
 fn path(text: &str) -> PathBuf {
     text.replace("\\x5c", "\\").into()
 }
@@ -183,7 +184,7 @@ mod tests {
     const MACHINE: &str = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/a.slice/b.scope,task=tail,pid=7,uid=0";
     const GROUP: &str = "Tasks in /a.slice/b.scope are going to be killed due to memory.oom.group set";
 
-    /// A log whose records are what is sent: a datagram is read whole, as a record is.
+    /// A log whose records are the datagrams sent to it: each read returns one whole datagram, as it does one record.
     fn log() -> (OomLog, UnixDatagram) {
         let (to, from) = UnixDatagram::pair().unwrap();
         from.set_nonblocking(true).unwrap();

@@ -1,7 +1,8 @@
-//! Whether the kernel killed a container's processes for memory, and whose limit it was.
+//! Whether the kernel killed a container's processes for lack of memory, and whose limit was hit.
 //!
-//! Read before the container's cgroup is removed: the counters go with it. Whose limit was hit is looked for only after
-//! a kill; all that is done beforehand is [`Above::note`], two small files for each level above the container.
+//! Must be read before the container's cgroup is removed, because the counters are removed with it. Whose limit was hit
+//! is determined only after a kill. The only preparation is [`Above::note`], which reads two small files for each level
+//! above the container.
 
 mod log;
 
@@ -13,20 +14,20 @@ use super::files::{keyed, read, read_number};
 use super::layout::Version;
 use super::paths::Paths;
 
-/// A v1 limit above this is the kernel's way to write "none".
+/// A v1 limit above this value means that there is none.
 const UNLIMITED: u64 = u64::MAX / 4;
 
-/// The kernel kills for allocations of up to eight pages (PAGE_ALLOC_COSTLY_ORDER), which have up to 64 KiB each.
+/// The largest allocation for which the kernel kills: eight pages (PAGE_ALLOC_COSTLY_ORDER) of up to 64 KiB each.
 const LAST_CHARGE: u64 = 8 * (64 << 10);
 
 /// Whose limit was hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// The container's own.
+    /// The container's own limit.
     Own,
-    /// One that the container set itself, on a part of it.
+    /// A limit that the container set itself, on a part of it.
     Inside,
-    /// That of a cgroup above.
+    /// The limit of a cgroup above the container.
     Above {
         /// Its directory.
         dir: PathBuf,
@@ -35,14 +36,14 @@ pub(crate) enum Whose {
     },
     /// The machine's whole memory.
     Machine,
-    /// It cannot be told.
+    /// It cannot be determined.
     Unknown,
 }
 
-/// What the kernel recorded.
+/// The kernel's record of out-of-memory kills.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OomCount {
-    /// Processes killed for memory since the cgroup was made.
+    /// Processes killed for lack of memory since the cgroup was created.
     pub(crate) kills: u64,
     /// The container's own limit in bytes.
     pub(crate) limit: Option<u64>,
@@ -50,19 +51,20 @@ pub(crate) struct OomCount {
     pub(crate) whose: Option<Whose>,
 }
 
-/// How often the limits above a container had been hit at one moment, from the nearest upwards. What is more at the end
-/// was hit in between; without this an old accident of a parent would be taken for the reason of each later one.
+/// How often the limits above a container had been hit at one moment, from the nearest level upwards. Any increase at
+/// the end happened in between. Without this, an earlier hit of a parent's limit would be taken for the reason of each
+/// later kill.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Above {
     levels: Vec<(PathBuf, u64)>,
-    /// Nothing lies above the last level but the root of the hierarchy, which has no limit.
+    /// Above the last level there is only the root of the hierarchy, which has no limit.
     to_the_root: bool,
-    /// It was noted before the container's first process ran.
+    /// The counts were read before the container's first process ran.
     since_birth: bool,
 }
 
 impl Above {
-    /// Counts now. `since_birth`: nothing of the container has run yet.
+    /// Reads the counts now. `since_birth` means that nothing of the container has run yet.
     pub(crate) fn note(paths: &Paths, since_birth: bool) -> Self {
         let Some((version, dir)) = paths.controller(&paths.memory) else {
             return Self::default();
@@ -76,10 +78,10 @@ impl Above {
             level = dir.parent();
         }
         let to_the_root = match version {
-            // The root of the v2 tree is the one cgroup without this file and without memory.events.local.
+            // The root of the v2 tree is the only cgroup without this file and without memory.events.local.
             Version::V2 => level
                 .is_some_and(|dir| dir.join("cgroup.procs").exists() && !dir.join("cgroup.type").exists()),
-            // The root of a v1 hierarchy has the same files as all others, and one of its own.
+            // The root of a v1 hierarchy has the same files as all other cgroups, and one more.
             Version::V1 => levels
                 .last()
                 .is_some_and(|(dir, _)| dir.join("release_agent").exists()),
@@ -91,7 +93,7 @@ impl Above {
         }
     }
 
-    /// The level whose limit was hit since, if the limit was none of the container's.
+    /// Whose limit was hit since the note, if it was not the container's own.
     fn blame(&self, version: Version) -> Whose {
         let now: Vec<_> = self
             .levels
@@ -108,7 +110,7 @@ impl Above {
             };
         }
         let never = now.iter().all(|(.., now)| *now == Some(0));
-        // A v1 level that was full before may have been full again, which shows nowhere.
+        // A v1 level that was full before may have been full again, which no counter shows.
         let certain = self.since_birth && version == Version::V2;
         if self.to_the_root && (certain || never) {
             Whose::Machine
@@ -118,8 +120,8 @@ impl Above {
     }
 }
 
-/// How often a cgroup's own limit left no way out. v1 only tells how often the limit was reached. `None` at the root of the
-/// v2 tree, above a mount, and before kernel 5.2 on v2.
+/// How often a cgroup's own limit was about to make an allocation fail. v1 reports only how often the limit was
+/// reached. `None` at the root of the v2 tree, above a mount, and on v2 before kernel 5.2.
 fn hits(version: Version, dir: &Path) -> Option<u64> {
     match version {
         Version::V2 => keyed(&read(dir, "memory.events.local").ok()??, "oom"),
@@ -130,11 +132,12 @@ fn hits(version: Version, dir: &Path) -> Option<u64> {
     }
 }
 
-/// How often a v1 cgroup could not charge because of its limits, and whether it was ever full.
+/// How often a v1 cgroup could not charge memory because of its limits, and whether it was ever full.
 ///
-/// With a limit on memory and swap together, as runtimes set it, that one is charged first and counts the failures; but
-/// since kernel 6.15 its count stays at 0 (the counter of `memsw` is not tracked). So the high-water marks are looked at,
-/// too: when the kernel gives up, less than the largest allocation it would still kill for was left.
+/// If there is a limit on memory and swap together, as runtimes set it, that limit is charged first and counts the
+/// failures; but since kernel 6.15 its count stays at 0 (the counter of `memsw` is not tracked). Therefore the
+/// high-water marks are read too: when the kernel gives up, less is left than the largest allocation for which it
+/// kills.
 fn reached(dir: &Path) -> Result<Option<(u64, bool)>, Error> {
     let (mut failures, mut full) = (0, false);
     let files = [
@@ -159,7 +162,7 @@ fn reached(dir: &Path) -> Result<Option<(u64, bool)>, Error> {
                 failures = failed.saturating_add(failures);
                 full |= limit_v1(limit).is_some_and(|limit| peak.saturating_add(LAST_CHARGE) > limit);
             }
-            // A kernel that does not account for swap.
+            // The kernel does not account for swap.
             _ if n > 0 => {}
             _ => return Ok(None),
         }
@@ -167,7 +170,7 @@ fn reached(dir: &Path) -> Result<Option<(u64, bool)>, Error> {
     Ok(Some((failures, full)))
 }
 
-/// The limit of a cgroup that is there.
+/// The limit of an existing cgroup.
 fn limit(version: Version, dir: &Path) -> Option<u64> {
     match version {
         Version::V2 => limit_v2(&read(dir, "memory.max").ok()??),
@@ -175,12 +178,12 @@ fn limit(version: Version, dir: &Path) -> Option<u64> {
     }
 }
 
-/// The limit of a cgroup of the v2 tree that is there.
+/// The limit of an existing cgroup of the v2 tree.
 pub(super) fn limit_of(dir: &Path) -> Option<u64> {
     limit(Version::V2, dir)
 }
 
-/// The kernel's count of kills alone, for statistics. On v1 those of cgroups that the container made are not in it.
+/// Only the kernel's count of kills, for statistics. On v1 it excludes cgroups that the container created.
 pub(super) fn kills(paths: &Paths) -> Result<Option<u64>, Error> {
     let Some((version, dir)) = paths.controller(&paths.memory) else {
         return Ok(None);
@@ -192,8 +195,9 @@ pub(super) fn kills(paths: &Paths) -> Result<Option<u64>, Error> {
     Ok(read(dir, file)?.and_then(|text| keyed(&text, "oom_kill")))
 }
 
-/// Reads the kernel's record. `None` if there is none: the cgroup is gone, memory is not controlled, or the kernel is
-/// older than 4.13 and does not count. If the cgroup goes away while it is read, the kills are told without the limit.
+/// Reads the kernel's record. `None` if there is none: the cgroup no longer exists, memory is not controlled, or the
+/// kernel is older than 4.13 and does not count. If the cgroup is removed during the read, the count of kills is
+/// returned without the limit.
 pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>, Error> {
     let Some((version, dir)) = paths.controller(&paths.memory) else {
         return Ok(None);
@@ -204,7 +208,8 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
                 return Ok(None);
             };
             let local = read(dir, "memory.events.local")?;
-            // All files of a controller go together, so one that is missing now was removed meanwhile.
+            // All files of a controller disappear together, so if this one is missing, the cgroup was removed
+            // meanwhile.
             let limit = read(dir, "memory.max")?.map(|text| limit_v2(&text));
             v2(&events, local.as_deref(), limit)
         }
@@ -227,7 +232,7 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
     }))
 }
 
-/// What the container's own files say of the limit.
+/// What the container's own files reveal about whose limit was hit.
 #[derive(Debug, PartialEq, Eq)]
 enum Blame {
     Whose(Whose),
@@ -237,9 +242,9 @@ enum Blame {
 /// Kills, the container's own limit, and whose limit it was.
 type Record = Option<(u64, Option<u64>, Blame)>;
 
-/// `oom_kill` counts the victims of the container and below; `oom` how often a limit there left the kernel no way out,
-/// and the local file only the container's own. Kernels before 5.2 have no local file: then the whole subtree's serves.
-/// `limit` is `None` if the cgroup went away before it was read.
+/// `oom_kill` counts the victims in the container and below it. `oom` counts how often a limit there was about to make
+/// an allocation fail, and in the local file only the container's own limit. Kernels before 5.2 have no local file;
+/// then the count of the whole subtree is used. `limit` is `None` if the cgroup was removed before the limit was read.
 fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
     let kills = keyed(events, "oom_kill")?;
     let Some(limit) = limit else {
@@ -257,7 +262,7 @@ fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
     Some((kills, limit, blame))
 }
 
-/// v1 counts victims of this very cgroup, and does not count dead ends: a limit that was reached must do for one.
+/// v1 counts victims of this cgroup only, and has no count like `oom`; that a limit was reached must serve instead.
 fn v1(control: &str, reached: Option<bool>, limit: Option<Option<u64>>) -> Record {
     let kills = keyed(control, "oom_kill")?;
     let (Some(reached), Some(limit)) = (reached, limit) else {
@@ -276,7 +281,7 @@ pub(super) fn limit_v2(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// `memory.limit_in_bytes`: the largest multiple of a page stands for none.
+/// `memory.limit_in_bytes`: the largest multiple of a page means no limit.
 pub(super) fn limit_v1(bytes: u64) -> Option<u64> {
     (bytes < UNLIMITED).then_some(bytes)
 }
@@ -291,7 +296,7 @@ mod tests {
 
     const EVENTS: &str = "low 0\nhigh 0\nmax 143\noom 1\noom_kill 1\noom_group_kill 0\n";
     const CALM: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n";
-    /// Killed, and no limit at or below the container had anything to do with it.
+    /// Killed, although no limit at or below the container was hit.
     const VICTIM: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n";
 
     fn own(kills: u64, limit: Option<u64>) -> Record {
@@ -361,7 +366,7 @@ mod tests {
         }
     }
 
-    /// A v2 tree in a directory: `/top/mid/c`, each level with the files of its memory controller, the root without.
+    /// A v2 tree in a directory: `/top/mid/c`. Each level has the files of its memory controller; the root has none.
     struct Tree {
         dir: tempfile::TempDir,
         paths: Paths,
@@ -390,7 +395,7 @@ mod tests {
             fs::write(self.dir.path().join(level).join(file), text).unwrap();
         }
 
-        /// The container is killed, and no limit of its own was the reason.
+        /// Records a kill in the container that no limit of its own caused.
         fn kill(&self) {
             self.set("top/mid/c", "memory.events", VICTIM);
             self.set("top/mid/c", "memory.events.local", VICTIM);
@@ -404,7 +409,7 @@ mod tests {
     #[test]
     fn the_parent_whose_limit_was_hit_since_is_named() {
         let tree = Tree::new();
-        // An accident of last week, which is nobody's reason today.
+        // An earlier hit of the limit, which must not count as the reason now.
         tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
         tree.set("top", "memory.max", "536870912\n");
         let above = Above::note(&tree.paths, true);
@@ -433,7 +438,7 @@ mod tests {
         tree.kill();
         let above = Above::note(&tree.paths, false);
         assert_eq!(tree.whose(&above), Whose::Unknown);
-        // Unless no limit was ever hit.
+        // If no limit was ever hit, the answer is certain.
         tree.set("top/mid", "memory.events.local", CALM);
         let above = Above::note(&tree.paths, false);
         assert_eq!(tree.whose(&above), Whose::Machine);
@@ -442,7 +447,7 @@ mod tests {
     #[test]
     fn above_a_mount_of_a_part_of_the_tree_there_may_be_more_limits() {
         let tree = Tree::new();
-        // What looks like the top is a cgroup like any other.
+        // Here the apparent top is an ordinary cgroup.
         fs::write(tree.dir.path().join("cgroup.type"), "domain\n").unwrap();
         let above = Above::note(&tree.paths, true);
         tree.kill();
@@ -484,7 +489,7 @@ mod tests {
                 return;
             };
             if swap_too && let Some(dir) = &limited.paths().memory {
-                // As a runtime does, so that nothing is swapped out.
+                // As a runtime sets it, so that nothing is swapped out.
                 if fs::write(dir.join("memory.memsw.limit_in_bytes"), "8388608").is_err() {
                     eprintln!("*** SKIPPED, this host does not account for swap ***");
                     continue;
@@ -496,7 +501,7 @@ mod tests {
                 (before.kills, before.limit, before.whose),
                 (0, Some(8 << 20), None)
             );
-            // tail keeps a line without an end in memory.
+            // tail keeps an endless line in memory.
             let killed = limited.run("exec tail /dev/zero");
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed), Some(9));
             let seen = oom_kills(limited.paths(), &above).unwrap().unwrap();

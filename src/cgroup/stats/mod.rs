@@ -1,4 +1,4 @@
-//! One sample of what a container uses, read from whichever hierarchy holds each controller.
+//! One sample of a container's resource usage, read from the hierarchy that holds each controller.
 
 mod parse;
 
@@ -17,9 +17,9 @@ use super::paths::Paths;
 /// Reads all controllers once. A controller that the host lacks is `None` in the sample.
 ///
 /// # Errors
-/// [`Error::Gone`] if the container ended before or while it was read. A runtime removes one hierarchy after the other:
-/// of a container whose process ended meanwhile this may be a sample in which the missing ones are `None`, so whoever
-/// has its process looks at that *after* the sample.
+/// [`Error::Gone`] if the container ended before or while it was read. A runtime removes one hierarchy after the other,
+/// so if the container's process ends meanwhile, the sample may have `None` for the hierarchies that are already
+/// removed. A caller that has the process therefore checks it *after* the sample.
 pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
     let at = Instant::now();
     let (cpu, throttling) = cpu(paths)?;
@@ -47,7 +47,8 @@ pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
     Ok(sample)
 }
 
-/// The processor time of [`sample`] alone, from one file. `None` if the host does not count it, or the container is gone.
+/// Only the processor time of [`sample`], from one file. `None` if the host does not count it, or the container no
+/// longer exists.
 pub(crate) fn processor_time(paths: &Paths) -> Option<u64> {
     match paths.controller(&paths.cpuacct)? {
         (Version::V1, dir) => read_number(dir, "cpuacct.usage").ok()?,
@@ -84,7 +85,7 @@ fn memory(paths: &Paths) -> Result<Option<Memory>, Error> {
     Ok(Some(Memory { usage, limit, peak }))
 }
 
-/// Both from one file in the v2 tree. A v1 host counts time and keeps quotas in two controllers.
+/// CPU time and throttling: from one file in the v2 tree, from two controllers on a v1 host.
 fn cpu(paths: &Paths) -> Result<(Option<Cpu>, Option<Throttling>), Error> {
     let quota = paths.controller(&paths.cpu);
     let stat = match quota {
@@ -95,7 +96,7 @@ fn cpu(paths: &Paths) -> Result<(Option<Cpu>, Option<Throttling>), Error> {
     let cpu = match paths.controller(&paths.cpuacct) {
         None => None,
         Some((Version::V1, dir)) => cpuacct(dir)?,
-        // On a hybrid host without CPU accounting in v1 the two are not in one place.
+        // On a hybrid host without CPU accounting in v1, the time and the quota are in different hierarchies.
         Some((Version::V2, dir)) if quota != Some((Version::V2, dir)) => {
             read(dir, "cpu.stat")?.as_deref().and_then(parse::cpu_v2)
         }
@@ -110,14 +111,14 @@ fn cpuacct(dir: &Path) -> Result<Option<Cpu>, Error> {
     let kernel = read_number(dir, "cpuacct.usage_sys")?;
     match (total, user, kernel) {
         (Some(total), Some(user), Some(kernel)) => Ok(Some(Cpu { total, user, kernel })),
-        // Kernels before 4.7 split the time in clock ticks alone.
+        // Kernels before 4.7 report the two parts only in clock ticks.
         (Some(total), ..) => Ok(read(dir, "cpuacct.stat")?.and_then(|stat| parse::cpu_v1(total, &stat))),
         (None, ..) => Ok(None),
     }
 }
 
 fn pids(paths: &Paths) -> Result<Option<u64>, Error> {
-    // The file has one name and one form in both versions.
+    // The file has the same name and format in both versions.
     let Some((_, dir)) = paths.controller(&paths.pids) else {
         return Ok(None);
     };
@@ -152,7 +153,7 @@ fn frozen(paths: &Paths) -> Result<Option<u64>, Error> {
     Ok(local.and_then(|local| keyed(&local, "frozen_usec")))
 }
 
-/// The recursive file also counts cgroups that the container made; it exists since kernel 3.17 or so.
+/// The recursive file includes cgroups that the container created; it exists since about kernel 3.17.
 fn blkio(dir: &Path) -> Result<Option<String>, Error> {
     match read(dir, "blkio.throttle.io_service_bytes_recursive")? {
         Some(text) => Ok(Some(text)),
@@ -349,12 +350,12 @@ mod tests {
         } else {
             stat.total_inactive_file
         };
-        // The kernel may give cached pages and unused charges back between the two reads.
+        // The kernel may release cached pages and unused charges between the two reads.
         let usage = theirs.usage_in_bytes.saturating_sub(inactive);
         assert!(ours.usage.abs_diff(usage) < 1 << 20, "{} and {usage}", ours.usage);
         assert!(cpu.total > 1_000_000, "{cpu:?}");
         let split = cpu.user + cpu.kernel;
-        // The two parts are scaled from clock ticks, some of which are always in doubt.
+        // The two parts are scaled from clock ticks, of which a few may be counted in either part.
         assert!(split.abs_diff(cpu.total) <= cpu.total / 4 + 2 * TICK, "{cpu:?}");
         if let Some(dir) = paths.cpuacct.clone() {
             let theirs = CpuAcctController::new(dir, "/".into()).cpuacct();

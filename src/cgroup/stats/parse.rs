@@ -1,4 +1,4 @@
-//! A sample as data, and the kernel's statistics texts read into it. Pure.
+//! The data of a sample, and the parsers of the kernel's statistics files. Pure.
 
 use tokio::time::Instant;
 
@@ -7,41 +7,41 @@ use crate::cgroup::files::keyed;
 /// Nanoseconds of one `USER_HZ` tick, which is a hundredth of a second on every architecture that containers run on.
 const TICK: u64 = 10_000_000;
 
-/// What a container used up to one moment. `None` is "this host does not say", never zero.
+/// What a container used up to one moment. `None` means that this host does not report the value; it never means zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// When reading began.
     pub(crate) at: Instant,
     /// Memory now.
     pub(crate) memory: Option<Memory>,
-    /// Processes killed for memory since the start.
+    /// Processes killed for lack of memory since the start.
     pub(crate) oom_kills: Option<u64>,
     /// CPU time since the start.
     pub(crate) cpu: Option<Cpu>,
-    /// How often the quota of CPU time held it up since the start.
+    /// How often the quota of CPU time stopped the container since the start.
     pub(crate) throttling: Option<Throttling>,
     /// Processes and threads now.
     pub(crate) pids: Option<u64>,
     /// Disk traffic since the start.
     pub(crate) disk: Option<Disk>,
-    /// Time spent waiting for what others had, since the start.
+    /// Time spent waiting for resources that other processes used, since the start.
     pub(crate) pressure: Pressure,
-    /// Microseconds that it was frozen in all, as the kernel counts them (since 6.18).
+    /// Microseconds that the container was frozen in all, as the kernel counts them (since 6.18).
     pub(crate) frozen: Option<u64>,
 }
 
-/// Bytes of memory.
+/// Memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// In use, without the page cache that the kernel would give up first; as Docker counts.
+    /// Memory in use, without the page cache that the kernel would drop first; Docker counts in the same way.
     pub(crate) usage: u64,
     /// The container's own limit.
     pub(crate) limit: Option<u64>,
-    /// The most ever charged, page cache included.
+    /// The highest amount ever charged, page cache included.
     pub(crate) peak: Option<u64>,
 }
 
-/// Nanoseconds of CPU time.
+/// CPU time in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cpu {
     /// All of it.
@@ -52,14 +52,14 @@ pub(crate) struct Cpu {
     pub(crate) kernel: u64,
 }
 
-/// What a quota of CPU time did. All zero without one.
+/// What a quota of CPU time did. All values are zero if there is no quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Throttling {
-    /// Periods in which it wanted to run.
+    /// Periods in which the container wanted to run.
     pub(crate) periods: u64,
-    /// Those of them in which its quota ran out.
+    /// Those periods in which its quota ran out.
     pub(crate) throttled: u64,
-    /// Microseconds that its threads then stood, added up over the CPUs.
+    /// Microseconds for which its threads were then stopped, added up over the CPUs.
     pub(crate) time: u64,
 }
 
@@ -77,13 +77,13 @@ pub(crate) struct Pressure {
 /// Microseconds that processes waited for one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stall {
-    /// At least one of them.
+    /// While at least one process waited.
     pub(crate) some: u64,
-    /// All of them at once. The kernel tells it of CPU time since 5.13.
+    /// While all processes waited at once. For CPU time the kernel reports it since 5.13.
     pub(crate) full: Option<u64>,
 }
 
-/// Bytes moved to and from block devices. A stacked device (dm over a disk) counts on each level, as in Docker.
+/// Bytes moved to and from block devices. As in Docker, a stacked device (dm over a disk) counts on each level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Disk {
     /// Read.
@@ -92,7 +92,7 @@ pub(crate) struct Disk {
     pub(crate) written: u64,
 }
 
-/// What is charged less the inactive page cache, which `memory.stat` tells under the name `inactive`.
+/// The charged memory less the inactive page cache, which `memory.stat` has under the name `inactive`.
 pub(super) fn in_use(charged: u64, stat: &str, inactive: &str) -> u64 {
     charged.saturating_sub(keyed(stat, inactive).unwrap_or(0))
 }
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn throttling_comes_in_microseconds_from_both_versions() {
-        // Kernel 6.1, v2 with a quota; 6.18, v1 with one.
+        // The v2 text is from kernel 6.1, the v1 text from 6.18, both with a quota.
         let v2 = "usage_usec 1103214\nuser_usec 1001003\nsystem_usec 102211\nnr_periods 110\nnr_throttled 105\n\
                   throttled_usec 9400123\nnr_bursts 0\nburst_usec 0\n";
         let v1 = "nr_periods 110\nnr_throttled 105\nthrottled_time 9400123999\nnr_bursts 0\nburst_time 0\n";

@@ -1,4 +1,4 @@
-//! What `bench` is told.
+//! The arguments of `bench`.
 
 use clap::Subcommand;
 
@@ -37,7 +37,7 @@ pub(in crate::cli) enum Bench {
         /// Sandboxes made and removed
         #[arg(long, default_value_t = 20)]
         rounds: u32,
-        /// Takers at once of a pool of as many, a thousand times each
+        /// Tasks that take from a pool at once, a thousand times each
         #[arg(long, default_value_t = 16)]
         takers: usize,
     },
@@ -46,7 +46,7 @@ pub(in crate::cli) enum Bench {
         /// Lives of each kind
         #[arg(long, default_value_t = 20)]
         rounds: u32,
-        /// Containers at once, in a last round that is not timed; 0 leaves it out
+        /// Containers at once, in a last round; 0 leaves it out
         #[arg(long, default_value_t = 0)]
         parallel: u32,
         /// Interleave lives on this network with those on none

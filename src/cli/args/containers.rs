@@ -1,4 +1,4 @@
-//! What the commands about containers are told.
+//! The arguments of the commands about containers.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The options that every command has: which containerd, where things are, how to print. Each may also stand in the
-//! environment, and in the configuration file under its own name (see `cli::config`).
+//! The options that every command has: which containerd to use, where files are, and how to print. Each can also be set
+//! in the environment, and under its own name in the configuration file (see `cli::config`).
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as
 
 use crate::{CgroupDriver, Namespace};
 
-/// The configuration file, unless `--config` or FNCTR_CONFIG says otherwise. It need not be there.
+/// The configuration file, unless `--config` or FNCTR_CONFIG names another. The file may be missing.
 pub(in crate::cli) const FILE: &str = "/etc/fnctr/config.toml";
 
-/// Under what these options are in a command's help, after its own.
+/// The heading of these options in a command's help, below the command's own options.
 pub(in crate::cli) const HEADING: &str = "Global options";
 
 /// Which containerd, and how to print.
@@ -70,8 +70,8 @@ pub(in crate::cli) struct Global {
         hide_env_values = true
     )]
     pub(in crate::cli) init_path: Option<PathBuf>,
-    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice [default: /fnctr, or one of its
-    /// own for the private containerd of a --root]
+    /// Parent of the containers' cgroups: a path, or a slice of systemd such as functions.slice [default: /fnctr, or
+    /// one of its own for the private containerd of a --root]
     #[arg(
         long,
         global = true,
@@ -80,7 +80,7 @@ pub(in crate::cli) struct Global {
         hide_env_values = true
     )]
     pub(in crate::cli) cgroup_parent: Option<String>,
-    /// Who makes the containers' cgroups; probe is systemd where it is there to be asked. `fnctr doctor` tells
+    /// Who makes the containers' cgroups; probe is systemd where it can be used. `fnctr doctor` shows which
     #[arg(
         long,
         global = true,
@@ -122,7 +122,8 @@ pub(in crate::cli) struct Global {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = HEADING)]
 pub(in crate::cli) struct Dirs {
-    /// Directory of CNI network configurations; fnctr writes its own to the first [default: /etc/fnctr/net.d, /etc/cni/net.d]
+    /// Directory of CNI network configurations; fnctr writes its own to the first [default: /etc/fnctr/net.d,
+    /// /etc/cni/net.d]
     #[arg(
         long,
         global = true,

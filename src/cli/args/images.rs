@@ -1,4 +1,4 @@
-//! What the commands about images are told.
+//! The arguments of the commands about images.
 
 use clap::{Args, Subcommand};
 
@@ -10,7 +10,8 @@ pub(in crate::cli) struct ImagesArgs {
     /// Print ids alone
     #[arg(long, short, conflicts_with = "format")]
     pub(in crate::cli) quiet: bool,
-    /// Only those with this reference (a name, in which * is anything but a slash) or label, or without a name (dangling=true)
+    /// Only those with this reference (a name, in which * is anything but a slash) or label, or without a name
+    /// (dangling=true)
     #[arg(long, short, value_name = "KEY=VALUE")]
     pub(in crate::cli) filter: Vec<String>,
     /// A template such as '{{.Repository}}:{{.Tag}} {{.Size}}', with `table ` before it for columns, or json
@@ -33,7 +34,7 @@ pub(in crate::cli) enum SaveFormat {
 /// Images to remove.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct RmiArgs {
-    /// Also what a container uses, which goes on, and all names of an id
+    /// Even images that a container uses (it goes on), and all names of an id
     #[arg(long, short)]
     pub(in crate::cli) force: bool,
     /// Names or ids of images

@@ -1,4 +1,4 @@
-//! The command line as data. The help texts are the manual, so they teach.
+//! The command line as data. The help texts are also the manual, so they explain what an option does.
 
 pub(super) mod bench;
 pub(super) mod containers;
@@ -22,7 +22,7 @@ use self::run::RunArgs;
 use self::shell::Shell;
 use crate::ContainerId;
 
-/// With the commit that a release was built from.
+/// The version, with the commit that a release was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("FNCTR_COMMIT"));
 
 /// Runs function containers on containerd: limits, freezing in microseconds, clean endings.
@@ -50,8 +50,8 @@ pub(super) enum Command {
     /// Run a function's container to its end, or start it with --detach
     ///
     /// By default it runs as uid 1000, without capabilities, without a network, under an init, and its output is
-    /// streamed. SIGTERM, Ctrl-C and the other signals that a program can take are passed on to the function, which is killed
-    /// if it has not ended after --stop-timeout, or at the next one.
+    /// streamed. SIGTERM, Ctrl-C and the other signals that a program can take are passed on to the function, which is
+    /// killed if it has not ended after --stop-timeout, or at the next one.
     #[command(
         after_help = "Exit codes:\n  the function's own, where it has ended by itself or by a signal that was passed on\n  \
         124  --timeout had passed\n  125  fnctr itself failed\n  126  the command cannot be executed\n  \
@@ -120,8 +120,9 @@ pub(super) enum Command {
     Prune,
     /// Pull an image from its registry
     ///
-    /// Credentials come from FN_DOCKER_AUTH (a docker configuration as JSON), else from the docker configuration file and
-    /// its credential helpers. What an interrupted pull has fetched is kept for ten minutes: the next one goes on with it.
+    /// Credentials come from FN_DOCKER_AUTH (a docker configuration as JSON), else from the docker configuration file
+    /// and its credential helpers. What an interrupted pull has fetched is kept for ten minutes: the next one goes on
+    /// with it.
     #[command(
         after_help = "Examples:\n  fnctr pull busybox\n  fnctr pull --platform linux/arm/v7 r.corp:5000/team/fn:2\n  \
         fnctr pull --username bob --password-stdin r.corp/team/fn <password-file"

@@ -1,4 +1,4 @@
-//! What the commands about networks are told, and `run` about its network.
+//! The arguments of the commands about networks, and the network options of `run`.
 
 use std::str::FromStr;
 
@@ -7,13 +7,13 @@ use clap::{Args, Subcommand};
 use crate::sandbox::DEFAULT;
 use crate::{ContainerId, PortMapping};
 
-/// What `--network` says.
+/// The value of `--network`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Choice {
     None,
     Host,
     Of(ContainerId),
-    /// Of these, the one used least.
+    /// The least used of these networks.
     Named(Vec<String>),
 }
 
@@ -39,8 +39,8 @@ impl FromStr for Choice {
 /// The network of a container, and the ports of the host that lead into it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NetworkArgs {
-    /// Network: none (loopback only), host, default, container:ID, or a name; of several names, the one used least [default:
-    /// none, or default with --publish]
+    /// Network: none (loopback only), host, default, container:ID, or a name; of several names, the one used least
+    /// [default: none, or default with --publish]
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub(in crate::cli) network: Option<Choice>,
     /// Publish a port of the container on the host
@@ -57,7 +57,7 @@ impl NetworkArgs {
         }
     }
 
-    /// Whether it has its own loopback and nothing else.
+    /// Whether the container has only its own loopback interface.
     pub(in crate::cli) fn is_none(&self) -> bool {
         self.choice() == Choice::None
     }
@@ -78,7 +78,8 @@ pub(in crate::cli) enum NetworkCommand {
     Create {
         /// Its name
         name: String,
-        /// Its addresses, as in 10.20.0.0/16 [default: a part of 10.143.0.0 to 10.174.255.255 that this host does not use]
+        /// Its addresses, as in 10.20.0.0/16 [default: a part of 10.143.0.0 to 10.174.255.255 that this host does not
+        /// use]
         #[arg(long, value_name = "SUBNET")]
         subnet: Option<String>,
         /// What kind of network; there is one

@@ -1,4 +1,4 @@
-//! What `run` is told: the container as a person describes it.
+//! The arguments of `run`: the container as the user describes it.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -101,8 +101,8 @@ pub(in crate::cli) struct RunArgs {
     /// File of such lines; `#` begins a comment
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) env_file: Vec<PathBuf>,
-    /// Mount a directory or file of the host, read-write unless it ends in `:ro`. The function is uid 1000 there too, unless
-    /// --user says otherwise
+    /// Mount a directory or file of the host, read-write unless it ends in `:ro`. The function is uid 1000 there too,
+    /// unless --user says otherwise
     #[arg(long, short, value_name = "SOURCE:DEST[:ro]", value_parser = values::volume)]
     pub(in crate::cli) volume: Vec<(PathBuf, String)>,
     /// Mount the directory that holds the function's Unix socket
@@ -116,8 +116,8 @@ pub(in crate::cli) struct RunArgs {
     /// Add a name to /etc/hosts
     #[arg(long, value_name = "NAME:IP", value_parser = values::added_host)]
     pub(in crate::cli) add_host: Vec<(String, IpAddr)>,
-    /// Run as this user and group, by name or number; root has no capabilities either [default: 1000:1000, or the image's with
-    /// --image-user]
+    /// Run as this user and group, by name or number; root has no capabilities either [default: 1000:1000, or the
+    /// image's with --image-user]
     #[arg(long, short, value_name = "USER[:GROUP]")]
     pub(in crate::cli) user: Option<String>,
     /// Run as the image's user, with Docker's 14 default capabilities, instead of 1000:1000 with none

@@ -1,4 +1,4 @@
-//! The shells that can complete.
+//! The shells for which fnctr generates completions.
 
 use clap::ValueEnum;
 

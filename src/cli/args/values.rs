@@ -1,4 +1,4 @@
-//! The values of `run`'s options as people write them. Pure, but for the working directory of relative paths.
+//! Parses the values of options as users write them. Pure, except that relative paths depend on the working directory.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use fnctr_oci::{Mount, Rlimit, RlimitKind, TmpfsAccess};
 use crate::ByteSize;
 use crate::engine::Platform;
 
-/// `10s`, `1500ms`, `2m`, `1h`; a bare number is seconds.
+/// Parses `10s`, `1500ms`, `2m` or `1h`. A bare number is in seconds.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a time, such as 10s or 500ms");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -24,7 +24,7 @@ pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(bad)
 }
 
-/// The names that docker has for limits.
+/// Docker's names for limits.
 const ULIMITS: [(&str, RlimitKind); 16] = [
     ("as", RlimitKind::AddressSpace),
     ("core", RlimitKind::CoreSize),
@@ -44,7 +44,7 @@ const ULIMITS: [(&str, RlimitKind); 16] = [
     ("stack", RlimitKind::Stack),
 ];
 
-/// `NAME=SOFT[:HARD]`.
+/// Parses `NAME=SOFT[:HARD]`.
 pub(in crate::cli) fn ulimit(text: &str) -> Result<Rlimit, String> {
     let bad = || format!("{text:?} is not a limit, such as nofile=1024 or nofile=1024:2048");
     let (name, values) = text.split_once('=').ok_or_else(bad)?;
@@ -65,7 +65,7 @@ pub(in crate::cli) fn ulimit(text: &str) -> Result<Rlimit, String> {
     })
 }
 
-/// `PATH[:OPTION,...]`.
+/// Parses `PATH[:OPTION,...]`.
 pub(in crate::cli) fn tmpfs(text: &str) -> Result<Mount, String> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     if !path.starts_with('/') {
@@ -85,7 +85,7 @@ pub(in crate::cli) fn tmpfs(text: &str) -> Result<Mount, String> {
             ("rw", "") => access.readonly = false,
             ("exec", "") => access.exec = true,
             ("noexec", "") => access.exec = false,
-            // As it is in any case.
+            // These are always set.
             ("nosuid" | "nodev", "") => {}
             _ => {
                 return Err(format!(
@@ -103,14 +103,14 @@ pub(in crate::cli) fn tmpfs(text: &str) -> Result<Mount, String> {
     })
 }
 
-/// `SOURCE:DEST`, and a mode behind it, which the driver knows.
+/// Parses `SOURCE:DEST[:MODE]`. The mode stays at the end of the destination, where the driver reads it.
 pub(in crate::cli) fn volume(text: &str) -> Result<(PathBuf, String), String> {
     let (bare, mode) = match text.rsplit_once(':') {
         Some((bare, mode)) if !mode.starts_with('/') && bare.contains(":/") => (bare, Some(mode)),
         _ => (text, None),
     };
     let source = bare.rsplit_once(':').map(|(source, _)| source);
-    // To docker a source that is no path names a volume, and a path alone asks for one without a name.
+    // Docker takes a source that is not a path for the name of a volume, and a lone path for an anonymous volume.
     match source {
         None if bare.starts_with('/') => {
             return Err(format!(
@@ -133,13 +133,14 @@ pub(in crate::cli) fn volume(text: &str) -> Result<(PathBuf, String), String> {
     ))
 }
 
-/// Whether a volume can be written, out of a list of docker's words for it.
+/// Returns `ro` or `rw` for a list of docker's options for a volume.
 fn access(options: &str) -> Result<&'static str, String> {
     let mut access = "rw";
     for option in options.split(',') {
         match option {
             "ro" => access = "ro",
-            // What changes nothing: as it is in any case, of SELinux, or of a machine that docker shares directories with.
+            // These have no effect here: the default, or options for SELinux, for docker's virtual machine, or for
+            // named volumes.
             "rw" | "z" | "Z" | "cached" | "consistent" | "delegated" | "nocopy" => {}
             _ => {
                 return Err(format!(
@@ -151,7 +152,7 @@ fn access(options: &str) -> Result<&'static str, String> {
     Ok(access)
 }
 
-/// A limit of memory. A bare number is bytes, and a small one was hardly meant so.
+/// Parses a memory limit. A bare number is in bytes; a small one is refused, because bytes were hardly meant.
 pub(in crate::cli) fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
     match text.bytes().all(|b| b.is_ascii_digit()) && (1..1 << 16).contains(&size.0) {
@@ -160,7 +161,7 @@ pub(in crate::cli) fn memory(text: &str) -> Result<ByteSize, String> {
     }
 }
 
-/// `SOURCE:DEST`, the source made absolute.
+/// Parses `SOURCE:DEST`, and makes the source absolute.
 pub(in crate::cli) fn pair(text: &str) -> Result<(PathBuf, String), String> {
     let bad = || format!("{text:?} must be SOURCE:DEST, with DEST an absolute path in the container");
     let (source, dest) = text.rsplit_once(':').ok_or_else(bad)?;
@@ -171,7 +172,7 @@ pub(in crate::cli) fn pair(text: &str) -> Result<(PathBuf, String), String> {
     Ok((source, dest.to_owned()))
 }
 
-/// `NAME:IP` or `NAME=IP`; an IPv6 address may be in brackets.
+/// Parses `NAME:IP` or `NAME=IP`. An IPv6 address may be in brackets.
 pub(in crate::cli) fn added_host(text: &str) -> Result<(String, IpAddr), String> {
     let bad = || format!("{text:?} is not a name and its address, such as db:10.0.0.5");
     let (name, address) = text.split_once(['=', ':']).ok_or_else(bad)?;
@@ -186,7 +187,7 @@ pub(in crate::cli) fn added_host(text: &str) -> Result<(String, IpAddr), String>
     }
 }
 
-/// `NAME[=VALUE]`.
+/// Parses `NAME[=VALUE]`.
 pub(in crate::cli) fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     if name.is_empty() {
@@ -201,13 +202,13 @@ pub(in crate::cli) fn label(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// `TERM`, `SIGTERM`, `term` or `15`.
+/// Parses a signal such as `TERM`, `SIGTERM`, `term` or `15`.
 pub(in crate::cli) fn signal(text: &str) -> Result<u32, String> {
     use nix::sys::signal::Signal;
 
     let unknown = || format!("{text:?} is not a signal, such as TERM or 15");
     if let Ok(number) = text.parse::<u32>() {
-        // Real-time signals have numbers only.
+        // Accept numbers without a name too: real-time signals have only numbers.
         return if (1..=64).contains(&number) {
             Ok(number)
         } else {
@@ -224,7 +225,7 @@ pub(in crate::cli) fn signal(text: &str) -> Result<u32, String> {
     u32::try_from(signal as i32).map_err(|_| unknown())
 }
 
-/// `linux/arm/v7`.
+/// Parses a platform such as `linux/arm/v7`.
 pub(in crate::cli) fn platform(text: &str) -> Result<Platform, String> {
     Platform::parse(text).map_err(|why| why.to_string())
 }

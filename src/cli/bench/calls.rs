@@ -1,4 +1,4 @@
-//! What the calls of one life took, side by side as they are. Pure.
+//! The time that the containerd calls of one life cycle took, some of which run at the same time. Pure.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::containerd::Timing;
 
-/// The calls, with the wait beginning when the start was answered.
+/// Returns the calls, with the wait beginning only when the start was answered.
 pub(super) fn clipped(timings: &[Timing]) -> Vec<Timing> {
     let started = timings
         .iter()
@@ -24,7 +24,7 @@ pub(super) fn clipped(timings: &[Timing]) -> Vec<Timing> {
         .collect()
 }
 
-/// What passed before each call since the last reply, as far as no other call was under way.
+/// The time before each call since the last reply, while no other call was under way.
 pub(super) fn gaps(timings: &[Timing]) -> Vec<(&'static str, Duration)> {
     let mut sorted = clipped(timings);
     sorted.sort_unstable_by_key(|timing| timing.began);
@@ -39,7 +39,7 @@ pub(super) fn gaps(timings: &[Timing]) -> Vec<(&'static str, Duration)> {
     gaps
 }
 
-/// How long at least one call was under way.
+/// The time during which at least one call was under way.
 pub(super) fn union(timings: &[Timing]) -> Duration {
     let mut intervals: Vec<_> = clipped(timings)
         .iter()

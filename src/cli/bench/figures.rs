@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What was measured, in the order in which it was.
+/// The measured values, in the order of measurement.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures(Vec<Duration>);
 
@@ -11,7 +11,7 @@ impl Figures {
         self.0.push(took);
     }
 
-    /// The value that `percent` of all are not above (nearest rank); zero if nothing was measured.
+    /// The smallest value that at least `percent` of all values do not exceed (nearest rank); zero without any values.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -19,12 +19,12 @@ impl Figures {
         sorted.get(rank - 1).copied().unwrap_or_default()
     }
 
-    /// Microseconds, to a tenth.
+    /// A percentile in microseconds, rounded to a tenth.
     pub(super) fn us(&self, percent: usize) -> f64 {
         (self.percentile(percent).as_secs_f64() * 1e7).round() / 10.0
     }
 
-    /// Milliseconds, to a thousandth.
+    /// A percentile in milliseconds, rounded to a thousandth.
     pub(super) fn ms(&self, percent: usize) -> f64 {
         (self.percentile(percent).as_secs_f64() * 1e6).round() / 1e3
     }

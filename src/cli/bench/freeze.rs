@@ -1,5 +1,5 @@
-//! Freeze and thaw three ways, interleaved on one container: through the driver's cookie, by the bare write and
-//! read-back in this process, and by containerd's Pause and Resume.
+//! Measures freeze and thaw in three ways, interleaved on one container: through the driver's cookie, by the bare write
+//! and read-back in this process, and by containerd's Pause and Resume.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::cli::output::{Print, line, table};
 use crate::driver::{Cookie, Task};
 use crate::{ContainerOptions, ContainerdDriver, Context};
 
-/// Between two rounds: long enough that one does not warm the caches for the next, as in a host that freezes idle
-/// functions.
+/// The time between two measurements: long enough that one does not warm the caches for the next, as in a host that
+/// freezes idle functions.
 const PAUSE: Duration = Duration::from_millis(1);
-/// One round in so many also asks containerd, which takes a thousand times as long.
+/// One round in this many also measures containerd, which takes a thousand times as long.
 const RPC_EVERY: u32 = 10;
 
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ async fn measure(
 ) -> Result<Measured, Failure> {
     let ctx = Context::new();
     let contract: &dyn Cookie = cookie;
-    // Without an init, so that the number of processes is the one asked for.
+    // Run without an init, so that the container has exactly the requested number of processes.
     let script =
         format!("n=1; while [ $n -lt {procs} ]; do sleep 1000000 & n=$((n+1)); done; exec sleep 1000000");
     contract.change_options(|options: &mut ContainerOptions| {
@@ -125,7 +125,7 @@ async fn measure(
     Ok(measured)
 }
 
-/// Waits until all processes are there.
+/// Waits until all processes have started.
 async fn settle(paths: &crate::cgroup::Paths, procs: u32) -> Result<(), Failure> {
     let Some(dir) = paths.dirs().next() else {
         return Ok(());

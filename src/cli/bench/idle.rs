@@ -1,5 +1,5 @@
-//! What idle containers cost this process: memory, tasks, descriptors and processor time for each, with statistics that
-//! nobody takes and with some that somebody does; and how long a life takes beside them.
+//! Measures what each idle container costs this process in memory, tasks, descriptors and processor time, with
+//! statistics off and on, and how long the life cycle of another container takes meanwhile.
 
 use std::io;
 use std::process::ExitCode;
@@ -23,26 +23,26 @@ use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, StatSink, Task};
 use crate::{ContainerdDriver, Context};
 
-/// How many are started at once.
+/// The number of containers that are started at the same time.
 const AT_ONCE: u32 = 4;
-/// From the last start to the first measurement: what a start sets going is over by then.
+/// The time from the last start to the first measurement, in which the work that a start causes ends.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Lives beside the idle containers.
+/// The number of life cycles that are measured while the other containers are idle.
 const LIVES: u32 = 9;
 
-/// What to measure.
+/// The parameters of the benchmark.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) containers: u32,
-    /// For how long the processor time is counted.
+    /// The period for which processor time is counted.
     pub(super) seconds: u32,
     pub(super) image: String,
 }
 
-/// What this process has at one moment.
+/// The resources that this process holds at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    /// Bytes of memory: what is its own, and its share of the rest.
+    /// Memory in bytes: private memory, and a proportional share of shared memory.
     memory: u64,
     tasks: usize,
     descriptors: usize,
@@ -53,16 +53,16 @@ struct Held {
 struct Row {
     name: &'static str,
     containers: u32,
-    /// What was held before there was any container.
+    /// The resources held before there was any container.
     before: Held,
     held: Held,
-    /// Processor time of all of this process in percent of one core.
+    /// The processor time of the whole process, in percent of one core.
     cpu: f64,
     lives: Figures,
 }
 
 impl Row {
-    /// What there is more than before, for each container; all of it where there is none.
+    /// The increase per container in memory, tasks and descriptors; without containers, the totals.
     fn each(&self) -> (f64, f64, f64) {
         let share = |now: f64, before: f64| match self.containers {
             0 => now,
@@ -76,13 +76,13 @@ impl Row {
     }
 }
 
-/// Measures and prints.
+/// Runs the benchmark and prints the result.
 pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
     let rows = with_driver(
         at,
         |_| {},
         async |driver| {
-            // On a worker of the runtime, as a host's handler of a request is.
+            // Measure on a worker thread of the runtime, where the request handlers of a host run too.
             let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
             let measuring = async move { measure(&ctx, &worker, &planned).await };
             driver
@@ -99,7 +99,7 @@ pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<Exit
 }
 
 async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Result<Vec<Row>, Failure> {
-    // The ways of the first life are paid for once, whether anything idles or not.
+    // Run one life cycle first: its one-time costs do not depend on idle containers.
     live(ctx, driver, &plan.image, false).await?;
     pause(ctx, SETTLE).await?;
     let before = held()?;
@@ -135,7 +135,7 @@ async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Resul
     Ok(rows)
 }
 
-/// Starts the containers; those that were begun are in `idle`, whatever became of them.
+/// Starts the containers. All that were begun are in `idle` afterwards, even on failure.
 async fn start(
     ctx: &Context,
     driver: &ContainerdDriver,
@@ -174,7 +174,7 @@ async fn close(idle: Vec<ContainerdCookie>) -> Result<(), Failure> {
     in_batches(&idle, close).await
 }
 
-/// Does this to all of them, a few at once. The first failure is returned, after as many as were begun by then.
+/// Does `work` for all cookies, a few at a time, and returns the first failure when all have been worked on.
 async fn in_batches<F>(
     cookies: &[ContainerdCookie],
     work: impl Fn(ContainerdCookie) -> F,
@@ -212,7 +212,7 @@ async fn pause(ctx: &Context, long: Duration) -> Result<(), Failure> {
     paused.map_err(|_| Failure::interrupted())
 }
 
-/// What of one core this process takes while nobody asks anything of it, in percent.
+/// The processor time that this process uses while it is idle, in percent of one core.
 async fn cpu(ctx: &Context, seconds: u32) -> Result<f64, Failure> {
     let (before, began) = (processor_time()?, Instant::now());
     pause(ctx, Duration::from_secs(seconds.into())).await?;
@@ -236,7 +236,7 @@ fn held() -> Result<Held, Failure> {
     Ok(Held {
         memory: pss(&rollup),
         tasks: Handle::current().metrics().num_alive_tasks(),
-        // One of them is the directory that is read.
+        // Do not count the descriptor of the directory that is read here.
         descriptors: descriptors.count().saturating_sub(1),
     })
 }

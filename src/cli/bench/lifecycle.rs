@@ -1,7 +1,8 @@
-//! A life from create to close through the driver, and the containerd calls inside it.
+//! Measures the life cycle of a container through the driver, from create to close, and the containerd calls in it.
 //!
-//! The time that calls take is read off the same life: the union of their intervals, so that two calls at once count
-//! once. The wait counts from the reply to the start, because before that it only stands in line. What is left is ours.
+//! The time of the calls is taken from the same life cycle, as the union of their intervals: two calls at the same time
+//! count once. The wait counts from the reply to the start, because it has nothing to wait for before that. The rest of
+//! the time is fnctr's own.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -21,26 +22,26 @@ use crate::cli::output::{Print, line, table};
 use crate::driver::{Config, Cookie as _, Status, Task};
 use crate::{ContainerdDriver, Context};
 
-/// The phases of a life, in order.
+/// The phases of a life cycle, in order.
 const PHASES: [&str; 5] = ["validate", "create", "run", "wait", "close"];
 
-/// What a container does that holds a network namespace.
+/// The command of a container that holds a network namespace.
 const HOLDER: &str = "tail -f /dev/null";
 
-/// Lives that are lived before any is measured.
+/// The number of life cycles before the first measurement.
 const WARM_UP: u32 = 2;
 
-/// What to measure.
+/// The parameters of the benchmark.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) rounds: u32,
-    /// Containers at once, in a round that is not timed.
+    /// The number of containers at the same time, in an additional round that is not part of the figures.
     pub(super) parallel: u32,
-    /// The network of every second life, if any.
+    /// The network of every second life cycle, if any.
     pub(super) network: Option<String>,
-    /// How many prepared network namespaces those have.
+    /// The number of network namespaces that are prepared for the life cycles on the network.
     pub(super) pool: u64,
-    /// Whether a container holds each.
+    /// Whether a container holds each prepared namespace.
     pub(super) holder: bool,
     pub(super) image: String,
 }
@@ -52,14 +53,14 @@ struct Measured {
     overhead: Figures,
     phases: [Figures; 5],
     calls: BTreeMap<&'static str, (usize, Figures)>,
-    /// What passed before each call, with no call under way.
+    /// The time before each call while no call was under way.
     before: BTreeMap<&'static str, Figures>,
     rpcs_per_life: usize,
-    /// Lives on the network: all of each, and its phases.
+    /// Life cycles on the network: the total times, and the times of the phases.
     networked: (Figures, [Figures; 5]),
 }
 
-/// Measures and prints.
+/// Runs the benchmark and prints the result.
 pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
     let (rounds, parallel) = (plan.rounds, plan.parallel);
     if rounds == 0 {
@@ -75,7 +76,7 @@ pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<Exit
         }
     };
     let (measured, crowd) = with_driver(at, configure, async |driver| {
-        // On a worker of the runtime, as a host's handler of a request is.
+        // Measure on a worker thread of the runtime, where the request handlers of a host run too.
         let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
         let tracker = driver.engine().tracker();
         let measuring = tracker.spawn(async move { measure(&ctx, &worker, &planned).await });
@@ -139,7 +140,7 @@ async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Resul
     Ok(measured)
 }
 
-/// One life of `/bin/true`, phase by phase.
+/// Runs one life cycle of `/bin/true`, and returns the time of each phase.
 pub(super) async fn live(
     ctx: &Context,
     driver: &ContainerdDriver,
@@ -191,7 +192,7 @@ impl Clock {
     }
 }
 
-/// As many lives at once as asked for: all alive together before any ends.
+/// Runs the requested number of containers at the same time. All are alive together before any ends.
 async fn crowd(driver: &ContainerdDriver, image: &str, parallel: u32) -> Result<Duration, Failure> {
     let began = Instant::now();
     let tracker = TaskTracker::new();
@@ -240,7 +241,7 @@ async fn one_of_many(
         cookie.unfreeze(&ctx).await
     }
     .await;
-    // Whoever failed waits too, or the others would wait for it for ever.
+    // Wait even after a failure, or the other containers would wait at the barrier for ever.
     alive.wait().await;
     cookie.close(&ctx).await?;
     Ok(started?)

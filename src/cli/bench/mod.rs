@@ -1,4 +1,4 @@
-//! `fnctr bench`: what this host can do, measured side by side in one run.
+//! `fnctr bench`: measures this host, with the compared variants side by side in one run.
 
 mod calls;
 mod figures;
@@ -19,7 +19,7 @@ use crate::containerd_driver::ContainerdCookie;
 use crate::driver::Task;
 use crate::engine::Custody;
 
-/// Measures what was asked for.
+/// Runs the benchmark that the user chose.
 pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
     match what {
         Bench::Freeze { procs, rounds, image } => freeze::bench(at, procs, rounds, &image, print).await,
@@ -61,7 +61,7 @@ pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<Exit
     }
 }
 
-/// A container of this process's own: `fnctr ps` tells if it was left behind.
+/// A cookie whose container is owned by this process, so that `fnctr ps` marks the container if it is left behind.
 fn cookie(driver: &ContainerdDriver, task: Task) -> Result<ContainerdCookie, Failure> {
     Ok(driver.cookie(Arc::new(task))?.kept_for(Custody::WAITED))
 }

@@ -1,4 +1,4 @@
-//! Sandboxes made and removed, and what each plugin takes of it.
+//! Measures how long it takes to make and remove sandboxes, and the share of each plugin.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::ids::unique;
 use crate::sandbox::pool::{Bounds, Pool};
 use crate::sandbox::{Error, Sandbox, Sandboxes, Wanted};
 
-/// How often each taker takes.
+/// How many times each taker takes a sandbox from the pool.
 const TAKES: usize = 1000;
 
-/// Measures and prints. Needs no containerd.
+/// Runs the benchmark and prints the result. It needs no containerd.
 pub(super) async fn bench(
     at: At<'_>,
     network: &str,
@@ -95,7 +95,8 @@ struct Taken {
     misses: u64,
 }
 
-/// Takers on threads of their own, as hosts' workers are, and one that washes what they give back.
+/// Runs the takers as tasks on the worker threads of the runtime, as in a host, while this task washes the sandboxes
+/// that the takers give back.
 async fn crowd(sandboxes: &Sandboxes, wanted: &Wanted, takers: usize) -> Result<Taken, Error> {
     let ctx = Context::new();
     let floor = takers + takers / 2;
@@ -162,7 +163,7 @@ async fn take(pool: Pool<Sandbox>) -> Vec<Duration> {
         let lease = pool.take(Sandbox::is_there);
         let took = began.elapsed();
         let Some(mut lease) = lease else {
-            // A host would make a new one, which takes much longer.
+            // A host would make a new sandbox here, which takes much longer than this pause.
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
@@ -174,7 +175,7 @@ async fn take(pool: Pool<Sandbox>) -> Vec<Duration> {
     takes
 }
 
-/// A whole and its parts.
+/// The time of a whole operation, and the times of its parts.
 #[derive(Debug, Default)]
 struct Shares {
     whole: Figures,

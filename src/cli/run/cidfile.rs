@@ -1,4 +1,4 @@
-//! `--cidfile`: where a script finds the name of the container that it has started.
+//! `--cidfile`: the file in which a script finds the name of the container that it has started.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::cli::failure::Failure;
 
-/// A file that this run has made, and that goes unless a container's name is in it.
+/// A file that this run has created. It is removed on drop unless a container's name has been written to it.
 #[derive(Debug)]
 pub(super) struct CidFile {
     path: PathBuf,
@@ -15,7 +15,7 @@ pub(super) struct CidFile {
 }
 
 impl CidFile {
-    /// Makes it; one that exists is another container's.
+    /// Creates the file. An existing file is a failure, because it may belong to another container.
     pub(super) fn create(path: &Option<PathBuf>) -> Result<Option<Self>, Failure> {
         let Some(path) = path else { return Ok(None) };
         let created = File::options().write(true).create_new(true).open(path);
@@ -35,7 +35,7 @@ impl CidFile {
         }))
     }
 
-    /// Writes the name of a container that exists.
+    /// Writes the name of the container, which must exist by now.
     pub(super) fn write(&mut self, id: &str) -> Result<(), Failure> {
         self.file.write_all(id.as_bytes()).map_err(|error| {
             Failure::usage(format!("cannot write --cidfile {}: {error}", self.path.display()))

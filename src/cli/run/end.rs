@@ -1,5 +1,5 @@
-//! How a function is brought to its end before it comes by itself: signals to this process are passed on, a limit of time
-//! asks first, and what does not end in time is killed.
+//! Ends a function before it ends by itself: signals to this process are passed on, a time limit first sends SIGTERM,
+//! and a function that does not end in time is killed.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -14,19 +14,20 @@ use crate::cli::output::note;
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{RunResult, Status, WaitResult};
 
-/// How long the output of a function that was killed may take to be read: whoever stopped reading does not hold up its end.
+/// How long to wait for the output of a killed function to be read. A reader that has stopped reading must not delay
+/// the end.
 const DELIVERY: Duration = Duration::from_secs(2);
-/// How long a person at a terminal who has sent a signal waits without a word.
+/// How long after a signal the user at a terminal waits before a message explains the delay.
 const SILENCE: Duration = Duration::from_secs(1);
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
-/// What ended a function that would have gone on.
+/// The reason why a function was ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// Its time was over, which was this long.
+    /// The function reached this time limit.
     Timeout(Duration),
-    /// This process was sent a signal.
+    /// This process received a signal.
     Signal(u8),
 }
 
@@ -48,26 +49,27 @@ impl fmt::Display for Cut {
     }
 }
 
-/// A function's end.
+/// The result of a function, and why it was ended early, if it was.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) result: RunResult,
     pub(super) cut: Option<Cut>,
 }
 
-/// What is waited for, and for how long.
+/// The function to wait for, and its time limits.
 pub(super) struct Wait<'a> {
     pub(super) at: At<'a>,
     pub(super) cookie: &'a ContainerdCookie,
     pub(super) waiting: &'a dyn WaitResult,
-    /// How long the function may run; `None` is for ever.
+    /// How long the function may run; `None` is without limit.
     pub(super) limit: Option<Duration>,
-    /// How long it may take to end after a signal.
+    /// How long the function may take to end after a signal.
     pub(super) grace: Duration,
 }
 
 impl Wait<'_> {
-    /// Waits for the function's end. What ends it before is answered by a signal, and by SIGKILL when its grace is over.
+    /// Waits for the end of the function. At the time limit, or when this process receives a signal, the function
+    /// is sent a signal, and SIGKILL after the grace period.
     pub(super) async fn over(self, mut wishes: Wishes) -> Ended {
         let Self {
             at,
@@ -135,7 +137,7 @@ async fn reached(moment: Option<Instant>) {
     }
 }
 
-/// One that has ended meanwhile needs none.
+/// Sends the function a signal. A function that has already ended is no error.
 async fn signal(ctx: &Context, cookie: &ContainerdCookie, number: u32) {
     let sent = match cookie.started() {
         Ok(container) => container.signal(ctx, number).await,

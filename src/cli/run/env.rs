@@ -1,4 +1,4 @@
-//! The environment that `run` gives a container, from its options and the files that they name.
+//! The environment variables that `run` sets in a container, from its options and the files that they name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::cli::args::run::RunArgs;
 use crate::cli::failure::Failure;
 
-/// What editors put before a text to say that it is UTF-8.
+/// The byte order mark that some editors write at the start of a UTF-8 file.
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The same for UTF-16 of either byte order.
+/// The byte order marks of UTF-16, little-endian and big-endian.
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// The files' variables, then the options'.
+/// Collects the variables of the files, then those of the options, which override them.
 pub(super) fn environment(args: &RunArgs) -> Result<BTreeMap<String, String>, Failure> {
     let mut env = BTreeMap::new();
     for file in &args.env_file {
@@ -27,7 +27,7 @@ pub(super) fn environment(args: &RunArgs) -> Result<BTreeMap<String, String>, Fa
     Ok(env)
 }
 
-/// The lines of a file that say something.
+/// The lines of a file, without empty lines and comments.
 fn lines<'a>(file: &Path, bytes: &'a [u8]) -> Result<Vec<&'a str>, Failure> {
     let bad = |what: String| Failure::usage(format!("--env-file {} {what}", file.display()));
     if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
@@ -45,7 +45,7 @@ fn lines<'a>(file: &Path, bytes: &'a [u8]) -> Result<Vec<&'a str>, Failure> {
         .collect())
 }
 
-/// `NAME=value`, or `NAME` for this process's value, which is left out if there is none.
+/// Sets `NAME=value`, or `NAME` with its value in this process. A variable that this process lacks is left out.
 fn set(env: &mut BTreeMap<String, String>, line: &str) -> Result<(), Failure> {
     let (name, value) = match line.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
@@ -63,7 +63,7 @@ fn set(env: &mut BTreeMap<String, String>, line: &str) -> Result<(), Failure> {
 }
 
 fn inherited(name: &str) -> Result<Option<String>, Failure> {
-    // What the kernel could not have, this process does not have either.
+    // No environment can contain such a name, so this process does not have the variable.
     if name.is_empty() || name.contains('\0') {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! `fnctr run`: one function from its image to its exit code.
+//! `fnctr run`: runs one function, from its image to its exit code.
 
 mod cidfile;
 mod end;
@@ -67,7 +67,7 @@ pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<
     ran
 }
 
-/// One function's life.
+/// The life of one function, and what it needs.
 struct Life<'a> {
     at: At<'a>,
     driver: &'a ContainerdDriver,
@@ -79,7 +79,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// From validation to close, whatever happens in between.
+    /// Runs the function from validation to close. The container is closed even if an earlier step fails.
     async fn live(&self, command: Vec<String>, cid_file: &mut Option<CidFile>) -> Result<ExitCode, Failure> {
         let Self { at, cookie, args, .. } = *self;
         let ctx = at.interrupt.ctx();
@@ -113,7 +113,7 @@ impl Life<'_> {
             line("");
         }
         report::report(cookie.id(), self.image, &ended, ms, self.print);
-        // The function's result is the result; what is left behind is no part of it, and the next command removes it.
+        // A failed close does not change the function's result, and the next command removes what was left behind.
         if let Err(error) = closed {
             note(&format!(
                 "fnctr: warning: {}; the next fnctr command tries again",
@@ -145,12 +145,12 @@ impl Life<'_> {
         if let Some(file) = cid_file {
             file.write(cookie.id())?;
         }
-        // From now on there is a function to pass signals on to, even before its start is known here.
+        // From now on signals can be passed on to a function, even before its start has been reported.
         let wishes = self.at.interrupt.pass_on();
         Ok((timed(&mut ms.run, cookie.run(ctx)).await?, wishes))
     }
 
-    /// The image, from its registry if it is not here or must be new.
+    /// Validates the image, and pulls it if it is missing or `--pull` requires it.
     async fn fetch(&self, ctx: &Context, ms: &mut Phases) -> Result<(), Failure> {
         let Self {
             driver,
@@ -170,7 +170,7 @@ impl Life<'_> {
                 "image {image} is not here, and --pull never forbids to pull it"
             )));
         }
-        // Both are one transfer: the first to show it, the second because the cookie must know of it.
+        // Both calls share one transfer. The first shows its progress, and the second records it in the cookie.
         let both = async { tokio::join!(pull::watched(ctx, driver, image), cookie.pull_image(ctx)) };
         let (shown, pulled) = timed(&mut ms.pull, both).await;
         pulled?;
@@ -183,7 +183,7 @@ impl Life<'_> {
 async fn timed<T>(ms: &mut f64, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let out = work.await;
-    // To a microsecond: what lies below is noise.
+    // Round to a microsecond, because finer digits are noise.
     *ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     out
 }

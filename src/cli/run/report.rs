@@ -1,4 +1,4 @@
-//! What `run` says of a function's end: its exit code, and a line for people or a value for programs.
+//! Reports the end of a function: the exit code of `run`, and a line for people or a JSON value for programs.
 
 use serde::Serialize;
 
@@ -7,12 +7,12 @@ use crate::cli::OWN_FAILURE;
 use crate::cli::output::{Print, note};
 use crate::driver::Status;
 
-/// What `timeout(1)` exits with.
+/// The exit code of `timeout(1)` after a timeout.
 const TIMED_OUT: u8 = 124;
-/// 128 + SIGKILL: what a container that ran out of memory exits with everywhere.
+/// 128 + SIGKILL, the usual exit code of a container that ran out of memory.
 const OUT_OF_MEMORY: u8 = 137;
 
-/// What the last line of `run --json` says.
+/// The last line of `run --json`.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     id: &'a str,
@@ -24,7 +24,7 @@ struct Report<'a> {
     ms: Phases,
 }
 
-/// Milliseconds in each phase.
+/// The milliseconds that each phase took.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Phases {
     pub(super) validate: f64,
@@ -35,7 +35,7 @@ pub(super) struct Phases {
     pub(super) close: f64,
 }
 
-/// Says how it ended.
+/// Prints how the function ended.
 pub(super) fn report(id: &str, image: &str, ended: &Ended, ms: Phases, print: &Print) {
     let Ended { result, cut } = ended;
     let (status, error) = match cut {
@@ -54,7 +54,8 @@ pub(super) fn report(id: &str, image: &str, ended: &Ended, ms: Phases, print: &P
         });
         return;
     }
-    // A function's own exit code speaks for itself, and so does a signal to whoever sent it, or an output that nobody reads.
+    // No message is needed for the function's own exit code, for a signal, whose sender expects the end, or for output
+    // that is no longer read.
     let speaks = match status {
         Status::Error => result.exit_code().is_some_and(|code| code != 0),
         Status::Cancelled => true,
@@ -67,7 +68,7 @@ pub(super) fn report(id: &str, image: &str, ended: &Ended, ms: Phases, print: &P
     }
 }
 
-/// What this process exits with; `interrupted` is what it would exit with for a signal.
+/// The exit code of this process. `interrupted` is its exit code after a signal.
 pub(super) fn exit_code(ended: &Ended, interrupted: u8) -> u8 {
     let Ended { result, cut } = ended;
     let own = |code: u32| u8::try_from(code).unwrap_or(u8::MAX);

@@ -1,4 +1,5 @@
-//! What `run` was told, as a task of the contract, and as the options of a container for what the contract has no word for.
+//! Translates the arguments of `run` into a task of the driver contract, and into options of the container where the
+//! contract has no field.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::cli::standard::{LineEnd, Standard};
 use crate::driver::{Input, Output, Stat, Task};
 use crate::{ByteSize, ContainerOptions};
 
-/// The image, and the command and its arguments; none leaves the image's own.
+/// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
 pub(super) fn words(args: &mut RunArgs) -> Result<(String, Vec<String>), Failure> {
     let Some(Function::Words(words)) = args.function.take() else {
         return Err(Failure::usage(
@@ -35,7 +36,7 @@ pub(super) fn words(args: &mut RunArgs) -> Result<(String, Vec<String>), Failure
     Ok((image, words.collect::<Result<_, _>>()?))
 }
 
-/// What was asked for and cannot be had, before anything is done.
+/// Refuses unsupported and contradictory options before anything is done.
 pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
     if args.tty {
         return Err(Failure::usage(
@@ -61,7 +62,7 @@ pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The contract's part.
+/// Translates the arguments that the driver contract covers.
 pub(super) fn task(
     args: &RunArgs,
     image: String,
@@ -115,7 +116,7 @@ pub(super) fn task(
     })
 }
 
-/// The rest.
+/// Applies the remaining arguments to the options of the container.
 pub(super) fn choose(
     options: &mut ContainerOptions,
     args: &RunArgs,
@@ -124,7 +125,7 @@ pub(super) fn choose(
     let (attached, hostname) = network::choose(&args.network)?;
     options.network = attached;
     if !hostname {
-        // It goes by another's name.
+        // On the host's network, the container has the host's name.
         options.config.hostname = None;
     }
     let config = &mut options.config;
@@ -133,7 +134,7 @@ pub(super) fn choose(
     }
     config.resources.oom_group = args.oom_group;
     if !command.is_empty() {
-        // Word by word, as typed: the contract's command is one text, split on white space.
+        // Pass the words as typed, because the command of the contract is one text that is split at white space.
         config.command = Some(command);
     }
     if let Some(program) = &args.entrypoint {
@@ -143,7 +144,7 @@ pub(super) fn choose(
         config.user.clone_from(&args.user);
     }
     if args.tmpfs.iter().any(is_tmp) {
-        // In place of the one that a read-only root brings.
+        // This tmpfs replaces the one that a read-only root adds.
         config.mounts.retain(|mount| !is_tmp(mount));
     }
     config.mounts.extend(args.tmpfs.iter().cloned());

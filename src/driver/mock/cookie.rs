@@ -1,6 +1,6 @@
 //! The life of one mock container.
 //!
-//! Nothing here waits while it holds the state: what takes time is the process, which lives on a task of its own.
+//! No code here waits while it holds the state: only the process takes time, and it runs on a task of its own.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
@@ -74,7 +74,7 @@ impl Cookie for MockCookie {
         self.check(ctx, Step::PullImage)?;
         self.world.pull(ctx, self.task.image()).await?;
         let mut state = lock(&self.state);
-        // Somebody may have closed the cookie meanwhile.
+        // The cookie may have been closed meanwhile.
         Step::PullImage.check(state.phase, self.task.id())?;
         state.phase = Phase::Pulled;
         Ok(())
@@ -154,7 +154,7 @@ impl Cookie for MockCookie {
 }
 
 impl Drop for MockCookie {
-    /// A cookie that nobody closed must not keep its process, or the driver could never be closed.
+    /// Kills the process of a cookie that was not closed; otherwise the driver could never be closed.
     fn drop(&mut self) {
         if let Some(process) = &lock(&self.state).process {
             drop(process.kill());

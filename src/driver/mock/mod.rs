@@ -1,8 +1,8 @@
-//! A driver that pretends: it keeps the whole contract in memory and runs scripted programs, so that a platform can be
-//! tested without an engine.
+//! A simulated driver: it keeps the whole contract in memory and runs scripted programs, so that a host can be tested
+//! without an engine.
 //!
-//! It obeys the order of steps, the laws of streams and the table of endings like any other driver, and passes the same
-//! conformance suite. What it cannot show is a kernel: limits are taken and not enforced.
+//! It follows the order of steps, the rules of streams and the table of endings like any other driver, and passes the
+//! same conformance suite. It has no kernel: it accepts limits and does not enforce them.
 
 mod cookie;
 mod process;
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{ContainerId, Context};
 
-/// One thing that a scripted program does.
+/// One action of a scripted program.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum MockAction {
@@ -32,55 +32,55 @@ pub enum MockAction {
     Stdout(Vec<u8>),
     /// Writes to standard error.
     Stderr(Vec<u8>),
-    /// Copies standard input to standard output until its end.
+    /// Copies standard input to standard output until the input ends.
     Echo,
     /// Writes the value of an environment variable and a line feed to standard output.
     PrintEnv(String),
-    /// Has a measurement taken of it.
+    /// Reports this measurement to the task.
     Stat(Stat),
-    /// Is killed for memory, at the task's limit.
+    /// Is killed for lack of memory, at the task's limit.
     OutOfMemory,
 }
 
-/// What a command does: its actions in turn, then its exit. The default exits with code 0 at once.
+/// The behaviour of a command: its actions in turn, then its exit. The default exits with code 0 at once.
 #[derive(Debug, Clone, Default)]
 pub struct MockProgram {
-    /// What it does.
+    /// The actions, in order.
     pub actions: Vec<MockAction>,
-    /// How it ends; 137 stands for a SIGKILL.
+    /// The exit code; 137 stands for a SIGKILL.
     pub exit_code: u32,
 }
 
-/// The world in which a [`MockDriver`] lives. The default has every image, and every command is a success.
+/// The simulated environment of a [`MockDriver`]. By default it has every image, and every command succeeds.
 #[derive(Debug, Clone, Default)]
 pub struct MockSetup {
-    /// The images that are here; `None` is all of them.
+    /// The images on this machine; `None` means all images.
     pub images: Option<BTreeSet<String>>,
     /// The images that a pull finds.
     pub registry: BTreeSet<String>,
-    /// How many tries to pull fail, with an error that may pass, before one succeeds.
+    /// How many tries to pull fail, with a retryable error, before one succeeds.
     pub failing_pulls: u32,
-    /// What each command does; `None` lets every command succeed at once.
+    /// The program of each command; with `None` every command succeeds at once.
     pub programs: Option<BTreeMap<String, MockProgram>>,
 }
 
-/// The options of a mock container: what [`Cookie::container_options`] holds.
+/// The options of a mock container: the value of [`Cookie::container_options`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MockOptions {
     /// The command that chooses the program.
     pub command: String,
-    /// Its environment.
+    /// The environment of the program.
     pub env: BTreeMap<String, String>,
 }
 
-/// The driver.
+/// The simulated driver.
 #[derive(Debug, Default)]
 pub struct MockDriver {
     world: Arc<World>,
 }
 
 impl MockDriver {
-    /// A driver in this world.
+    /// Creates a driver in this environment.
     #[must_use]
     pub fn new(setup: MockSetup) -> Self {
         let here = Mutex::new(Here {
@@ -138,7 +138,7 @@ impl Driver for MockDriver {
     }
 }
 
-/// What all cookies of a driver share.
+/// The state that all cookies of a driver share.
 #[derive(Debug, Default)]
 struct World {
     setup: MockSetup,
@@ -229,7 +229,7 @@ impl World {
         }
     }
 
-    /// Takes the name of a container, until the guard is dropped.
+    /// Reserves the name of a container until the returned guard is dropped.
     fn claim(self: &Arc<Self>, id: &str) -> Result<Name, Error> {
         if !lock(&self.here).containers.insert(id.to_owned()) {
             let text = format!("a container named {id:?} exists already");
@@ -242,7 +242,7 @@ impl World {
     }
 }
 
-/// The name of a container that exists.
+/// The name of an existing container.
 #[derive(Debug)]
 struct Name {
     world: Arc<World>,

@@ -1,4 +1,4 @@
-//! A scripted program that runs: what it does to its streams, whether it stands still, and how it ends.
+//! A running scripted program: its streams, whether it is frozen, and how it ends.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,7 +17,7 @@ use crate::driver::{
 };
 use crate::{ByteSize, Context, Interrupted};
 
-/// What a process is started with.
+/// The parameters of a new process.
 pub(super) struct Start {
     pub(super) name: Arc<Name>,
     pub(super) program: MockProgram,
@@ -25,7 +25,7 @@ pub(super) struct Start {
     pub(super) task: Arc<dyn ContainerTask>,
 }
 
-/// The handle on a process.
+/// A handle to a process.
 #[derive(Debug)]
 pub(super) struct Process {
     killed: CancellationToken,
@@ -34,7 +34,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it on the driver's tracker. Must be called within a runtime.
+    /// Starts the process on the driver's tracker. Must be called within a tokio runtime.
     pub(super) fn spawn(world: &World, start: Start) -> Self {
         let killed = world.closing.child_token();
         let (frozen, standing) = watch::channel(false);
@@ -68,7 +68,7 @@ impl Process {
                 },
                 facts = running.run(program) => facts,
             };
-            // The name is free before anybody learns of the end.
+            // The name is released before the end is reported to the waiters.
             drop(name);
             ended.send_replace(Some(facts));
         });
@@ -79,12 +79,12 @@ impl Process {
         self.frozen.send_replace(frozen);
     }
 
-    /// Kills it, frozen or not. The future waits for its end.
+    /// Kills the process, frozen or not. The returned future waits for the end of the process.
     pub(super) fn kill(&self) -> impl Future<Output = ()> + Send + use<> {
         self.killed.cancel();
         let mut exit = self.exit.clone();
         async move {
-            // An error means that the process is gone without a word, which is an end too.
+            // An error means that the process's task was dropped without a result, which is an end too.
             let _ended = exit.wait_for(Option::is_some).await.is_ok();
         }
     }
@@ -98,7 +98,7 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// `run` is the context with which it was started, which is watched too.
+    /// `run` is the context with which the process was started; the waiter watches it too.
     pub(super) fn new(process: &Process, run: &Context) -> Self {
         Self {
             exit: process.exit.clone(),
@@ -117,7 +117,7 @@ impl WaitResult for Waiter {
         };
         match ctx.run(self.run.run(ended)).await {
             Ok(Ok(Some(facts))) => outcome(&facts, ctx.interrupted().or_else(|| self.run.interrupted())),
-            // The runtime that ran the process is shutting down.
+            // The tokio runtime that ran the process is shutting down.
             Ok(Ok(None)) => outcome(&ExitFacts::default(), Some(Interrupted::Cancelled)),
             Ok(Err(why)) | Err(why) => outcome(&ExitFacts::default(), Some(why)),
         }
@@ -179,7 +179,7 @@ impl Running {
 
     /// Returns once the process is not frozen.
     async fn stand_still(&mut self) {
-        // An error means that nobody is left to thaw it; then it is killed by whoever let go.
+        // An error means that the handle was dropped, so nothing can thaw the process; dropping the cookie kills it.
         let _thawed = self.frozen.wait_for(|frozen| !frozen).await.is_ok();
     }
 
@@ -204,7 +204,7 @@ impl Running {
     }
 }
 
-/// An output that goes on after its writer failed, as a pipe that somebody drains does.
+/// An output that continues after its writer failed, like a pipe whose reader discards the rest.
 struct Sink {
     writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     error: Option<io::Error>,

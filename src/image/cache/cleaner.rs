@@ -1,4 +1,4 @@
-//! The hand of the policy: sees which images there are, measures the new ones, and removes those whose turn it is.
+//! Carries out the policy: lists the images, measures new ones, and removes those that the policy chooses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use super::Shared;
 use crate::containerd::{self, ImageRecord};
 use crate::{Context, Digest};
 
-/// Several things that happen at once are looked at once.
+/// Notifications that arrive within this time are handled together.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How often to look without being told: others bring images, too.
+/// How often the images are listed without a notification, because other processes add images, too.
 const LOOK: Duration = Duration::from_secs(60);
-/// How long one look with its removals may take.
+/// How long one round with its removals may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Images by what their names stand for.
+/// The records of images by their target digest.
 type ByTarget = BTreeMap<Digest, Vec<ImageRecord>>;
 
 /// Keeps the images within their limit until `life` ends.
@@ -23,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>, life: Context) {
     loop {
         let round = life.with_timeout(PATIENCE);
         if let Err(why) = clean(&shared, &round).await {
-            tracing::warn!(why = %crate::chain(&why), "cannot look at the images; trying again in a minute");
+            tracing::warn!(why = %crate::chain(&why), "cannot check the size of the images; trying again in a minute");
         }
         let told = async {
             drop(tokio::time::timeout(LOOK, shared.wake.notified()).await);
@@ -68,7 +68,7 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
         let names: Vec<_> = names.iter().collect();
         let named = names.iter().map(|record| record.name.as_str());
         tried.insert(digest.clone());
-        // Held since it was chosen.
+        // A caller has held the name since the image was chosen.
         if !shared.names().leave(named.clone()) {
             shared.policy().stays(&digest);
             shared.settled.notify_waiters();
@@ -104,7 +104,7 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
     Ok(())
 }
 
-/// Takes in what is new, and forgets what is gone.
+/// Adds new images to the policy, and removes those that no longer exist.
 async fn look(shared: &Shared, ctx: &Context, images: &ByTarget) {
     let gone: Vec<Digest> = {
         let policy = shared.policy();

@@ -1,4 +1,4 @@
-//! How much room images may take: the ones that nobody uses go, the one that was used longest ago first.
+//! Limits the disk space of images: unused images are removed, the least recently used one first.
 //!
 //! ```text
 //! a name ─► Cache::hold ─► Hold (while its image is found or pulled)
@@ -7,9 +7,10 @@
 //! policy (pure): which one goes next ◄── cleaner: lists, measures, removes ◄──────────────────┘
 //! ```
 //!
-//! Pins are this process's own. What containers of others use is seen when it comes to removing, by their records; and a
-//! container that runs keeps its snapshots whatever becomes of the image's name. So the worst that can happen between two
-//! processes is that an image is gone between a validation and a create, which is an error that says "try again".
+//! Pins exist only within this process. Before a removal, images in use by containers of other processes are found
+//! through the containers' records; and a running container keeps its snapshots even if the name of its image is
+//! removed. So the worst conflict between two processes is that an image is removed between a validation and a create,
+//! which then fails with an error that asks to try again.
 
 mod cleaner;
 mod names;
@@ -27,16 +28,16 @@ use super::footprint::Part;
 use super::{Image, ImageStore, Reference};
 use crate::{Context, Digest, Interrupted};
 
-/// How much room there is.
+/// The limit for the disk space of images.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CacheSettings {
-    /// All images together may occupy so many bytes; 0 is no limit.
+    /// The most bytes that all images together may occupy; 0 means no limit.
     pub(crate) max_size: u64,
-    /// Images that never go.
+    /// Images that are never removed.
     pub(crate) exempt: Vec<Reference>,
 }
 
-/// The images, and who uses them. Cheap to clone.
+/// The images and their users. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache(Option<Arc<Shared>>);
 
@@ -47,18 +48,19 @@ struct Shared {
     limit: u64,
     policy: Mutex<Policy<Digest, Part>>,
     names: Mutex<Names>,
-    /// There may be something to do.
+    /// Wakes the cleaner when there may be something to remove.
     wake: Notify,
-    /// Something that was leaving has left, or stays.
+    /// Wakes waiting callers when a removal has succeeded or failed.
     settled: Notify,
 }
 
-/// A name whose image does not go, also one that comes while this is held. Dropped, it may.
+/// Keeps the image of a name from being removed, also an image that gets the name while this is held. Dropping it ends
+/// the protection.
 #[derive(Debug)]
 #[must_use = "an image that is not held may go at any moment"]
 pub(crate) struct Hold(Option<(Arc<Shared>, String)>);
 
-/// An image in use. Dropped, it is used no more.
+/// An image in use. Dropping it ends the use.
 #[derive(Debug)]
 #[must_use = "an image that is not pinned may go at any moment"]
 pub(crate) struct Pin(Option<(Arc<Shared>, Digest)>);
@@ -87,7 +89,7 @@ impl Cache {
         Self(Some(shared))
     }
 
-    /// Holds a name, before its image is looked for or pulled. Waits while it is being removed.
+    /// Holds a name before its image is looked up or pulled. Waits while the name is being removed.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -100,7 +102,7 @@ impl Cache {
         Ok(Hold(Some((Arc::clone(shared), name))))
     }
 
-    /// There are more images than before.
+    /// Notifies the cleaner that images were added.
     pub(crate) fn changed(&self) {
         if let Some(shared) = &self.0 {
             shared.wake.notify_one();
@@ -109,8 +111,8 @@ impl Cache {
 }
 
 impl Hold {
-    /// Marks the image of the name as used. It may have been leaving by its other names; that is waited for, and this name
-    /// keeps it.
+    /// Marks the image of the name as used. If the image is being removed under its other names, this waits for the end
+    /// of the removal; the held name itself keeps the image.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -133,7 +135,7 @@ impl Drop for Hold {
 }
 
 impl Shared {
-    /// Waits until something can be done, which depends on what is leaving.
+    /// Waits until `can` returns true. It is called again whenever a removal ends.
     async fn once(&self, ctx: &Context, can: impl Fn() -> bool) -> Result<(), Interrupted> {
         loop {
             let settled = self.settled.notified();
@@ -162,7 +164,7 @@ impl Drop for Pin {
         };
         let mut policy = shared.policy();
         policy.unpin(digest);
-        // Functions end all the time, and mostly there is room.
+        // The cleaner is woken only if there is a need, because functions end often and usually there is enough room.
         if policy.total() > shared.limit || !policy.is_measured(digest) {
             shared.wake.notify_one();
         }

@@ -1,11 +1,11 @@
-//! Names whose images must not go, whatever they stand for by then. Pure.
+//! Names whose images must not be removed, whatever image a name refers to later. Pure.
 //!
-//! A pull knows the name of its image before it knows the image. So the name is held while the image is found or pulled,
-//! and the image itself is pinned before the name is let go.
+//! A pull has the name of its image before it has the image. So the name is held while the image is found or pulled,
+//! and the image itself is pinned before the name is released.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who holds which name, and which names are being removed.
+/// The number of holders of each name, and the names that are being removed.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     held: BTreeMap<String, usize>,
@@ -13,7 +13,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// One more holds it. `false`: it is being removed just now.
+    /// Adds a holder of the name. Returns `false` if the name is being removed.
     pub(super) fn hold(&mut self, name: &str) -> bool {
         if self.leaving.contains(name) {
             return false;
@@ -22,7 +22,7 @@ impl Names {
         true
     }
 
-    /// One fewer holds it.
+    /// Removes a holder of the name.
     pub(super) fn release(&mut self, name: &str) {
         if let Some(holders) = self.held.get_mut(name) {
             *holders = holders.saturating_sub(1);
@@ -32,12 +32,13 @@ impl Names {
         }
     }
 
-    /// Somebody holds it.
+    /// Whether the name has a holder.
     pub(super) fn is_held(&self, name: &str) -> bool {
         self.held.contains_key(name)
     }
 
-    /// These are removed from now on, until [`Names::left`]. `false`: somebody holds one of them, and none is.
+    /// Marks these names as being removed, until [`Names::left`]. Returns `false`, and marks none, if one of them is
+    /// held.
     pub(super) fn leave<'a>(&mut self, names: impl Iterator<Item = &'a str> + Clone) -> bool {
         if names.clone().any(|name| self.is_held(name)) {
             return false;
@@ -46,7 +47,7 @@ impl Names {
         true
     }
 
-    /// They are removed, or stay.
+    /// Ends the removal of these names, whether it succeeded or not.
     pub(super) fn left<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         for name in names {
             self.leaving.remove(name);

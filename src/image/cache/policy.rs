@@ -1,35 +1,35 @@
-//! Which images stay, and which go next. Pure.
+//! Decides which images stay, and which is removed next. Pure.
 //!
-//! An image occupies parts (blobs, snapshots), which it may share with others: a part counts once, whoever has it. Images
-//! that are in use count, and never go; of the others, the one goes first whose last use is longest ago. Removing an image
-//! whose parts all belong to others as well frees nothing by itself, and is still right: it is the oldest, and what it
-//! shares can only go with the last of them.
+//! An image occupies parts (blobs, snapshots), which it may share with other images: a part is counted once, however
+//! many images have it. Images in use are counted, but never removed; of the others, the least recently used one is
+//! removed first. Removing an image that shares all of its parts frees nothing immediately, but it is the oldest, and
+//! shared parts can only be freed together with the last image that has them.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What is known of the images, and how much they may occupy.
+/// The known images, and how much they may occupy.
 #[derive(Debug)]
 pub(super) struct Policy<K, P> {
     /// In bytes.
     limit: u64,
     images: HashMap<K, Entry<P>>,
-    /// How large each part is, and how many images have it.
+    /// The size of each part, and the number of images that have it.
     parts: HashMap<P, (u64, usize)>,
     /// All parts together, in bytes.
     total: u64,
-    /// Counts uses.
+    /// A counter that increases with each use.
     clock: u64,
 }
 
 #[derive(Debug)]
 struct Entry<P> {
     parts: Vec<P>,
-    /// How many use it.
+    /// The number of its users.
     pins: usize,
     exempt: bool,
     leaving: bool,
-    /// When it was last used, by the policy's clock.
+    /// The time of its last use, by the policy's clock.
     used: u64,
 }
 
@@ -44,24 +44,24 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         }
     }
 
-    /// What all images occupy, in bytes.
+    /// The bytes that all images occupy.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Whether what it occupies is known.
+    /// Whether the parts of the image are known.
     pub(super) fn is_measured(&self, image: &K) -> bool {
         self.images
             .get(image)
             .is_some_and(|entry| !entry.parts.is_empty())
     }
 
-    /// Every image that is known.
+    /// All known images.
     pub(super) fn images(&self) -> impl Iterator<Item = &K> {
         self.images.keys()
     }
 
-    /// What an image occupies. One that was not known is idle from now on.
+    /// Sets the parts of an image. An image that was not known is idle from now on.
     pub(super) fn measured(&mut self, image: &K, parts: Vec<(P, u64)>) {
         self.known(image);
         self.release(image);
@@ -82,12 +82,12 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         }
     }
 
-    /// It is among the images; whether it stays whatever happens.
+    /// Adds an image that was found in the store. An exempt image is never removed.
     pub(super) fn saw(&mut self, image: &K, exempt: bool) {
         self.known(image).exempt = exempt;
     }
 
-    /// One more uses it. `false`: it is leaving, and cannot be used.
+    /// Adds a user of the image. Returns `false` if the image is being removed and so cannot be used.
     pub(super) fn pin(&mut self, image: &K) -> bool {
         let entry = self.known(image);
         if entry.leaving {
@@ -97,7 +97,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         true
     }
 
-    /// One fewer uses it, which was its last use so far.
+    /// Removes a user of the image and records this as its last use.
     pub(super) fn unpin(&mut self, image: &K) {
         let now = self.tick();
         if let Some(entry) = self.images.get_mut(image) {
@@ -106,7 +106,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         }
     }
 
-    /// It is gone, by whoever's hand. While somebody uses it, it counts on.
+    /// The image has been removed, by the cleaner or by another process. While it has users, it is still counted.
     pub(super) fn gone(&mut self, image: &K) {
         if self.images.get(image).is_some_and(|entry| entry.pins == 0) {
             self.release(image);
@@ -114,8 +114,8 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         }
     }
 
-    /// The image to remove next, if they are too large together. It is leaving then, until [`Policy::gone`] or
-    /// [`Policy::stays`].
+    /// Chooses the image to remove next, if all together are too large. The image counts as leaving until
+    /// [`Policy::gone`] or [`Policy::stays`].
     pub(super) fn next(&mut self, but_not: impl Fn(&K) -> bool) -> Option<K> {
         if self.total <= self.limit {
             return None;
@@ -124,7 +124,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
             .images
             .iter()
             .filter(|(image, entry)| entry.is_idle() && !but_not(image));
-        // Of two that were never used since they are known, always the same goes first.
+        // Of two images with equal last uses, the choice is always the same.
         let (image, _) = idle.min_by(|(one, a), (other, b)| (a.used, one).cmp(&(b.used, other)))?;
         let image = image.clone();
         if let Some(entry) = self.images.get_mut(&image) {
@@ -133,7 +133,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         Some(image)
     }
 
-    /// It could not be removed: it is back among the others, as the one whose turn comes last.
+    /// The image could not be removed. It becomes the most recently used, so that it is tried last.
     pub(super) fn stays(&mut self, image: &K) {
         let now = self.tick();
         if let Some(entry) = self.images.get_mut(image) {
@@ -274,7 +274,7 @@ mod tests {
 
     fn moves() -> impl Strategy<Value = Vec<Move>> {
         let image = 0..6_u8;
-        // A part has one size, whoever has it.
+        // A part has the same size in every image.
         let parts = prop::collection::vec((0..8_u8).prop_map(|part| (part, u64::from(part) * 10 + 1)), 1..5);
         prop::collection::vec(
             prop_oneof![
@@ -289,7 +289,7 @@ mod tests {
         )
     }
 
-    /// The same, told in the plainest way.
+    /// A model of the policy that is as simple as possible.
     #[derive(Default)]
     struct Model {
         images: BTreeMap<u8, (BTreeSet<u8>, usize, bool)>,

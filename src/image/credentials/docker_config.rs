@@ -1,6 +1,7 @@
-//! A docker configuration (`~/.docker/config.json`), as far as it is about logins. Pure.
+//! A docker configuration (`~/.docker/config.json`), as far as it concerns logins. Pure.
 //!
-//! The older form, without `auths` around the entries, is read too; it is what some hosts still put into their environment.
+//! The older form, without `auths` around the entries, is read too, because some hosts still put it into their
+//! environment.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,10 @@ use serde_json::Value;
 use super::rules::{host_of, is_of_host, store_key};
 use super::{Credential, Error};
 
-/// The logins that a configuration names.
+/// The logins in a configuration.
 #[derive(Debug, Default)]
 pub(super) struct DockerConfig {
-    /// By host: how the file writes the key, and what it has.
+    /// By host: the key as written in the file, and the credential of the entry.
     entries: BTreeMap<String, (String, Option<Credential>)>,
     helpers: BTreeMap<String, String>,
     store: Option<String>,
@@ -47,13 +48,13 @@ struct Entry {
 }
 
 impl DockerConfig {
-    /// `from` is what a person calls the text. No part of it is in the error.
+    /// `from` names the source of the text for error messages. The error contains no part of the text.
     pub(super) fn parse(from: &str, json: &str) -> Result<Self, Error> {
         let malformed = |why: String| Error::Malformed {
             from: from.to_owned(),
             why,
         };
-        // serde's own words quote what it has found, and that may be a password.
+        // The messages of serde quote the invalid value, which may be a password.
         let place = |why: &serde_json::Error| match why.classify() {
             serde_json::error::Category::Data => "something in it is of the wrong type".to_owned(),
             _ => format!("it is not JSON at line {} column {}", why.line(), why.column()),
@@ -81,7 +82,7 @@ impl DockerConfig {
         for (key, entry) in file.auths.unwrap_or_default() {
             let credential =
                 credential(entry).map_err(|why| malformed(format!("the entry of {key:?} {why}")))?;
-            // Other paths are other things: docker keeps a refresh token at `…/v1/refresh-token`.
+            // Keys with other paths are not logins: docker stores a refresh token at `…/v1/refresh-token`.
             if !is_of_host(&key) {
                 continue;
             }
@@ -104,12 +105,12 @@ impl DockerConfig {
         })
     }
 
-    /// Every host that it knows something about.
+    /// Every host for which there is an entry or a helper.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().chain(self.helpers.keys()).map(String::as_str)
     }
 
-    /// The helper that is configured for this host alone.
+    /// The helper that is configured only for this host.
     pub(super) fn helper(&self, key: &str) -> Option<&str> {
         self.helpers.get(key).map(String::as_str)
     }
@@ -119,14 +120,14 @@ impl DockerConfig {
         self.store.as_deref()
     }
 
-    /// What the file itself has for this host.
+    /// The credential that the file itself contains for this host.
     pub(super) fn entry(&self, key: &str) -> Option<Credential> {
         self.entries
             .get(key)
             .and_then(|(_, credential)| credential.clone())
     }
 
-    /// A host as the file writes it, which is how helpers know it.
+    /// A host as written in the file, which is the name that helpers expect.
     pub(super) fn as_written<'a>(&'a self, key: &'a str) -> &'a str {
         self.entries
             .get(key)
@@ -134,7 +135,7 @@ impl DockerConfig {
     }
 }
 
-/// The error reads after "the entry of HOST" and shows nothing of it.
+/// The error reads after "the entry of HOST" and contains no part of the entry.
 fn credential(entry: Entry) -> Result<Option<Credential>, &'static str> {
     let some = |text: Option<String>| text.filter(|text| !text.is_empty());
     if let Some(token) = some(entry.registrytoken) {

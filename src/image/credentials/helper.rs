@@ -1,4 +1,4 @@
-//! A credential helper: a program of the host's that knows credentials, spoken to as docker does
+//! A credential helper: a program of the host that provides credentials, called as docker calls it
 //! (github.com/docker/docker-credential-helpers).
 
 use std::process::Stdio;
@@ -11,11 +11,11 @@ use tokio::process::{Child, Command};
 use super::{Credential, Error};
 use crate::Context;
 
-/// How long a helper may take. Those that ask a cloud take a second or two.
+/// How long a helper may take. Helpers that ask a cloud service take a second or two.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The most that one may say.
+/// The most bytes of output that are read.
 const MAX_OUTPUT: u64 = 256 << 10;
-/// What one says, with a failure, when it has nothing.
+/// The message of a helper that fails because it has no credentials.
 const NOTHING: &str = "credentials not found in native keychain";
 /// The user name that means that the secret is a refresh token.
 const TOKEN: &str = "<token>";
@@ -27,7 +27,7 @@ struct Found {
     secret: String,
 }
 
-/// Asks the helper of that name about a server. `None`: it has nothing.
+/// Asks the helper of this name for the credentials of a server. Returns `None` if it has none.
 ///
 /// # Cancellation
 /// Safe to drop: the helper is killed.
@@ -58,7 +58,7 @@ pub(super) async fn get(ctx: &Context, name: &str, server: &str) -> Result<Optio
         Ok(Ok(said)) => said.map_err(|why| failed(format!("cannot be spoken to: {why}")))?,
     };
     if !succeeded {
-        // With a failure it is a message; with a success it is a secret.
+        // The output is a message if the helper fails, and a secret if it succeeds.
         let said = output.trim();
         if said.contains(NOTHING) {
             return Ok(None);
@@ -86,7 +86,7 @@ pub(super) async fn get(ctx: &Context, name: &str, server: &str) -> Result<Optio
 
 async fn ask(mut child: Child, server: &str) -> std::io::Result<(bool, String)> {
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read its input answers all the same.
+        // A helper that does not read its input may answer nevertheless.
         drop(stdin.write_all(format!("{server}\n").as_bytes()).await);
     }
     let mut output = String::new();

@@ -1,11 +1,11 @@
-//! Which credentials a registry gets: from a docker configuration, its files and its helper programs.
+//! The credentials for a registry, from a docker configuration: its file and its helper programs.
 //!
 //! ```text
 //! a registry's host ─► rules: which entries, best first ─► a helper program, else the entry itself ─► a Credential
 //! ```
 //!
-//! Nothing here is asked before a registry has refused an anonymous request, and nothing that is found is ever shown:
-//! not by `Debug`, not in an error, not in a log.
+//! Credentials are only looked up after a registry has refused an anonymous request, and they are never shown, neither
+//! by `Debug`, nor in an error or a log.
 
 mod docker_config;
 mod helper;
@@ -21,7 +21,7 @@ use crate::Context;
 /// A docker configuration is small.
 const MAX_FILE: u64 = 4 << 20;
 
-/// What a registry asks for.
+/// The credentials that a registry accepts.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Credential {
     /// A user name and its password.
@@ -47,15 +47,15 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Where credentials come from. The default knows none.
+/// The source of credentials. The default has none.
 #[derive(Clone, Default)]
 pub(crate) enum Logins {
-    /// Everybody is anonymous.
+    /// All requests are anonymous.
     #[default]
     None,
-    /// A docker configuration as text, which was checked.
+    /// A docker configuration as text that was checked.
     Text(String),
-    /// A docker configuration file, read when it is needed: `docker login` changes it. Absent is empty.
+    /// A docker configuration file, read at each use because `docker login` changes it. A missing file counts as empty.
     File(PathBuf),
 }
 
@@ -69,14 +69,14 @@ impl fmt::Debug for Logins {
     }
 }
 
-/// Why credentials cannot be had. None of these shows one.
+/// Why credentials are not available. No variant contains any.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as credentials::Error")]
 pub(crate) enum Error {
-    /// The text or the file is no docker configuration.
+    /// The text or the file is not a docker configuration.
     #[error("{from} is not a docker configuration: {why}")]
     Malformed {
-        /// Which one.
+        /// The text or file that was read.
         from: String,
         /// What is wrong with it.
         why: String,
@@ -84,13 +84,13 @@ pub(crate) enum Error {
     /// The file could not be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
-    /// A helper's name is more than a name.
+    /// The name of a helper contains other characters than a name may have.
     #[error(
         "{name:?} cannot be a credential helper: a name has letters, digits, '-', '_' and '.' alone, and does not begin with '.'"
     )]
@@ -103,20 +103,20 @@ pub(crate) enum Error {
     Helper {
         /// The program.
         program: String,
-        /// What became of it; reads after its name.
+        /// What happened to it; reads after the program's name.
         why: String,
     },
 }
 
 impl Error {
-    /// A program failed, which need not mean that credentials are needed.
+    /// Whether a helper program failed, which need not mean that credentials are needed.
     pub(crate) fn is_of_a_helper(&self) -> bool {
         matches!(self, Self::Helper { .. } | Self::HelperName { .. })
     }
 }
 
 impl Logins {
-    /// Credentials in a docker configuration's own words, which are checked.
+    /// Credentials from the text of a docker configuration, which is checked.
     ///
     /// # Errors
     /// [`Error::Malformed`].
@@ -128,7 +128,7 @@ impl Logins {
     /// The credentials for a host, as in `r.io:5000`; `None` if there are none.
     ///
     /// # Errors
-    /// The sentence names the file or the helper.
+    /// The error names the file or the helper.
     ///
     /// # Cancellation
     /// Safe to drop: a helper that runs is killed.
@@ -151,7 +151,7 @@ impl Logins {
                 return Ok(Some(found));
             }
         }
-        // A store may know a host that the file has no entry for.
+        // A store may have credentials for a host without an entry in the file.
         match config.store() {
             Some(name) => helper::get(ctx, name, rules::store_key(host)).await,
             None => Ok(None),

@@ -1,13 +1,14 @@
-//! Which entries of a configuration are for a registry, best first. Pure.
+//! Selects the entries of a configuration that apply to a registry, best first. Pure.
 //!
-//! 1. The registry's own host, port included.
-//! 2. Its parent domains, the most specific first: an entry of `corp.io` serves `team.corp.io`.
-//! 3. Entries below it, the nearest first: an entry of `team.corp.io` serves `corp.io`. This is the rule of Fn's own
-//!    driver, which takes any of those that match.
+//! 1. The entry of the registry's host, including its port.
+//! 2. The entries of its parent domains, the most specific first: an entry of `corp.io` applies to `team.corp.io`.
+//! 3. The entries of its subdomains, the nearest first: an entry of `team.corp.io` applies to `corp.io`. This is the
+//!    rule of Fn's own driver, which takes any matching entry.
 //!
-//! A parent has two labels at least, and an address has none. Docker Hub has several names, and is matched by them alone.
+//! A parent domain has at least two labels, and an IP address has no parent. Docker Hub has several names, and only
+//! these match it.
 
-/// How the docker command writes Docker Hub's key.
+/// The key under which the docker command stores the entry of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 const HUB: [&str; 4] = [
     "index.docker.io",
@@ -16,26 +17,26 @@ const HUB: [&str; 4] = [
     "hub.docker.com",
 ];
 
-/// The host of a key that may be a URL: `https://index.docker.io/v1/` is `index.docker.io`.
+/// The host of a key that may be a URL: for `https://index.docker.io/v1/` it is `index.docker.io`.
 pub(super) fn host_of(key: &str) -> String {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
     host.to_ascii_lowercase()
 }
 
-/// Whether a key is for a host as a whole.
+/// Whether a key applies to a host as a whole.
 pub(super) fn is_of_host(key: &str) -> bool {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
     let path = rest.split_once('/').map_or("", |(_, path)| path);
     matches!(path.trim_end_matches('/'), "" | "v1" | "v2")
 }
 
-/// The name by which a store knows a host.
+/// The name under which a credential store has a host.
 pub(super) fn store_key(host: &str) -> &str {
     if is_hub(host) { HUB_KEY } else { host }
 }
 
-/// The keys that are for `registry`, best first.
+/// The keys that apply to `registry`, best first.
 pub(super) fn ranked<'a>(registry: &str, keys: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let registry = registry.to_ascii_lowercase();
     let mut found: Vec<((u8, usize), &str)> = keys
@@ -46,7 +47,7 @@ pub(super) fn ranked<'a>(registry: &str, keys: impl Iterator<Item = &'a str>) ->
     found.into_iter().map(|(_, key)| key).collect()
 }
 
-/// Less is better.
+/// The rank of a key for a registry; a lower rank is better.
 fn rank(registry: &str, key: &str) -> Option<(u8, usize)> {
     if is_hub(registry) || is_hub(key) {
         let at = HUB.iter().position(|name| *name == key)?;
@@ -66,7 +67,7 @@ fn is_hub(host: &str) -> bool {
     HUB.contains(&host)
 }
 
-/// `corp.io:5000` is a parent of `team.corp.io:5000`: a port belongs to the last label.
+/// `corp.io:5000` is a parent of `team.corp.io:5000`: the port belongs to the last label.
 fn is_parent(parent: &str, child: &str) -> bool {
     let ends = child
         .strip_suffix(parent)

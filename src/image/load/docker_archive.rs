@@ -1,7 +1,8 @@
-//! The archive format of `docker save` before Docker 25: `manifest.json` names a configuration and its layers.
+//! The archive format of `docker save` before Docker 25: `manifest.json` lists for each image a configuration and its
+//! layers.
 //!
-//! It has no manifest in the registry's sense, so one is made; the configuration stays as it is, because its digest is
-//! the image id.
+//! The format has no manifest as registries use it, so one is created. The configuration stays unchanged, because its
+//! digest is the image id.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +18,7 @@ use crate::image::{Error, Reference};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 
-/// Files that root file systems have, one or the other of them, and images as archives do not.
+/// Files of which most root file systems contain at least one, and image archives contain none.
 const ROOT_FILES: [&str; 5] = [
     ".dockerenv",
     "etc/passwd",
@@ -26,7 +27,7 @@ const ROOT_FILES: [&str; 5] = [
     "bin/sh",
 ];
 
-/// What `manifest.json` says of an image.
+/// The entry of an image in `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
@@ -52,7 +53,7 @@ pub(super) async fn import(import: &Import<'_>) -> Result<Imports, Error> {
         });
     };
     let saved: Vec<Saved> = serde_json::from_slice(&json).map_err(|why| {
-        // A registry's manifest is an object, Docker's own a list.
+        // The manifest of a registry is an object, Docker's own is a list.
         if manifest::parse(&json).is_ok() {
             return Error::NotAnArchive {
                 path: import.archive.path().to_owned(),
@@ -96,8 +97,8 @@ pub(super) async fn import(import: &Import<'_>) -> Result<Imports, Error> {
     })
 }
 
-/// The names that `manifest.json` gives to images, by their ids, where an archive has one beside an OCI layout. One that
-/// cannot be read gives none.
+/// The names of images in `manifest.json` by image id, where an archive has this file in addition to an OCI layout. A
+/// file that cannot be parsed contributes no names.
 pub(super) async fn tags(import: &Import<'_>) -> Result<HashMap<Digest, Vec<Reference>>, Error> {
     let json = import.archive.read(MANIFEST, MAX_JSON).await?;
     let saved: Option<Vec<Saved>> = json.and_then(|json| serde_json::from_slice(&json).ok());
@@ -108,7 +109,7 @@ pub(super) async fn tags(import: &Import<'_>) -> Result<HashMap<Digest, Vec<Refe
     Ok(named.collect())
 }
 
-/// Names with a digest are left out: it is that of a registry's manifest, and here one is made.
+/// Names with a digest are left out: it is the digest of a registry's manifest, but here the manifest is newly created.
 fn names(tags: &[String]) -> Result<Vec<Reference>, Error> {
     let names = tags
         .iter()
@@ -117,13 +118,13 @@ fn names(tags: &[String]) -> Result<Vec<Reference>, Error> {
     Ok(distinct(names.into_iter().filter(|name| name.digest().is_none())))
 }
 
-/// The digest that the name of a configuration's file says, where it says one.
+/// The digest in the file name of a configuration, if there is one.
 fn claimed(config: &str) -> Option<Digest> {
     let stem = config.rsplit('/').next().unwrap_or_default();
     Digest::new(format!("sha256:{}", stem.strip_suffix(".json").unwrap_or(stem))).ok()
 }
 
-/// What an archive without a manifest is, as far as its names tell.
+/// Why an archive without a manifest cannot be loaded, as far as its file names show.
 fn lacks_manifest(archive: &Archive) -> String {
     if archive.is_empty() {
         return "there is nothing in it".to_owned();
@@ -147,7 +148,7 @@ fn lacks_manifest(archive: &Archive) -> String {
     "it has neither a manifest.json nor a complete index.json".to_owned()
 }
 
-/// The innermost directory in which all of these names lie; empty if there is none.
+/// The innermost directory that contains all of these names; empty if there is none.
 fn directory_of_all<'a>(mut names: impl Iterator<Item = &'a str>) -> &'a str {
     let parent = |name: &'a str| name.rsplit_once('/').map_or("", |(directory, _)| directory);
     let mut directory = names.next().map_or("", parent);
@@ -163,14 +164,14 @@ fn directory_of_all<'a>(mut names: impl Iterator<Item = &'a str>) -> &'a str {
     directory
 }
 
-/// Reads and checks what one entry of `manifest.json` says.
+/// Reads and checks one entry of `manifest.json`.
 async fn image(import: &Import<'_>, saved: Saved) -> Result<Image, Error> {
     let config = import
         .archive
         .read(&saved.config, MAX_JSON)
         .await?
         .ok_or_else(|| import.incomplete(&saved.config))?;
-    // The file is called by its digest. Where it is, it must be.
+    // The file is usually named by its digest. If it is, the digest must match.
     if claimed(&saved.config).is_some_and(|claimed| digest_of(&config) != Some(claimed)) {
         return Err(import.corrupt(&saved.config));
     }
@@ -188,7 +189,7 @@ async fn image(import: &Import<'_>, saved: Saved) -> Result<Image, Error> {
     })
 }
 
-/// Makes the manifest that the format lacks.
+/// Creates the manifest that the format lacks.
 async fn manifest(import: &Import<'_>, image: &Image, layers: &[Descriptor]) -> Result<Descriptor, Error> {
     let config = import
         .document(&image.config_name, OCI_CONFIG, &image.config, &BTreeMap::new())

@@ -1,4 +1,4 @@
-//! The way of an archive's files into the content store, whatever the archive's format.
+//! Copies the files of an archive into the content store, for all archive formats.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,44 +12,44 @@ use crate::image::scratch::unique;
 use crate::image::{Error, Reference};
 use crate::{Context, Digest};
 
-/// Something in an archive that is not loaded.
+/// A part of an archive that is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PassedOver {
     /// Its name or its digest.
     pub(crate) what: String,
-    /// Why not.
+    /// Why it is not loaded.
     pub(crate) why: String,
 }
 
-/// What a format makes of an archive.
+/// The images and the skipped parts of an archive.
 #[derive(Debug, Default)]
 pub(super) struct Imports {
     pub(super) images: Vec<Imported>,
     pub(super) passed_over: Vec<PassedOver>,
 }
 
-/// An image whose blobs are all in the content store, and the names it shall have; it may have none.
+/// An image whose blobs are all in the content store, and its names, if it has any.
 #[derive(Debug)]
 pub(super) struct Imported {
     pub(super) names: Vec<Reference>,
     pub(super) target: Descriptor,
 }
 
-/// A file of the archive that shall become a blob.
+/// A file of the archive that becomes a blob.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) entry: Entry,
-    /// For messages.
+    /// The name of the file, for messages.
     pub(super) name: String,
     pub(super) is: Expected,
 }
 
-/// What is known of it beforehand.
+/// The expected content of the file.
 #[derive(Debug)]
 pub(super) enum Expected {
-    /// Exactly this blob, but for its size: that is what a manifest says, and checked.
+    /// This blob. Its size comes from a manifest and is checked after the write.
     Blob(Descriptor),
-    /// A layer that unpacks to this; it may be compressed.
+    /// A layer that unpacks to this digest; it may be compressed.
     Layer(Digest),
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Display for PassedOver {
     }
 }
 
-/// The way from an archive into the content store.
+/// Copies from an archive into the content store.
 #[derive(Debug)]
 pub(super) struct Import<'a> {
     pub(super) content: Content,
@@ -68,7 +68,8 @@ pub(super) struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Writes these files as blobs, in one passage through the archive. What two of them share is written once.
+    /// Writes these files as blobs, in a single pass through the archive. A file that is requested twice is written
+    /// once.
     pub(super) async fn blobs(&self, mut wanted: Vec<Wanted>) -> Result<HashMap<Entry, Descriptor>, Error> {
         wanted.sort_by_key(|wanted| wanted.entry);
         wanted.dedup_by_key(|wanted| wanted.entry);
@@ -102,7 +103,7 @@ impl Import<'_> {
                     Expected::Layer(diff_id) => self.layer(&name, entry, diff_id, &head, reader).await?,
                 }
             };
-            // A blob that existed already was not read.
+            // If the blob existed already, the file was not read, so the rest of it is skipped here.
             let mut nowhere = tokio::io::sink();
             let rest = self
                 .ctx
@@ -115,7 +116,7 @@ impl Import<'_> {
         Ok(written)
     }
 
-    /// Writes a document that refers to other blobs, which it keeps alive from then on.
+    /// Writes a document that refers to other blobs, and makes it keep them alive.
     pub(super) async fn document(
         &self,
         name: &str,
@@ -133,7 +134,7 @@ impl Import<'_> {
             .map(|(what, digest)| (format!("containerd.io/gc.ref.content.{what}"), digest.to_string()))
             .collect();
         let blob = self.write(name, blob, labels.clone(), json).await?;
-        // A document that existed already may have come without its children.
+        // A document that existed already may have been written without its references.
         self.content
             .set_labels(self.ctx, &blob.digest, &labels)
             .await
@@ -155,7 +156,7 @@ impl Import<'_> {
         }
     }
 
-    /// Whether what the archive says of a part's size is so.
+    /// Checks whether the size of a part matches the one in the archive's metadata.
     pub(super) fn sized(&self, name: &str, said: u64, got: u64) -> Result<(), Error> {
         if said == got {
             return Ok(());
@@ -168,7 +169,7 @@ impl Import<'_> {
         Error::malformed(&format!("in {}", self.archive.path().display()), what)
     }
 
-    /// A layer that is a bare tar is its own diff id; of a compressed one nobody has said the digest.
+    /// The digest of an uncompressed layer is its diff id; the archive contains no digest of a compressed one.
     async fn layer(
         &self,
         name: &str,
@@ -239,7 +240,7 @@ impl Import<'_> {
     }
 }
 
-/// Names without repetition, in order.
+/// The names without duplicates, in their order.
 pub(super) fn distinct(names: impl IntoIterator<Item = Reference>) -> Vec<Reference> {
     let mut seen = BTreeSet::new();
     names

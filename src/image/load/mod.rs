@@ -1,7 +1,7 @@
 //! Loads the images of a tar file: `docker save` archives of every age and OCI layouts.
 //!
-//! Everything is written under a lease of its own and verified on the way in; a name is given only once its image is
-//! complete and unpacked. When something fails, the lease takes all of it along.
+//! Everything is written under a separate lease and verified while it is read; a name is recorded only once its image
+//! is complete and unpacked. If something fails, deleting the lease removes everything.
 
 mod docker_archive;
 mod import;
@@ -19,37 +19,37 @@ use super::{Error, ImageStore, unnamed};
 use crate::containerd::{ImageRecord, Session};
 use crate::{Context, Digest};
 
-/// How long loading may take before the collector may take its unfinished work.
+/// How long loading may take before the garbage collector may remove its unfinished work.
 const EXPIRY: Duration = Duration::from_secs(2 * 3600);
 
-/// What a load has done.
+/// The result of a load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Loaded {
-    /// The images that are here now, by each of their names.
+    /// The loaded images, one entry for each of their names.
     pub(crate) images: Vec<LoadedImage>,
-    /// What the archive holds besides.
+    /// The contents of the archive that were not loaded.
     pub(crate) passed_over: Vec<PassedOver>,
 }
 
 /// An image that was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoadedImage {
-    /// The name of its record: the archive's, or one of ours (see [`unnamed`]).
+    /// The name of its record: the one in the archive, or a generated one (see [`unnamed`]).
     pub(crate) record: String,
-    /// The archive gives it a name.
+    /// Whether the archive contains a name for it.
     pub(crate) is_named: bool,
     /// Its id.
     pub(crate) id: Digest,
 }
 
 impl ImageStore {
-    /// Loads every image of a tar file. One without a name is kept by its digest.
+    /// Loads every image of a tar file. An image without a name gets a name derived from its digest.
     ///
     /// # Errors
-    /// The sentence names the file, and what in it is missing, corrupt or not understood.
+    /// The error names the file, and what in it is missing, corrupt or not supported.
     ///
     /// # Cancellation
-    /// Safe to drop: what was written so far is under a lease that expires.
+    /// Safe to drop: what was written so far is held by a lease that expires.
     pub(crate) async fn load(&self, ctx: &Context, path: &Path) -> Result<Loaded, Error> {
         let archive = Archive::open(ctx, path).await?;
         let shown = path.display().to_string();

@@ -1,11 +1,11 @@
 //! The OCI image layout in a tar file, which is also what `docker save` writes since Docker 25.
 //!
-//! `index.json` points to blobs by digest. Blobs for other platforms may be missing, as they are in an image that was
-//! pulled for one platform only; a layout that lacks everything of an image counts as none, and the archive is then read
-//! in Docker's older way if it can be.
+//! `index.json` points to blobs by digest. Blobs for other platforms may be missing, as they are for an image that was
+//! pulled for only one platform. A layout that lacks everything of an image is ignored, and the archive is then read in
+//! Docker's older format if possible.
 //!
-//! What it points to need not be an image, need not be for this machine, and need not have a name. Which of it is loaded is
-//! decided first ([`choose`]); what is not is told.
+//! An entry of the index need not be an image, need not be for this platform, and need not have a name. [`choose`]
+//! decides first which entries are loaded; the others are reported.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -21,11 +21,11 @@ use crate::image::{Error, Platform, Reference};
 
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
-/// Both say an image's name; the first is always a full one.
+/// Annotations with the name of an image; the first always contains a full name.
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 const MAX_DEPTH: usize = 4;
 
-/// A document whose blobs are all in the archive, after those that it refers to.
+/// A document whose blobs are all in the archive. It is written after the documents to which it refers.
 struct Document {
     blob: Descriptor,
     json: Vec<u8>,
@@ -35,26 +35,26 @@ struct Document {
 /// A blob that the archive lacks.
 struct Missing(String);
 
-/// The inner result is what matters to the format, the outer one ends the import.
+/// The inner result matters to this format; an outer error ends the import.
 type Found<T> = Result<Result<T, Missing>, Error>;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What an image is made of, in the order in which it can be written.
+/// The parts of an image, in the order in which they can be written.
 #[derive(Default)]
 struct Parts {
     files: Vec<Wanted>,
     documents: Vec<Document>,
 }
 
-/// What `index.json` points to, and the name that it gives to it.
+/// An entry of `index.json`, with the name that it assigns.
 #[derive(Debug, Clone)]
 struct Entry {
     link: Link,
     name: Option<Reference>,
 }
 
-/// `None` if the archive is no complete OCI layout.
+/// Imports the archive; `None` if it is not a complete OCI layout.
 pub(super) async fn import(import: &Import<'_>) -> Result<Option<Imports>, Error> {
     if import.archive.file(LAYOUT).is_none() {
         return Ok(None);
@@ -96,7 +96,7 @@ pub(super) async fn import(import: &Import<'_>) -> Result<Option<Imports>, Error
     Ok(Some(imports))
 }
 
-/// Collects what an entry stands for, or says why it is not loaded.
+/// Collects the image of an entry, or returns why it is not loaded.
 async fn one(
     import: &Import<'_>,
     entry: &Entry,
@@ -130,7 +130,7 @@ async fn one(
         }))
 }
 
-/// Writes the blobs, and then each document after those that it refers to.
+/// Writes the blobs, and then each document after the documents to which it refers.
 async fn write(import: &Import<'_>, parts: Parts) -> Result<(), Error> {
     import.blobs(parts.files).await?;
     for document in parts.documents {
@@ -156,7 +156,7 @@ impl Entry {
         }
     }
 
-    /// It says nothing about machines, or this is one of them.
+    /// Whether the entry specifies no platform, or one that this machine can run.
     fn fits(&self, host: &Platform) -> bool {
         self.link
             .platform
@@ -165,8 +165,8 @@ impl Entry {
     }
 }
 
-/// Which entries are loaded: of those that share a name, the one that suits this machine best; of those without one, all
-/// that suit it, and if none does, all. The error is a name that stands for other machines alone.
+/// Chooses the entries to load. Of entries with the same name, this is the one that suits this machine best; of entries
+/// without a name, all that suit it, or all of them if none does. Fails if a name has entries only for other platforms.
 fn choose(entries: Vec<Entry>, host: &Platform) -> Result<(Vec<Entry>, Vec<PassedOver>), Error> {
     let (mut chosen, mut passed_over): (Vec<Entry>, Vec<PassedOver>) = (Vec::new(), Vec::new());
     let (images, others): (Vec<_>, Vec<_>) = entries
@@ -232,7 +232,7 @@ fn name_of(import: &Import<'_>, link: &Link) -> Result<Option<Reference>, Error>
     }
 }
 
-/// Collects what `link` is made of. The inner error names what is missing.
+/// Collects the parts of `link`. The inner error contains what is missing.
 fn collect<'a>(
     import: &'a Import<'_>,
     link: &'a Link,
@@ -261,7 +261,7 @@ fn collect<'a>(
     })
 }
 
-/// What an index refers to, as far as it is there; something must be.
+/// The existing manifests of an index; at least one must exist.
 async fn children(
     import: &Import<'_>,
     links: &[Link],
@@ -329,7 +329,7 @@ async fn leaf(
     Ok(Ok(refers_to))
 }
 
-/// A document, which is what its digest says and as long as whoever refers to it says.
+/// A document whose digest and size match the descriptor that refers to it.
 async fn read(import: &Import<'_>, name: &str, blob: &Descriptor) -> Result<Option<Vec<u8>>, Error> {
     let Some(json) = import.archive.read(name, MAX_JSON).await? else {
         return Ok(None);

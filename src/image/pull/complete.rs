@@ -1,8 +1,9 @@
-//! The rest of an image that runs: what was not fetched because something else had the same, and is wanted now.
+//! Fetches the missing blobs of an image that can run already.
 //!
-//! A pull leaves out the layers whose snapshots are here already, by whichever image they came. To run it needs no more; to be
-//! saved, an image needs all its blobs. containerd's own clients and this one note at the manifest and at the configuration from
-//! which repositories they came, so the rest is there, or nowhere that is known.
+//! A pull skips the layers whose snapshots exist, whichever image they came with. An image needs no more to run, but to
+//! be saved, it needs all its blobs. containerd's own clients and this one record at the manifest and at the
+//! configuration from which repositories these were fetched, so the missing blobs are fetched from there; no other
+//! place is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,13 +22,14 @@ use crate::image::scratch::Scratch;
 use crate::image::{Error, Reference};
 
 impl Puller {
-    /// Fetches what the content store lacks of these images, by their names or ids. What nobody is known to have stays missing.
+    /// Fetches the missing blobs of these images, given by names or ids. Blobs without a known repository stay missing.
     ///
     /// # Errors
-    /// [`Error::NotFetched`] if it is not to be had from those who should have it.
+    /// [`Error::NotFetched`] if none of the known repositories provides the missing blobs.
     ///
     /// # Cancellation
-    /// Not safe to drop in the middle of a write to containerd: it runs on a task of its own. Interrupting `ctx` unwinds.
+    /// Not safe to drop in the middle of a write to containerd, so callers run it on a task of its own. Interrupting
+    /// `ctx` unwinds.
     pub(crate) async fn complete(&self, ctx: &Context, images: &[String]) -> Result<(), Error> {
         let store = &self.shared.images;
         let shelf = store.shelf(ctx).await?;
@@ -49,7 +51,7 @@ impl Puller {
                     }
                     Err(why) if why.interrupted().is_some() => return Err(why),
                     Err(why) => {
-                        tracing::debug!(why = %crate::chain(&why), "what an image lacks is not to be had from there");
+                        tracing::debug!(why = %crate::chain(&why), "a repository does not provide the missing blobs of an image");
                         last = Some(why);
                     }
                 }
@@ -65,7 +67,7 @@ impl Puller {
         Ok(())
     }
 
-    /// The repositories that the image's documents came from.
+    /// The repositories from which the documents of the image were fetched.
     async fn sources(&self, ctx: &Context, image: &str, found: &Found) -> Result<BTreeSet<Reference>, Error> {
         let content = self.shared.images.session.content();
         let mut sources = BTreeSet::new();
@@ -97,7 +99,7 @@ impl Puller {
         };
         let job = Arc::new(Job::new(Arc::clone(shared), request, Reporter::new()));
         let fail = || Error::containerd(&job.name);
-        // Some clients have containerd forget the layers of what they have unpacked.
+        // Some clients make containerd remove the layers that they have unpacked.
         let content = session.content();
         let labels = content
             .set_labels(ctx, &found.manifest.digest, &keeps(found))
@@ -127,7 +129,7 @@ impl Puller {
     }
 }
 
-/// What the manifest keeps alive, as a pull notes it.
+/// The labels of the blobs that the manifest keeps alive, as a pull writes them.
 fn keeps(found: &Found) -> BTreeMap<String, String> {
     let config = (format!("{KEEPS}config"), found.config.digest.to_string());
     let layers = found.layers.iter().enumerate();
@@ -135,7 +137,7 @@ fn keeps(found: &Found) -> BTreeMap<String, String> {
     std::iter::once(config).chain(layers).collect()
 }
 
-/// The repositories that a label lists, if it is one that does.
+/// The repositories in a label; empty if the label lists none.
 fn listed(label: &str, paths: &str) -> Vec<Reference> {
     let Some(registry) = label.strip_prefix(SOURCE) else {
         return Vec::new();

@@ -1,16 +1,16 @@
-//! How a transfer gets on over all its breaks, and why it ends.
+//! The progress of a transfer over all its interruptions, and why it ends.
 
 use crate::image::{Error, registry};
 
-/// How far it is, over all breaks.
+/// The progress of a transfer, over all interruptions.
 pub(super) struct Course {
-    /// The furthest byte so far.
+    /// The highest offset reached so far.
     pub(super) reached: u64,
-    /// There was a new one since it was last begun or gone on with.
+    /// Whether new bytes have arrived since the transfer was last started or resumed.
     pub(super) moved: bool,
-    /// The hosts that have broken off without a new byte, since there was one.
+    /// The hosts that have broken off without a new byte since the last new byte.
     pub(super) idle_hosts: Vec<usize>,
-    /// Whether the first bytes are somebody else's.
+    /// Whether the first bytes come from an earlier transfer.
     pub(super) resumed: Option<bool>,
 }
 
@@ -24,7 +24,7 @@ impl Course {
         }
     }
 
-    /// What an earlier transfer has left is where this one begins, and no byte of its own.
+    /// The transfer starts where an earlier one has stopped. Bytes of that one do not count as new.
     pub(super) fn begins_at(&mut self, offset: u64) {
         self.reached = self.reached.max(offset);
     }
@@ -37,20 +37,20 @@ impl Course {
     }
 }
 
-/// Why a transfer did not reach its end.
+/// Why a transfer was not completed.
 pub(super) enum Failed {
-    /// The connection; what has come is good.
+    /// The connection broke; the received bytes are valid.
     Broken {
         why: registry::Error,
-        /// Which host had begun to send.
+        /// The index of the host that had started to send.
         from: Option<usize>,
     },
-    /// The bytes are not those of the blob.
+    /// The bytes do not match the digest or the size of the blob.
     Wrong {
-        /// Which host sent the last of them.
+        /// The index of the host that sent the last of them.
         from: Option<usize>,
     },
-    /// Anything else.
+    /// Any other error.
     Final(Error),
 }
 

@@ -1,4 +1,4 @@
-//! One layer's blob, from a registry into the content store.
+//! Fetches the blob of one layer from a registry into the content store.
 //!
 //! ```text
 //! its turn ─► there already? ─► room ─► open the write ─► GET from its offset ─► chunks ─► commit (containerd verifies)
@@ -6,8 +6,8 @@
 //!                                           └── broken, stalled: from where it is ─┘
 //! ```
 //!
-//! The unfinished write has the name that containerd's own clients give it, so what they have begun is gone on with, and
-//! two processes do not fetch the same twice.
+//! The unfinished write has the name that containerd's own clients use. So a write that another client has started is
+//! continued, and two processes do not fetch the same blob twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,21 +24,23 @@ use crate::containerd::{self, Content, Descriptor, Writer};
 use crate::image::Error;
 use crate::image::registry;
 
-/// The most that one message to containerd carries.
+/// The most bytes in one message to containerd.
 const CHUNK: usize = 1 << 20;
-/// What has come is written at the latest after this, so that little is lost if we are.
+/// Received bytes are written at the latest after this time, so that little is lost if this process is killed.
 const LINGER: Duration = Duration::from_millis(250);
-/// Before a transfer that broke goes on.
+/// The pause before a broken transfer is resumed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How much longer than a registry may be silent another process may have a write open without getting on.
+/// How long another process may have a write open without progress, in addition to the time that a registry may be
+/// silent.
 const OTHERS: Duration = Duration::from_secs(60);
-/// How often to look whether another process has finished.
+/// How often it is checked whether another process has finished.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Makes sure that the content store has the blob, and that the lease holds it.
 ///
 /// # Cancellation
-/// Not safe to drop in the middle of a write to containerd: it runs on a task of its own. Interrupting `ctx` unwinds.
+/// Not safe to drop in the middle of a write to containerd, so callers run it on a task of its own. Interrupting `ctx`
+/// unwinds.
 pub(super) async fn layer(
     work: &Work,
     ctx: &Context,
@@ -53,7 +55,8 @@ pub(super) async fn layer(
         at,
         reference: format!("layer-{}", blob.digest),
     };
-    // Also while another pull of this process writes it: should that one end, its bytes are ours.
+    // Also held while another pull of this process writes it: if that pull ends early, this one continues with its
+    // bytes.
     let held = work.scratch.hold_ingest(ctx, &fetch.reference).await;
     held.map_err(fetch.containerd())?;
     let shared = &work.job.shared;
@@ -62,7 +65,7 @@ pub(super) async fn layer(
         work.job.reporter.layer(at, LayerState::Exists);
         return Ok(());
     }
-    // Neither is ever closed.
+    // Neither semaphore is ever closed.
     let _room = fetch.wait(room.acquire()).await?;
     let _room_in_all = fetch.wait(shared.room.acquire()).await?;
     fetch.all().await?;
@@ -74,34 +77,35 @@ struct Fetch<'a> {
     work: &'a Work,
     ctx: &'a Context,
     blob: &'a Descriptor,
-    /// Which layer it is.
+    /// The index of the layer.
     at: usize,
     /// The name of the unfinished write.
     reference: String,
 }
 
-/// Bytes on their way from a registry.
+/// Bytes that are being received from a registry.
 struct Stream {
     from: usize,
     body: registry::Body,
-    /// Where the next byte to come belongs.
+    /// The offset of the next byte to receive.
     position: u64,
-    /// What has come and was not written.
+    /// The bytes that have been received, but not written.
     gathered: Vec<u8>,
     written: Instant,
 }
 
-/// Why a passage of bytes ended.
+/// Why moving bytes to the writer ended.
 enum End {
-    /// All of them are written.
+    /// All bytes are written.
     Complete,
-    /// The lease was renewed: the write must be opened again, with the new one.
+    /// The lease was renewed, so the write must be opened again under the new lease.
     Renewed,
 }
 
 impl Fetch<'_> {
-    /// Transfers until all is there. What broke after new bytes goes on from there, which is no retry; what broke without any
-    /// goes on with another host, and where there is none it has failed: trying again is for the retry policy.
+    /// Transfers until the blob is complete. A transfer that breaks after new bytes is resumed, which does not count as
+    /// a retry. A transfer that breaks without any new byte is resumed with another host; if there is none, it has
+    /// failed, and the retry policy decides.
     async fn all(&self) -> Result<(), Error> {
         let mut wrong_hosts = Vec::new();
         let mut course = Course::new();
@@ -116,14 +120,15 @@ impl Fetch<'_> {
                 }
                 Err(Failed::Wrong { from }) => from,
             };
-            // Not what it should be. The part that somebody else had begun may be at fault, then the host.
+            // The content is wrong. This may be due to the part that an earlier transfer has written; if there is none,
+            // due to the host.
             let resumed = course.resumed == Some(true);
             self.forget().await?;
             course = Course {
                 resumed: Some(false),
                 ..Course::new()
             };
-            // Nobody sent any of it: an empty blob under a digest that is not that of nothing.
+            // No host has sent anything: the blob is empty, but its digest is not that of an empty blob.
             let nobodys = !resumed && from.is_none();
             if !resumed {
                 wrong_hosts.extend(from);
@@ -138,7 +143,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Whether a transfer that broke goes on by itself.
+    /// Prepares the next attempt of a broken transfer, or returns the error if it cannot be resumed.
     fn goes_on(&self, course: &mut Course, why: registry::Error, from: Option<usize>) -> Result<(), Error> {
         let Some(from) = from.filter(|from| course.moved || !course.idle_hosts.contains(from)) else {
             return Err(why.into());
@@ -155,7 +160,7 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// One transfer to its end or its break.
+    /// One transfer until it is complete or breaks.
     async fn once(&self, without: &[usize], course: &mut Course) -> Result<(), Failed> {
         let mut stream: Option<Stream> = None;
         course.moved = false;
@@ -179,7 +184,7 @@ impl Fetch<'_> {
                     let committed = writer.commit(&self.blob.digest, &labels).await;
                     writer.close().await;
                     return match committed {
-                        // Somebody else was faster; opening it once more gives it to our lease as well.
+                        // Another process was faster. Opening the write once more adds the blob to this lease as well.
                         Err(why) if why.is_already_exists() => match self.open(&content).await? {
                             None => Ok(()),
                             Some(writer) => {
@@ -202,7 +207,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Moves bytes from the registry to the writer until all are there.
+    /// Moves bytes from the registry to the writer until the blob is complete.
     async fn fill(
         &self,
         writer: &mut Writer<'_>,
@@ -220,7 +225,7 @@ impl Fetch<'_> {
             let read = self.gather(stream).await;
             let begins = stream.begins();
             let mut gathered = std::mem::take(&mut stream.gathered);
-            // A host that cannot begin in the middle sends what we have once more.
+            // A host that cannot start in the middle sends the bytes again that are already here.
             let known = writer.offset().saturating_sub(begins);
             let known = usize::try_from(known).unwrap_or(usize::MAX).min(gathered.len());
             gathered.drain(..known);
@@ -259,8 +264,8 @@ impl Fetch<'_> {
         })
     }
 
-    /// Reads until there is enough for a message, or it has waited long enough. `false` at the end. What was gathered before
-    /// an error is good.
+    /// Reads until there is enough for a message, or until the time for gathering has passed. Returns `false` at the
+    /// end of the stream. Bytes that were gathered before an error are valid.
     async fn gather(&self, stream: &mut Stream) -> Result<bool, Failed> {
         loop {
             let part = stream.body.chunk(self.ctx).await;
@@ -286,9 +291,9 @@ impl Fetch<'_> {
         }
     }
 
-    /// Opens the write, when nobody else has it open any more. `None`: the blob is there.
+    /// Opens the write, once no other process has it open. Returns `None` if the blob exists.
     async fn open<'c>(&'c self, content: &'c Content) -> Result<Option<Writer<'c>>, Error> {
-        // Whoever has it open may be waiting for a registry that limits it.
+        // The process that has it open may be waiting for a registry that limits its rate.
         let limit = self.work.job.shared.settings.registries.stall + OTHERS;
         let (mut reached, mut since) = (0, Instant::now());
         loop {
@@ -314,7 +319,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Removes what was written so far.
+    /// Removes what has been written so far.
     async fn forget(&self) -> Result<(), Error> {
         let content = self.work.scratch.leased().content();
         match content.abort(self.ctx, &self.reference).await {
@@ -325,7 +330,7 @@ impl Fetch<'_> {
 
     async fn is_there(&self) -> Result<bool, Error> {
         let digest = &self.blob.digest;
-        // Held first and looked at then: a blob that is there now stays.
+        // Held first and checked second, so that a blob which exists now is kept.
         let held = self.work.scratch.hold_blob(self.ctx, digest).await;
         held.map_err(self.containerd())?;
         let content = self.work.scratch.leased().content();
@@ -354,7 +359,7 @@ impl Fetch<'_> {
 }
 
 impl Stream {
-    /// Where what it has to give begins.
+    /// The offset of the first gathered byte.
     fn begins(&self) -> u64 {
         self.position - self.gathered.len() as u64
     }

@@ -1,8 +1,8 @@
-//! One pull for everybody who wants the same at the same time.
+//! One pull for all callers that want the same image at the same time.
 //!
-//! The pull belongs to none of them: it runs on a task of its own, each of them waits with its own context, and the one who
-//! leaves last cancels it. Whoever comes while a cancelled one is unwinding begins another, which finds what the first has
-//! fetched.
+//! The pull belongs to none of its callers: it runs on a task of its own, each caller waits with its own context, and
+//! the last caller to leave cancels it. A caller that arrives while a cancelled pull unwinds starts another one, which
+//! reuses what the first has fetched.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::image::{Error, Image};
 
 type Landed = Result<Image, Arc<Error>>;
 
-/// The pulls that are under way.
+/// The running pulls.
 #[derive(Debug, Default)]
 pub(super) struct Flights(Mutex<HashMap<Request, Arc<Flight>>>);
 
@@ -26,11 +26,11 @@ struct Flight {
     ctx: Context,
     reporter: Reporter,
     landed: watch::Sender<Option<Landed>>,
-    /// How many wait for it. Changes under the lock of the map only.
+    /// The number of waiting callers. Only changed under the lock of the map.
     waiting: Mutex<usize>,
 }
 
-/// A share in a pull. Dropped, it no longer wants it.
+/// A caller's share in a pull. Dropping it means that this caller no longer wants the image.
 #[derive(Debug)]
 #[must_use = "a pull that nobody wants is cancelled"]
 pub(crate) struct Pulling {
@@ -78,7 +78,7 @@ impl Flights {
                     why: panic.to_string(),
                 })
             });
-            // Whoever comes from here on begins anew: the tag may have moved.
+            // Callers that arrive from here on start a new pull, because the tag may have moved.
             flights.remove(&request, &flight);
             flight.landed.send_replace(Some(landed.map_err(Arc::new)));
         });
@@ -121,7 +121,7 @@ impl Flight {
 }
 
 impl Pulling {
-    /// How far it is, from now on.
+    /// The progress of the pull, from now on.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.flight.reporter.watch()
     }
@@ -129,10 +129,10 @@ impl Pulling {
     /// Waits for the end of the pull.
     ///
     /// # Errors
-    /// Everybody who waits is told the same; [`Error::NotPulled`] if `ctx` ended first.
+    /// All waiting callers get the same error; [`Error::NotPulled`] if `ctx` ended first.
     ///
     /// # Cancellation
-    /// Safe to drop: the pull goes on for as long as anybody else wants it.
+    /// Safe to drop: the pull continues as long as another caller wants it.
     pub(crate) async fn done(&self, ctx: &Context) -> Landed {
         let mut landed = self.flight.landed.subscribe();
         let ended = ctx.run(landed.wait_for(Option::is_some)).await;
@@ -146,7 +146,7 @@ impl Pulling {
                 Some(landed) => landed.clone(),
                 None => Err(interrupted(crate::Interrupted::Cancelled)),
             },
-            // The flight, which has the sender, is ours.
+            // Cannot happen, because `self` holds the flight, which owns the sender.
             Ok(Err(_)) => Err(interrupted(crate::Interrupted::Cancelled)),
         }
     }

@@ -1,4 +1,5 @@
-//! The order of a pull: resolve, fetch and unpack, name it. Under one lease, tried again as the caller's policy says.
+//! The steps of a pull: resolve the name, fetch and unpack the layers, record the image. All steps run under one lease,
+//! and are retried according to the caller's policy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use crate::containerd::ImageRecord;
 use crate::image::scratch::{self, Scratch};
 use crate::image::{Error, Image};
 
-/// Less than this is fetched again sooner than it is worth keeping.
+/// The least number of bytes worth keeping; fetching fewer again takes little time.
 const WORTH_KEEPING: u64 = 4 << 20;
 
 impl Job {
-    /// Pulls, and leaves nothing behind that did not become the image, but good bytes for a while.
+    /// Pulls the image. Whatever did not become part of the image is removed, except that valid bytes are kept for a
+    /// while.
     ///
     /// # Cancellation
-    /// Not safe to drop: it runs on a task of its own. Interrupting `ctx` unwinds.
+    /// Not safe to drop, so it runs on a task of its own. Interrupting `ctx` unwinds.
     pub(super) async fn run(self, ctx: &Context, again: Again) -> Result<Image, Error> {
         let shared = Arc::clone(&self.shared);
         let (images, settings) = (&shared.images, &shared.settings);
@@ -61,7 +63,7 @@ impl Job {
             }
         };
         if pulled.is_ok() || keeps.is_some() {
-            // What earlier attempts have left is the image's now, or this one's.
+            // What earlier attempts have left now belongs to the image, or is held by the lease of this attempt.
             for lease in shared.left.take(&job.name).iter().chain(&earlier.0) {
                 scratch::drop_left(&images.session, ctx, lease).await;
             }

@@ -1,4 +1,5 @@
-//! The layers: fetched a few at a time, and unpacked in order, each as soon as it and those below it are here.
+//! The layers: a few are fetched at a time, and they are unpacked in order, each as soon as it and all layers below it
+//! are complete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +17,19 @@ use crate::Context;
 use crate::image::Error;
 use crate::image::unpack::{self, chain_ids};
 
-/// How long a layer has the line for itself before the one above it joins. Unpacking waits for the lowest, so on a fast line
-/// they come one after the other, and on a slow one together.
+/// How long a layer has the connection for itself before the transfer of the layer above it starts. Unpacking waits for
+/// the lowest layer, so on a fast connection layers are fetched one after the other, and on a slow one at the same
+/// time.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// A layer on its way, on a task of its own.
+/// The task that fetches a layer.
 type Fetching = JoinHandle<Result<(), Error>>;
 
-/// Makes sure that the snapshot of all layers exists and that the image keeps it. Returns its name.
+/// Makes sure that the snapshot of all layers exists and that the image keeps it alive. Returns the name of the
+/// snapshot.
 ///
 /// # Cancellation
-/// Not safe to drop: the tasks that fetch would outlive it. Interrupting `ctx` unwinds.
+/// Not safe to drop, because the tasks that fetch would outlive the future. Interrupting `ctx` unwinds.
 pub(super) async fn all(work: &Arc<Work>, ctx: &Context, resolved: &Resolved) -> Result<String, Error> {
     let images = &work.job.shared.images;
     let (name, snapshotter) = (&work.job.name, &images.snapshotter);
@@ -45,9 +48,9 @@ pub(super) async fn all(work: &Arc<Work>, ctx: &Context, resolved: &Resolved) ->
     fetching.end(done).await.map(|()| top.clone())
 }
 
-/// How many layers, from the lowest, have their snapshot already. They are held.
+/// How many layers, counted from the lowest, have a snapshot already. The lease holds these snapshots.
 async fn unpacked(work: &Work, ctx: &Context, chain: &[String]) -> Result<usize, Error> {
-    // Mostly it is all or nothing, and the last one stands on all others.
+    // Usually all snapshots exist or none, and the top snapshot depends on all others.
     if let Some(top) = chain.last()
         && held(work, ctx, top).await?
     {
@@ -88,11 +91,11 @@ fn begin(resolved: &Resolved, unpacked: usize) -> Vec<LayerProgress> {
         .collect()
 }
 
-/// How many bytes have come that another pull could go on with.
+/// How many bytes have been received that another pull could reuse.
 pub(super) fn fetched(reporter: &Reporter) -> u64 {
     let progress = reporter.watch();
     let progress = progress.borrow();
-    // The sizes are the manifest's, which may say anything.
+    // The sizes come from the manifest and may be arbitrarily large, so the sum saturates.
     let bytes = progress.layers.iter().map(|layer| match layer.state {
         LayerState::Waiting | LayerState::Exists => 0,
         LayerState::Downloading(bytes) => bytes,
@@ -101,7 +104,7 @@ pub(super) fn fetched(reporter: &Reporter) -> u64 {
     bytes.fold(0, u64::saturating_add)
 }
 
-/// The tasks that fetch, lowest layer first.
+/// The tasks that fetch layers, lowest layer first.
 struct Fetches {
     /// Ends all of them.
     ctx: Context,
@@ -121,7 +124,7 @@ impl Fetches {
             let (work, ctx, room, layer) = (Arc::clone(work), ctx.clone(), Arc::clone(&room), layer.clone());
             let tracker = work.job.shared.tracker.clone();
             let fetching = async move {
-                // Interrupted, the fetch says so itself.
+                // If the wait is interrupted, the fetch itself returns the error.
                 let _ = ctx.run(mine.cancelled()).await;
                 let fetching = fetch::layer(&work, &ctx, &room, &layer, at);
                 tokio::pin!(fetching);
@@ -140,7 +143,7 @@ impl Fetches {
                     },
                 };
                 if fetched.is_err() {
-                    // The others are of no use without it.
+                    // Without this layer the others are of no use.
                     ctx.cancel();
                 }
                 fetched
@@ -156,7 +159,7 @@ impl Fetches {
         }
     }
 
-    /// Waits for the layer at this place.
+    /// Waits for the layer with this index.
     async fn wait(&self, at: usize) -> Result<(), Error> {
         let Some((_, task)) = self.tasks.iter().find(|(place, _)| *place == at) else {
             return Ok(());
@@ -167,8 +170,8 @@ impl Fetches {
         }
     }
 
-    /// Waits for all that still run; those of a failure are told to end. The error is the one that was first, not one of those
-    /// that it caused.
+    /// Waits for all running tasks; after a failure, they are cancelled. Returns the first error, and not one of the
+    /// interruptions that it caused.
     async fn end(self, done: Result<(), Error>) -> Result<(), Error> {
         if done.is_err() {
             self.ctx.cancel();
@@ -216,7 +219,7 @@ async fn in_order(
                 .ctx
                 .check()
                 .map_err(|source| work.job.not_pulled(source))?;
-            // Two images that share a layer unpack it once.
+            // Two images that share a layer unpack it only once.
             let turn = work.job.shared.images.unpacking.take(name);
             let _turn = fetching
                 .ctx

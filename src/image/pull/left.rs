@@ -1,7 +1,7 @@
-//! The leases that pulls of this process have left, for the next pull of the same image to end.
+//! The leases that failed pulls of this process have left, so that the next pull of the same image can delete them.
 //!
-//! What pulls of other processes have left is found by the labels of its leases, when a pull begins; this also knows what a
-//! pull of this process leaves while another one is under way.
+//! The leases of other processes are found by their labels when a pull starts; this list also contains the leases that
+//! a pull of this process leaves while another one is running.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,25 +10,25 @@ use tokio::time::Instant;
 
 use crate::LeaseId;
 
-/// Which leases, and until when they last.
+/// The leases with their images and expiry times.
 #[derive(Debug, Default)]
 pub(super) struct Left(Mutex<Vec<(String, LeaseId, Instant)>>);
 
 impl Left {
-    /// Notes a lease that a pull of this image has left.
+    /// Records a lease that a pull of this image has left.
     pub(super) fn note(&self, image: &str, lease: LeaseId, keep: Duration) {
         self.current()
             .push((image.to_owned(), lease, Instant::now() + keep));
     }
 
-    /// The leases that pulls of this image have left; they are the caller's to delete.
+    /// Removes and returns the leases that pulls of this image have left. The caller must delete them.
     pub(super) fn take(&self, image: &str) -> Vec<LeaseId> {
         let mut left = self.current();
         let taken = left.extract_if(.., |(name, ..)| name == image);
         taken.map(|(_, lease, _)| lease).collect()
     }
 
-    /// Those that have not ended by themselves: no more than there were failures of late.
+    /// The leases that have not expired: at most as many as there were recent failures.
     fn current(&self) -> MutexGuard<'_, Vec<(String, LeaseId, Instant)>> {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -1,4 +1,5 @@
-//! Pulling: from a name to an image that is complete and unpacked, once for everybody who wants it at the same time.
+//! Pulls images: from a name to an image that is complete and unpacked, once for all callers that want it at the same
+//! time.
 //!
 //! ```text
 //! Request ─► Flights: one flight per request, however many wait ─► Job, on a task of its own, under one lease
@@ -8,14 +9,15 @@
 //!                                                                   └─ layers: unpacked in order, as they come ◄──┘
 //! ```
 //!
-//! What is there already is not fetched: a blob that the content store has, a layer whose snapshot exists. A blob that two
-//! pulls want is fetched by one of them ([`Turns`]), also if the other is another process (containerd's own lock on an
-//! unfinished write, by the name that its clients give it).
+//! What exists already is not fetched: a blob in the content store, or a layer whose snapshot exists. A blob that two
+//! pulls need is fetched by one of them ([`Turns`]), also if the other pull runs in another process (containerd locks
+//! an unfinished write by its name, and all of containerd's clients use the same names).
 //!
-//! A layer's bytes go from the connection into containerd as they come, a megabyte at a time, and are hashed there alone:
-//! containerd commits no blob under a digest that is not its own. Documents, which we read, we hash ourselves.
+//! The bytes of a layer are passed from the connection to containerd as they arrive, a megabyte at a time, and only
+//! containerd hashes them: it commits no blob whose digest does not match. Documents are parsed here and so are also
+//! hashed here.
 //!
-//! Where a transfer breaks, it goes on: the same write, from the byte that it has, in this pull and, for
+//! A broken transfer is resumed: the same write continues after the last received byte, in this pull or, for
 //! [`PullSettings::keep`] after it, in the next one.
 
 mod complete;
@@ -48,18 +50,18 @@ use super::turns::Turns;
 use super::{Error, ImageStore, Platform, Reference};
 use crate::{Context, Digest};
 
-/// What is wanted. Equal requests are one transfer.
+/// The image to pull. Equal requests share one transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
-    /// Which image.
+    /// The name of the image.
     pub(crate) reference: Reference,
-    /// For which machines; `None` is this one.
+    /// The platform; `None` means that of this machine.
     pub(crate) platform: Option<Platform>,
-    /// Credentials for its registry, which come before the driver's own.
+    /// Credentials for the registry, which take precedence over the driver's own.
     pub(crate) credential: Option<Credential>,
 }
 
-/// Whether a pull that failed is begun again, and how long after; `None` is no.
+/// Decides whether a failed pull is retried: returns the delay before the retry, or `None` for no retry.
 pub(crate) type Again = Box<dyn FnMut(&Error) -> Option<Duration> + Send>;
 
 /// Pulls images. Cheap to clone.
@@ -69,7 +71,7 @@ pub(crate) struct Puller {
     flights: Arc<Flights>,
 }
 
-/// What all pulls share.
+/// The state that all pulls share.
 #[derive(Debug)]
 struct Shared {
     images: Arc<ImageStore>,
@@ -78,11 +80,11 @@ struct Shared {
     tracker: TaskTracker,
     /// Ends every pull when it ends.
     life: Context,
-    /// Whose turn it is to fetch a blob.
+    /// The order in which pulls fetch the same blob.
     blobs: Turns<Digest>,
-    /// How many layers are being fetched.
+    /// Limits how many layers are fetched at once.
     room: Semaphore,
-    /// What pulls that broke have left for the next.
+    /// The leases that broken pulls have left for the next pull.
     left: Left,
 }
 
@@ -110,7 +112,7 @@ impl Puller {
         }
     }
 
-    /// Joins the pull of this request, or begins it. `again` is asked only if it is begun.
+    /// Joins the pull of this request, or starts one. `again` is used only if a pull is started.
     pub(crate) fn pull(&self, request: Request, again: Again) -> Pulling {
         Flights::join(&self.flights, &self.shared, request, again)
     }

@@ -1,51 +1,51 @@
-//! How far a pull is, for a person to watch: the latest state only, so a slow watcher costs nothing.
+//! The progress of a pull, for display: only the latest state is kept, so a slow watcher costs nothing.
 
 use tokio::sync::watch;
 
 use crate::Digest;
 
-/// How far one layer is.
+/// The state of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LayerState {
-    /// It is not its turn yet, or somebody else fetches it.
+    /// Its transfer has not started, or another pull fetches it.
     Waiting,
-    /// So many of its bytes are here.
+    /// This many of its bytes have been received.
     Downloading(u64),
-    /// All of it is here, and the layers below it are not unpacked yet.
+    /// It is complete, but the layers below it are not unpacked yet.
     Fetched,
     /// It is being unpacked.
     Extracting,
     /// It was fetched and unpacked.
     Done,
-    /// It was here before.
+    /// It existed before the pull.
     Exists,
 }
 
-/// One layer.
+/// The progress of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LayerProgress {
-    /// Its blob.
+    /// The digest of its blob.
     pub(crate) digest: Digest,
-    /// How many bytes its blob has.
+    /// The size of its blob in bytes.
     pub(crate) total: u64,
-    /// How far it is.
+    /// The state of the layer.
     pub(crate) state: LayerState,
 }
 
-/// All of a pull.
+/// The progress of a pull.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// What the name stands for; `None` until the registry has said so.
+    /// The digest that the name refers to; `None` until the registry has returned it.
     pub(crate) target: Option<Digest>,
     /// The layers, lowest first; empty until they are known.
     pub(crate) layers: Vec<LayerProgress>,
-    /// How often the pull was begun again.
+    /// How often the pull was retried.
     pub(crate) retries: u64,
-    /// Why it last did not get on, as one sentence.
+    /// Why the last attempt failed, as one sentence.
     pub(crate) last: Option<String>,
 }
 
-/// Whom a pull tells how far it is.
+/// Publishes the progress of a pull.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter(watch::Sender<Progress>);
 
@@ -67,13 +67,13 @@ impl Reporter {
         self.0.send_modify(|progress| progress.layers = layers);
     }
 
-    /// It did not get on, and does not end because of that.
+    /// Records a failure that does not end the pull.
     pub(super) fn failed(&self, why: &(dyn std::error::Error + 'static)) {
         let why = crate::chain(why);
         self.0.send_modify(|progress| progress.last = Some(why));
     }
 
-    /// Why it last did not get on.
+    /// Why the last attempt failed.
     pub(super) fn last(&self) -> Option<String> {
         self.0.borrow().last.clone()
     }

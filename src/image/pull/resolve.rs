@@ -1,7 +1,7 @@
-//! From a name to what it stands for: the manifest for one kind of machine, and the image's configuration.
+//! Resolves a name: to the manifest for one platform, and to the configuration of the image.
 //!
-//! A document that the content store has is read from there; a tag costs one HEAD then, which no registry counts. A document
-//! that comes from the registry is verified, and keeps alive what it refers to.
+//! A document in the content store is read from there; then a tag costs only one HEAD, which does not count towards the
+//! rate limit of any registry. A document from the registry is verified, and keeps alive what it refers to.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use crate::image::store::MAX_DEPTH;
 use crate::image::{Error, ImageSettings, MAX_JSON, Platform};
 use crate::{Context, Digest};
 
-/// containerd's label for the repository that a blob came from.
+/// containerd's label for the repository from which a blob was fetched.
 pub(super) const SOURCE: &str = "containerd.io/distribution.source.";
-/// containerd's label for what a blob keeps alive.
+/// containerd's label for the blobs that a blob keeps alive.
 pub(super) const KEEPS: &str = "containerd.io/gc.ref.content.";
-/// The longest label that containerd takes, name and value together.
+/// The longest label that containerd accepts, name and value together.
 const MAX_LABEL: usize = 4096;
 
-/// What a name stands for.
+/// The image that a name refers to.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// The index or the manifest that the name is for.
+    /// The index or manifest that the name refers to.
     pub(super) target: Descriptor,
     pub(super) config: Descriptor,
     pub(super) layers: Vec<Descriptor>,
@@ -32,24 +32,26 @@ pub(super) struct Resolved {
     pub(super) settings: ImageSettings,
 }
 
-/// A document, understood.
+/// A parsed document.
 struct Document {
     descriptor: Descriptor,
     bytes: Vec<u8>,
     manifest: Manifest,
 }
 
-/// Finds out what is to be fetched. Every document of it is in the content store then, and held.
+/// Finds out what must be fetched. Afterwards all documents of the image are in the content store, and the lease holds
+/// them.
 ///
 /// # Cancellation
-/// Safe to drop: what was written is under the lease.
+/// Safe to drop: the lease holds what was written.
 pub(super) async fn resolve(work: &Work, ctx: &Context) -> Result<Resolved, Error> {
     let malformed = |what: String| Error::malformed(&work.job.name, what);
     let mut document = top(work, ctx).await?;
     let target = document.descriptor.clone();
     work.job.reporter.target(&target.digest);
     let wanted = work.platform();
-    // What an index says of an image counts, and not what the image says of itself: older ones leave the variant out.
+    // The platform in an index takes precedence over the one in the image's configuration, because older configurations
+    // lack the variant.
     let mut told = false;
     for _ in 0..MAX_DEPTH {
         let Some(links) = document.manifest.manifests.take() else {
@@ -70,7 +72,7 @@ pub(super) async fn resolve(work: &Work, ctx: &Context) -> Result<Resolved, Erro
     Err(malformed("its index points to indexes without end".to_owned()))
 }
 
-/// The document that the name itself stands for.
+/// The document that the name itself refers to.
 async fn top(work: &Work, ctx: &Context) -> Result<Document, Error> {
     let reference = &work.job.request.reference;
     if let Some(digest) = reference.digest() {
@@ -85,10 +87,10 @@ async fn top(work: &Work, ctx: &Context) -> Result<Document, Error> {
     let sent = match work.repository.resolve(ctx, tag).await? {
         Meaning::Sent(sent) => sent,
         Meaning::Described(described) => match by_digest(work, ctx, &described).await {
-            // Some answer a HEAD with a digest by which they do not know the manifest themselves. What they send for the tag
-            // decides then.
+            // Some registries answer a HEAD with a digest under which they cannot find the manifest. Then the answer to
+            // a GET of the tag decides.
             Err(Error::Registry(why)) if why.status() == Some(404) => {
-                tracing::debug!(why = %crate::chain(&why), "a registry does not have what it says a tag stands for; a GET decides");
+                tracing::debug!(why = %crate::chain(&why), "a registry does not have the digest that it returned for a tag; trying a GET");
                 work.repository.sent(ctx, tag).await?
             }
             document => return document,
@@ -97,7 +99,7 @@ async fn top(work: &Work, ctx: &Context) -> Result<Document, Error> {
     read(work, sent.descriptor, sent.bytes)
 }
 
-/// A document from the store, else from the registry. The descriptor's media type and size need not be known.
+/// A document from the store, or else from the registry. The descriptor's media type and size may be unknown.
 async fn by_digest(work: &Work, ctx: &Context, wanted: &Descriptor) -> Result<Document, Error> {
     if let Some((size, bytes)) = stored(work, ctx, &wanted.digest).await? {
         let descriptor = Descriptor {
@@ -129,7 +131,7 @@ fn read(work: &Work, mut descriptor: Descriptor, bytes: Vec<u8>) -> Result<Docum
     })
 }
 
-/// The configuration, with which everything is known.
+/// Completes the result with the configuration.
 async fn complete(
     work: &Work,
     ctx: &Context,
@@ -158,7 +160,7 @@ async fn complete(
             .enumerate()
             .map(|(at, layer)| (format!("{KEEPS}l.{at}"), layer.digest.to_string())),
     );
-    // What keeps things alive is written before the things are.
+    // The labels that keep blobs alive are written before the blobs.
     write(work, ctx, &descriptor, &bytes, keeps).await?;
     let json = match stored(work, ctx, &config.digest).await? {
         Some((_, json)) => {
@@ -196,7 +198,7 @@ async fn complete(
     })
 }
 
-/// An image without an index says in its configuration what it is for.
+/// An image without an index contains its platform in its configuration.
 fn check_platform(work: &Work, settings: &ImageSettings) -> Result<(), Error> {
     if settings.architecture.is_empty() || settings.os.is_empty() {
         return Ok(());
@@ -221,7 +223,7 @@ fn other(work: &Work, wanted: &Platform, found: String) -> Error {
     }
 }
 
-/// A document must be as long as whoever refers to it says: containerd takes no other.
+/// The size of a document must match the descriptor that refers to it: containerd accepts no other size.
 fn sized(work: &Work, says: &str, what: &str, blob: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
     let (said, got) = (blob.size, bytes.len());
     if said == got as u64 {
@@ -234,10 +236,10 @@ fn sized(work: &Work, says: &str, what: &str, blob: &Descriptor, bytes: &[u8]) -
     Err(Error::malformed(&work.job.name, what))
 }
 
-/// A small blob of the content store with its size, if it has it.
+/// A small blob of the content store with its size, or `None` if the store does not have it.
 async fn stored(work: &Work, ctx: &Context, digest: &Digest) -> Result<Option<(u64, Vec<u8>)>, Error> {
     let fail = || Error::containerd(&work.job.name);
-    // Held first and looked at then: a blob that is there now stays.
+    // Held first and checked second, so that a blob which exists now is kept.
     work.scratch.hold_blob(ctx, digest).await.map_err(fail())?;
     let content = work.scratch.leased().content();
     let size = match content.info(ctx, digest).await {
@@ -250,13 +252,13 @@ async fn stored(work: &Work, ctx: &Context, digest: &Digest) -> Result<Option<(u
         size,
     };
     match content.read(ctx, &blob, MAX_JSON).await {
-        // The store says that it has it, and does not: its file was removed behind its back.
+        // The store has a record of the blob, but its file was removed by something other than containerd.
         Err(why) if why.is_not_found() => Ok(None),
         bytes => Ok(Some((size, bytes.map_err(fail())?))),
     }
 }
 
-/// Writes a document with what it keeps alive, or only that if it exists.
+/// Writes a document with the labels of the blobs that it keeps alive. If the document exists, only adds the labels.
 async fn write(
     work: &Work,
     ctx: &Context,
@@ -272,7 +274,7 @@ async fn write(
         .write(ctx, &unique("pull"), blob, &labels, bytes)
         .await
         .map_err(fail())?;
-    // One that existed already may have come without its children, and from elsewhere.
+    // A document that existed already may have been written without these labels, or fetched from another repository.
     let mut labels = keeps;
     if let Some((label, path)) = source(work) {
         let known = content.info(ctx, &blob.digest).await.map_err(fail())?.labels;
@@ -288,8 +290,8 @@ async fn write(
         .map_err(fail())
 }
 
-/// The repositories of a registry that a blob came from, with one more, as containerd's own clients list them; `None` if it
-/// is known.
+/// The repositories of a registry from which a blob was fetched, with one more, in the format of containerd's own
+/// clients; `None` if the repository is listed already.
 fn also(known: Option<&str>, path: String) -> Option<String> {
     match known.filter(|known| !known.is_empty()) {
         None => Some(path),
@@ -298,7 +300,7 @@ fn also(known: Option<&str>, path: String) -> Option<String> {
     }
 }
 
-/// Where a blob came from, as containerd's own clients note it.
+/// The repository of a blob, as containerd's own clients record it.
 pub(super) fn source(work: &Work) -> Option<(String, String)> {
     let label = format!("{SOURCE}{}", work.repository.registry());
     let value = work.repository.path().to_owned();

@@ -1,4 +1,4 @@
-//! How much at once, and for how long.
+//! The limits of pulls: how many transfers at once, and for how long.
 
 use std::time::Duration;
 
@@ -9,21 +9,22 @@ use crate::image::{Logins, RegistrySettings, scratch};
 pub(crate) struct PullSettings {
     /// How registries are reached.
     pub(crate) registries: RegistrySettings,
-    /// Where credentials come from.
+    /// The source of credentials.
     pub(crate) logins: Logins,
     /// How many layers of one image are fetched at once.
     pub(crate) layers: usize,
-    /// How many layers of all images are.
+    /// How many layers of all images together are fetched at once.
     pub(crate) layers_in_all: usize,
-    /// How long the lease of a pull lasts; it is renewed well before. What a crash leaves is there for as long.
+    /// How long the lease of a pull lasts; it is renewed well before its end. What a crash leaves behind is kept for
+    /// this time.
     pub(crate) lease: Duration,
-    /// How long what an interrupted pull has fetched is kept for the next one to go on with.
+    /// How long the bytes that an interrupted pull has fetched are kept for the next pull.
     pub(crate) keep: Duration,
 }
 
 impl PullSettings {
-    /// How old the lease of a killed pull must be for what it holds to have been kept for `keep`: a lease is renewed four
-    /// times while it lasts, so the process may have lived on for a quarter of that.
+    /// How old the lease of a killed pull must be for its contents to have been kept for `keep`. A lease is renewed
+    /// four times while it lasts, so its process may have been alive until a quarter of that time after it was created.
     pub(crate) fn kept(&self) -> Duration {
         if self.keep.is_zero() {
             return Duration::ZERO;

@@ -1,4 +1,4 @@
-//! A pull at work: what it is for, and what it works with.
+//! A running pull: its request, and what it works with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::image::scratch::Scratch;
 use crate::image::{Error, Platform};
 use crate::{Context, Interrupted};
 
-/// How long the calls of a pull that nobody wants any more may take to come back.
+/// How long the calls of a cancelled pull may take to return.
 const UNWINDING: Duration = Duration::from_secs(5);
 
 /// One pull.
@@ -33,21 +33,21 @@ impl Job {
         }
     }
 
-    /// The caller's context ended, or nobody wants it any more.
+    /// The error if the caller's context ended, or if there is no caller left that wants the image.
     pub(super) fn not_pulled(&self, source: Interrupted) -> Error {
         Error::not_pulled(&self.request.reference, self.reporter.last(), source)
     }
 }
 
-/// Nobody wants the pull any more, and a call that it has made of containerd does not come back. What that call still does is
-/// under a lease that is about to be deleted.
+/// Waits until the pull has been cancelled and a call to containerd has not returned for a while. Whatever that call
+/// still does is held by a lease that is about to be deleted.
 pub(super) async fn abandoned(ctx: &Context) -> Interrupted {
     let why = ctx.done().await;
     tokio::time::sleep(UNWINDING).await;
     why
 }
 
-/// A pull with what it works with.
+/// A pull together with what it works with.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) job: Arc<Job>,
@@ -56,7 +56,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// The machines that the image is for.
+    /// The platform for which the image is pulled.
     pub(super) fn platform(&self) -> Platform {
         self.job.request.platform.clone().unwrap_or_else(Platform::host)
     }

@@ -1,4 +1,4 @@
-//! What an answer says about itself, and what a registry says when it says no. Pure.
+//! Parses the headers of answers, and the errors that registries return. Pure.
 
 use std::io::Read as _;
 use std::time::{Duration, SystemTime};
@@ -13,19 +13,19 @@ use super::Error;
 use crate::Digest;
 use crate::containerd::Descriptor;
 
-/// The most of an error's body that is read.
+/// The most bytes of an error's body that are read.
 pub(super) const MAX_ERROR: u64 = 64 << 10;
-/// The most of it that is told.
+/// The most characters of it that are shown.
 const MAX_TOLD: usize = 300;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// The distribution specification's error body.
+/// The error body of the distribution specification.
 #[derive(Debug, Deserialize)]
 struct Errors {
     #[serde(default)]
     errors: Vec<One>,
-    /// Token servers and some registries say it here.
+    /// Token servers and some registries use these fields.
     #[serde(default)]
     details: Option<String>,
     #[serde(default)]
@@ -44,7 +44,7 @@ struct One {
     message: String,
 }
 
-/// What the body of an error says, in one line; empty if it says nothing that a person would read.
+/// The message in an error's body, in one line; empty if it contains no readable message.
 pub(super) fn message(body: &[u8]) -> String {
     let said = match serde_json::from_slice::<Errors>(body) {
         Ok(said) => {
@@ -56,7 +56,7 @@ pub(super) fn message(body: &[u8]) -> String {
                 errors.join("; ")
             }
         }
-        // A page of HTML is from a proxy, and no sentence.
+        // A page of HTML comes from a proxy, and is not a message.
         Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
@@ -69,7 +69,8 @@ pub(super) fn message(body: &[u8]) -> String {
     line.trim().trim_end_matches('.').to_owned()
 }
 
-/// It prints as nothing, and changes how what follows reads: marks of direction, and of width 0.
+/// Whether a character is invisible and changes how the following text is displayed: direction marks, and characters of
+/// width 0.
 fn turns_text(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
@@ -81,7 +82,7 @@ fn one(error: One) -> String {
     }
 }
 
-/// How long to wait, as the registry says: seconds, or until a date (RFC 9110, 10.2.3).
+/// How long the registry asks to wait: a number of seconds, or until a date (RFC 9110, 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = value.parse().ok().map(Duration::from_secs);
@@ -89,7 +90,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     seconds.or_else(|| Some(until()?.duration_since(SystemTime::now()).unwrap_or_default()))
 }
 
-/// What the headers of an answer say about the document that they stand for.
+/// The descriptor of a document, from the headers of an answer.
 pub(super) fn described(headers: &HeaderMap) -> Option<Descriptor> {
     let size = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
     let media_type = Some(media_type(headers)).filter(|kind| !kind.is_empty())?;
@@ -112,7 +113,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
-/// How an answer is encoded on its way, where it says so.
+/// The content encoding of an answer, if it has one.
 pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
     let said = headers
         .get(CONTENT_ENCODING)?
@@ -123,8 +124,8 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
     Some(said).filter(|said| !said.is_empty() && said != "identity")
 }
 
-/// A document without the encoding of its way. No document begins as gzip does, so one that does not was not encoded, whatever
-/// was said of it.
+/// A document without its content encoding. No document begins like gzip, so if the bytes do not, they were not
+/// encoded, whatever the header contains.
 pub(super) fn decoded(bytes: Vec<u8>, encoding: Option<&str>, max: u64) -> Result<Vec<u8>, String> {
     match encoding {
         Some("gzip" | "x-gzip") if bytes.starts_with(&[0x1f, 0x8b]) => {
@@ -159,7 +160,7 @@ pub(super) fn verified(
     Digest::new(found.clone()).map_err(|_| wrong(found))
 }
 
-/// Where the bytes of an answer begin. A host that ignores the range sends all of it.
+/// The offset of the first byte of an answer. A host that ignores the range sends everything.
 pub(super) fn begins<B>(answer: &Response<B>, asked: u64) -> Result<u64, String> {
     if answer.status() != StatusCode::PARTIAL_CONTENT {
         return Ok(0);
@@ -175,7 +176,7 @@ pub(super) fn begins<B>(answer: &Response<B>, asked: u64) -> Result<u64, String>
     }
 }
 
-/// A length that cannot be right is known before anything is read.
+/// Detects a wrong length before anything is read.
 pub(super) fn check_length(headers: &HeaderMap, expected: u64) -> Result<(), String> {
     let length = headers.get(CONTENT_LENGTH);
     match length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok()) {
@@ -238,7 +239,7 @@ mod tests {
         for said in ["gzip", "x-gzip"] {
             assert_eq!(decoded(packed(json), Some(said), 100).unwrap(), json);
         }
-        // Apache says so of what is stored as it is.
+        // Apache sends this header for files that are stored uncompressed.
         assert_eq!(decoded(json.to_vec(), Some("x-gzip"), 100).unwrap(), json);
         assert_eq!(decoded(packed(json), None, 100).unwrap(), packed(json));
         let bomb = decoded(packed(&[b' '; 1000]), Some("gzip"), 100).unwrap_err();

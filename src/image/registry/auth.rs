@@ -1,12 +1,12 @@
-//! How one host lets us in: what it challenged us with, answered once and remembered for all requests to it.
+//! The login at one host: a challenge is answered once, and the result is used for all requests to the host.
 //!
 //! ```text
 //! 401 + WWW-Authenticate ─► challenge ─┬─ Bearer ─► token server (credentials, or nobody's) ─► Bearer TOKEN
 //!                                      └─ Basic  ─► credentials                             ─► Basic  …
 //! ```
 //!
-//! Credentials are looked up when a host asks for them and not before. They go to that host, and to the token server that it
-//! names; to that one over https or on this machine only.
+//! Credentials are looked up only when a host asks for them. They are sent to that host, and to the token server that
+//! it names; to the token server only over https, on this machine, or where the configuration allows plain http.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,34 +16,34 @@ use tokio::sync::{Mutex as Turn, OnceCell};
 
 use super::challenge::Challenge;
 use super::header::{encoded, header};
-use super::http::{Doors, Wire};
+use super::http::{HostClients, HttpContext};
 use super::{Error, token};
 use crate::Context;
 use crate::image::credentials::{self, Credential, Logins};
 
-/// The way into one host.
+/// The login at one host.
 #[derive(Debug)]
 pub(super) struct Auth {
-    /// Whom the credentials are for, as in `r.io:5000`.
+    /// The host for which the credentials are, as in `r.io:5000`.
     host: String,
-    /// The task's own, which come first.
+    /// The credentials of the request, which take precedence.
     own: Option<Credential>,
     logins: Logins,
     found: OnceCell<Option<Credential>>,
-    /// Why there are none, if something that could have had them failed.
+    /// Why there are no credentials, if a helper that may have some failed.
     missed: Mutex<Option<credentials::Error>>,
-    /// What is sent with each request: sensitive, so never shown.
+    /// The header to send with each request; it is marked as sensitive, so it is never shown.
     grant: Mutex<Option<HeaderValue>>,
-    /// It has let us in with the grant before, so a refusal may be a slip of its own.
+    /// Whether the host has accepted this header before, so that a refusal may be an error of the host.
     proven: AtomicBool,
-    /// One challenge is answered at a time.
+    /// Ensures that one challenge is answered at a time.
     turn: Turn<()>,
 }
 
-/// What could be done about a challenge.
+/// The result of answering a challenge.
 #[derive(Debug)]
 pub(super) enum Answered {
-    /// There is another grant: ask again.
+    /// There is another grant, so the request should be repeated.
     Yes,
     /// There is nothing else to try.
     No,
@@ -52,11 +52,11 @@ pub(super) enum Answered {
 /// A request that was refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused<'a> {
-    /// What it carried.
+    /// The header that it carried.
     pub(super) sent: Option<&'a HeaderValue>,
-    /// It was its first refusal.
+    /// Whether this is its first refusal.
     pub(super) first: bool,
-    /// What it wanted to be allowed.
+    /// The scope that it needs.
     pub(super) scope: &'a str,
 }
 
@@ -74,35 +74,35 @@ impl Auth {
         }
     }
 
-    /// What to send with a request.
+    /// The header to send with a request.
     pub(super) fn grant(&self) -> Option<HeaderValue> {
         self.grant.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A request with the grant was let in.
+    /// Records that a request with the header was accepted.
     pub(super) fn proven(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there are no credentials, as far as it has been asked for any.
+    /// Whether there are no credentials, as far as they have been looked up.
     pub(super) fn is_anonymous(&self) -> bool {
         self.own.is_none() && self.found.get().is_none_or(Option::is_none)
     }
 
-    /// Why there are no credentials, where that is somebody's fault; told once.
+    /// Why there are no credentials, if a helper failed; the error is returned only once.
     pub(super) fn missed(&self) -> Option<credentials::Error> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Answers the challenges that a request has met.
+    /// Answers the challenges that a request has received.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn answer(
         &self,
         ctx: &Context,
-        wire: &Wire,
-        doors: &Doors,
+        wire: &HttpContext,
+        doors: &HostClients,
         challenges: &[Challenge],
         refused: Refused<'_>,
     ) -> Result<Answered, Error> {
@@ -116,7 +116,7 @@ impl Auth {
         if let Some(now) = now
             && Some(&now) != sent
         {
-            // Somebody else has answered meanwhile.
+            // Another task has answered the challenge in the meantime.
             return Ok(Answered::Yes);
         }
         let credential = self.credential(ctx).await?;
@@ -135,7 +135,7 @@ impl Auth {
         });
         let basic = challenges.contains(&Challenge::Basic);
         let grant = match (bearer, credential) {
-            // Refused once, it would be refused again.
+            // Refused once, the token would be refused again.
             (_, Some(Credential::RegistryToken(_))) if sent.is_some() => None,
             (Some(_), Some(Credential::RegistryToken(token))) => Some(header("Bearer", token)),
             (Some(wanted), credential) => Some(header(
@@ -163,9 +163,10 @@ impl Auth {
         let finding = self
             .found
             .get_or_try_init(async || match self.logins.find(ctx, &self.host).await {
-                // Most images are anybody's: as docker does, it is tried without, and told if that is refused.
+                // Most images are public, so as in docker the request is sent without credentials. The error is
+                // returned if that is refused.
                 Err(why) if why.is_of_a_helper() => {
-                    tracing::warn!(host = self.host, %why, "going on without credentials");
+                    tracing::warn!(host = self.host, %why, "cannot get credentials; continuing without them");
                     *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
                     Ok(None)
                 }

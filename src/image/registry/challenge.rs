@@ -1,24 +1,24 @@
-//! What a registry wants to see before it answers: the `WWW-Authenticate` header, taken apart. Pure.
+//! Parses the `WWW-Authenticate` header, by which a registry asks for authentication. Pure.
 
 use std::collections::BTreeMap;
 
-/// One way to be let in.
+/// A supported authentication scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// A user name and a password with each request.
     Basic,
-    /// A token of somebody else's.
+    /// A token from a token server.
     Bearer {
-        /// Who gives it.
+        /// The URL of the token server.
         realm: String,
-        /// For whom it is.
+        /// The service for which the token is.
         service: Option<String>,
-        /// What it allows.
+        /// The operations that the token allows.
         scope: Option<String>,
     },
 }
 
-/// Every challenge of these header values that we can answer, in order (RFC 9110, 11.6.1: several may share a line).
+/// All supported challenges in these header values, in order (RFC 9110, 11.6.1: several may share a line).
 pub(super) fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Vec<Challenge> {
     values.into_iter().flat_map(one).collect()
 }
@@ -32,7 +32,7 @@ fn one(value: &str) -> Vec<Challenge> {
             break;
         }
         match after.trim_start().strip_prefix('=') {
-            // name = value, of the scheme that came last.
+            // name = value, a parameter of the last scheme.
             Some(after) if !challenges.is_empty() => {
                 let (text, after) = text(after.trim_start());
                 if let Some((_, parameters)) = challenges.last_mut() {
@@ -69,7 +69,7 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// A token or a quoted string, and what follows.
+/// A token or a quoted string, and the rest of the text.
 fn text(from: &str) -> (String, &str) {
     let Some(quoted) = from.strip_prefix('"') else {
         let end = from.find([',', ' ']).unwrap_or(from.len());

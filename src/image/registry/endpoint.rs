@@ -1,4 +1,4 @@
-//! One host of a registry: requests to it are logged in where they must be.
+//! One host of a registry. Its requests are authenticated where necessary.
 
 use std::sync::atomic::AtomicBool;
 
@@ -8,33 +8,33 @@ use hyper::{Method, StatusCode};
 
 use super::auth::{Answered, Auth, Refused};
 use super::hosts::Host;
-use super::http::{Answer, Ask, Client, Doors, Wire};
+use super::http::{Answer, Ask, Client, HostClients, HttpContext};
 use super::origin::Origin;
 use super::{Error, answer, challenge, origin, tls};
 use crate::Context;
 use crate::image::credentials::{Credential, Logins};
 
-/// How often one request may be challenged: without a token, and with one that has ended.
+/// How often one request may be challenged: once without a token, and once with an expired one.
 const CHALLENGES: u32 = 2;
 
-/// A host, and the way into it.
+/// A host, with the clients and the login for it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) host: Host,
-    doors: Doors,
+    doors: HostClients,
     headers: HeaderMap,
     auth: Auth,
     pub(super) unreachable: AtomicBool,
 }
 
-/// What is asked of it.
+/// A request to a host.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    /// Below the base of its URLs.
+    /// The path below the base of the host's URLs.
     pub(super) path: &'a str,
     pub(super) headers: HeaderMap,
-    /// In words.
+    /// The description of the request.
     pub(super) what: &'a str,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Request<'a> {
 
 impl Endpoint {
     pub(super) fn new(
-        wire: &Wire,
+        wire: &HttpContext,
         host: Host,
         own: Option<&Credential>,
         logins: &Logins,
@@ -72,13 +72,13 @@ impl Endpoint {
         let doors = if special {
             let connect = described.dial_timeout.unwrap_or(wire.settings.connect);
             let away = described.without_client();
-            Doors {
+            HostClients {
                 origin,
                 own: Client::new(tls::described(&shown, described)?, connect),
                 away: Some(Client::new(tls::described(&shown, &away)?, connect)),
             }
         } else {
-            Doors {
+            HostClients {
                 origin,
                 own: wire.clients.of(host.place.tls, wire.settings.connect)?,
                 away: None,
@@ -100,7 +100,7 @@ impl Endpoint {
             headers.append(name, value);
         }
         let own = own.filter(|_| host.is_registry).cloned();
-        // Docker Hub's credentials go by the name that images have.
+        // The credentials of Docker Hub are stored under the name that images use.
         let known_as = if host.is_registry && host.of.is_none() && shown == "registry-1.docker.io" {
             "docker.io".to_owned()
         } else {
@@ -145,15 +145,15 @@ impl Endpoint {
         }
     }
 
-    /// One request to one host, logged in where it must be. One that fails is not made again: whether and when it is asked
-    /// anew is for the owner of the retry policy to say, and whether another host is asked, for the repository.
+    /// Sends one request to one host, authenticated where necessary. A failed request is not repeated: the owner of the
+    /// retry policy decides whether and when to repeat it, and the repository decides whether to ask another host.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn ask(
         &self,
         ctx: &Context,
-        wire: &Wire,
+        wire: &HttpContext,
         repository: &str,
         request: Request<'_>,
     ) -> Result<Answer, Error> {
@@ -193,7 +193,7 @@ impl Endpoint {
     async fn challenged(
         &self,
         ctx: &Context,
-        wire: &Wire,
+        wire: &HttpContext,
         answer: &Answer,
         refused: Refused<'_>,
     ) -> Result<Answered, Error> {
@@ -205,8 +205,8 @@ impl Endpoint {
             .await
     }
 
-    /// What an answer that is not a success means, with the registry's own words.
-    async fn refused(&self, ctx: &Context, wire: &Wire, answer: Answer, what: &str) -> Error {
+    /// The error for an answer that is not a success, with the registry's own message.
+    async fn refused(&self, ctx: &Context, wire: &HttpContext, answer: Answer, what: &str) -> Error {
         let Answer { host, redirected, .. } = &answer;
         let (host, redirected) = (host.clone(), *redirected);
         let status = answer.response.status().as_u16();

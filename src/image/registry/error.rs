@@ -1,5 +1,5 @@
-//! What can go wrong between us and a registry. The sentence names the registry and what was asked of it; never a
-//! credential, and never the query of a URL, because a redirect's often is one.
+//! The errors of requests to a registry. Each message names the registry and the request. It never contains a
+//! credential or the query of a URL, because the query of a redirect often is a credential.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,128 +7,128 @@ use std::time::Duration;
 
 use crate::Interrupted;
 
-/// Something asked of a registry that did not come.
+/// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as registry::Error")]
 pub(crate) enum Error {
-    /// It answered, and the answer is no.
+    /// The registry refused the request.
     #[error("registry {host} answered {status} for {what}{}", said(message))]
     Refused {
-        /// Which registry, or where it redirected to.
+        /// The registry, or the host to which it redirected.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// The HTTP status.
         status: u16,
-        /// What the registry said about it; empty if nothing.
+        /// The registry's explanation; empty if there is none.
         message: String,
-        /// When it would answer again, if it said so.
+        /// When a new attempt makes sense, if the registry has specified it.
         after: Option<Duration>,
-        /// The answer came from another host than the one that was asked.
+        /// Whether the answer came from another host than the requested one.
         redirected: bool,
     },
-    /// It wants a login, and the one that it got, or the lack of one, was not enough.
+    /// The registry requires a login, and the given credentials, or their absence, were not sufficient.
     #[error("registry {host} {} for {what}{}", refusal(*status, *anonymous), said(message))]
     Denied {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// 401 or 403.
         status: u16,
-        /// What it said.
+        /// The registry's explanation.
         message: String,
-        /// There were no credentials to send.
+        /// Whether there were no credentials to send.
         anonymous: bool,
     },
-    /// It wants to be asked later.
+    /// The registry limits the rate of requests.
     #[error("registry {host} limits how often it is asked for {what}: try again {}{}", later(*after), said(message))]
     RateLimited {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// When it would answer again, if it said so.
+        /// When a new attempt makes sense, if the registry has specified it.
         after: Option<Duration>,
-        /// What it said; empty if nothing.
+        /// The registry's explanation; empty if there is none.
         message: String,
     },
     /// No connection could be made.
     #[error("registry {host} cannot be reached")]
     Unreachable {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What the network said.
+        /// The network error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The connection broke.
     #[error("the connection to registry {host} broke during {what}")]
     Broken {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What the network said.
+        /// The network error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Nothing came for a while.
+    /// No byte arrived for a while.
     #[error("registry {host} sent nothing for {limit:?} during {what}")]
     Stalled {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// For how long.
+        /// How long no byte arrived.
         limit: Duration,
     },
-    /// More came than may.
+    /// The answer was larger than allowed.
     #[error("{what} of registry {host} is larger than the {max} bytes that are allowed")]
     TooLarge {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// The limit.
         max: u64,
     },
-    /// What came is not what its digest says.
+    /// The content does not match its digest.
     #[error("registry {host} sent {what} with the digest {found}")]
     WrongDigest {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What it is instead.
+        /// The digest of the content.
         found: String,
     },
-    /// What came makes no sense.
+    /// The answer is invalid.
     #[error("registry {host} gave an invalid answer for {what}: {why}")]
     Nonsense {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// What is wrong with the answer.
         why: String,
     },
-    /// A redirect that is not followed.
+    /// A redirect was not followed.
     #[error("registry {host} redirects {what} to an address that is not followed: {why}")]
     Redirect {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// Why not.
+        /// Why it was not followed.
         why: String,
     },
     /// A file that describes the registry cannot be used.
     #[error("registry {host} cannot be used: {} {why}", path.display())]
     Described {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it; reads after the path.
         why: String,
@@ -136,44 +136,44 @@ pub(crate) enum Error {
     /// A file that describes the registry cannot be read.
     #[error("registry {host} cannot be used: cannot read {}", path.display())]
     Unreadable {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
-    /// Its files allow no host for this.
+    /// The registry's files allow no host for this operation.
     #[error("registry {host} has no host that may {what}: see its hosts.toml")]
     NoHost {
-        /// Which registry.
+        /// The registry.
         host: String,
         /// `pull` or `resolve`.
         what: &'static str,
     },
-    /// The credentials for it could not be had.
+    /// The credentials could not be determined.
     #[error("cannot get the credentials for registry {host}")]
     Login {
-        /// Which registry.
+        /// The registry.
         host: String,
-        /// Why.
+        /// Why the credentials could not be determined.
         #[source]
         source: super::super::credentials::Error,
     },
     /// The caller's context ended first.
     #[error("{what} was interrupted")]
     Interrupted {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// Why.
+        /// Why the context ended.
         #[source]
         source: Interrupted,
     },
 }
 
 impl Error {
-    /// The HTTP status, if a registry gave one.
+    /// The HTTP status, if a registry returned one.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } | Self::Denied { status, .. } => Some(*status),
@@ -190,8 +190,8 @@ impl Error {
         }
     }
 
-    /// The same request may succeed if it is made again. A place that was redirected to has a URL that ends, so its
-    /// refusal says nothing about the registry.
+    /// Whether the same request may succeed if it is repeated. The URL to which a registry redirects may expire, so a
+    /// refusal from there does not mean that the registry refuses.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Broken { .. } | Self::Stalled { .. } | Self::Unreachable { .. } => true,
@@ -202,7 +202,7 @@ impl Error {
         }
     }
 
-    /// It may be that the host does not understand what it means to begin in the middle.
+    /// Whether the host may be unable to handle a request for a range.
     pub(super) fn is_of_range(&self) -> bool {
         match self {
             Self::Nonsense { .. } => true,
@@ -211,7 +211,7 @@ impl Error {
         }
     }
 
-    /// How long to wait before it is worth asking again, as the registry has said.
+    /// How long to wait before a new attempt makes sense, if the registry has specified it.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { after, .. } | Self::Refused { after, .. } => *after,
@@ -219,7 +219,7 @@ impl Error {
         }
     }
 
-    /// It is a registry's no to just this request, in whichever form, and not to a login on the way there.
+    /// Whether the registry refused this request, in any form, as opposed to a login that the request needed.
     pub(super) fn is_refusal_of(&self, asked: &str) -> bool {
         match self {
             Self::Refused { what, .. }
@@ -230,7 +230,8 @@ impl Error {
         }
     }
 
-    /// The registry has nothing to do with it: the files that describe it, or the programs that know its logins.
+    /// Whether the cause is not the registry, but its description on this host, or the programs that provide
+    /// credentials.
     pub(crate) fn is_of_the_host(&self) -> bool {
         matches!(
             self,
@@ -238,7 +239,7 @@ impl Error {
         )
     }
 
-    /// Another host that has the same thing may be asked.
+    /// Whether another host with the same content may be tried.
     pub(super) fn is_of_one_host(&self) -> bool {
         !matches!(self, Self::Interrupted { .. })
     }
@@ -254,7 +255,7 @@ fn said(message: &str) -> String {
 
 fn refusal(status: u16, anonymous: bool) -> &'static str {
     match (status, anonymous) {
-        // It has not asked for any, and may have another reason.
+        // The registry has not asked for credentials, and may have another reason.
         (403, true) => "answered 403 without credentials",
         (_, true) => "wants credentials, and there are none,",
         _ => "refuses the credentials",

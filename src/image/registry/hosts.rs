@@ -1,7 +1,7 @@
-//! Which hosts serve a registry: what its directory says, else the registry itself.
+//! The hosts that serve a registry: those in the registry's directory, or else the registry itself.
 //!
-//! The directory is found as containerd finds it: `HOST_PORT_`, `HOST:PORT`, `_default`; in it a `hosts.toml`, else
-//! certificates by Docker's older convention (`*.crt` to trust, `*.cert` with `*.key` to show).
+//! The directory is found as containerd finds it: `HOST_PORT_`, `HOST:PORT`, `_default`. It contains a `hosts.toml`, or
+//! else certificates by Docker's older convention (`*.crt` to trust, `*.cert` with `*.key` to present).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,28 @@ use super::hosts_toml::{self, Described, Place};
 use super::origin::is_loopback;
 use super::{Error, RegistrySettings};
 
-/// Where Docker Hub really is.
+/// The host of Docker Hub's registry.
 const HUB: &str = "registry-1.docker.io";
-/// A file of hosts is small.
+/// The largest `hosts.toml` that is read; real ones are smaller.
 const MAX_FILE: u64 = 1 << 20;
 
-/// A host to ask, with its place known.
+/// A host to ask, with its address.
 #[derive(Debug, Clone)]
 pub(super) struct Host {
     pub(super) place: Place,
     pub(super) described: Described,
-    /// It is the registry itself, not a mirror: the task's own credentials are for it alone.
+    /// Whether it is the registry itself, not a mirror: the credentials of a request are only for the registry.
     pub(super) is_registry: bool,
-    /// It is what the mirrors are for: what it says counts for more than what they say.
+    /// Whether it is the last host, for which the others are mirrors: its error is more important than theirs.
     pub(super) is_final: bool,
-    /// What a mirror that serves several registries must be told (containerd's `ns` parameter).
+    /// The registry that must be named to a mirror which serves several registries (containerd's `ns` parameter).
     pub(super) of: Option<String>,
 }
 
 /// The hosts of a registry in the order in which they are asked.
 ///
 /// # Errors
-/// A file that is there and cannot be used is refused by name.
+/// A file that exists but cannot be used; the error names it.
 pub(super) fn of(registry: &str, settings: &RegistrySettings) -> Result<Vec<Host>, Error> {
     let described = match directory(registry, &settings.hosts_dir) {
         Some(directory) => load(registry, &directory)?,
@@ -56,7 +56,7 @@ pub(super) fn of(registry: &str, settings: &RegistrySettings) -> Result<Vec<Host
     Ok(hosts.collect())
 }
 
-/// The registry itself. This machine, and what is configured so, is asked without TLS.
+/// The registry itself. This machine, and registries that are configured so, are accessed without TLS.
 fn itself(registry: &str, settings: &RegistrySettings, described: &Described) -> Place {
     let authority = if registry == "docker.io" { HUB } else { registry };
     let tls_wanted = described.skip_verify || !described.ca.is_empty() || !described.client.is_empty();
@@ -110,7 +110,7 @@ fn read(file: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Docker's older convention.
+/// Reads certificates by Docker's older convention.
 fn certificates(directory: &Path) -> io::Result<Described> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(directory)?
         .map(|entry| entry.map(|entry| entry.path()))

@@ -1,7 +1,8 @@
-//! A `hosts.toml` as containerd defines it (docs/hosts.md there), taken apart. Pure but for paths, which become absolute.
+//! Parses a `hosts.toml` as containerd defines it (its docs/hosts.md). Pure, except that paths are made absolute.
 //!
-//! The hosts come in the order of the file, and the server last. One difference on purpose: a file that cannot be
-//! understood is an error, where containerd logs it and goes to the registry itself, which may be what the file forbids.
+//! The hosts are in the order of the file, and the server is last. One difference is intended: a file that cannot be
+//! parsed is an error here, whereas containerd logs the error and uses the registry itself, which may be what the file
+//! forbids.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,32 +15,32 @@ use serde::Deserialize;
 pub(super) struct Capabilities {
     /// Content by its digest.
     pub(super) pull: bool,
-    /// What a tag stands for: the host is trusted for that.
+    /// Resolving a tag, for which the host must be trusted.
     pub(super) resolve: bool,
 }
 
 /// One host of the file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Described {
-    /// Where it is; `None` is the registry itself.
+    /// The address; `None` means the registry itself.
     pub(super) at: Option<Place>,
     pub(super) capabilities: Capabilities,
     /// Files with certificates to trust.
     pub(super) ca: Vec<PathBuf>,
-    /// Certificate and key to show; without a second file, the first holds both.
+    /// Certificate and key to present; without a second file, the first one contains both.
     pub(super) client: Vec<(PathBuf, Option<PathBuf>)>,
     pub(super) skip_verify: bool,
     pub(super) headers: Vec<(String, String)>,
     pub(super) dial_timeout: Option<Duration>,
 }
 
-/// The base of its URLs.
+/// The base of a host's URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) tls: bool,
-    /// Host and perhaps a port.
+    /// The host, possibly with a port.
     pub(super) authority: String,
-    /// As in `/v2`, without a slash at its end.
+    /// The path, as in `/v2`, without a slash at the end.
     pub(super) path: String,
 }
 
@@ -73,7 +74,7 @@ enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// A list of two files is two of the first kind: a pair is a list within it.
+/// A list of two files means two files that each contain both; a pair is a list within the list.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Client {
@@ -105,7 +106,7 @@ impl Capabilities {
 }
 
 impl std::fmt::Debug for Described {
-    /// Without its headers, of which one may be a login.
+    /// Omits the headers, because one of them may be a login.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Described")
             .field("at", &self.at)
@@ -115,7 +116,7 @@ impl std::fmt::Debug for Described {
 }
 
 impl Described {
-    /// The same, for where the host sends us.
+    /// The same description without client certificates, for the hosts to which this one refers.
     pub(super) fn without_client(&self) -> Self {
         Self {
             client: Vec::new(),
@@ -123,7 +124,7 @@ impl Described {
         }
     }
 
-    /// The registry itself, as if there were no file.
+    /// The registry itself, as without a file.
     pub(super) fn plain() -> Self {
         Self {
             at: None,
@@ -137,7 +138,7 @@ impl Described {
     }
 }
 
-/// The hosts to ask, in order. `base` is the file's directory. The error reads after the file's name.
+/// The hosts to ask, in order. `base` is the directory of the file. The error reads after the file's name.
 pub(super) fn parse(text: &str, base: &Path) -> Result<Vec<Described>, String> {
     let file: File =
         toml::from_str(text).map_err(|why| format!("is not understood: {}", why.message().trim()))?;
@@ -237,7 +238,7 @@ fn place(url: &str, override_path: bool) -> Result<Option<Place>, String> {
     }))
 }
 
-/// A duration as Go writes it: `1m30s`, `500ms`.
+/// A duration in the format of Go: `1m30s`, `500ms`.
 fn duration(text: &str) -> Result<Duration, String> {
     let not_one = || format!("has the dial_timeout {text:?}, which is not a duration such as 5s");
     let mut total = Duration::ZERO;

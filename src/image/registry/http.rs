@@ -1,9 +1,10 @@
-//! One HTTP exchange, and where its redirects lead.
+//! HTTP requests to registries, including their redirects.
 //!
-//! HTTP/1.1 on purpose: a layer has a connection of its own then, so a slow one holds up no other.
-//! A redirect that leaves the origin (see [`origin`](super::origin)) leaves behind the credentials, the extra headers and
-//! the client certificate. One to plain http is followed from this machine to itself and to hosts that the configuration
-//! names.
+//! HTTP/1.1 is used on purpose: each layer then has a connection of its own, so a slow transfer does not delay others.
+//!
+//! A redirect to another origin (see [`origin`](super::origin)) is followed without the credentials, the extra headers
+//! and the client certificate. A redirect to plain http is followed only from this machine to itself, and to hosts that
+//! the configuration names.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,13 +23,13 @@ use super::origin::{Origin, resolve};
 use super::{Error, RegistrySettings, tls, trust};
 use crate::Context;
 
-/// How many redirects one answer may take.
+/// The most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 const IDLE_PER_HOST: usize = 8;
 
-/// A pool of connections with one idea of whom to trust.
+/// A pool of connections with the same TLS configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Client(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
@@ -53,7 +54,7 @@ impl Client {
     }
 }
 
-/// The clients of hosts of which nothing is said, made when they are needed first.
+/// The clients for hosts without a special configuration, created when they are first needed.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     ordinary: OnceLock<Client>,
@@ -61,7 +62,8 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// For a host of which nothing is said. Reading this machine's roots takes a while, so one without TLS goes without.
+    /// The client for a host without a special configuration. Loading this machine's root certificates takes a while,
+    /// so a client without TLS is created without them.
     pub(super) fn of(&self, tls_wanted: bool, connect: Duration) -> Result<Client, Error> {
         let kept = if tls_wanted { &self.ordinary } else { &self.plain };
         if let Some(client) = kept.get() {
@@ -72,32 +74,33 @@ impl Clients {
     }
 }
 
-/// The ways to one host, and to where it sends us: its token server, a store of blobs.
+/// The clients for one host, and for the hosts to which it refers: its token server, or a store of blobs.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct HostClients {
     pub(super) origin: Origin,
     pub(super) own: Client,
-    /// For everybody else: trusts whom `own` trusts, and shows no certificate of ours. `None` is as for anybody.
+    /// For all other hosts: trusts the same certificates as `own`, but presents no client certificate. `None` means the
+    /// client for hosts without a special configuration.
     pub(super) away: Option<Client>,
 }
 
-/// What every exchange needs to know.
+/// The state that all requests need.
 #[derive(Debug, Clone)]
-pub(super) struct Wire {
+pub(super) struct HttpContext {
     pub(super) clients: Arc<Clients>,
     pub(super) settings: Arc<RegistrySettings>,
 }
 
-/// A request that may be sent more than once. A body is as private as the headers are: it goes to the first origin alone.
+/// A request that may be sent more than once. Like the private headers, the body is only sent to the first origin.
 pub(super) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) uri: Uri,
-    /// For the first origin alone: credentials, and what the host's description adds.
+    /// Headers only for the first origin: credentials, and those from the host's description.
     pub(super) private: HeaderMap,
-    /// For wherever it ends.
+    /// Headers for every origin, also after redirects.
     pub(super) public: HeaderMap,
     pub(super) body: Bytes,
-    /// What is asked for, in words.
+    /// The description of the request.
     pub(super) what: &'a str,
 }
 
@@ -110,22 +113,27 @@ impl std::fmt::Debug for Ask<'_> {
     }
 }
 
-/// An answer, and who gave it.
+/// An answer, and the host that sent it.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
-    /// Which host, as people write it.
+    /// The host, as it is shown to users.
     pub(super) host: String,
-    /// Another host than the one that was asked.
+    /// Whether the answer came from another host than the requested one.
     pub(super) redirected: bool,
 }
 
-impl Wire {
-    /// Asks, and asks wherever that redirects to.
+impl HttpContext {
+    /// Sends a request and follows its redirects.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn send(&self, ctx: &Context, doors: &Doors, ask: Ask<'_>) -> Result<Answer, Error> {
+    pub(super) async fn send(
+        &self,
+        ctx: &Context,
+        doors: &HostClients,
+        ask: Ask<'_>,
+    ) -> Result<Answer, Error> {
         let what = ask.what;
         let interrupted = |source| Error::Interrupted {
             what: what.to_owned(),
@@ -134,7 +142,7 @@ impl Wire {
         ctx.run(self.follow(doors, ask)).await.map_err(interrupted)?
     }
 
-    async fn follow(&self, doors: &Doors, ask: Ask<'_>) -> Result<Answer, Error> {
+    async fn follow(&self, doors: &HostClients, ask: Ask<'_>) -> Result<Answer, Error> {
         let nowhere = |host: &str, why: String| Error::Redirect {
             host: host.to_owned(),
             what: ask.what.to_owned(),
@@ -164,7 +172,7 @@ impl Wire {
                 }
                 self.may_go(&at, &origin)
                     .map_err(|why| nowhere(&at.shown(), why))?;
-                // Once left behind they stay so, even if a later redirect leads back.
+                // Not sent again, even if a later redirect leads back to the first origin.
                 private = None;
                 client = self.client(doors, &origin)?;
             }
@@ -176,7 +184,7 @@ impl Wire {
         ))
     }
 
-    fn client(&self, doors: &Doors, to: &Origin) -> Result<Client, Error> {
+    fn client(&self, doors: &HostClients, to: &Origin) -> Result<Client, Error> {
         match &doors.away {
             _ if *to == doors.origin => Ok(doors.own.clone()),
             Some(away) => Ok(away.clone()),
@@ -186,7 +194,7 @@ impl Wire {
 
     fn may_go(&self, from: &Origin, to: &Origin) -> Result<(), String> {
         let host = to.shown();
-        // Only a registry on this machine may send us to another server on it.
+        // Only a registry on this machine may redirect to another server on this machine.
         let plain = (from.is_loopback() && to.is_loopback()) || self.settings.plain_http.contains(&host);
         if to.is_tls() || plain {
             return Ok(());
@@ -215,7 +223,7 @@ impl Wire {
             header::USER_AGENT,
             HeaderValue::from_static(concat!("fnctr/", env!("CARGO_PKG_VERSION"))),
         );
-        // A layer is compressed already, and its digest is that of the bytes as they are.
+        // A layer is compressed already, and its digest is computed over the unencoded bytes.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in ask.public.iter().chain(private.into_iter().flatten()) {
             headers.append(name, value.clone());
@@ -267,7 +275,7 @@ impl Wire {
     }
 }
 
-/// The bytes of an answer, as they come.
+/// The bytes of an answer, as a stream.
 #[derive(Debug)]
 pub(crate) struct Body {
     incoming: Incoming,
@@ -289,7 +297,7 @@ impl Body {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Broken`] and [`Error::Stalled`]; what came before is good.
+    /// [`Error::Broken`] and [`Error::Stalled`]; the bytes before the error are valid.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -338,7 +346,7 @@ fn location(response: &Response<Incoming>) -> Option<String> {
     redirects.then(|| location.to_owned())
 }
 
-/// What went wrong, without the client library's own wrapping, which says nothing.
+/// The causes of an error, without the client library's own wrapping, which contains no information.
 fn inner(why: hyper_util::client::legacy::Error) -> Box<dyn std::error::Error + Send + Sync> {
     let mut text = Vec::new();
     let mut at = std::error::Error::source(&why);

@@ -1,4 +1,5 @@
-//! Registries over HTTP: what a tag stands for, manifests and blobs, by the OCI distribution specification.
+//! Access to registries over HTTP: resolving tags and fetching manifests and blobs, by the OCI distribution
+//! specification.
 //!
 //! ```text
 //! a registry's name ─► hosts (hosts.toml) ─► Repository ─┬─ resolve, manifest, blob at an offset
@@ -8,12 +9,13 @@
 //!                                      (redirects)
 //! ```
 //!
-//! The only room that may name the HTTP client. It is a client of our own, thin above hyper and rustls (with ring), because
-//! `oci-client` 0.18, which was tried first, has no mirrors and no description of hosts, reads manifests without a bound,
-//! knows no identity tokens and no Retry-After, and sends a host's extra headers along with every redirect.
+//! This is the only module that uses the HTTP client. It is a custom thin client based on hyper and rustls (with ring).
+//! The crate `oci-client` 0.18, which was tried first, supports neither mirrors nor descriptions of hosts, neither
+//! identity tokens nor Retry-After; it reads manifests without a limit, and sends the extra headers of a host along
+//! with every redirect.
 //!
-//! Nothing here knows containerd's store or in what order things are fetched. No request has a deadline of its own for the
-//! whole; each wait for the next byte has.
+//! This module does not depend on containerd's store or on the order of fetches. There is no deadline for a whole
+//! request, but one for each wait for the next byte.
 
 mod answer;
 mod auth;
@@ -36,24 +38,24 @@ use std::sync::Arc;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::http::Body;
-use self::http::{Clients, Wire};
+use self::http::{Clients, HttpContext};
 pub(crate) use self::repository::{Blob, Meaning, Repository};
 pub(crate) use self::settings::RegistrySettings;
 use super::Reference;
 use super::credentials::{Credential, Logins};
 
-/// Every registry there is. Connections are shared by all that goes through it.
+/// All registries. Their connections are shared by all users of this value.
 #[derive(Debug, Clone)]
 pub(crate) struct Registries {
-    wire: Wire,
+    wire: HttpContext,
     logins: Logins,
 }
 
 impl Registries {
-    /// With the credentials that the host of this driver has.
+    /// Uses the credentials that are configured for the host of this driver.
     pub(crate) fn new(settings: RegistrySettings, logins: Logins) -> Self {
         Self {
-            wire: Wire {
+            wire: HttpContext {
                 clients: Arc::new(Clients::default()),
                 settings: Arc::new(settings),
             },
@@ -61,13 +63,14 @@ impl Registries {
         }
     }
 
-    /// The repository of an image. `own` are credentials for its registry alone, which come before the driver's.
+    /// The repository of an image. `own` are credentials only for its registry, which take precedence over the
+    /// driver's.
     ///
     /// # Errors
-    /// A description of the registry that is there and cannot be used.
+    /// A description of the registry exists, but cannot be used.
     ///
     /// # Cancellation
-    /// Does not wait on anything but a few small files.
+    /// Waits only for reading a few small files.
     pub(crate) fn repository(
         &self,
         reference: &Reference,

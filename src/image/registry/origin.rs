@@ -1,13 +1,13 @@
-//! Where a request goes, and where a redirect may lead. Pure.
+//! The origin of a request, and the targets of redirects. Pure.
 //!
-//! Credentials belong to an origin: scheme, host and port. A redirect that leaves it leaves them behind.
+//! Credentials belong to an origin: scheme, host and port. They are not sent along with a redirect to another origin.
 
 use std::net::IpAddr;
 
 use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
-/// Scheme, host and port: what credentials belong to.
+/// Scheme, host and port, to which credentials belong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     tls: bool,
@@ -16,7 +16,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin of an absolute URL; `None` for one that is neither http nor https, or has a port that is none.
+    /// The origin of an absolute URL; `None` if it is neither http nor https, or if its port is invalid.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let tls = match uri.scheme_str()? {
             "https" => true,
@@ -32,12 +32,12 @@ impl Origin {
         self.tls
     }
 
-    /// Whether it is this machine, whatever the network does.
+    /// Whether it is this machine, independently of the network.
     pub(super) fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
-    /// As people write it; a port that goes without saying is left out.
+    /// The origin as it is shown to users; the default port is left out.
     pub(super) fn shown(&self) -> String {
         let default = if self.tls { 443 } else { 80 };
         if self.port == default {
@@ -48,8 +48,8 @@ impl Origin {
     }
 }
 
-/// The port that is written; `Some(None)` without one. The library takes one that cannot be for none at all, and would go to
-/// the port that goes without saying.
+/// The port in an authority; `Some(None)` if there is none, `None` if it is invalid. The library treats an invalid port
+/// as absent, and would connect to the default port.
 fn port_of(authority: &Authority) -> Option<Option<u16>> {
     let (_, after) = authority.as_str().rsplit_once(authority.host())?;
     let Some(port) = after.strip_prefix(':') else {
@@ -69,7 +69,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !bare.ends_with(':') => {
-            // `::1` has colons and no port.
+            // `::1` has colons, but no port.
             if bare.contains(':') && !bare.starts_with('[') {
                 host
             } else {
@@ -80,9 +80,9 @@ pub(super) fn without_port(host: &str) -> &str {
     }
 }
 
-/// The URL that a `Location` header means, seen from `base` (RFC 3986, 5.2; dot segments are left to the server).
+/// The URL of a `Location` header, relative to `base` (RFC 3986, 5.2; dot segments are left to the server).
 pub(super) fn resolve(base: &Uri, location: &str) -> Result<Uri, String> {
-    // A fragment is for browsers.
+    // Only browsers use a fragment.
     let location = location.split('#').next().unwrap_or_default();
     let not_one = |_| format!("{:?} is not a URL", shortened(location));
     let absolute = location

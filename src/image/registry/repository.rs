@@ -1,8 +1,8 @@
-//! One repository of one registry, through whichever of its hosts serves.
+//! A repository of a registry, accessed through one of the registry's hosts.
 //!
-//! Hosts are asked in their order. One that does not have a thing, refuses it or cannot be reached is passed over; what
-//! the last one says is the error, because that is the registry itself. A host that could not be reached goes to the end
-//! for as long as the repository is used.
+//! Hosts are tried in their order. A host that does not have the content, refuses the request or cannot be reached is
+//! skipped. The error of the last host is returned, because that is the registry itself. A host that could not be
+//! reached is tried last as long as the repository is used.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use hyper::Method;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 
 use super::endpoint::{Endpoint, Request};
-use super::http::{Answer, Body, Wire};
+use super::http::{Answer, Body, HttpContext};
 use super::{Error, answer, hosts};
 use crate::containerd::Descriptor;
 use crate::image::credentials::{Credential, Logins};
@@ -18,47 +18,47 @@ use crate::image::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFE
 use crate::image::{MAX_JSON, Reference};
 use crate::{Context, Digest};
 
-/// A manifest or an index as the registry keeps it.
+/// A manifest or an index as the registry stores it.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
-    /// What it is called.
+    /// Its descriptor.
     pub(crate) descriptor: Descriptor,
-    /// It.
+    /// Its bytes.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What a tag stands for.
+/// The result of resolving a tag.
 #[derive(Debug)]
 pub(crate) enum Meaning {
-    /// The registry has said so without sending it.
+    /// The registry has returned the descriptor only.
     Described(Descriptor),
-    /// It was sent at once.
+    /// The registry has returned the document itself.
     Sent(Document),
 }
 
-/// The bytes of a blob from an offset on.
+/// The bytes of a blob, starting at an offset.
 #[derive(Debug)]
 pub(crate) struct Blob {
-    /// They.
+    /// The stream of bytes.
     pub(crate) body: Body,
-    /// Where they begin: 0 if the host cannot begin anywhere else.
+    /// The offset of the first byte: 0 if the host cannot start anywhere else.
     pub(crate) offset: u64,
-    /// Which of the hosts sends them.
+    /// The index of the host that sends them.
     pub(crate) from: usize,
 }
 
-/// A repository, and the ways to it.
+/// A repository, and the hosts that serve it.
 #[derive(Debug)]
 pub(crate) struct Repository {
     registry: String,
     path: String,
     endpoints: Vec<Endpoint>,
-    wire: Wire,
+    wire: HttpContext,
 }
 
 impl Repository {
     pub(super) fn new(
-        wire: &Wire,
+        wire: &HttpContext,
         reference: &Reference,
         own: Option<&Credential>,
         logins: &Logins,
@@ -76,17 +76,17 @@ impl Repository {
         })
     }
 
-    /// The registry's name.
+    /// The name of the registry.
     pub(crate) fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// The repository within it.
+    /// The path of the repository within the registry.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// How many hosts may be asked for blobs.
+    /// How many hosts may serve blobs.
     pub(crate) fn hosts(&self) -> usize {
         self.endpoints
             .iter()
@@ -94,8 +94,9 @@ impl Repository {
             .count()
     }
 
-    /// What a tag stands for. Each host is asked with a HEAD, which no registry counts. Where that fails, or does not say, a
-    /// GET decides: some serve no HEAD, and the answer to one has no body in which a registry could say why.
+    /// Resolves a tag. Each host is asked with a HEAD, which does not count towards the rate limit of any registry. If
+    /// the HEAD fails or does not return a descriptor, a GET decides: some hosts do not support HEAD, and the answer to
+    /// a HEAD has no body that could contain the reason.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -125,7 +126,7 @@ impl Repository {
                 }
             }
             Err(why) if why.is_refusal_of(&what) => {
-                tracing::debug!(why = %crate::chain(&why), "a HEAD failed; a GET decides");
+                tracing::debug!(why = %crate::chain(&why), "a HEAD failed; trying a GET");
             }
             Err(why) => return Err(why),
         }
@@ -133,7 +134,7 @@ impl Repository {
         Ok(Meaning::Sent(document))
     }
 
-    /// What a tag stands for, as it is sent.
+    /// Resolves a tag with a GET, and returns the document.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -148,10 +149,10 @@ impl Repository {
         Err(tried.why(self, Trust::Resolve))
     }
 
-    /// A manifest or an index by its digest, which is verified.
+    /// A manifest or an index by its digest. The content is verified.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for one of more than 4 MiB.
+    /// [`Error::TooLarge`] for a document of more than 4 MiB.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -191,7 +192,7 @@ impl Repository {
         Ok(Document { descriptor, bytes })
     }
 
-    /// A blob of at most 4 MiB, verified.
+    /// A blob of at most 4 MiB. The content is verified.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -221,7 +222,7 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// A document as a whole, and as it is: some compress what they send, although it is asked for without.
+    /// A complete document without a content encoding: some hosts compress it, although the request excludes that.
     async fn document(&self, ctx: &Context, answer: Answer, what: &str) -> Result<Vec<u8>, Error> {
         let (host, encoding) = (answer.host.clone(), answer::encoding(answer.response.headers()));
         let bytes = self.wire.whole(ctx, answer, what, MAX_JSON).await?;
@@ -232,7 +233,7 @@ impl Repository {
         })
     }
 
-    /// A blob from `offset` on. Its digest is for whoever keeps it to verify. `without` are hosts that sent something else
+    /// A blob, starting at `offset`. The caller must verify the digest. `without` are hosts that sent wrong content
     /// before.
     ///
     /// # Cancellation
@@ -247,9 +248,9 @@ impl Repository {
         let mut tried = Tried::default();
         for Able { from, endpoint } in self.able(Trust::Pull, without) {
             let sent = match self.blob_at(ctx, endpoint, blob, offset).await {
-                // It cannot begin in the middle, and says so badly: all of it, then.
+                // The host cannot start in the middle, and its answer is invalid, so the whole blob is requested.
                 Err(why) if offset > 0 && why.is_of_range() => {
-                    tracing::debug!(why = %crate::chain(&why), "a host does not understand a range; fetching the whole blob");
+                    tracing::debug!(why = %crate::chain(&why), "a host cannot handle a range; fetching the whole blob");
                     self.blob_at(ctx, endpoint, blob, 0).await
                 }
                 sent => sent,
@@ -291,7 +292,7 @@ impl Repository {
         Ok((Body::new(answer, &what, self.wire.settings.stall), begins))
     }
 
-    /// A host that broke off without sending anything goes to the end.
+    /// Moves a host that broke off without sending anything to the end of the order.
     pub(crate) fn avoid(&self, from: usize) {
         if let Some(endpoint) = self.endpoints.get(from) {
             endpoint.unreachable.store(true, Ordering::Relaxed);
@@ -322,7 +323,7 @@ impl Repository {
         format!("manifest {version} of {}", self.path)
     }
 
-    /// Its path, and what it is called.
+    /// The path of a blob, and its description.
     fn blob_of(&self, blob: &Descriptor) -> (String, String) {
         let Descriptor { digest, .. } = blob;
         (
@@ -338,21 +339,21 @@ struct Able<'a> {
     endpoint: &'a Endpoint,
 }
 
-/// What a host is asked for: content by its digest, or the meaning of a tag, in which it must be trusted.
+/// The kind of request to a host: content by its digest, or the meaning of a tag, which requires trust in the host.
 #[derive(Debug, Clone, Copy)]
 enum Trust {
     Pull,
     Resolve,
 }
 
-/// What hosts have said that did not serve.
+/// The errors of the hosts that were tried.
 #[derive(Debug, Default)]
 struct Tried {
     last: Option<Error>,
 }
 
 impl Tried {
-    /// Notes why a host does not serve. The error of an interruption is nobody's, and ends it all.
+    /// Records why a host cannot serve. The error of an interruption is returned, because it ends all attempts.
     fn pass_over(&mut self, endpoint: &Endpoint, why: Error) -> Result<(), Error> {
         if !why.is_of_one_host() {
             return Err(why);
@@ -361,7 +362,7 @@ impl Tried {
             endpoint.unreachable.store(true, Ordering::Relaxed);
         }
         tracing::debug!(why = %crate::chain(&why), "a host of the registry cannot serve the request; trying the next");
-        // The registry's own word counts for more than a mirror's.
+        // The registry's own error is more important than a mirror's.
         if self.last.is_none() || endpoint.host.is_final {
             self.last = Some(why);
         }

@@ -1,18 +1,18 @@
-//! How registries are reached, beyond what their own files say.
+//! How registries are reached, in addition to the settings in their own files.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where registries are described, and how patient to be with them.
+/// Where registries are described, and how long to wait for them.
 #[derive(Debug, Clone)]
 pub(crate) struct RegistrySettings {
     /// The directory of `hosts.toml` files, one directory per registry, as containerd reads them.
     pub(crate) hosts_dir: PathBuf,
-    /// Registries, as in `r.io` or `r.io:5000`, that are asked without TLS. This machine is anyway.
+    /// Registries, as in `r.io` or `r.io:5000`, that are accessed without TLS, as this machine is by default.
     pub(crate) plain_http: Vec<String>,
-    /// Longest wait for a connection.
+    /// The longest wait for a connection.
     pub(crate) connect: Duration,
-    /// Longest wait for the next byte. There is no limit to the whole.
+    /// The longest wait for the next byte. There is no limit for a whole transfer.
     pub(crate) stall: Duration,
 }
 

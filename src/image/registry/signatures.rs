@@ -1,7 +1,9 @@
-//! Signatures by keys of the curve P-521, which ring does not know. They are only verified here, so nothing is secret.
+//! Verifies signatures with keys of the curve P-521, which ring does not support. Nothing is signed here, so nothing is
+//! secret.
 //!
-//! rustls' other library, aws-lc-rs, knows the curve, and was weighed: in place of ring it costs 37 s of a processor more to
-//! build (53 s with optimisation) and 2.1 MB of program, where this costs 3 s (7 s) and 0.1 MB.
+//! The other library for rustls, aws-lc-rs, supports the curve and was considered. In place of ring it adds 37 s of
+//! processor time to the build (53 s with optimisation) and 2.1 MB to the program, whereas this module adds 3 s (7 s)
+//! and 0.1 MB.
 
 use std::sync::LazyLock;
 
@@ -12,10 +14,10 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-/// The longest hash, and a whole number of bytes of what the curve takes.
+/// The length in bytes of the longest hash, SHA-512. The curve's order has 521 bits, so no hash needs to be truncated.
 const LONGEST: usize = 64;
 
-/// An algorithm with one of the hashes that certificates have.
+/// ECDSA on this curve with one of the hashes that certificates use.
 #[derive(Debug, Clone, Copy)]
 enum With {
     Sha256,
@@ -25,7 +27,7 @@ enum With {
 
 static ALL: [&dyn SignatureVerificationAlgorithm; 3] = [&With::Sha512, &With::Sha384, &With::Sha256];
 
-/// Everything that is verified: what ring verifies, and this.
+/// All supported algorithms: those of ring, and those of this module.
 static VERIFIED: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
     let rings = rustls::crypto::ring::default_provider().signature_verification_algorithms;
     let all: Vec<_> = rings.all.iter().copied().chain(ALL).collect();
@@ -34,14 +36,14 @@ static VERIFIED: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
         .into_iter()
         .chain(rings.mapping.iter().copied())
         .collect();
-    // Once in a process: rustls takes them only if they last.
+    // Leaked once per process, because rustls requires references that stay valid.
     WebPkiSupportedAlgorithms {
         all: Vec::leak(all),
         mapping: Vec::leak(mapping),
     }
 });
 
-/// ring, which verifies signatures of P-521 too.
+/// The provider of ring, extended with P-521 signatures.
 pub(super) fn provider() -> CryptoProvider {
     CryptoProvider {
         signature_verification_algorithms: *VERIFIED,
@@ -80,8 +82,8 @@ impl SignatureVerificationAlgorithm for With {
     }
 }
 
-/// A hash as the number that it is (FIPS 186-5, 6.4.2): one that is shorter than the curve's order has zeros before it, and
-/// the library takes none that is less than half as long.
+/// A hash as a number (FIPS 186-5, 6.4.2): a hash that is shorter than the curve's order is padded with leading zeros,
+/// because the library rejects hashes of less than half that length.
 fn number(hash: &[u8]) -> [u8; LONGEST] {
     let mut number = [0; LONGEST];
     let at = LONGEST.saturating_sub(hash.len());

@@ -1,4 +1,4 @@
-//! Whom to trust and what to show: rustls configurations from certificate files.
+//! The certificates to trust and to present: rustls configurations from certificate files.
 
 use std::collections::HashSet;
 use std::io;
@@ -20,13 +20,13 @@ use super::hosts_toml::Described;
 use super::signatures::provider;
 use super::trust::Configured;
 
-/// Whom to believe.
+/// The trusted certificates.
 struct Anchors {
     authorities: RootCertStore,
     certificates: HashSet<CertificateDer<'static>>,
 }
 
-/// The configuration for a host that is described; `host` is for messages.
+/// The configuration for a host that has a description; `host` is for messages.
 pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfig, Error> {
     let mut anchors = system();
     for file in &described.ca {
@@ -54,8 +54,8 @@ pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfi
     } else {
         believing(building, anchors)
     };
-    // A server that knows several certificates of ours cannot be told in rustls; the first is shown, as the file puts it
-    // first for a reason.
+    // rustls cannot choose between several client certificates for a server. The first one is presented, because the
+    // file prefers it by its order.
     let Some((certificate, key)) = described.client.first() else {
         return Ok(verified.with_no_client_auth());
     };
@@ -68,12 +68,12 @@ pub(super) fn described(host: &str, described: &Described) -> Result<ClientConfi
         .map_err(|why| unusable(host, certificate, &format!("and its key do not fit: {why}")))
 }
 
-/// The configuration for hosts of which nothing is said: this machine's own roots.
+/// The configuration for hosts without a description: trusts this machine's root certificates.
 pub(super) fn ordinary() -> Result<ClientConfig, Error> {
     Ok(believing(builder("")?, system()).with_no_client_auth())
 }
 
-/// The configuration for hosts that are asked without TLS: it trusts nobody.
+/// The configuration for hosts that are accessed without TLS: trusts no certificate.
 pub(super) fn none() -> Result<ClientConfig, Error> {
     Ok(builder("")?
         .with_root_certificates(RootCertStore::empty())
@@ -101,7 +101,7 @@ fn believing(
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(configured))
         }
-        // There are none, so nobody is believed.
+        // There are no root certificates, so no server is trusted.
         Err(_) => building.with_root_certificates(authorities),
     }
 }
@@ -122,7 +122,7 @@ fn system() -> Anchors {
     }
     let mut authorities = RootCertStore::empty();
     let (added, ignored) = authorities.add_parsable_certificates(found.certs.iter().cloned());
-    tracing::debug!(added, ignored, "this machine's root certificates");
+    tracing::debug!(added, ignored, "loaded this machine's root certificates");
     Anchors {
         authorities,
         certificates: found.certs.into_iter().collect(),
@@ -151,7 +151,7 @@ fn unusable(host: &str, file: &Path, why: &str) -> Error {
     }
 }
 
-/// Believes every certificate, for hosts whose description says `skip_verify`. Signatures are verified all the same.
+/// Accepts every certificate, for hosts whose description contains `skip_verify`. Signatures are verified nevertheless.
 #[derive(Debug)]
 struct Anybody(CryptoProvider);
 

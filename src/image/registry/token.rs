@@ -1,8 +1,8 @@
-//! Tokens: what a registry's token server gives for credentials, or to anybody.
+//! Gets tokens from a registry's token server, with credentials or anonymously.
 //!
-//! With a user name or with nothing it is a GET (distribution's token specification), with an identity token a POST of a
-//! refresh grant (its OAuth2 form). A token server is named by the registry, so it is held to https as the registry is,
-//! and believed with the certificates that the registry is believed with.
+//! With a user name or anonymously, the request is a GET (distribution's token specification); with an identity token
+//! it is a POST of a refresh grant (its OAuth2 form). The registry names its token server, so the token server must use
+//! https like the registry, and is trusted with the same certificates.
 
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -12,17 +12,17 @@ use serde::Deserialize;
 use super::Error;
 use super::answer;
 use super::header::{encoded, header};
-use super::http::{Ask, Doors, Wire};
+use super::http::{Ask, HostClients, HttpContext};
 use super::origin::Origin;
 use crate::Context;
 use crate::image::credentials::Credential;
 
-/// The most that a token server may say.
+/// The most bytes of an answer that are read.
 const MAX_ANSWER: u64 = 1 << 20;
-/// Who we say we are.
+/// The client id in requests.
 const CLIENT: &str = "fnctr";
 
-/// What token is wanted.
+/// The token to request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) registry: &'a str,
@@ -46,8 +46,8 @@ struct Granted {
 /// Safe to drop.
 pub(super) async fn fetch(
     ctx: &Context,
-    wire: &Wire,
-    doors: &Doors,
+    wire: &HttpContext,
+    doors: &HostClients,
     wanted: &Wanted<'_>,
     credential: Option<&Credential>,
 ) -> Result<String, Error> {
@@ -68,7 +68,8 @@ pub(super) async fn fetch(
         })
         .ok_or_else(|| nonsense("its token server's URL is not one of http".to_owned()))?;
     let host = origin.shown();
-    // One without TLS is believed where its registry is asked without TLS at the same place, or from this machine on it.
+    // A token server without TLS is accepted if its registry is accessed without TLS at the same origin, if both are on
+    // this machine, or if the configuration names it.
     let local = origin == doors.origin || (origin.is_loopback() && doors.origin.is_loopback());
     if !origin.is_tls() && !local && !wire.settings.plain_http.contains(&host) {
         return Err(nonsense(format!("its token server {host} has no TLS")));
@@ -84,7 +85,7 @@ pub(super) async fn fetch(
         let message = answer::message(&body);
         let (what, status) = (what.to_owned(), status.as_u16());
         return Err(match status {
-            // Token servers say 400 to a refresh token that has ended.
+            // Token servers return 400 for an expired refresh token.
             400 | 401 | 403 if !anonymous => Error::Denied {
                 host,
                 what,
@@ -115,7 +116,7 @@ pub(super) async fn fetch(
             },
         });
     }
-    // The error of a wrong type would quote what it has found.
+    // The error of serde would quote the invalid value.
     let granted: Granted = serde_json::from_slice(&body).map_err(|_| {
         nonsense(format!(
             "its token server {host} sent something that is not a token"
@@ -175,7 +176,7 @@ fn ask<'a>(realm: &Uri, wanted: &Wanted<'_>, credential: Option<&Credential>) ->
     })
 }
 
-/// Names and values as browsers send forms.
+/// Names and values in the format of web forms.
 #[derive(Default)]
 struct Form(String);
 

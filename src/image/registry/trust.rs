@@ -1,8 +1,9 @@
-//! Whom to believe, and why not, in words that say what to do.
+//! Decides whether a server's certificate is trusted, and explains what to do if it is not.
 //!
-//! A registry of one's own often has a certificate that signs itself and says that it is an authority's: the recipe of
-//! Docker's documentation makes one. It is named as its own `ca`, and by the rules of the web it could sign others and not serve.
-//! One that is the very certificate that was configured is believed all the same, as Docker does, by its dates and its names.
+//! A private registry often has a self-signed certificate that is marked as an authority's; the recipe in Docker's
+//! documentation creates one. It is configured as the registry's `ca`. By the rules of the web, such a certificate may
+//! sign others, but not identify a server. As in Docker, it is trusted nevertheless if it is the configured certificate
+//! itself and its dates and names are valid.
 
 use std::collections::HashSet;
 use std::error::Error as StdError;
@@ -16,11 +17,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-/// Believes what authorities have signed, and what was configured itself.
+/// Trusts certificates that an authority has signed, and the configured certificates themselves.
 #[derive(Debug)]
 pub(super) struct Configured {
     pub(super) authorities: Arc<WebPkiServerVerifier>,
-    /// Every certificate that was configured, and this machine's roots.
+    /// All configured certificates, and this machine's roots.
     pub(super) certificates: HashSet<CertificateDer<'static>>,
 }
 
@@ -40,7 +41,7 @@ impl ServerCertVerifier for Configured {
             Err(why) if is_of_its_signer(&why) && self.certificates.contains(end_entity) => why,
             verified => return verified,
         };
-        tracing::debug!(%why, "a registry's certificate is the one that was configured");
+        tracing::debug!(%why, "trusting a registry's certificate, because it was configured itself");
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -70,8 +71,8 @@ impl ServerCertVerifier for Configured {
     }
 }
 
-/// Nothing is wrong with a certificate but who signed it. webpki looks at its dates before either of these, which
-/// `tests/registry/hosts.rs` holds it to.
+/// Whether only the signer of a certificate is wrong. webpki checks the dates before it returns one of these errors;
+/// `tests/registry/hosts.rs` verifies this.
 fn is_of_its_signer(why: &rustls::Error) -> bool {
     match why {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
@@ -89,14 +90,14 @@ fn pki(why: &CertificateError) -> Option<&webpki::Error> {
     }
 }
 
-/// Why a certificate is not believed, where there is more to say than the library says.
+/// Why a certificate is not trusted, if more can be explained than in the library's message.
 pub(super) fn explained(cause: &(dyn StdError + 'static)) -> Option<String> {
     let mut at = cause;
     let why = loop {
         if let Some(found) = at.downcast_ref::<rustls::Error>() {
             break found;
         }
-        // An error within is its own cause's cause, so it has to be asked for.
+        // `source` skips the error inside of an `io::Error`, so it is read with `get_ref`.
         at = at.downcast_ref::<io::Error>()?.get_ref()?;
     };
     let rustls::Error::InvalidCertificate(certificate) = why else {
@@ -139,10 +140,10 @@ pub(super) fn explained(cause: &(dyn StdError + 'static)) -> Option<String> {
     }
 }
 
-/// What to make instead.
+/// What to create instead.
 const USABLE: &str = "make one with P-256, P-384 or P-521 and SHA-256 or SHA-384, with RSA of 2048 bits or more, or with Ed25519";
 
-/// Object identifiers in DER, of what certificates are signed with and by.
+/// Object identifiers in DER, of the algorithms and keys that certificates use.
 const NAMES: [(&[u8], &str); 18] = [
     (b"\x2a\x86\x48\xce\x3d\x03\x01\x07", "the curve P-256"),
     (b"\x2b\x81\x04\x00\x22", "the curve P-384"),

@@ -1,4 +1,4 @@
-//! The plugins of a network, one after the other: each is told what the ones before it made.
+//! Runs the plugins of a network one after the other: each receives the result of the plugins before it.
 
 use std::time::Duration;
 
@@ -15,26 +15,27 @@ use crate::sandbox::journal::Refused;
 /// How long each plugin took, in the order in which they ran.
 pub(in crate::sandbox) type Taken = Vec<(String, Duration)>;
 
-/// What plugins have made so far.
+/// What the plugins of a chain have made so far.
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct Added {
-    /// What the last one said; the result of all, after the last.
+    /// The result of the last plugin that returned one; after the last plugin, the result of the chain.
     pub(in crate::sandbox) result: Option<Value>,
     pub(in crate::sandbox) taken: Taken,
 }
 
-/// A network's plugins, and where they are.
+/// A network's plugins, and the directories that they are in.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sandbox) struct Chain<'a> {
     pub(in crate::sandbox) plugins: &'a Plugins,
     pub(in crate::sandbox) list: &'a List,
-    /// What the runtime tells those who declare that they take it: `portMappings` and the like.
+    /// The runtime's arguments, such as `portMappings`. A plugin receives only the arguments that it declares.
     pub(in crate::sandbox) arguments: &'a Map<String, Value>,
 }
 
 impl Chain<'_> {
-    /// Attaches with the next plugin, and returns whether there was one. What came of each must be remembered before the next
-    /// runs: whoever must detach after a crash needs it. One that fails leaves the work of those before it, for [`Self::del`].
+    /// Attaches with the next plugin, and returns whether there was one. The caller must record the result of each
+    /// plugin before the next one runs, because a process that detaches after a crash needs it. If a plugin fails, the
+    /// work of the plugins before it stays, for [`Self::del`].
     pub(in crate::sandbox) async fn add_next(
         &self,
         ctx: &Context,
@@ -55,8 +56,9 @@ impl Chain<'_> {
         Ok(true)
     }
 
-    /// Detaches, in the other order. Goes on past failures, and tells the first: what can be freed is freed. The plugin that
-    /// refused to attach and refuses to detach in the same words has done nothing.
+    /// Detaches, in reverse order. Continues after a failure, so that as much as possible is freed, and returns the
+    /// first error. A plugin that refused to attach and refuses to detach with the same message has changed nothing, so
+    /// its error is ignored.
     pub(in crate::sandbox) async fn del(
         &self,
         ctx: &Context,
@@ -64,7 +66,7 @@ impl Chain<'_> {
         result: Option<&Value>,
         refused: Option<&Refused>,
     ) -> Result<Taken, Error> {
-        // DEL has had the result since 0.4.0.
+        // DEL receives the result since 0.4.0.
         let result = result.filter(|_| self.since_0_4());
         let (mut first, mut taken) = (None, Taken::new());
         for plugin in self.list.plugins.iter().rev() {
@@ -77,11 +79,11 @@ impl Chain<'_> {
                     tracing::debug!(
                         plugin,
                         what,
-                        "a CNI plugin refuses to detach with the words with which it refused to attach; it has nothing to undo"
+                        "a CNI plugin refuses to detach with the same message as it refused to attach; it has nothing to undo"
                     );
                 }
                 Err(error) if first.is_none() => first = Some(error),
-                // A consequence of the first, or as well.
+                // A consequence of the first failure, or a separate failure.
                 Err(error) => {
                     tracing::warn!(network = self.list.name, %error, "another plugin failed to detach");
                 }
@@ -90,7 +92,7 @@ impl Chain<'_> {
         first.map_or(Ok(taken), Err)
     }
 
-    /// Asks whether all is as it was made.
+    /// Asks the plugins whether the attachment still is as they made it.
     pub(in crate::sandbox) async fn check(
         &self,
         ctx: &Context,
@@ -125,7 +127,7 @@ impl Chain<'_> {
             .await
     }
 
-    /// What a plugin is told (SPEC.md, "Deriving execution configuration from plugin configuration").
+    /// Returns the input of a plugin (SPEC.md, "Deriving execution configuration from plugin configuration").
     fn stdin(&self, plugin: &Map<String, Value>, result: Option<&Value>) -> Value {
         let mut told = plugin.clone();
         told.insert("name".to_owned(), self.list.name.clone().into());
@@ -162,7 +164,7 @@ mod tests {
         interface: "eth0",
     };
 
-    /// Plugins that note what they are told, answer with their name, and fail where a file says so.
+    /// Makes plugins that log their input, answer with their name, and fail if a certain file exists.
     fn recording(dir: &Path, names: &[&str]) -> Plugins {
         for name in names {
             let file = dir.join(name);
@@ -192,7 +194,7 @@ mod tests {
         .unwrap()
     }
 
-    /// What was noted, as (verb, plugin, what it was told).
+    /// Returns the log, as (verb, plugin, input), and clears it.
     fn log(dir: &Path) -> Vec<(String, String, Value)> {
         let text = fs::read_to_string(dir.join("log")).unwrap_or_default();
         drop(fs::remove_file(dir.join("log")));

@@ -1,4 +1,4 @@
-//! Network configurations: lists of plugins, each with what it is told, one file for each network.
+//! Network configurations: one file for each network, which lists plugins with the input of each.
 
 use std::fs;
 use std::io;
@@ -9,20 +9,20 @@ use serde_json::{Map, Value};
 use crate::sandbox::Error;
 use crate::sandbox::family::{Family, subnet};
 
-/// More than this is no network configuration.
+/// The maximum size of a network configuration, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// What plugins of this specification's versions understand. Before 0.3.0, results had another form.
+/// The versions of the specification that are supported. Before 0.3.0, results had another form.
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-/// A network: what its plugins are told, in the order of ADD.
+/// A network: the configurations of its plugins, in the order of ADD.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::sandbox) struct List {
     pub(in crate::sandbox) name: String,
     pub(in crate::sandbox) version: String,
-    /// CHECK makes no sense for it, it says.
+    /// Whether the configuration disables CHECK.
     pub(in crate::sandbox) no_check: bool,
     pub(in crate::sandbox) plugins: Vec<Map<String, Value>>,
-    /// The whole, as it was read.
+    /// The whole configuration, as it was read.
     pub(in crate::sandbox) json: Value,
 }
 
@@ -51,7 +51,7 @@ impl List {
         let no_check = match top.get("disableCheck") {
             None => false,
             Some(Value::Bool(no)) => *no,
-            // libcni takes the text as well.
+            // libcni accepts it as text, too.
             Some(Value::String(no)) => no == "true",
             Some(_) => return Err("its \"disableCheck\" is neither true nor false".to_owned()),
         };
@@ -73,7 +73,7 @@ impl List {
         }
         for plugin in &plugins {
             let kind = text(plugin, "type")?.ok_or("one of its plugins has no \"type\"")?;
-            // It becomes the name of a program in the plugins' directory, and of nothing else.
+            // The type becomes the name of a program in the plugins' directory, and must not lead outside of it.
             if kind.is_empty() || kind.starts_with('.') || kind.contains(['/', '\0']) {
                 return Err(format!(
                     "the type {kind:?} of one of its plugins is not the name of a program"
@@ -89,12 +89,12 @@ impl List {
         })
     }
 
-    /// Which program a plugin is.
+    /// Returns the type of a plugin, which is the name of its program.
     pub(in crate::sandbox) fn kind(plugin: &Map<String, Value>) -> &str {
         plugin.get("type").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The subnets that addresses come from, as far as the configuration says.
+    /// Returns the subnets that addresses come from, as far as the configuration contains them.
     pub(in crate::sandbox) fn subnets(&self) -> Vec<String> {
         fn collect(of: &Value, found: &mut Vec<String>) {
             match of {
@@ -115,7 +115,7 @@ impl List {
         found
     }
 
-    /// The families of those subnets, each once; none where it says nothing.
+    /// Returns the families of these subnets, each once; empty if the configuration has no subnets.
     pub(in crate::sandbox) fn families(&self) -> Vec<Family> {
         let subnets = self.subnets();
         let of: Vec<_> = subnets.iter().filter_map(|text| subnet(text)).collect();
@@ -129,23 +129,23 @@ impl List {
     }
 }
 
-/// Whether a plugin says that it takes this argument of the runtime.
+/// Whether a plugin declares that it takes this argument of the runtime.
 pub(super) fn declares(plugin: &Map<String, Value>, capability: &str) -> bool {
     let capabilities = plugin.get("capabilities");
     capabilities.and_then(|all| all.get(capability)) == Some(&Value::Bool(true))
 }
 
-/// What the specification lets a network be called.
+/// Whether a network may have this name: the characters that the specification allows, and at most 100 of them.
 pub(in crate::sandbox) fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 && name.chars().all(plain)
 }
 
-/// A configuration, or why a file is none.
+/// A configuration, or the reason why a file is not usable.
 type Read = Result<List, Error>;
 
-/// Every configuration of the directories, in the order of the directories and then of the files' names. A file that cannot be
-/// used is in it as the reason why; a directory that is not there has none.
+/// Returns every configuration of the directories, in the order of the directories and then of the files' names. A file
+/// that cannot be used is returned as an error. A directory that does not exist is skipped.
 pub(in crate::sandbox) fn read_dirs(dirs: &[PathBuf]) -> Result<Vec<(PathBuf, Read)>, Error> {
     let mut found = Vec::new();
     for dir in dirs {
@@ -190,7 +190,8 @@ fn read(file: &Path) -> Result<List, Error> {
     List::parse(json).map_err(broken)
 }
 
-/// The network of a name. A file that is broken says so only to whoever could mean it: by its own name, or if no other fits.
+/// Returns the network of this name. The error of a broken file is returned only if no other file has the network, and
+/// preferably for a file of that name.
 pub(in crate::sandbox) fn find(dirs: &[PathBuf], name: &str) -> Result<(PathBuf, List), Error> {
     if !is_name(name) {
         return Err(Error::Name {

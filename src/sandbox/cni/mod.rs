@@ -1,14 +1,15 @@
-//! The Container Network Interface, from the side of the one who runs plugins (github.com/containernetworking/cni, SPEC.md
-//! 0.4.0 and 1.0.0).
+//! The Container Network Interface, from the side of the runtime that runs the plugins
+//! (github.com/containernetworking/cni, SPEC.md 0.4.0 and 1.0.0).
 //!
 //! ```text
 //! NAME.conflist ─► config: List ─► chain: ADD 1 ─► 2 ─► … n ─► Outcome ─► (journal)
 //!                                  DEL n ─► … ─► 1     ▲ plugin: one process, JSON in, JSON out, a deadline
 //! ```
 //!
-//! A plugin whose runner was killed goes on; `stragglers` ends it.
+//! A plugin keeps running if the process that ran it is killed; `stragglers` ends such plugins.
 //!
-//! By hand, because no crate for it is kept well, and it is small: a file format, an environment, a program, a reply.
+//! Written by hand, because no crate for it is well maintained, and it is small: a file format, an environment, a
+//! program, a reply.
 
 mod chain;
 mod config;

@@ -1,4 +1,4 @@
-//! What plugins say about what they made: the result of ADD, in the form of CNI 0.3 to 1.1.
+//! The result of ADD, in which plugins report what they made, in the format of CNI 0.3 to 1.1.
 
 use std::net::IpAddr;
 
@@ -12,18 +12,18 @@ pub(crate) struct Address {
     pub(crate) prefix: u8,
 }
 
-/// What there is now.
+/// What an attachment consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Outcome {
-    /// The addresses of the namespace's interface, and not those of the host's.
+    /// The addresses of the interface in the namespace, without those of the host's interfaces.
     pub(crate) addresses: Vec<Address>,
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) dns: Dns,
-    /// The interfaces that were made on the host: the bridge, one end of a pair.
+    /// The interfaces that were made on the host: the bridge, one end of a veth pair.
     pub(crate) on_host: Vec<String>,
 }
 
-/// What the network says about names.
+/// The DNS settings of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Dns {

@@ -1,4 +1,4 @@
-//! One plugin, run once: an environment and JSON in, JSON or an error out, within a time.
+//! Runs one plugin once: an environment and JSON go in, JSON or an error comes out, within a time limit.
 
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -14,30 +14,30 @@ use tokio::process::{Child, Command};
 use crate::Context;
 use crate::sandbox::Error;
 
-/// The most that one may say.
+/// The maximum output of a plugin, in bytes.
 const MAX_OUTPUT: u64 = 1 << 20;
-/// Where plugins find the programs that they run (iptables). Ours is not passed on: what a plugin does must not depend on who
-/// started us.
+/// The path on which plugins find the programs that they run (iptables). The path of this process is not passed on,
+/// because the work of a plugin must not depend on how this process was started.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where plugins are, and how long one may take.
+/// The directories of plugins, and how long one plugin may take.
 #[derive(Debug, Clone)]
 pub(in crate::sandbox) struct Plugins {
     pub(in crate::sandbox) dirs: Vec<PathBuf>,
     pub(in crate::sandbox) patience: Duration,
 }
 
-/// What is attached to what.
+/// The namespace and the interface that plugins work on.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sandbox) struct Attachment<'a> {
-    /// What the plugins know the namespace by.
+    /// The name by which plugins identify the namespace.
     pub(in crate::sandbox) id: &'a str,
-    /// Where it is; empty if it is gone.
+    /// The path of the namespace; empty if it no longer exists.
     pub(in crate::sandbox) netns: &'a str,
     pub(in crate::sandbox) interface: &'a str,
 }
 
-/// What a plugin is to do.
+/// The operation that a plugin performs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Add,
@@ -55,7 +55,7 @@ impl Verb {
     }
 }
 
-/// What a plugin says when it fails.
+/// The error that a plugin prints when it fails.
 #[derive(Deserialize)]
 struct Failure {
     #[serde(default)]
@@ -73,10 +73,11 @@ impl Plugins {
         candidates.find(|path| path.is_file())
     }
 
-    /// Runs a plugin; what it says, if anything.
+    /// Runs a plugin and returns its result, if it prints one.
     ///
     /// # Cancellation
-    /// Dropped, the program is killed, with what it has started; what it did by then is for a DEL to undo.
+    /// If the future is dropped, the program and all processes that it has started are killed. A DEL must undo what
+    /// they did by then.
     pub(super) async fn run(
         &self,
         ctx: &Context,
@@ -106,7 +107,7 @@ impl Plugins {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Its children end with it: iptables may wait for a lock.
+            // A group, so that its children are killed with it: iptables may wait for a lock.
             .process_group(0)
             .spawn()
             .map_err(|source| {
@@ -161,7 +162,7 @@ impl Plugins {
     }
 }
 
-/// A process and all that it has started, killed unless it ended by itself.
+/// A process and all that it has started. Killed on drop unless the process ended by itself.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -178,7 +179,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // The leader is not reaped yet, so the number is still its own; tokio reaps it afterwards.
+            // The number is not reused while the group has a member; tokio reaps the leader.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -189,7 +190,7 @@ async fn talk(mut child: Child, stdin: &Value) -> std::io::Result<Output> {
     let (mut to, from, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(to) = &mut to {
-            // One that does not read its input fails for its own reasons, which it tells.
+            // A plugin that ends without reading its input fails for its own reasons, and reports them.
             drop(to.write_all(&input).await);
         }
         drop(to.take());

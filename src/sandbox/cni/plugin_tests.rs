@@ -1,4 +1,4 @@
-//! Plugins that are shell scripts: what they are told, and what becomes of what they say.
+//! Tests with shell scripts as plugins: the input that they receive, and how their output is read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -101,7 +101,7 @@ async fn one_that_hangs_is_ended_with_its_children() {
         assert!(Instant::now() < until, "its child {pid} still runs");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // The caller's own deadline, or end, is not the plugin's fault.
+    // The caller's own deadline or interruption is not reported as the plugin's failure.
     hanging.patience = Duration::from_secs(60);
     let ctx = Context::timeout(Duration::from_millis(300));
     let given_up = hanging.run(&ctx, "net", "p", Verb::Add, AT, &json!({})).await;

@@ -1,7 +1,8 @@
-//! Plugins whose runner was killed: they go on, and what they make after somebody has undone their work nobody undoes.
+//! Ends plugins that outlived the process that ran them. Nothing would ever undo what they make after their work has
+//! been undone.
 //!
-//! They are found by what the specification puts into their environment, which the programs that they start (iptables)
-//! inherit: a sandbox's name, which no other has ever had.
+//! They are found by a variable that the specification puts into their environment, and that the programs which they
+//! start (iptables) inherit: the name of the sandbox, which no other sandbox ever has.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,11 +15,12 @@ use tokio::time::Instant;
 
 use crate::sandbox::Error;
 
-/// How long a killed process may take to end; only one that waits for a device takes any time.
+/// How long a killed process may take to end. Only a process that waits for a device takes any time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ends every process that works for this sandbox, and returns when the last has ended: until then one may be within a call
-/// that changes something. Blocks. Some milliseconds, for it reads the environment of every process.
+/// Ends every process that works for this sandbox, and returns when the last has ended: until then a process may be in
+/// a system call that changes something. Blocks for some milliseconds, because it reads the environment of every
+/// process.
 pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
     let failed = |source| Error::Straggler {
         sandbox: id.to_owned(),
@@ -26,7 +28,7 @@ pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
     };
     let until = Instant::now() + PATIENCE;
     loop {
-        // Until none is found: one may have started another meanwhile.
+        // Repeated until none is found, because a process may have started another one meanwhile.
         let found = find(id).map_err(failed)?;
         if found.is_empty() {
             return Ok(());
@@ -60,7 +62,7 @@ fn find(id: &str) -> std::io::Result<Vec<OwnedFd>> {
             continue;
         };
         let (environment, namespace) = (entry.path().join("environ"), entry.path().join("ns/pid"));
-        // A function may call its variables as it likes; its processes are in a namespace of their own.
+        // A function may set the same variable, but its processes are in another PID namespace.
         let works_for = || {
             let said = fs::read(&environment).unwrap_or_default();
             said.split(|byte| *byte == 0).any(|word| word == wanted)
@@ -70,7 +72,7 @@ fn find(id: &str) -> std::io::Result<Vec<OwnedFd>> {
             continue;
         }
         match pidfd_open(pid, PidfdFlags::empty()) {
-            // Looked at again: the number may have become another's before the descriptor was opened.
+            // Checked again, because the process ID may have been reused before the descriptor was opened.
             Ok(process) if works_for() => found.push(process),
             Ok(_) | Err(Errno::SRCH) => {}
             Err(cause) => return Err(cause.into()),
@@ -79,7 +81,7 @@ fn find(id: &str) -> std::io::Result<Vec<OwnedFd>> {
     Ok(found)
 }
 
-/// Whether a process ended by then. A descriptor of one that has is readable (pidfd_open(2)).
+/// Whether a process ends before `until`. The descriptor of a process that has ended is readable (pidfd_open(2)).
 fn has_ended(process: &OwnedFd, until: Instant) -> Result<bool, Errno> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     fn working_for(id: &str) -> Child {
-        // What a plugin starts bears the same name.
+        // A program that a plugin starts inherits the same name.
         let mut command = Command::new("sh");
         command
             .args(["-c", "sleep 1000; exit 3"])
@@ -117,7 +119,7 @@ mod tests {
         }
         end(&id).unwrap();
         assert!(find(&id).unwrap().is_empty());
-        // Not by its child's end: it would have said 3.
+        // It was killed itself: after the end of its child it would have exited with 3.
         assert_eq!(works.wait().unwrap().signal(), Some(9));
         assert!(other.try_wait().unwrap().is_none());
         end(&format!("{id}1")).unwrap();

@@ -1,4 +1,4 @@
-//! Slots made ahead: taken in constant time, given back or replaced behind the caller's back.
+//! Slots made ahead: taken in constant time, and given back or replaced in the background.
 //!
 //! ```text
 //!             put                 take                    give back
@@ -7,8 +7,9 @@
 //!                      └── shrunk, dead ──► retired ◄─ or dropped ────┘ ──(removed)──► gone
 //! ```
 //!
-//! The pool does no I/O and starts nothing: it is the shelf, and [`Size`] and [`Rate`] are the rules. Whoever keeps it asks
-//! what is to be done ([`Pool::chores`]), and does it off the caller's path.
+//! The pool does no I/O and starts no tasks: it only stores slots, and [`Size`] and [`Rate`] are the rules for making
+//! them. The owner of a pool asks it for pending work ([`Pool::chores`]), and does that work outside of the caller's
+//! path.
 
 mod rate;
 mod size;
@@ -21,7 +22,7 @@ use tokio::sync::Notify;
 pub(crate) use rate::Rate;
 pub(crate) use size::{Bounds, Size};
 
-/// A shelf of slots; clones are the same shelf.
+/// A shelf of slots. Clones share the same shelf.
 #[derive(Debug)]
 pub(crate) struct Pool<T>(Arc<Shared<T>>);
 
@@ -33,10 +34,10 @@ impl<T> Clone for Pool<T> {
 
 #[derive(Debug)]
 struct Shared<T> {
-    /// A slot serves one container.
+    /// Whether a slot serves only one container.
     once: bool,
     shelf: Mutex<Shelf<T>>,
-    /// Something is to be done.
+    /// Notified when there may be work to do.
     wake: Notify,
 }
 
@@ -45,41 +46,41 @@ struct Shelf<T> {
     ready: VecDeque<T>,
     used: Vec<T>,
     retired: Vec<T>,
-    /// Given up in use: whoever had them may still live in them.
+    /// Slots whose lease was dropped in use: a container may still run in them.
     abandoned: Vec<T>,
     leased: usize,
-    /// Slots that somebody is making, washing or looking at.
+    /// Slots that are being made, washed or inspected.
     in_hand: usize,
     closed: bool,
     counts: Counts,
     size: Size,
 }
 
-/// What a pool has seen.
+/// The statistics of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     /// Slots that can be taken.
     pub(crate) ready: usize,
-    /// Slots that containers have.
+    /// Slots that are leased to containers.
     pub(crate) leased: usize,
-    /// How many slots there shall be.
+    /// The wanted number of slots.
     pub(crate) target: usize,
     /// How often a slot was taken.
     pub(crate) hits: u64,
-    /// How often there was none.
+    /// How often no slot was ready.
     pub(crate) misses: u64,
     /// How many slots were found dead.
     pub(crate) dead: u64,
 }
 
-/// What is to be done for a pool.
+/// The pending work of a pool.
 #[derive(Debug)]
 pub(crate) struct Chores<T> {
-    /// To look at, and to [`put`](Pool::put) back or [`retire`](Pool::retire).
+    /// Slots to wash, and then to [`put`](Pool::put) back or to [`retire`](Pool::retire).
     pub(crate) wash: Vec<T>,
-    /// To remove.
+    /// Slots to remove.
     pub(crate) remove: Vec<T>,
-    /// How many to make: each ends with a [`put`](Pool::put) or a [`failed`](Pool::failed).
+    /// How many slots to make. Each ends with a [`put`](Pool::put) or a [`failed`](Pool::failed).
     pub(crate) make: usize,
 }
 
@@ -106,8 +107,9 @@ impl<T> Pool<T> {
         self.0.shelf()
     }
 
-    /// Takes the slot that has been ready longest, if `fits` says that it is fit; one that is not is retired. `None`, and a
-    /// miss, if there is none. Constant time but for dead slots, which are met once; `fits` runs without the lock.
+    /// Takes the slot that has been ready longest and that `fits` accepts; slots that it rejects are retired. Returns
+    /// `None`, and counts a miss, if no slot is ready. Takes constant time, except for rejected slots, each of which is
+    /// met only once. `fits` runs without the lock.
     pub(crate) fn take(&self, fits: impl Fn(&T) -> bool) -> Option<Lease<T>> {
         loop {
             let mut lease = self.first()?;
@@ -147,7 +149,7 @@ impl<T> Pool<T> {
         })
     }
 
-    /// Puts a slot on the shelf that was made or washed.
+    /// Puts a slot that was made or washed on the shelf.
     pub(crate) fn put(&self, slot: T) {
         let mut shelf = self.shelf();
         shelf.in_hand = shelf.in_hand.saturating_sub(1);
@@ -160,7 +162,7 @@ impl<T> Pool<T> {
         self.0.wake.notify_one();
     }
 
-    /// A slot that was washed, or looked at, is dead.
+    /// Retires a slot that turned out to be dead when it was washed or inspected.
     pub(crate) fn retire(&self, slot: T) {
         let mut shelf = self.shelf();
         shelf.in_hand = shelf.in_hand.saturating_sub(1);
@@ -170,13 +172,14 @@ impl<T> Pool<T> {
         self.0.wake.notify_one();
     }
 
-    /// A slot could not be made, or is gone.
+    /// Records that a slot could not be made, or that it no longer exists.
     pub(crate) fn failed(&self) {
         let mut shelf = self.shelf();
         shelf.in_hand = shelf.in_hand.saturating_sub(1);
     }
 
-    /// The slot that has been ready longest, to be looked at, and then [`put`](Self::put) back or [`retire`](Self::retire)d.
+    /// Takes the slot that has been ready longest, to be inspected and then [`put`](Self::put) back or
+    /// [`retire`](Self::retire)d.
     pub(crate) fn borrow(&self) -> Option<T> {
         let mut shelf = self.shelf();
         let slot = shelf.ready.pop_front()?;
@@ -184,7 +187,8 @@ impl<T> Pool<T> {
         Some(slot)
     }
 
-    /// What is to be done now; at most `most` are to be made. A tick of the clock for [`Size`] if `tick`.
+    /// Returns the work that is pending now, with at most `most` slots to make. With `tick`, the clock of [`Size`]
+    /// advances.
     pub(crate) fn chores(&self, most: usize, tick: bool) -> Chores<T> {
         let mut shelf = self.shelf();
         if tick {
@@ -209,12 +213,13 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Ends when there may be something to do.
+    /// Completes when there may be work to do.
     pub(crate) async fn woken(&self) {
         self.0.wake.notified().await;
     }
 
-    /// Takes everything from the shelf: nothing is taken or made any more. What is leased is retired when it comes back.
+    /// Retires every slot on the shelf, and no slot is taken or made any more. A slot that is leased now is returned by
+    /// [`Lease::give_back`], for the caller to remove.
     pub(crate) fn close(&self) {
         let mut shelf = self.shelf();
         shelf.closed = true;
@@ -223,24 +228,24 @@ impl<T> Pool<T> {
         shelf.retired.extend(used);
     }
 
-    /// What was given up in use, and in which nobody lives any more, is removed.
+    /// Retires the slots that were dropped in use and that `is_deserted` reports as empty.
     pub(crate) fn retire_abandoned(&self, is_deserted: impl Fn(&T) -> bool) {
         let mut shelf = self.shelf();
         let deserted: Vec<_> = shelf.abandoned.extract_if(.., |slot| is_deserted(slot)).collect();
         shelf.retired.extend(deserted);
     }
 
-    /// Whether anything was given up in use.
+    /// Whether there are slots that were dropped in use and are not retired yet.
     pub(crate) fn has_abandoned(&self) -> bool {
         !self.shelf().abandoned.is_empty()
     }
 
-    /// A slot that could not be removed: it is tried again with the next chores.
+    /// Takes back a slot that could not be removed: it is tried again with the next chores.
     pub(crate) fn stuck(&self, slot: T) {
         self.shelf().retired.push(slot);
     }
 
-    /// What it has seen.
+    /// Returns the statistics of the pool.
     pub(crate) fn counts(&self) -> Counts {
         let shelf = self.shelf();
         Counts {
@@ -251,7 +256,7 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Counts the slots that are ready, by a property.
+    /// Counts the ready slots for which `is` returns true.
     pub(crate) fn count_ready(&self, is: impl Fn(&T) -> bool) -> usize {
         self.shelf().ready.iter().filter(|slot| is(slot)).count()
     }
@@ -263,8 +268,8 @@ impl<T> Shared<T> {
     }
 }
 
-/// A slot that is somebody's. Dropped untouched, it goes back; dropped in use, it is given up: whoever had it may still live
-/// in it.
+/// A slot that is leased to one holder. If the lease is dropped untouched, the slot goes back to the shelf; if it is
+/// dropped after [`touch`](Lease::touch), the slot is abandoned, because a container may still run in it.
 #[derive(Debug)]
 pub(crate) struct Lease<T> {
     slot: Option<T>,
@@ -278,12 +283,13 @@ impl<T> Lease<T> {
         self.slot.as_ref()
     }
 
-    /// From here on somebody may be in it.
+    /// Marks the slot as in use: from now on a container may run in it.
     pub(crate) fn touch(&mut self) {
         self.touched = true;
     }
 
-    /// Nobody is in it any more. It is washed and used again, or replaced; from a closed pool it comes back, to be removed.
+    /// Gives back a slot in which no container runs any more. The slot is washed and used again, or replaced. A slot of
+    /// a closed pool is returned, for the caller to remove.
     #[must_use = "a slot of a closed pool is the caller's to remove"]
     pub(crate) fn give_back(mut self) -> Option<T> {
         let slot = self.slot.take()?;
@@ -311,7 +317,7 @@ impl<T> Drop for Lease<T> {
         let mut shelf = self.shared.shelf();
         shelf.leased = shelf.leased.saturating_sub(1);
         if self.touched {
-            // Its container may run on. Its journal entry and the container's label say whose it is.
+            // The container may still run. The slot's journal entry and the container's label record the owner.
             shelf.abandoned.push(slot);
         } else if shelf.closed {
             shelf.retired.push(slot);

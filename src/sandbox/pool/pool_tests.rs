@@ -1,4 +1,5 @@
-//! The shelf against its laws: no slot twice, none lost, ready and leased together are what there shall be.
+//! Tests of the pool's invariants: no slot exists twice, none is lost, and the ready and the leased slots together are
+//! as many as the target.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,7 +88,8 @@ fn a_closed_pool_gives_everything_up_and_makes_nothing() {
     assert_eq!((chores.remove.len(), chores.make), (0, 0));
 }
 
-/// Sixteen takers, a thousand rounds each, and a keeper that washes: nobody ever has what another has, and all come back.
+/// Sixteen takers run a thousand rounds each beside a keeper that washes. No two takers ever hold the same slot, and
+/// all slots come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_slot_is_anybody_elses_too() {
     const SLOTS: usize = 24;
@@ -151,7 +153,7 @@ async fn no_slot_is_anybody_elses_too() {
 }
 
 proptest! {
-    /// Whatever is done in whatever order: a slot is in one place, and none appears from nowhere.
+    /// After any sequence of operations each slot is in exactly one place, and no slot appears from nowhere.
     #[test]
     fn slots_are_neither_lost_nor_doubled(what in prop::collection::vec(0_u8..8, 0..200), once: bool) {
         let pool = Pool::new(Bounds { floor: 3, ceiling: 6 }, once);

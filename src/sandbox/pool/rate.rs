@@ -1,18 +1,18 @@
-//! How fast slots are made: so many a second, some more at once after a rest, and fewer while making them fails.
+//! Limits how fast slots are made: a fixed rate, a burst after a pause, and fewer while making them fails.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The contract's rate.
+/// The rate in the contract, in slots per second.
 const PER_SECOND: f64 = 10.0;
-/// And how many at once.
+/// The burst in the contract: how many slots at once.
 const BURST: f64 = 20.0;
-/// The first rest after a failure; it doubles up to the longest.
+/// The first rest after a failure. It doubles with each failure, up to `LONGEST_REST`.
 const REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
-/// A bucket of tokens, one for each slot.
+/// A token bucket, with one token for each slot.
 #[derive(Debug)]
 pub(crate) struct Rate {
     tokens: f64,
@@ -31,7 +31,7 @@ impl Rate {
         }
     }
 
-    /// How many may be made now.
+    /// Returns how many slots may be made now.
     pub(crate) fn allows(&mut self, now: Instant) -> usize {
         if self.rests_until.is_some_and(|until| now < until) {
             return 0;
@@ -42,21 +42,21 @@ impl Rate {
         (1..=20).take_while(|n| f64::from(*n) <= self.tokens).count()
     }
 
-    /// So many are being made.
+    /// Records that `made` slots are being made.
     pub(crate) fn spend(&mut self, made: usize) {
         let made = u32::try_from(made).unwrap_or(u32::MAX);
         self.tokens -= f64::from(made);
     }
 
-    /// One was made.
+    /// Records that a slot was made, and ends the rest.
     pub(crate) fn succeeded(&mut self) {
         self.rest = REST;
         self.rests_until = None;
     }
 
-    /// One could not be made: a rest, which is longer each time.
+    /// Records that a slot could not be made, and begins a rest, which is longer each time.
     pub(crate) fn failed(&mut self, now: Instant) {
-        // Several that were begun together fail together.
+        // Slots that were begun together fail together, and count as one failure.
         if self.rests_until.is_some_and(|until| now < until) {
             return;
         }

@@ -1,22 +1,23 @@
-//! How many slots there shall be: between a floor and a ceiling, after demand. Pure; its clock is whoever calls `tick`.
+//! How many slots a pool should have: between a floor and a ceiling, depending on demand. Pure; the caller's `tick` is
+//! the clock.
 
-/// How many ticks without need make one slot fewer.
+/// After this many ticks without demand the target shrinks by one slot.
 const PATIENCE: u32 = 10;
 
 /// The fewest and the most slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) floor: usize,
-    /// The floor, for a pool that does not grow.
+    /// The same as the floor for a pool that does not grow.
     pub(crate) ceiling: usize,
 }
 
-/// How many slots there shall be.
+/// How many slots a pool should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     bounds: Bounds,
     target: usize,
-    /// The fewest that were ready since the last slot was given up.
+    /// The fewest slots that were ready since the last review of the target.
     spare: usize,
     calm: u32,
 }
@@ -38,14 +39,14 @@ impl Size {
         self.target
     }
 
-    /// Somebody wanted a slot and there was none: half as many more, at least one.
+    /// Records that no slot was ready: the target grows by half, but at least by one slot.
     pub(crate) fn missed(&mut self) {
         let more = self.target + (self.target / 2).max(1);
         self.target = more.min(self.bounds.ceiling);
         self.needed();
     }
 
-    /// A slot was taken, and so many are left ready.
+    /// Records that a slot was taken, and that `left` slots are still ready.
     pub(crate) fn took(&mut self, left: usize) {
         self.spare = self.spare.min(left);
         if left == 0 {
@@ -58,7 +59,8 @@ impl Size {
         self.spare = 0;
     }
 
-    /// Some time has passed. One slot fewer after a while in which more than one was always spare.
+    /// Records that some time has passed. The target shrinks by one slot after `PATIENCE` ticks in which more than one
+    /// slot was always ready.
     pub(crate) fn tick(&mut self) {
         self.calm += 1;
         if self.calm < PATIENCE {

@@ -1,4 +1,4 @@
-//! One connection to a syslog endpoint. Never tries twice: see [`super::delivery`].
+//! One connection to a syslog endpoint. Never retries: see [`super::delivery`].
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream, lookup_host};
 
 use super::endpoint::{Endpoint, Server};
 
-/// A connection, and how much of the next message it has taken already: a new one begins with the whole message.
+/// A connection, and how many bytes of the next message it has taken. A new connection starts with the whole message.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
@@ -26,17 +26,17 @@ enum Socket {
     Unixgram(UnixDatagram),
 }
 
-/// What became of some messages.
+/// The result of sending some messages.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// How many are done with; they are gone from the batch.
+    /// How many messages are finished. They are removed from the batch.
     pub(super) done: usize,
-    /// How many are known not to have arrived, of these or earlier ones.
+    /// How many messages are known not to have arrived, of these or earlier ones.
     pub(super) lost: u64,
 }
 
 impl Connection {
-    /// Connects. Where the endpoint takes datagrams of another host, nobody can say whether it is there.
+    /// Connects. If the endpoint takes datagrams on another host, success does not mean that it exists.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -56,8 +56,8 @@ impl Connection {
         Ok(Self { socket, begun: 0 })
     }
 
-    /// Whether the other side has hung up. It is asked before each send, because the first send after a hang-up still
-    /// succeeds, and its message would be lost without anybody knowing.
+    /// Whether the endpoint has hung up. Checked before each send: the first send after a hang-up still succeeds, and
+    /// its message would be lost without notice.
     pub(super) fn is_gone(&self) -> bool {
         let stream = match &self.socket {
             Socket::Tcp(stream) => stream.as_fd(),
@@ -66,17 +66,18 @@ impl Connection {
         };
         let mut ignored = [0; 64];
         loop {
-            // Of the kernel, not of the reactor, which may not have looked yet. All sockets here are non-blocking.
+            // Reads from the kernel and not through the reactor, which may not have noticed yet. All sockets here are
+            // non-blocking.
             match rustix::io::read(stream, &mut ignored) {
                 Ok(0) => return true,
-                // Nothing is expected from a syslog server, and nothing is done with it.
+                // A syslog server is not expected to send anything; what it sends is ignored.
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return error != Errno::AGAIN,
             }
         }
     }
 
-    /// Sends some of the messages, at least a part of the first.
+    /// Sends some of the messages, or at least a part of the first.
     ///
     /// # Cancellation
     /// Not safe to drop if the connection is to be used again.
@@ -89,7 +90,7 @@ impl Connection {
                     return Ok(Progress::default());
                 };
                 match socket.send(message).await {
-                    // The news is of an earlier datagram, which found no receiver; this one was not sent.
+                    // The error is about an earlier datagram, which found no receiver; this one was not sent.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                         Ok(Progress { done: 0, lost: 1 })
                     }
@@ -128,7 +129,7 @@ async fn udp(server: &Server) -> io::Result<UdpSocket> {
 fn datagram(sent: io::Result<usize>, batch: &mut VecDeque<Vec<u8>>) -> io::Result<Progress> {
     let lost = match sent {
         Ok(_) => 0,
-        // Too long for this kind of socket, now and for ever.
+        // Too long for this kind of socket, so a retry cannot succeed.
         Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => 1,
         Err(error) => return Err(error),
     };

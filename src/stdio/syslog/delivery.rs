@@ -1,7 +1,7 @@
-//! Carries messages from the queue to the endpoint for as long as the container's streams live, and a moment longer.
+//! Sends messages from the queue to the endpoint while the container's streams are open, and for a moment longer.
 //!
-//! A message counts as sent when the kernel has taken all of it. One that a broken connection took in part is sent
-//! again as a whole; what the kernel had taken when the connection broke may be lost, as with any syslog over TCP.
+//! A message counts as sent when the kernel has taken all of it. A message that a broken connection took in part is
+//! sent again as a whole. What the kernel had taken when the connection broke may be lost, as with any syslog over TCP.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
@@ -12,20 +12,21 @@ use super::endpoint::Endpoint;
 use super::queue::Queue;
 use super::{CONNECTING, FLUSHING};
 
-/// The pauses between attempts to reconnect double from the first to the second.
+/// The pause between attempts to reconnect. Doubles from the first value to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// An endpoint that takes nothing for so long is treated as one that went away.
+/// An endpoint that takes nothing for this long counts as gone.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// The background work of one log.
+/// The background work for one log.
 #[derive(Debug)]
 pub(super) struct Delivery {
     queue: Queue,
     endpoint: Endpoint,
     connection: Option<Connection>,
-    /// Attempts that failed since a message got through.
+    /// Attempts that failed since the last successful send.
     failures: u32,
-    /// At the end an unreachable endpoint gets one attempt more, and the result of the function waits for no other.
+    /// Whether the last attempt was made. Once the streams have ended, an unreachable endpoint gets one more attempt;
+    /// the function's result does not wait for another.
     last_attempt: bool,
 }
 
@@ -40,10 +41,10 @@ impl Delivery {
         }
     }
 
-    /// Works until all streams have ended and their lines are delivered, or time is up.
+    /// Works until all streams have ended and their lines are delivered, or [`FLUSHING`] has passed since they ended.
     ///
     /// # Cancellation
-    /// Safe to drop; what waits is lost.
+    /// Safe to drop; messages in the queue are lost.
     pub(super) async fn run(mut self) {
         let (queue, endpoint) = (self.queue.clone(), self.endpoint.clone());
         let time_is_up = async {
@@ -57,7 +58,7 @@ impl Delivery {
         }
         let lost = queue.abandon();
         if lost > 0 {
-            tracing::warn!(%endpoint, lost, "lost lines of a function's log: syslog did not take them");
+            tracing::warn!(%endpoint, lost, "lost lines of a function's log, because syslog did not accept them");
         }
     }
 
@@ -79,16 +80,16 @@ impl Delivery {
         }
     }
 
-    /// The connection, made again as often as it takes; `None` if the log ends before.
+    /// The connection, restored with as many attempts as needed; `None` if the log ends first.
     async fn connected(&mut self) -> Option<&mut Connection> {
         if self.connection.as_ref().is_some_and(Connection::is_gone) {
-            tracing::debug!(endpoint = %self.endpoint, "syslog hung up");
+            tracing::debug!(endpoint = %self.endpoint, "syslog closed the connection");
             self.connection = None;
         }
         while self.connection.is_none() {
             if self.failures > 0 {
                 let pause = pause(self.failures);
-                // The end wakes it: there is no time to lose then.
+                // The end of the streams interrupts the pause, because little time is left then.
                 drop(tokio::time::timeout(pause, self.queue.closing()).await);
             }
             if self.queue.is_closing() && std::mem::replace(&mut self.last_attempt, true) {
@@ -105,7 +106,7 @@ impl Delivery {
 
     fn failed(&mut self, error: &io::Error) {
         if self.failures == 0 {
-            tracing::debug!(endpoint = %self.endpoint, %error, "syslog is unreachable; trying again");
+            tracing::debug!(endpoint = %self.endpoint, %error, "syslog is unreachable; retrying");
         }
         self.connection = None;
         self.failures = self.failures.saturating_add(1);
@@ -113,8 +114,8 @@ impl Delivery {
     }
 }
 
-/// How long to wait after this many failures: between half of the doubled pause and all of it, so that the many
-/// containers of a host do not come back to a restarted server in step.
+/// How long to wait after this many failures: at random between half of the doubled pause and all of it, so that the
+/// containers of a host do not all reconnect to a restarted server at once.
 fn pause(failures: u32) -> Duration {
     let longest = PAUSES
         .0

@@ -1,10 +1,11 @@
-//! Where a log goes: the URL of the logger configuration, checked before anything is made. Never resolves or connects.
+//! The destination of a log: the URL of the logger configuration, checked before anything is created. Parsing neither
+//! resolves nor connects.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-/// The port of syslog, over UDP as over TCP.
+/// The port of syslog, over UDP and TCP.
 const PORT: u16 = 514;
 
 /// A syslog endpoint.
@@ -28,7 +29,7 @@ pub(crate) struct Server {
     pub(super) port: u16,
 }
 
-/// A URL that no log can go to.
+/// A URL that is not a usable log destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("syslog URL {url:?} {fault}")]
 pub(crate) struct BadEndpoint {
@@ -57,7 +58,7 @@ enum Fault {
 }
 
 impl Endpoint {
-    /// Reads a URL. A port that is left out is 514.
+    /// Parses a URL. The default port is 514.
     pub(crate) fn parse(url: &str) -> Result<Self, BadEndpoint> {
         read(url).map_err(|fault| BadEndpoint {
             url: url.to_owned(),
@@ -65,8 +66,8 @@ impl Endpoint {
         })
     }
 
-    /// What ends a message: a newline where messages share a stream, nothing where each has a datagram to itself.
-    /// Docker counts octets (RFC 6587, 3.4.1) over TLS only; over TCP its receivers expect newlines, as ours do then.
+    /// The end of a message: a newline where messages share a stream, nothing where each message is a datagram. Docker
+    /// counts octets (RFC 6587, 3.4.1) over TLS only; over TCP its receivers expect newlines, so this crate sends them.
     pub(super) fn terminator(&self) -> &'static [u8] {
         match self {
             Self::Tcp(_) | Self::Unix(_) => b"\n",
@@ -110,7 +111,7 @@ fn read(url: &str) -> Result<Endpoint, Fault> {
 }
 
 fn path(text: &str) -> Result<PathBuf, Fault> {
-    // "/" alone is a directory, and so is whatever ends with a slash.
+    // "/" alone is a directory, and so is any path that ends with a slash.
     if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
         return Err(Fault::Path);
     }

@@ -1,17 +1,17 @@
-//! Cuts a stream of bytes into lines. Pure; the bytes of a line are not looked at otherwise.
+//! Splits a stream of bytes into lines. Pure; does not interpret the bytes of a line.
 
-/// The longest line; a longer one becomes several, cut at this many bytes. Docker's length.
+/// The longest line, as in Docker. A longer one is split at this number of bytes.
 const LONGEST: usize = 16 << 10;
 
-/// What of the current line has arrived.
+/// The part of the current line that has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes more of the stream and hands on each line that it completes, without its newline. Empty lines are left
-    /// out, as Docker does.
+    /// Takes more of the stream, and passes on each line that is now complete, without its newline. Empty lines are
+    /// left out, as Docker does.
     pub(super) fn take(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             match piece.strip_suffix(b"\n") {
@@ -30,9 +30,9 @@ impl Lines {
         }
     }
 
-    /// The stream, or the line, has ended: hands on what there is of it.
+    /// Ends the stream or the line: passes on the part that has arrived.
     pub(super) fn end(&mut self, mut line: impl FnMut(&[u8])) {
-        // Not cleared but given back: most streams say nothing for most of their lives.
+        // The buffer is released and not only cleared, because most streams write nothing for most of their lives.
         let begun = std::mem::take(&mut self.begun);
         if !begun.is_empty() {
             line(&begun);

@@ -1,8 +1,8 @@
-//! An output stream that is logged on its way to the task's writer, or to nowhere else.
+//! An output stream that is logged on its way to the task's writer; without a writer it is only logged.
 //!
-//! Neither side can harm the other: the log takes whatever the stream says and has no errors, and a writer that fails
-//! is told at the end, while the log goes on. The end of the stream is the end of both: the log's last lines have been
-//! delivered then, or given up.
+//! The two sides are independent. The log takes all bytes of the stream and has no errors. If the writer fails, its
+//! error is returned at the end, and the log continues. The end of the stream ends both: by then the log's last lines
+//! are delivered or given up.
 
 use std::fmt;
 use std::io;
@@ -18,8 +18,8 @@ use super::message::{self, Format};
 use super::queue::Queue;
 use crate::stdio::Writer;
 
-/// Bytes that are taken at once: even if each were a line, their messages would fit into the room that a stream waits
-/// for.
+/// Bytes that are taken at once: even if each byte were a line, the messages would fit into the room that a stream
+/// waits for.
 const PIECE: usize = 4 << 10;
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -81,7 +81,7 @@ impl fmt::Debug for StreamLog {
 /// Writes to the log and to the task's writer, if it has one.
 pub(super) struct Logged {
     main: Option<Writer>,
-    /// Why there is no writer any more.
+    /// The error of a writer that failed and was dropped.
     failed: Option<io::Error>,
     log: StreamLog,
     room: Option<Wait>,
@@ -112,7 +112,7 @@ impl Logged {
         Poll::Ready(())
     }
 
-    /// Does something with the writer; one that fails is gone.
+    /// Calls `work` on the writer. Drops a writer that fails.
     fn poll_main<T>(
         &mut self,
         cx: &mut Poller<'_>,
@@ -137,7 +137,7 @@ impl AsyncWrite for Logged {
         ready!(self.poll_room(cx));
         let written = ready!(self.poll_main(cx, |main, cx| main.poll_write(cx, piece)));
         let taken = match written {
-            // Nothing more will ever fit: as much an end as an error.
+            // The writer will never take anything more, which is as final as an error.
             Some(0) if !piece.is_empty() => {
                 (self.main, self.failed) = (None, Some(io::ErrorKind::WriteZero.into()));
                 piece.len()
@@ -150,13 +150,13 @@ impl AsyncWrite for Logged {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
-        // Complete lines are on their way as it is.
+        // Complete lines are already on their way to the log.
         self.poll_main(cx, |main, cx| main.poll_flush(cx)).map(|_| Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
         if self.flushed.is_none() && !std::mem::replace(&mut self.over, true) {
-            // First, so that the log is delivered while the writer is shut down.
+            // Ended first, so that the log is delivered while the writer is shut down.
             self.log.end();
             let flushed = tokio::time::timeout(FLUSHING, self.log.queue.flushed());
             self.flushed = Some(Box::pin(async move { drop(flushed.await) }));

@@ -1,4 +1,4 @@
-//! One line as one message of RFC 5424, as Docker's syslog driver words it in the format `rfc5424`:
+//! One line as one message of RFC 5424, as Docker's syslog driver writes it in the format `rfc5424`:
 //!
 //! ```text
 //! <14>1 2024-05-01T10:00:00.123456Z host app_id=a,fn_id=b 4242 app_id=a,fn_id=b - the line
@@ -8,10 +8,10 @@
 //!  PRI: facility user × 8 + severity, 6 (information) for stdout and 3 (error) for stderr
 //! ```
 //!
-//! The tag stands in both places and is never cut, as in Docker: receivers find a function's lines by it, and two ids
-//! are longer than the 48 and 32 characters that the RFC gives the fields. What it could not hold at all (blanks,
-//! control and non-ASCII characters, which Docker lets break the message) becomes `_`. The clock is finer than
-//! Docker's, which stops at seconds.
+//! As in Docker, the tag is in both fields and is never cut: receivers find a function's lines by the tag, and two ids
+//! are longer than the 48 and 32 characters that the RFC allows in these fields. Characters that a field cannot contain
+//! (blanks, control and non-ASCII characters, with which Docker breaks the message) become `_`. The time is more
+//! precise than Docker's, which has whole seconds.
 
 use std::time::SystemTime;
 
@@ -19,10 +19,10 @@ use prost_types::Timestamp;
 
 /// RFC 5424, 6.2.1: user-level messages.
 const USER: u8 = 1;
-/// What HOSTNAME may hold.
+/// The longest HOSTNAME.
 const LONGEST_HOST: usize = 255;
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Severity {
     /// A line of stderr.
@@ -31,7 +31,7 @@ pub(super) enum Severity {
     Info = 6,
 }
 
-/// What all messages of one stream share.
+/// The parts that all messages of one stream share.
 #[derive(Debug)]
 pub(super) struct Format {
     before_time: String,
@@ -54,7 +54,7 @@ impl Format {
         }
     }
 
-    /// The message of one line, of the moment `time` (see [`stamp`]).
+    /// The message for one line at the moment `time` (see [`stamp`]).
     pub(super) fn message(&self, time: &str, line: &[u8]) -> Vec<u8> {
         [
             self.before_time.as_bytes(),
@@ -67,9 +67,9 @@ impl Format {
     }
 }
 
-/// A moment in UTC, to the microsecond: RFC 5424 allows no more.
+/// A moment in UTC, in microseconds, the finest unit that RFC 5424 allows.
 pub(super) fn stamp(at: SystemTime) -> String {
-    // Its display is the calendar of RFC 3339, which need not be written twice.
+    // Its display already implements the calendar of RFC 3339.
     let mut at = Timestamp::from(at);
     at.nanos -= at.nanos % 1000;
     at.to_string()
@@ -77,14 +77,14 @@ pub(super) fn stamp(at: SystemTime) -> String {
 
 /// The name of this host.
 pub(super) fn host_name() -> String {
-    // The same text as uname(2)'s node name, without a system call wrapper.
+    // The same text as uname(2)'s node name, but it needs no wrapper of a system call.
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .unwrap_or_default()
         .trim()
         .to_owned()
 }
 
-/// Text as a field of the header: visible ASCII, or the `-` that stands for nothing.
+/// Converts text to a field of the header: visible ASCII, or `-` for an empty field.
 fn field(text: &str, longest: usize) -> String {
     let visible = |c: char| if c.is_ascii_graphic() { c } else { '_' };
     let field: String = text.chars().take(longest).map(visible).collect();

@@ -1,4 +1,4 @@
-//! A function's output as syslog messages, line by line, beside wherever else its streams go.
+//! A function's output as syslog messages, line by line, in addition to the other destinations of its streams.
 //!
 //! ```text
 //! stdout ─► Logged ─┬─► the task's writer              ┌────────────┐
@@ -7,12 +7,12 @@
 //!                   └─► the task's writer              └────────────┘
 //! ```
 //!
-//! The endpoint must answer once, before the container is created. After that it may be slow or go away: the queue
-//! then drops its oldest lines and counts them, and the function never learns of it. What reaches the endpoint is what
-//! Docker's syslog driver sends in the format `rfc5424`, so that a host's receivers keep working; see [`message`].
+//! The endpoint must answer once, before the container is created. After that it may be slow or disappear: the queue
+//! then drops its oldest lines and counts them, and the function is not affected. The endpoint receives what Docker's
+//! syslog driver sends in the format `rfc5424`, so that a host's receivers keep working; see [`message`].
 //!
-//! By hand, because the part that a crate would save is one line of text, and the part that takes care (a bounded
-//! queue, reconnecting, a bounded end) is in none.
+//! Written without a crate: the part that a crate would save is one line of text, and the difficult part (a bounded
+//! queue, reconnecting, a bounded end) is in no crate.
 
 mod connection;
 mod delivery;
@@ -43,30 +43,30 @@ use crate::{Context, Interrupted};
 
 /// How long an endpoint may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(5);
-/// How long the last lines of a function that has ended may take.
+/// How long delivering the last lines of an ended function may take.
 const FLUSHING: Duration = Duration::from_secs(2);
 
-/// The log of one container, connected: one connection that both output streams share.
+/// The connected log of one container: both output streams share one connection.
 #[derive(Debug)]
 pub(crate) struct Syslog {
     stdout: StreamLog,
     stderr: StreamLog,
 }
 
-/// Why there is no log.
+/// Why the log could not be connected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoSyslog {
-    /// Nobody answers at the endpoint, or not in time.
+    /// The endpoint did not accept a connection, or not in time.
     #[error("cannot connect")]
     Unavailable(#[source] io::Error),
-    /// The caller gave up first.
+    /// The caller cancelled first.
     #[error(transparent)]
     Cancelled(Interrupted),
 }
 
 impl Syslog {
-    /// Connects. A connection that cannot be made within 5 s, or before the deadline of `ctx`, is unavailable.
-    /// Delivery runs on `tracker`; it ends when both streams have, at most 2 s later.
+    /// Connects. If no connection can be made within 5 s, or before the deadline of `ctx`, the log is unavailable.
+    /// Delivery runs on `tracker`; it ends when both streams have ended, at most 2 s later.
     ///
     /// # Cancellation
     /// Safe to drop; nothing is left.
@@ -102,7 +102,7 @@ impl Syslog {
         Ok(Self { stdout, stderr })
     }
 
-    /// The same streams, logged. One that is null becomes attached, for the log alone.
+    /// Returns the streams with logging attached. A null stream becomes attached, only for the log.
     pub(crate) fn attach(self, streams: Streams) -> Streams {
         let Streams {
             stdin,

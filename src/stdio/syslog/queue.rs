@@ -1,9 +1,9 @@
-//! Messages on their way from the streams to the connection: bounded in bytes, never blocking for long, and counting
-//! what it drops. Knows nothing of sockets.
+//! Messages on their way from the streams to the connection. The queue is bounded in bytes, never blocks for long, and
+//! counts the messages that it drops. Independent of sockets.
 //!
-//! A full queue makes room by dropping its oldest messages: of a function that died, the last words matter most. But a
-//! healthy endpoint should lose nothing of a burst, so a stream first waits a moment for room; an endpoint that makes
-//! none in that moment, or cannot be reached, is *behind*, and nobody waits for it again until it has caught up.
+//! A full queue makes room by dropping its oldest messages: if a function dies, its last lines matter most. But a
+//! healthy endpoint should lose nothing of a burst, so a stream first waits a moment for room. An endpoint that makes
+//! no room in that moment, or cannot be reached, is *behind*: until it has caught up, no stream waits for it again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,16 +12,16 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of waiting messages beyond which the oldest go.
+/// Bytes of waiting messages above which the oldest are dropped.
 const CAPACITY: usize = 1 << 20;
-/// What a message costs beside its bytes.
+/// The memory of a message in addition to its bytes.
 const OVERHEAD: usize = 64;
 /// How long a stream may wait for room before the endpoint counts as behind.
 const GRACE: Duration = Duration::from_millis(100);
-/// What is handed to the connection at once, in messages and in bytes.
+/// The most that is passed to the connection at once, in messages and in bytes.
 const BATCH: (usize, usize) = (64, 64 << 10);
 
-/// A handle to the queue of one container; clones are the same queue.
+/// A handle to the queue of one container; clones share the queue.
 #[derive(Debug, Clone)]
 pub(super) struct Queue(Arc<Inner>);
 
@@ -30,9 +30,9 @@ struct Inner {
     state: Mutex<State>,
     /// Wakes the delivery.
     work: Notify,
-    /// All streams have ended.
+    /// Cancelled when all streams have ended.
     closing: CancellationToken,
-    /// How many messages are through, one way or the other; follows [`State::through`].
+    /// How many messages are finished, whether sent or lost; follows [`State::through`].
     through: watch::Sender<u64>,
 }
 
@@ -40,7 +40,7 @@ struct Inner {
 struct State {
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Taken by the delivery and not settled.
+    /// Messages that the delivery has taken and not settled yet.
     in_flight: usize,
     through: u64,
     dropped: u64,
@@ -61,7 +61,7 @@ impl State {
 }
 
 impl Queue {
-    /// A queue that ends when this many streams have.
+    /// Creates a queue that ends when this number of streams have ended.
     pub(super) fn new(streams: usize) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::new(State {
@@ -85,7 +85,7 @@ impl Queue {
 
     fn tell(&self) {
         let now = self.state().through;
-        // Of two who tell at once, the later may be the one who looked earlier.
+        // If two tasks report at once, the later one may have read the older value.
         self.0.through.send_modify(|through| *through = now.max(*through));
     }
 
@@ -95,7 +95,7 @@ impl Queue {
         !state.behind && !state.has_room()
     }
 
-    /// Waits for room, but not for long.
+    /// Waits for room, at most for [`GRACE`].
     pub(super) async fn room(self) {
         let mut through = self.0.through.subscribe();
         let room = through.wait_for(|_| !self.is_full());
@@ -104,7 +104,7 @@ impl Queue {
         }
     }
 
-    /// From now on nobody waits for room, until the endpoint has caught up.
+    /// Marks the endpoint as behind: until it has caught up, no stream waits for room.
     pub(super) fn fall_behind(&self) {
         self.state().behind = true;
         self.tell();
@@ -133,7 +133,7 @@ impl Queue {
         self.0.work.notify_one();
     }
 
-    /// One stream has ended and will add no more.
+    /// Records that one stream has ended and adds no more messages.
     pub(super) fn leave(&self) {
         let mut state = self.state();
         state.streams = state.streams.saturating_sub(1);
@@ -142,18 +142,18 @@ impl Queue {
         }
     }
 
-    /// A wait until all messages that are here now are through: sent, dropped or given up.
+    /// A future that completes when all messages that are in the queue now are finished: sent, dropped or given up.
     pub(super) fn flushed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut through = self.0.through.subscribe();
         let state = self.state();
         let target = state.through + (state.in_flight + state.waiting.len()) as u64;
         async move {
-            // The other outcome is that the queue is gone, and everything with it.
+            // The wait fails only if the queue was dropped, and all messages with it.
             drop(through.wait_for(|through| *through >= target).await.map(drop));
         }
     }
 
-    /// The next messages to send, or `None` once all streams have ended and nothing waits.
+    /// The next messages to send, or `None` once all streams have ended and no message waits.
     pub(super) async fn take(&self) -> Option<VecDeque<Vec<u8>>> {
         loop {
             if let Some(batch) = self.batch() {
@@ -162,7 +162,7 @@ impl Queue {
             tokio::select! {
                 biased;
                 () = self.0.work.notified() => {}
-                // What was added before the last stream ended is seen by one more look.
+                // One more look finds the messages that were added before the last stream ended.
                 () = self.0.closing.cancelled() => return self.batch(),
             }
         }
@@ -185,7 +185,8 @@ impl Queue {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// This many of the messages taken are through; `lost` messages, of these or earlier ones, did not arrive.
+    /// Records that `done` of the taken messages are finished, and that `lost` messages, of these or earlier ones, did
+    /// not arrive.
     pub(super) fn settle(&self, done: usize, lost: u64) {
         let mut state = self.state();
         state.in_flight = state.in_flight.saturating_sub(done);
@@ -205,7 +206,7 @@ impl Queue {
         self.0.closing.cancelled().await;
     }
 
-    /// Gives up what is left. Returns how many messages were lost in all.
+    /// Gives up the remaining messages. Returns how many messages were lost in all.
     pub(super) fn abandon(&self) -> u64 {
         let mut state = self.state();
         let left = (std::mem::take(&mut state.in_flight) + state.waiting.len()) as u64;
@@ -253,9 +254,9 @@ mod tests {
         queue.push((0..600).map(message).collect());
         assert!(queue.is_full());
         queue.clone().room().await;
-        // Nobody took anything, so it is behind, and the next line does not wait.
+        // No message was taken, so the endpoint is behind, and the next line does not wait.
         assert!(!queue.is_full());
-        // It catches up: from now on a stream waits again.
+        // The endpoint catches up: from now on a stream waits again.
         for _ in 0..3 {
             let taken = queue.take().await.unwrap().len();
             queue.settle(taken, 0);

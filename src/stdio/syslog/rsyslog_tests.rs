@@ -1,4 +1,4 @@
-//! What Debian's rsyslog makes of the messages; where it is not installed, these tests say so and pass.
+//! How Debian's rsyslog parses the messages. Where it is not installed, these tests print that and pass.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -9,10 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 
-/// A tag as a host of functions has it: two ids, longer than the RFC's fields.
+/// A tag as a functions platform uses it: two ids, longer than the RFC's fields.
 const TAG: &str = "app_id=01D8JQSE2BNG8G00GZJ0000001,fn_id=01D8JQSE2BNG8G00GZJ0000002";
 
-/// Ends with the test, however that ends.
+/// The rsyslog process. Killed when the test ends, whether it passes or fails.
 struct Rsyslog(Child);
 
 impl Drop for Rsyslog {

@@ -1,4 +1,4 @@
-//! Real sockets: a receiver of each kind, which reads what arrives by the rules of RFC 5424.
+//! Tests with real sockets: a receiver of each kind parses what arrives by the rules of RFC 5424.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,14 +12,14 @@ use crate::stdio::{Source, Writer};
 
 const TAG: &str = "app_id=a1,fn_id=f1";
 
-/// One message, taken apart.
+/// A parsed message.
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
     priority: u8,
     text: String,
 }
 
-/// Fails unless the message is one of RFC 5424 (6: `HEADER SP STRUCTURED-DATA [SP MSG]`).
+/// Parses a message. Fails unless it follows RFC 5424 (6: `HEADER SP STRUCTURED-DATA [SP MSG]`).
 #[track_caller]
 fn parse(message: &[u8]) -> Message {
     let message = std::str::from_utf8(message).unwrap();
@@ -49,14 +49,14 @@ fn parse(message: &[u8]) -> Message {
     }
 }
 
-/// The lines of a stream of messages.
+/// Parses a stream of messages, one per line.
 #[track_caller]
 fn parse_stream(bytes: &[u8]) -> Vec<Message> {
     let bytes = bytes.strip_suffix(b"\n").expect("a whole last message");
     bytes.split(|byte| *byte == b'\n').map(parse).collect()
 }
 
-/// What the task's own writer got.
+/// The bytes that the task's own writer received.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -90,7 +90,7 @@ impl tokio::io::AsyncWrite for Captured {
     }
 }
 
-/// A log, its two streams, and what runs for it.
+/// A log, its two streams, and the tasks that run for it.
 struct Log {
     stdout: Writer,
     stderr: Writer,
@@ -125,7 +125,7 @@ impl Log {
         patiently(self.stdout.write_all(text.as_bytes())).await.unwrap();
     }
 
-    /// Both streams end as they do when a function has; nothing may run after that.
+    /// Ends both streams as a function's exit does; no task may run after that.
     async fn end(mut self) {
         let (out, err) = tokio::join!(
             patiently(self.stdout.shutdown()),
@@ -159,7 +159,7 @@ async fn read_all(mut from: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
     bytes
 }
 
-/// One line, without waiting for the end of the connection.
+/// Reads one line, without waiting for the end of the connection.
 async fn read_line(from: &mut TcpStream) -> Message {
     let mut line = Vec::new();
     loop {
@@ -297,7 +297,7 @@ async fn a_dead_endpoint_is_unavailable_and_nothing_is_left() {
 
 #[tokio::test]
 async fn an_endpoint_that_never_answers_is_unavailable_at_the_deadline() {
-    // A listener whose backlog is full drops what comes next.
+    // A listener whose backlog is full drops further connections.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -356,11 +356,11 @@ async fn an_endpoint_that_stops_reading_does_not_hold_up_the_function() {
     let mut log = Log::open(&socket_url("unix", &path)).await;
     let (server, _) = patiently(listener.accept()).await.unwrap();
     let captured = log.captured.clone();
-    // Nobody reads until both are over.
+    // The server reads only after the writer and the log have ended.
     log.out(&ten_megabytes()).await;
     assert_eq!(captured.len(), 10_000_000);
     log.end().await;
-    // It is told what it was sent, in order, up to where it stopped.
+    // The server receives the lines in order, up to where sending stopped.
     let bytes = read_all(server).await;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').unwrap();
     for (number, message) in parse_stream(&bytes[..=whole]).iter().enumerate() {
@@ -377,13 +377,13 @@ async fn a_server_that_restarts_gets_every_line_of_an_idle_function() {
     log.out("before\n").await;
     assert_eq!(read_line(&mut server).await.text, "before");
     drop((server, listener));
-    // It is down for a while, in which lines wait.
+    // The server is down for a while, in which lines wait.
     log.out("while it is down\n").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let listener = TcpListener::bind(address).await.unwrap();
     let mut server = accept(&listener).await;
     assert_eq!(read_line(&mut server).await.text, "while it is down");
-    // It restarts between two lines: the first line after that is not written into the dead connection.
+    // The server restarts between two lines: the next line is not written into the dead connection.
     drop(server);
     tokio::time::sleep(Duration::from_millis(50)).await;
     log.out("after\n").await;
@@ -412,10 +412,10 @@ async fn a_datagram_socket_that_is_made_again_gets_what_was_said_meanwhile() {
     log.end().await;
 }
 
-/// Set in a process that runs one test alone.
+/// Set in a process that runs only one test.
 const ALONE: &str = "FNCTR_TEST_ALONE";
 
-/// Where a test's warnings go.
+/// Collects a test's warnings.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<u8>>>);
 
@@ -431,8 +431,8 @@ impl io::Write for Warnings {
 
 #[tokio::test]
 async fn lines_for_an_endpoint_that_went_away_are_counted_in_one_warning() {
-    // In a process of its own: tracing may take a warning for unwanted for ever if another test comes to it for the first time
-    // at the moment at which this one sets its subscriber.
+    // In a process of its own: if another test reaches the same warning for the first time while this test sets its
+    // subscriber, tracing may disable the warning for good.
     if std::env::var_os(ALONE).is_none() {
         let name = "stdio::syslog::tests::lines_for_an_endpoint_that_went_away_are_counted_in_one_warning";
         let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
