@@ -1,5 +1,5 @@
-//! fnctr runs function containers on containerd, with no Docker daemon: limits that are really enforced, idle
-//! containers frozen in microseconds, endings that say what happened, and nothing left behind.
+//! fnctr runs function containers on containerd, without a Docker daemon: limits are enforced, idle containers are
+//! frozen in microseconds, the outcome of a container states why it ended, and nothing is left behind.
 //!
 //! # For whom
 //!
@@ -38,7 +38,8 @@
 //! # }
 //! ```
 //!
-//! An operator uses the `fnctr` command, which is the same through `cli` (the feature `cli`; the library is built without).
+//! An operator uses the `fnctr` command, which is the module `cli` and offers the same functions. It is built with the
+//! feature `cli` only, which the library does not need.
 //!
 //! # Architecture
 //!
@@ -53,48 +54,54 @@
 //!               image/    stdio/ sandbox/ cgroup/   quota/  containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!                       context · teardown · tracked · holder · ids · units  foundation: imports nothing of ours
+//!                       context · teardown · tracked · backoff · holder · ids · units  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
-//! Reading order: [`driver`] (what is promised) → `engine/mod.rs` (the states of a container, and the nine containerd
-//! calls of its life) → `engine/{resolve,create}.rs` (a dozen lines that are the whole story) → whichever mechanism you
-//! came for.
+//! Reading order: [`driver`] (the contract) → `engine/mod.rs` (the states of a container, and the nine containerd calls
+//! of its life) → `engine/{resolve,create}.rs` (the steps of a create, in a few lines) → the mechanism that you are
+//! interested in.
 //!
-//! | Module | Knows | Must never |
+//! | Module | Depends on | Must never |
 //! |---|---|---|
-//! | [`oci`] | configuration as data | do I/O, read a clock, know a task or containerd |
-//! | [`Context`], teardown, tracked, holder, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
+//! | [`Context`], teardown, tracked, backoff, holder, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
-//! | `engine` | the mechanisms and [`oci`] | know the contract's traits, HTTP, a command-line flag |
-//! | `containerd_driver` | the engine, the contract, where an [`embedded`] containerd is, and the values of `image`, `stdio` and `sandbox` that it hands over | call containerd itself |
-//! | [`embedded`], [`init`], [`doctor`] | the host; the first also `cgroup`, the last also both, `quota` and `sandbox` | call containerd's services, import the engine |
-//! | `cli` | everything | contain what deserves a unit test of its own elsewhere |
+//! | `engine` | the mechanisms and [`oci`] | refer to the contract's traits, HTTP, a command-line flag |
+//! | `containerd_driver` | the engine, the contract, the socket of an [`embedded`] containerd, and the types of `image`, `stdio` and `sandbox` that it passes on | call containerd itself |
+//! | [`embedded`], [`init`], [`doctor`] | the host; `embedded` also `cgroup`; `doctor` also `cgroup`, `quota`, `sandbox`, `embedded` and `init` | call containerd's services, import the engine |
+//! | `cli` | everything | contain logic that deserves a unit test of its own |
 //!
 //! # Invariants
 //!
-//! * **Undo before effect.** Whatever changes the world is first put on a list of named undo steps; a failed create runs
-//!   it, a successful one hands it to the container and its run, and the removal runs it.
-//! * **Ownership is a value.** Who creates a container gets the duty to remove it with it (`engine/owned.rs`); the drop of its
-//!   last owner removes what nobody did. Any other handle may be dropped, and leaves the container as it is.
-//! * **The record is the lock.** A containerd record is made first and removed last. It gives an id to one attempt, and
-//!   keeps the snapshot that it names from containerd's garbage collector, so a container needs no lease; leases with an
-//!   expiry guard what has no record yet (images being loaded or pulled).
-//! * **What outlives the host is written down first.** A network's addresses are files of its plugins, so a sandbox has an entry
-//!   on disk before the first plugin runs and until the last has undone its work; a container's record names its sandbox.
-//! * **A change is never raced against its caller.** It runs on a tracked task (`tracked.rs`); a caller that goes away cancels
-//!   it, and it unwinds there. Every verb of the engine does so itself, so each of its futures may be dropped.
-//! * **The host's own code may fail in any way.** What a host implements or hands over may panic, block or never end. It is
-//!   called through `containerd_driver/{host,streams}.rs`, which turn that into an error of the call that asked for it.
-//! * **The kernel is asked, not remembered.** Whether a container is frozen, and whether memory ran out, is read from its
-//!   cgroup.
-//! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code; only
-//!   `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment; only `main.rs`
-//!   installs a subscriber or exits; every task that can change the world belongs to a tracker that a close waits for;
-//!   "namespace" always says which kind.
+//! * **Undo before effect.** Before each change outside this process, a named step that undoes it is put on a list. A
+//!   create that fails runs the list; a create that succeeds hands it to the container and its run, and the removal
+//!   runs it.
+//! * **Ownership is a value.** The creator of a container gets an owner (`engine/owned.rs`) and with it the duty to
+//!   remove the container. If no owner has removed it, the drop of the last owner does. Any other handle may be
+//!   dropped, and leaves the container as it is.
+//! * **The record is the lock.** A containerd record is made first and removed last. It reserves an id for one attempt,
+//!   and protects the snapshot that it names from containerd's garbage collector, so a container needs no lease. Leases
+//!   with an expiry protect data that has no record yet (images being loaded or pulled).
+//! * **State that survives a reboot is written down first.** Network plugins keep the addresses that they assign in
+//!   files, so a sandbox has an entry on disk from before the first plugin runs until the last plugin has undone its
+//!   work. A container's record names its sandbox.
+//! * **A change is never raced against its caller.** It runs on a tracked task (`tracked.rs`). If the caller goes away,
+//!   the task is cancelled and undoes the change itself. Every method of the engine that changes something works like
+//!   this, so each of its futures may be dropped.
+//! * **The platform's code may fail in any way.** Traits that the platform implements and streams that it passes in may
+//!   panic, block or never end. They are called through `containerd_driver/{host,streams}.rs`, which turn this into an
+//!   error of the call that used them.
+//! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
+//!   read from its cgroup.
+//! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code;
+//!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment; only
+//!   `main.rs` installs a subscriber or exits; every task that can change something outside this process belongs to a
+//!   tracker that a close waits for; the word "namespace" is always used with its kind.
 
+mod backoff;
 mod cgroup;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -1,11 +1,11 @@
-//! What must be undone, last first: the one list that serves a failed create and a successful close alike.
+//! A list of undo steps, run in reverse order. A failed create and a successful close use the same list.
 //!
-//! A step is put on the list *before* its effect, because the reply to the effect may be lost; so every step treats
-//! "not found" as success, and may be run again: a failed one is tried a few times, and then stays on the list for whoever
-//! runs it next. The claim, by which all the rest is found, stays for as long as anything of the rest does.
+//! A step is put on the list *before* its effect, because the reply to the effect may be lost. So every step treats
+//! "not found" as success and may be run again: a failed step is retried a few times, and then stays on the list for
+//! the next run. A claim (see [`Teardown::defer_claim`]) reserves the name by which the later effects are found, so it
+//! stays while one of them does.
 //!
-//! Things that a `Drop` can undo without waiting (file descriptors, permits, pins) do not
-//! belong here.
+//! Effects that a `Drop` can undo without waiting (file descriptors, permits, pins) do not belong on the list.
 //!
 //! ```text
 //! create: defer(a) · do a · defer(b) · do b ─┬─ ok    ─► the list moves into the running container ─► close runs it
@@ -19,19 +19,19 @@ use std::time::Duration;
 
 use crate::Context;
 
-/// How often an undo is tried before it counts as failed: what is busy now is often free in a moment.
+/// How often an undo is tried before it counts as failed. A busy resource is often free a moment later.
 const TRIES: u32 = 4;
-/// Before the second try; four times as long before each further one.
+/// The pause before the second try. Each further pause is four times as long.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// What a step says when it could not undo its effect.
+/// The error of a step that could not undo its effect.
 pub(crate) type StepError = Box<dyn std::error::Error + Send + Sync>;
 type Undo = Box<dyn FnMut(Context) -> Pin<Box<dyn Future<Output = Result<(), StepError>> + Send>> + Send>;
 
 struct Step {
     name: &'static str,
     undo: Undo,
-    /// Waits for all that was made after it.
+    /// Whether it stays while the effect of a later step is not undone.
     claim: bool,
 }
 
@@ -42,21 +42,21 @@ pub(crate) struct Teardown {
     steps: Vec<Step>,
 }
 
-/// A step that failed while the list ran. The rest of the list ran all the same, but for a claim.
+/// A step that failed while the list ran. The remaining steps ran all the same, except for claims.
 #[derive(Debug, thiserror::Error)]
 #[error("its {step} could not be removed")]
 pub(crate) struct Failed {
-    /// What the list belongs to, for a person to read.
+    /// What the list belongs to, as messages name it.
     pub(crate) of: String,
     /// The name given to [`Teardown::defer`].
     pub(crate) step: &'static str,
-    /// Why.
+    /// Why it failed.
     #[source]
     pub(crate) source: StepError,
 }
 
 impl Teardown {
-    /// An empty list for the thing that a person knows as `of`.
+    /// Creates an empty list. `of` names what it belongs to in messages.
     pub(crate) fn new(of: impl Into<String>) -> Self {
         Self {
             of: of.into(),
@@ -64,7 +64,7 @@ impl Teardown {
         }
     }
 
-    /// Puts a step on the list. Call it before the effect that the step undoes.
+    /// Puts a step on the list. Call this before the effect that the step undoes.
     pub(crate) fn defer<F, E>(&mut self, name: &'static str, step: impl FnMut(Context) -> F + Send + 'static)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -73,8 +73,8 @@ impl Teardown {
         self.push(name, false, step);
     }
 
-    /// The same for what claims the name that everything made after it goes by. It is not undone while anything of that
-    /// is left: somebody else could take the name, and nobody would find what is left.
+    /// Like [`Self::defer`], for a claim: the effect that reserves the name of all later effects. A claim is not undone
+    /// while one of them is left. Otherwise the name could be taken again, and the rest could not be found any more.
     pub(crate) fn defer_claim<F, E>(
         &mut self,
         name: &'static str,
@@ -107,31 +107,31 @@ impl Teardown {
         self.steps.iter().rev().map(|step| step.name)
     }
 
-    /// Runs every step, last first, past failures. Returns what failed; it stays on the list, and so does a claim on what
-    /// failed, for another run to finish.
+    /// Runs every step, last first, and continues after failures. Returns the steps that failed. They stay on the list
+    /// for another run, and so do the claims that were made before them.
     ///
     /// # Cancellation
-    /// Not safe to drop half-way: the effect of the step in flight is then unknown. Runs on a tracked task. `ctx` bounds
-    /// all of it; each try of a step gets half of what is left.
+    /// Not safe to drop half-way: the effect of the step in flight is then unknown. Must run on a tracked task. `ctx`
+    /// bounds the whole run; each try of a step gets half of the time that is left.
     pub(crate) async fn run(&mut self, ctx: &Context) -> Vec<Failed> {
-        self.run_steps(ctx, false).await
+        self.run_steps(ctx, &[]).await
     }
 
-    /// The same, but a claim stays whatever comes of the rest: something else that it covers could not be undone.
+    /// Like [`Self::run`], but skips the steps of these names, which stay for a later run.
     ///
     /// # Cancellation
     /// As for [`Self::run`].
-    pub(crate) async fn run_but_claims(&mut self, ctx: &Context) -> Vec<Failed> {
-        self.run_steps(ctx, true).await
+    pub(crate) async fn run_without(&mut self, ctx: &Context, names: &[&str]) -> Vec<Failed> {
+        self.run_steps(ctx, names).await
     }
 
-    async fn run_steps(&mut self, ctx: &Context, keep_claims: bool) -> Vec<Failed> {
+    async fn run_steps(&mut self, ctx: &Context, without: &[&str]) -> Vec<Failed> {
         let mut failed = Vec::new();
         for at in (0..self.steps.len()).rev() {
             let Some(step) = self.steps.get_mut(at) else {
                 continue;
             };
-            if step.claim && (keep_claims || !failed.is_empty()) {
+            if without.contains(&step.name) || (step.claim && !failed.is_empty()) {
                 continue;
             }
             match insist(ctx, &mut step.undo).await {
@@ -151,12 +151,13 @@ impl Teardown {
         self.steps.is_empty()
     }
 
-    /// Gives everything up but the steps of these names, which alone remain to be run.
+    /// Removes all steps from the list without running them, except those of these names.
     pub(crate) fn keep_only(&mut self, names: &[&str]) {
         self.steps.retain(|step| names.contains(&step.name));
     }
 
-    /// Gives the list up without running it: its effects now belong to somebody else (a container that was left).
+    /// Empties the list without running it, because its effects have another owner now (the container was left, for
+    /// example).
     pub(crate) fn forget(&mut self) {
         self.steps.clear();
     }
@@ -181,10 +182,10 @@ impl fmt::Debug for Teardown {
     }
 }
 
-/// Tries an undo until it succeeds, a few times. Whatever can be undone can be undone twice.
+/// Tries an undo a few times until it succeeds. An undo must be safe to repeat.
 ///
 /// # Errors
-/// The last try's.
+/// The error of the last try.
 ///
 /// # Cancellation
 /// As for `undo`.
@@ -209,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// A list whose steps note that they ran; the named one fails as often as told.
+    /// A list whose steps record that they ran. The step named `broken` fails the first `times` times.
     fn list(broken: &'static str, times: usize) -> (Teardown, Arc<Mutex<Vec<&'static str>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut undo = Teardown::new("c1");
@@ -287,9 +288,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_claim_stays_for_what_another_list_could_not_undo() {
+    async fn a_step_stays_for_what_another_list_could_not_undo() {
         let (mut undo, seen) = list("nothing", 0);
-        assert!(undo.run_but_claims(&Context::new()).await.is_empty());
+        assert!(undo.run_without(&Context::new(), &["record"]).await.is_empty());
         assert_eq!(*seen.lock().unwrap(), ["task", "snapshot"]);
         assert_eq!(undo.steps().collect::<Vec<_>>(), ["record"]);
         assert!(undo.run(&Context::new()).await.is_empty());

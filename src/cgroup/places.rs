@@ -1,7 +1,9 @@
-//! Every directory that a runtime makes for one container: looked at, emptied and removed where no runtime does it any more.
+//! All directories that a runtime creates for one container: inspecting, emptying and removing them when no runtime
+//! does so any more.
 //!
-//! A runtime that is killed half-way leaves its container's directory in each hierarchy, also in those of controllers that
-//! nothing here reads (`devices`, `name=systemd`). They hold kernel memory, and nobody else ever removes them.
+//! A runtime that is killed while it works leaves its container's directory in each hierarchy, including those of
+//! controllers that this module does not read (`devices`, `name=systemd`). The directories hold kernel memory, and no
+//! other program removes them.
 
 use std::fs;
 use std::io;
@@ -12,13 +14,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::error::{Error, is_gone};
 use crate::Context;
+use crate::backoff::Backoff;
 
-/// How long one attempt waits for killed processes to be gone; the kernel takes milliseconds.
+/// How long one attempt waits for killed processes to disappear; the kernel needs milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Before the directories are looked at again; doubles up to [`MAX_PAUSE`].
+/// The pause before the directories are inspected again. Doubles up to [`MAX_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(50);
-/// How often a cgroup without `cgroup.kill` is gone through: each round finds what forked in the one before.
+/// How many times the processes of a cgroup without `cgroup.kill` are listed: each round finds those that were forked
+/// in the one before.
 const ROUNDS: u32 = 5;
 
 /// The directories of one cgroup, one per mounted hierarchy. They need not exist.
@@ -35,22 +39,23 @@ impl Places {
         self.0.iter().map(PathBuf::as_path).filter(|dir| dir.is_dir())
     }
 
-    /// Whether the kernel has the cgroup in any hierarchy.
+    /// Whether the cgroup exists in any hierarchy.
     pub(crate) fn exist(&self) -> bool {
         self.dirs().next().is_some()
     }
 
-    /// Whether a process lives in the cgroup or below it, in any hierarchy.
+    /// Whether there is a process in the cgroup or below it, in any hierarchy.
     pub(crate) fn is_populated(&self) -> bool {
         self.dirs().any(is_populated)
     }
 
-    /// Kills every process in the cgroup and below it, frozen or not, with or without a v2 tree. Returns when the signals
-    /// are sent. What cannot be signalled is left to whoever looks next.
+    /// Kills every process in the cgroup and below it, frozen or not, with or without a v2 tree. Returns when the
+    /// signals are sent. A process that cannot be signalled is left to the next call.
     pub(crate) fn kill(&self) {
-        // Alone enough where the v2 tree has the processes: one write, and frozen ones die too (cgroup-v2.rst).
+        // Where the v2 tree contains the processes, this one write is enough, and frozen processes die too
+        // (cgroup-v2.rst).
         let killed = self.dirs().any(|dir| write(dir, "cgroup.kill", "1").is_ok());
-        // What a v1 freezer holds cannot fork while the list is gone through; it dies when it thaws.
+        // Processes that a v1 freezer holds cannot fork while they are listed and signalled; they die when they thaw.
         for (freeze, rounds) in [(!killed, 1), (false, ROUNDS)] {
             if freeze {
                 self.write_all("freezer.state", "FROZEN");
@@ -71,39 +76,39 @@ impl Places {
         }
     }
 
-    /// Removes the directories as far as nothing lives in them; whether none is left.
+    /// Removes the directories that contain no process. Returns whether none is left.
     pub(crate) fn remove_empty(&self) -> bool {
         self.0.iter().all(|dir| remove_tree(dir).is_ok())
     }
 
-    /// The names of the cgroups in it, in any hierarchy.
+    /// The names of the cgroups directly below this one, in any hierarchy.
     pub(crate) fn children(&self) -> impl Iterator<Item = String> {
         let below = self.dirs().flat_map(children);
         below.filter_map(|child| child.file_name()?.to_str().map(str::to_owned))
     }
 
-    /// Removes the directories that have neither processes nor cgroups in them, and leaves the others.
+    /// Removes the directories that contain neither processes nor cgroups, and keeps the others.
     pub(crate) fn remove_childless(&self) {
         for dir in self.dirs() {
             if let Err(error) = fs::remove_dir(dir) {
-                tracing::debug!(dir = %dir.display(), %error, "kept");
+                tracing::debug!(dir = %dir.display(), %error, "cannot remove a directory of a cgroup; it is kept");
             }
         }
     }
 
-    /// Kills what lives in the cgroup, and removes its directories.
+    /// Kills the processes in the cgroup, and removes its directories.
     ///
     /// # Errors
-    /// [`Error::Io`] for the first directory that is still there after some seconds.
+    /// [`Error::Io`] for the first directory that still exists after some seconds.
     ///
     /// # Cancellation
-    /// Safe to drop: what is left can be removed again.
+    /// Safe to drop: a later call can remove the directories that are left.
     pub(crate) async fn remove(&self, ctx: &Context) -> Result<(), Error> {
         let ctx = ctx.with_timeout(PATIENCE);
-        let mut pause = PAUSE;
+        let mut backoff = Backoff::new(PAUSE, MAX_PAUSE);
         while !self.remove_empty() {
             self.kill();
-            if ctx.run(tokio::time::sleep(pause)).await.is_err() {
+            if ctx.run(backoff.wait()).await.is_err() {
                 return self.0.iter().try_for_each(|dir| {
                     remove_tree(dir).map_err(|source| Error::Io {
                         op: "remove",
@@ -112,26 +117,25 @@ impl Places {
                     })
                 });
             }
-            pause = (pause * 2).min(MAX_PAUSE);
         }
         Ok(())
     }
 
     fn write_all(&self, file: &str, text: &str) {
         for dir in self.dirs() {
-            // Only a v1 freezer has the file.
+            // Only the v1 freezer's directory has the file.
             drop(write(dir, file, text));
         }
     }
 }
 
-/// Writes to a file of the kernel's; never makes one.
+/// Writes to a kernel file; never creates it.
 fn write(dir: &Path, file: &str, text: &str) -> io::Result<()> {
     let mut file = fs::File::options().write(true).open(dir.join(file))?;
     io::Write::write_all(&mut file, text.as_bytes())
 }
 
-/// The cgroups below one, without itself.
+/// The cgroups directly below `dir`.
 fn children(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
@@ -140,7 +144,7 @@ fn children(dir: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn is_populated(dir: &Path) -> bool {
-    // The v2 tree says it of all that is below, too.
+    // The v2 tree's file covers the cgroups below this one too.
     if let Ok(events) = fs::read_to_string(dir.join("cgroup.events"))
         && let Some(populated) = events.lines().find_map(|line| line.strip_prefix("populated "))
     {
@@ -149,10 +153,10 @@ fn is_populated(dir: &Path) -> bool {
     !processes(dir, false).is_empty() || children(dir).any(|child| is_populated(&child))
 }
 
-/// The processes of a cgroup, each with its directory; those of the cgroups below it too if `all`.
+/// The processes of a cgroup, each with its directory; with `all`, also those of the cgroups below it.
 fn processes(dir: &Path, all: bool) -> Vec<(PathBuf, Pid)> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    // 0 is a process of another pid namespace, which cannot be named from here.
+    // 0 stands for a process of another pid namespace, which has no number here.
     let pids = text.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
     let mut found: Vec<_> = pids.map(|pid| (dir.to_owned(), pid)).collect();
     if all {
@@ -161,8 +165,8 @@ fn processes(dir: &Path, all: bool) -> Vec<(PathBuf, Pid)> {
     found
 }
 
-/// Kills a process if it is in this cgroup: a number may become another process's at any moment, but the one that is listed
-/// while the descriptor is open is the descriptor's, or has ended.
+/// Kills a process if it is in this cgroup. The number may become another process's at any moment. But if the cgroup
+/// lists it while the descriptor is open, it belongs to the process behind the descriptor, or that process has ended.
 fn kill_in(dir: &Path, pid: Pid) {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
         return;
@@ -174,10 +178,10 @@ fn kill_in(dir: &Path, pid: Pid) {
     }
 }
 
-/// Removes a cgroup and those below it, deepest first; one that is gone already is success.
+/// Removes a cgroup and the cgroups below it, deepest first. A cgroup that no longer exists counts as removed.
 fn remove_tree(dir: &Path) -> io::Result<()> {
     let removed = match fs::remove_dir(dir) {
-        // It has children, or processes.
+        // The cgroup contains others, or processes.
         Err(_) if children(dir).next().is_some() => {
             children(dir).try_for_each(|child| remove_tree(&child))?;
             fs::remove_dir(dir)
@@ -215,7 +219,7 @@ mod tests {
             .await
             .unwrap();
         assert!(!places.exist() && !places.is_populated());
-        // And once more, when nothing is there.
+        // Removing it again, when nothing is left, succeeds.
         places.remove(&Context::new()).await.unwrap();
     }
 

@@ -1,5 +1,5 @@
-//! `/etc/fnctr/config.toml`: the options that every command has, under their own names, for a host where they are always the
-//! same. The command line wins over the environment, and both over the file.
+//! `/etc/fnctr/config.toml`: sets the options that every command has, under their own names, once for the whole host.
+//! The command line takes precedence over the environment, and both take precedence over the file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,12 +16,12 @@ use super::args::Cli;
 use super::docker;
 use super::failure::Failure;
 
-/// Why a command line does not become a command.
+/// The reason why a command line could not be read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// In the parser's words; a wish for help is one of them.
+    /// The parser's error. A request for help is one too.
     Command(clap::Error),
-    /// The file is to blame.
+    /// The configuration file cannot be read, or `--address` and `--embedded` contradict each other.
     File(Failure),
 }
 
@@ -31,7 +31,7 @@ impl From<clap::Error> for Unread {
     }
 }
 
-/// Reads a command line, and the file that it names.
+/// Reads a command line, and the configuration file that it names.
 pub(super) fn parse(words: &[OsString]) -> Result<Cli, Unread> {
     let command = without_empty_variables(Cli::command());
     let matches = command
@@ -59,9 +59,10 @@ fn of(matches: &ArgMatches, in_file: &[String]) -> Result<Cli, Unread> {
     Ok(cli)
 }
 
-/// Of an address and a private containerd, which are two answers to one question, the one that was said closer by counts.
+/// Chooses between `--address` and `--embedded`, which exclude each other. The one from the source with the higher
+/// precedence wins.
 fn choose(cli: &mut Cli, matches: &ArgMatches, in_file: &[String]) -> Result<(), Unread> {
-    /// From how close by an option was said.
+    /// The source of an option, in ascending order of precedence.
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
     enum Said {
         Nowhere,
@@ -87,20 +88,24 @@ fn choose(cli: &mut Cli, matches: &ArgMatches, in_file: &[String]) -> Result<(),
     if address > embedded {
         cli.global.embedded = false;
     } else if address == embedded && address != Said::InEnvironment {
-        // In the environment the address may be there for other programs, and the other variable is this one's own.
+        // If both are in the environment, --embedded wins: CONTAINERD_ADDRESS may be set for other programs.
         let why = "--address and --embedded name two containerds: leave one of them out";
         return Err(Unread::File(Failure::usage(why)));
     }
     Ok(())
 }
 
-/// The error of a command line as it would be without the variables of the environment, which the parser cannot tell from words.
+/// Returns the error that the command line causes without environment variables, because the parser's errors do not
+/// distinguish variables from arguments.
 fn plainly(error: clap::Error, words: &[OsString]) -> clap::Error {
+    if !error.use_stderr() {
+        return error;
+    }
     let bare = Cli::command().mut_args(|arg| arg.env(Resettable::Reset));
     bare.try_get_matches_from(words).err().unwrap_or(error)
 }
 
-/// An empty variable counts as unset, as everywhere in a shell.
+/// Makes empty environment variables count as unset, as is usual in shells.
 fn without_empty_variables(command: Command) -> Command {
     let empty = |arg: &Arg| {
         let value = arg.get_env().and_then(std::env::var_os);
@@ -112,12 +117,13 @@ fn without_empty_variables(command: Command) -> Command {
         .map(|arg| arg.get_id().clone())
         .collect();
     names.into_iter().fold(command, |command, name| {
-        // No variable has no name.
+        // No variable has an empty name, so the option is read from none.
         command.mut_arg(name, |arg| arg.env(""))
     })
 }
 
-/// The options that the file sets, by the parser's names, with their values. A file that was not `named` need not be there.
+/// Returns the options that the file sets, by their names in the parser, with their values. The file may be missing
+/// unless the user `named` it.
 fn read(file: &Path, named: bool, command: &Command) -> Result<Vec<(String, Vec<String>)>, String> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -127,7 +133,7 @@ fn read(file: &Path, named: bool, command: &Command) -> Result<Vec<(String, Vec<
     settings(&text, command).map_err(|why| format!("the configuration file {}: {why}", file.display()))
 }
 
-/// The same from the file's text. Pure.
+/// Like [`read`], but from the text of the file. Pure.
 fn settings(text: &str, command: &Command) -> Result<Vec<(String, Vec<String>)>, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start));
@@ -156,7 +162,7 @@ fn settings(text: &str, command: &Command) -> Result<Vec<(String, Vec<String>)>,
     Ok(settings)
 }
 
-/// Those that every command has, but for the one that names the file.
+/// The options that every command has, except the one that names the file.
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     let is_option = |arg: &&Arg| arg.is_global_set() && arg.get_id() != "config";
     command.get_arguments().filter(is_option)
@@ -176,8 +182,8 @@ fn values(arg: &Arg, value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// The error in better words, where there are some: what is not UTF-8 is named, which the parser does not do, and so is what docker
-/// has. No word is suggested that the parser would not understand either.
+/// Improves the parser's error where possible: names the argument that is not UTF-8, and explains commands and options
+/// of docker that fnctr lacks. Removes a suggestion that the parser would not accept either.
 pub(super) fn explained(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let broken = words.iter().find(|word| word.to_str().is_none());
     let why = match (error.kind(), broken) {
@@ -203,7 +209,7 @@ pub(super) fn explained(mut error: clap::Error, words: &[OsString]) -> clap::Err
 
 fn named(error: &clap::Error, what: ContextKind) -> Option<&str> {
     match error.get(what)? {
-        // As in `--restart=always`, or `-P80`.
+        // Without the value that may follow, as in `--restart=always`.
         ContextValue::String(word) => word.split(['=', ' ']).next(),
         _ => None,
     }

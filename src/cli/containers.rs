@@ -1,4 +1,4 @@
-//! `freeze`, `thaw`, `kill`, `rm`, `container prune`: containers that an earlier process may have made.
+//! `freeze`, `thaw`, `kill`, `rm` and `container prune`, on containers that another process may have made.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Engine, Kind, Seen, State};
+use crate::engine::{Engine, Kind, ListedContainer, State};
 use crate::{ByteSize, ContainerId, Context};
 
-/// Freezes containers, and says how long it took; then takes memory back from them if asked to, and says how much.
+/// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
 pub(super) async fn freeze(at: At<'_>, args: &FreezeArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         Ok(each(&args.ids, print, async |id| {
@@ -25,7 +25,7 @@ pub(super) async fn freeze(at: At<'_>, args: &FreezeArgs, print: &Print) -> Resu
     .await
 }
 
-/// Thaws containers, and says how long it took.
+/// Thaws containers, and prints how long this took.
 pub(super) async fn thaw(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         Ok(each(&args.ids, print, async |id| {
@@ -46,7 +46,7 @@ async fn turn(
     let ctx = Context::new();
     let container = engine.adopt(&ctx, id).await?;
     let run = container.run();
-    // A host that cannot leaves the container as it is.
+    // Check first, so that a host that cannot reclaim memory leaves the container unfrozen.
     if reclaim {
         run.can_reclaim()?;
     }
@@ -62,7 +62,7 @@ async fn turn(
         true => Some(run.reclaim(&ctx).await?.bytes),
         false => None,
     };
-    // To a tenth: what lies below is noise.
+    // Round to a tenth, because finer digits are noise.
     let us = (took.as_secs_f64() * 1e7).round() / 10.0;
     let (state, word) = if freeze {
         ("frozen", "froze")
@@ -80,7 +80,7 @@ async fn turn(
     Ok(())
 }
 
-/// Sends a signal.
+/// Sends a signal to containers.
 pub(super) async fn kill(at: At<'_>, args: &KillArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let send = async |id: &ContainerId| {
@@ -96,7 +96,7 @@ pub(super) async fn kill(at: At<'_>, args: &KillArgs, print: &Print) -> Result<E
     .await
 }
 
-/// Removes containers; each that cannot be removed is reported, and the others are removed all the same.
+/// Removes containers. A container that cannot be removed is reported, and the others are still removed.
 pub(super) async fn rm(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let ids = if args.all {
@@ -113,22 +113,23 @@ pub(super) async fn rm(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitC
     .await
 }
 
-/// Removes the containers that have ended, but for those whose owner lives and will remove them itself.
+/// Removes the containers that have ended, except those whose owner is alive and will remove them itself.
 pub(super) async fn prune(at: At<'_>, force: bool, print: &Print) -> Result<ExitCode, Failure> {
     if !force {
         confirm(at, "fnctr: remove all containers that have ended?".to_owned()).await?;
     }
     with(at, async |engine| {
         let seen = engine.list(&Context::new()).await?;
-        let ended =
-            |seen: &&Seen| matches!(seen.state, State::Exited(_) | State::Dead) && !seen.is_looked_after();
+        let ended = |seen: &&ListedContainer| {
+            matches!(seen.state, State::Exited(_) | State::Dead) && !seen.is_looked_after()
+        };
         let ids: Vec<_> = seen.iter().filter(ended).map(|seen| seen.id.clone()).collect();
         Ok(each(&ids, print, async |id| remove(engine, id, false, print).await).await)
     })
     .await
 }
 
-/// Does the same to each. One of which it fails is reported, and does not keep the others.
+/// Does `work` for each container. A failure is reported, and does not stop the work for the others.
 pub(super) async fn each(
     ids: &[ContainerId],
     print: &Print,
@@ -151,7 +152,7 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
     };
     let ctx = Context::new();
     let seen = match engine.inspect(&ctx, id).await {
-        // A runtime or a containerd that was killed may have left what no record stands for.
+        // If the runtime or containerd was killed, parts of a container may be left without a record.
         Err(error) if error.kind() == Kind::NotFound => {
             return match engine.remove_remains(id, force).await? {
                 true => {

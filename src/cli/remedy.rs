@@ -1,4 +1,5 @@
-//! What a person at the command line can do about an error. The mechanisms say what is wrong, and do not know who reads it.
+//! Remedies for errors in terms of the command line. The errors themselves only state what is wrong, because they are
+//! not specific to the command line.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -6,7 +7,7 @@ use std::error::Error;
 use crate::engine::{ImageError, RuntimeFailed, Unlimited};
 use crate::sandbox::Error as NetworkError;
 
-/// A sentence's part that comes after what is wrong, if this command line has a remedy.
+/// The advice to append to an error's sentence, if the command line has a remedy.
 pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -20,7 +21,7 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>>
     None
 }
 
-/// What the crate calls the setting that an error is about, and the option here that sets it.
+/// The crate's name for the setting that an error is about, and the command-line option that sets it.
 pub(super) fn renamed(error: &(dyn Error + 'static)) -> Option<(&'static str, &'static str)> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -99,7 +100,7 @@ mod tests {
             (
                 used(),
                 "image a is used by container c",
-                "remove that first, or use --force: the container goes on",
+                "remove that first, or use --force: what runs goes on, and the image is gone for others",
             ),
         ] {
             let error = engine::Error::new(engine::Step::Untag, "a", engine::Kind::Conflict, error);

@@ -1,4 +1,4 @@
-//! `fnctr stats`: what containers use, live, whoever made them.
+//! `fnctr stats`: the resources that containers use, live, whichever process made the containers.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -17,17 +17,18 @@ use super::ps::state_of;
 use super::stats_table::{self, Row, Screen};
 use crate::containerd_driver::stat;
 use crate::driver::Stat;
-use crate::engine::{Engine, Seen, Usage};
+use crate::engine::{Engine, ListedContainer, Usage};
 use crate::{ContainerId, Context};
 
-/// Between the first two readings. Long beside the kernel's tick (1 to 10 ms), which is what a rate is uncertain by.
+/// The time between the first two readings. It is long compared with the kernel's tick (1 to 10 ms), by which a rate is
+/// uncertain.
 const FIRST: Duration = Duration::from_millis(500);
-/// What Ctrl-C sends.
+/// The signal that Ctrl-C sends.
 const SIGINT: u8 = 2;
-/// Between all others.
+/// The time between all later readings.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// A container in one round, for programs.
+/// One container in one round, as JSON.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     id: &'a str,
@@ -37,7 +38,7 @@ struct Report<'a> {
     stat: Option<Stat>,
 }
 
-/// Shows what the named containers use, or all that run.
+/// Shows what the named containers use, or all running containers if none is named.
 pub(super) async fn stats(
     at: At<'_>,
     ids: &[ContainerId],
@@ -69,7 +70,7 @@ pub(super) async fn stats(
                 () = tokio::time::sleep(pause) => {}
                 () = &mut quit => return Ok(()),
                 wish = wishes.next() => match wish {
-                    // What is shown for ever has no other end.
+                    // Without --once the output does not end by itself, so Ctrl-C is not a failure.
                     Wish::End(SIGINT) if !once => return Ok(()),
                     wish => return Err(at.interrupt.grant(wish)),
                 },
@@ -89,8 +90,8 @@ pub(super) async fn stats(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was seen in one round: of the named containers all, else those that can be read.
-struct Readings(Vec<(Seen, Option<Usage>)>);
+/// The readings of one round: all named containers, or, if none is named, the containers that can be read.
+struct Readings(Vec<(ListedContainer, Option<Usage>)>);
 
 impl Readings {
     async fn of(engine: &Engine, ctx: &Context, ids: &[ContainerId]) -> Result<Self, Failure> {
@@ -106,7 +107,7 @@ impl Readings {
         Ok(Self(seen))
     }
 
-    /// The readings of each life: a name may have had an earlier one, of another process.
+    /// The readings by name and pid, because a new container may have the name of an earlier one.
     fn by_life(&self) -> BTreeMap<(&str, Option<u32>), &Usage> {
         let read = self.0.iter().filter_map(|(seen, usage)| {
             let usage = usage.as_ref()?;
@@ -116,14 +117,14 @@ impl Readings {
     }
 }
 
-/// Where rounds are shown.
+/// Prints rounds, and counts them.
 struct Show {
     print: Print,
     rounds: u64,
 }
 
 impl Show {
-    /// An error means that nobody reads any more.
+    /// Prints one round. An error means that the reader of standard output has gone.
     fn round(&mut self, now: &Readings, before: &Readings) -> io::Result<()> {
         let before = before.by_life();
         let rounds = self.rounds;
@@ -136,7 +137,7 @@ impl Show {
                     id: seen.id.as_str(),
                     state: state_of(seen),
                     pid: seen.pid,
-                    // Without an earlier reading there are no rates, but there is everything else.
+                    // Without an earlier reading, the rates are missing and everything else is reported.
                     stat: usage.as_ref().map(|usage| stat(was.unwrap_or(&usage), usage)),
                 };
                 serde_json::to_writer(&mut out, &report)?;

@@ -1,25 +1,26 @@
-//! `--format`, as docker has it: a template of `{{.Field}}`, `table` before it for columns with heads, or `json`. Of Go's
-//! templates it knows fields, and `json` and `.Label "name"`; whatever else is in braces is refused by name. Pure.
+//! `--format`, as in docker: a template with fields such as `{{.Field}}`, `table` before a template for columns with
+//! headings, or `json`. Of Go's templates, it supports fields, `json` and `.Label "name"`. Anything else in braces is
+//! refused by name. Pure.
 //!
-//! Written by hand, since all of Go's language (the crate gtmpl) would let a template do what nobody asks of a list.
+//! Written by hand, because Go's full language (the crate gtmpl) would allow far more than a list needs.
 
 use std::collections::BTreeMap;
 
-/// A line's fields by name, and its labels.
+/// The fields of a line by name, and its labels.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fields {
     pub(super) values: BTreeMap<&'static str, String>,
     pub(super) labels: BTreeMap<String, String>,
 }
 
-/// A template that was read.
+/// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Template {
     /// A JSON value for each line.
     Json,
     /// Text for each line.
     Lines(Vec<Part>),
-    /// Columns, each with its head.
+    /// Columns, each with its heading.
     Table(Vec<Vec<Part>>),
 }
 
@@ -28,6 +29,8 @@ pub(super) enum Template {
 pub(super) enum Part {
     Text(String),
     Field(String),
+    /// A field as a JSON string.
+    JsonField(String),
     /// The value of one label.
     Label(String),
     /// All fields as one JSON value.
@@ -35,10 +38,10 @@ pub(super) enum Part {
 }
 
 impl Template {
-    /// Reads a template; `known` are the fields that the list has.
+    /// Parses a template. `known` are the fields that the list has.
     ///
     /// # Errors
-    /// A sentence that names what is wrong.
+    /// Returns a sentence that names what is wrong.
     pub(super) fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         if text == "json" {
             return Ok(Self::Json);
@@ -47,7 +50,7 @@ impl Template {
             Some(body) => (true, body),
             None => (false, text),
         };
-        // A shell passes these on as they are typed.
+        // A shell passes `\t` and `\n` on as two characters each.
         let body = body.replace("\\t", "\t").replace("\\n", "\n");
         let read = |text: &str| parts(text, known);
         Ok(if columns {
@@ -57,14 +60,16 @@ impl Template {
         })
     }
 
-    /// What it makes of these lines.
+    /// Renders lines with this template. `heads` are the column headings by field.
     pub(super) fn render(&self, lines: &[Fields], heads: &BTreeMap<&str, &str>) -> Vec<String> {
         match self {
             Self::Json => lines.iter().map(json).collect(),
             Self::Lines(parts) => lines.iter().map(|fields| text(parts, fields)).collect(),
             Self::Table(columns) => {
                 let head = |part: &Part| match part {
-                    Part::Field(name) => heads.get(name.as_str()).copied().unwrap_or_default().to_owned(),
+                    Part::Field(name) | Part::JsonField(name) => {
+                        heads.get(name.as_str()).copied().unwrap_or_default().to_owned()
+                    }
                     Part::Label(name) => name.clone(),
                     Part::Text(text) => text.clone(),
                     Part::All => String::new(),
@@ -101,12 +106,13 @@ fn parts(text: &str, known: &[&str]) -> Result<Vec<Part>, String> {
 
 fn part(inside: &str, known: &[&str]) -> Result<Part, String> {
     let words: Vec<&str> = inside.split_whitespace().collect();
+    let is_known = |field: &str| field.strip_prefix('.').is_some_and(|name| known.contains(&name));
+    let name_of = |field: &str| field.trim_start_matches('.').to_owned();
     match words.as_slice() {
         ["json", "."] => Ok(Part::All),
         [".Label", name] => Ok(Part::Label(name.trim_matches(['"', '`']).to_owned())),
-        [field] | ["json", field] if field.strip_prefix('.').is_some_and(|name| known.contains(&name)) => {
-            Ok(Part::Field(field.trim_start_matches('.').to_owned()))
-        }
+        [field] if is_known(field) => Ok(Part::Field(name_of(field))),
+        ["json", field] if is_known(field) => Ok(Part::JsonField(name_of(field))),
         _ => Err(format!(
             "--format knows no {{{{{inside}}}}}; there are {}",
             known
@@ -122,6 +128,10 @@ fn text(parts: &[Part], fields: &Fields) -> String {
     let value = |part: &Part| match part {
         Part::Text(text) => text.clone(),
         Part::Field(name) => fields.values.get(name.as_str()).cloned().unwrap_or_default(),
+        Part::JsonField(name) => {
+            let value = fields.values.get(name.as_str());
+            serde_json::to_string(value.map_or("", String::as_str)).unwrap_or_default()
+        }
         Part::Label(name) => fields.labels.get(name).cloned().unwrap_or_default(),
         Part::All => json(fields),
     };
@@ -159,6 +169,7 @@ mod tests {
         let json = r#"{"ID":"c1","Image":"busybox"}"#;
         assert_eq!(rendered("json").first().unwrap(), json);
         assert_eq!(rendered("{{json .}}").first().unwrap(), json);
+        assert_eq!(rendered("{{json .ID}}"), [r#""c1""#, r#""c2""#]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Containers of an earlier process of the same host: found, and taken over.
+//! Containers that an earlier process of the same host left: finding them, and taking them over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use super::label;
 use super::wait::Started;
 use super::{ContainerdCookie, ContainerdDriver, translate};
 use crate::driver::{Config, Cookie, Error, Phase, Task, WaitResult};
-use crate::engine::{self, Seen};
+use crate::engine::{self, ListedContainer};
 use crate::{ContainerId, Context};
 
 /// A container that was taken over from an earlier process; see [`ContainerdDriver::adopt`].
 #[derive(Debug)]
 pub struct Adopted {
-    /// To freeze, unfreeze and close it. Dropped without a close, it leaves the container as it is. The options that it was
-    /// made with are not known any more: [`Cookie::container_options`] is `()`, so that the typed
-    /// [`options`](driver/trait.Cookie.html#method.options) is `None`.
+    /// Freezes, unfreezes and closes the container. If dropped without a close, it leaves the container as it is. The
+    /// options that the container was created with are not known any more: [`Cookie::container_options`] is `()`, so
+    /// the typed [`options`](driver/trait.Cookie.html#method.options) is `None`.
     pub cookie: Box<dyn Cookie>,
-    /// To wait for its end.
+    /// Waits for the end of the container.
     pub running: Box<dyn WaitResult>,
 }
 
@@ -27,25 +27,25 @@ pub struct Adopted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Adoptable {
-    /// Its name, to [`adopt`](ContainerdDriver::adopt) it by.
+    /// The name of the container, for [`adopt`](ContainerdDriver::adopt).
     pub id: ContainerId,
-    /// The full name of the image that it was made of.
+    /// The full name of the container's image.
     pub image: String,
     /// All labels of its containerd record.
     pub labels: BTreeMap<String, String>,
-    /// What it did when it was looked at.
+    /// The state of the container when it was listed.
     pub state: ContainerState,
-    /// When its record was made, if containerd knows.
+    /// When the record was created, if containerd knows.
     pub created: Option<SystemTime>,
 }
 
-/// What a container does at one moment.
+/// The state of a container at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContainerState {
-    /// It has no process: the host went away while it was made or removed.
+    /// It has no process: the host ended while the container was being created or removed.
     Dead,
-    /// It waits to be started. Whoever adopts it cannot start it any more, because its streams are gone.
+    /// It waits to be started. A process that adopts it cannot start it any more, because its streams are gone.
     Created,
     /// It runs.
     Running,
@@ -53,7 +53,7 @@ pub enum ContainerState {
     Frozen,
     /// It has ended with this exit code.
     Exited(u32),
-    /// Its processes live, and containerd has lost them. It can be closed, and nothing else.
+    /// Its processes live, but containerd no longer knows them. It can only be closed.
     Lost,
 }
 
@@ -71,9 +71,10 @@ impl From<engine::State> for ContainerState {
 }
 
 impl ContainerdDriver {
-    /// The containers with this configuration's `container_label_tag` and `instance_id`, whichever process made them, this
-    /// one included; without a tag, those that bear none. What holds the pool's namespaces is not among them. A host that
-    /// has lost its own list after a restart finds here what the start has spared, if it has named its instance.
+    /// The containers with this configuration's `container_label_tag` and `instance_id`, created by any process,
+    /// including this one; without a tag, the containers that have none. Excludes the containers that hold the pool's
+    /// namespaces. After a restart, a host that has lost its own list finds here the containers that the start has
+    /// kept, if it has set its instance id.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::driver::ErrorKind::Unavailable) if containerd cannot be reached, or the driver is
@@ -90,17 +91,18 @@ impl ContainerdDriver {
         Ok(own.map(adoptable).collect())
     }
 
-    /// Takes over a container that an earlier process made. Its streams were that process's and are not attached again.
+    /// Takes over a container that an earlier process created. Its streams belonged to that process and are not
+    /// attached again.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::driver::ErrorKind::NotFound) if there is none of that name.
+    /// [`ErrorKind::NotFound`](crate::driver::ErrorKind::NotFound) if no container has that name.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Adopted, Error> {
         self.0.open()?;
         let (container, image) = self.0.engine.adopt_of(ctx, id).await.map_err(translate)?;
-        let phase = if container.run().is_ready().await {
+        let phase = if container.run().is_ready() {
             Phase::Created
         } else {
             Phase::Running
@@ -120,7 +122,7 @@ impl ContainerdDriver {
     }
 }
 
-fn adoptable(seen: Seen) -> Adoptable {
+fn adoptable(seen: ListedContainer) -> Adoptable {
     Adoptable {
         id: seen.id,
         image: seen.image,
@@ -130,7 +132,7 @@ fn adoptable(seen: Seen) -> Adoptable {
     }
 }
 
-/// Whether a container is one of this configuration's host.
+/// Whether a container belongs to this configuration's host.
 fn is_own(labels: &BTreeMap<String, String>, config: &Config) -> bool {
     let has = |name: &str, value: &str| labels.get(name).map_or("", String::as_str) == value;
     has(label::CLASSIFIER, &config.container_label_tag)

@@ -1,4 +1,4 @@
-//! A started container's end, in the contract's words.
+//! Translates the end of a started container into the contract's result.
 
 use std::fmt;
 use std::io;
@@ -14,9 +14,9 @@ use crate::engine::{OomCount, Outcome, Run, Whose};
 use crate::stdio::{Stream, StreamError};
 use crate::{ByteSize, Context};
 
-/// A container that was started under a context which is watched until its end.
+/// A started container, and the context of its run, which is watched until its end.
 pub(super) struct Started {
-    /// Whoever waits keeps what the cookie keeps: a container is not removed under a wait because its cookie was dropped.
+    /// Held here too, so that the container is not removed during a wait because its cookie was dropped.
     held: Held,
     watched: Context,
     /// Ends with the driver.
@@ -43,15 +43,19 @@ impl WaitResult for Started {
         let ended = tokio::select! {
             biased;
             ended = self.run().wait(ctx) => ended,
-            // Interrupted as it is, this context gives the answer that is known now.
+            // The context is interrupted already, so this returns what is known now.
             _ = self.watched.done() => self.run().wait(&self.watched).await,
+            _ = self.driver.done() => self.run().wait(&self.driver).await,
         };
         let interrupted = ctx.interrupted().or_else(|| self.watched.interrupted());
         let driver_closed = self.driver.interrupted().is_some();
         let facts = match ended {
             Ok(Some(outcome)) => facts(outcome, driver_closed),
-            Ok(None) => ExitFacts::default(),
-            // Nobody watches it any more. It was closed before its end was known, unless the driver was.
+            Ok(None) => ExitFacts {
+                driver_closed: driver_closed && interrupted.is_none(),
+                ..ExitFacts::default()
+            },
+            // The container is no longer watched: it was closed before its end was known, unless the driver was.
             Err(_) => ExitFacts {
                 driver_closed,
                 lost: !driver_closed,
@@ -76,7 +80,7 @@ fn facts(outcome: Outcome, driver_closed: bool) -> ExitFacts {
     let Outcome { exit, streams } = outcome;
     let oom_unknown = exit.oom.is_none();
     let oom = exit.oom.filter(|count| count.kills > 0);
-    // The driver's end is what has cut the streams off.
+    // The streams were cut off because the driver was closed.
     let cut_off = driver_closed && matches!(streams.as_deref(), Some(StreamError::Abandoned));
     ExitFacts {
         oom_unknown,

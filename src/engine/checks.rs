@@ -1,6 +1,8 @@
-//! What the host and the image cannot give is refused by name, before anything is made.
+//! Checks, before anything is made, that the host and the image can serve a plan. What they cannot serve is refused by
+//! name.
 //!
-//! The runtime would refuse most of it too, but after a snapshot, a record and a shim, and in words about itself.
+//! The runtime would refuse most of it too, but after a snapshot, a record and a shim were made, and with messages
+//! about its own internals.
 
 use std::path::{Path, PathBuf};
 
@@ -25,37 +27,37 @@ pub(crate) enum Unfit {
         resource: &'static str,
         controller: &'static str,
     },
-    /// Its streams are fifos, and a terminal has none.
+    /// The container's streams are fifos, which cannot be a terminal.
     #[error(
         "a terminal (config.terminal) is not supported: the container's streams are pipes; leave it false"
     )]
     Terminal,
-    /// The engine fills it in, so what is there would be lost.
+    /// The engine fills in the network, so the given one would be lost.
     #[error(
         "config.network is {network:?}, but the engine fills that in; leave it None and set the network of the options"
     )]
     Network { network: NetworkMode },
-    /// containerd takes no longer ones.
+    /// containerd accepts no label of this length.
     #[error(
         "label {name:?} takes {length} bytes with its value; containerd takes at most {}",
         MAX_LABEL
     )]
     Label { name: String, length: usize },
-    /// The runtime would not find it.
+    /// The runtime would not find the parameter.
     #[error("this host's kernel has no sysctl {name:?}; leave it out, or load the module that it belongs to")]
     NoSysctl { name: String },
-    /// The kernel lets nobody spare a process more than itself.
+    /// Without CAP_SYS_RESOURCE, a process cannot set a score below its own.
     #[error(
         "oom_score_adj of {wanted} is below containerd's own {least}, for which containerd lacks CAP_SYS_RESOURCE; ask for \
          {least} or more"
     )]
     OomScore { wanted: i32, least: i32 },
-    /// The runtime starts the process with /dev/null.
+    /// The runtime starts the process with /dev/null, which the mount hides.
     #[error(
         "mount source {path:?} cannot be the container's /dev: it has no device \"null\"; mount below /dev instead"
     )]
     NoDevices { path: PathBuf },
-    /// Another container's processes are where this one's would go.
+    /// The cgroup of this container has processes of another one.
     #[error("its cgroup {cgroup} is in use by another container; choose another name or cgroup parent")]
     CgroupInUse { cgroup: String },
     /// A bind mount without a source.
@@ -65,15 +67,15 @@ pub(crate) enum Unfit {
         #[source]
         cause: std::io::Error,
     },
-    /// The function could not write where it must.
+    /// The function could not write to a directory that it needs.
     #[error("mount source {path:?} is not writable {why}")]
     NotWritable { path: PathBuf, why: String },
-    /// The container has no file of names of its own.
+    /// The container shares the `/etc/hosts` of another one.
     #[error(
         "names cannot be added to the /etc/hosts of a container in the network of another one: it has that one's names"
     )]
     SharedHosts,
-    /// A name that would be another line, or none, in `/etc/hosts`.
+    /// A name that would break its line in `/etc/hosts`.
     #[error("{name:?} cannot be a name in /etc/hosts")]
     HostsName { name: String },
     /// There is no such command in the image.
@@ -83,7 +85,7 @@ pub(crate) enum Unfit {
         image: String,
         searched: String,
     },
-    /// There is one, and it cannot be executed.
+    /// The image has the command, but it cannot be executed.
     #[error("command {command:?} in image {image} cannot be executed: {why}")]
     NotExecutable {
         command: String,
@@ -92,7 +94,7 @@ pub(crate) enum Unfit {
     },
 }
 
-/// Checks everything; the first thing that does not hold is the error.
+/// Checks everything, and returns the first failure.
 pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &Spec) -> Result<()> {
     let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
     settings(plan, Path::new("/proc/sys")).map_err(|error| unfit(Kind::InvalidPlan, error))?;
@@ -101,7 +103,7 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
         .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     if let Err(taken) = cgroup_is_free(deps, plan) {
-        // A container of this name has a cgroup of this name.
+        // A container of this name has a cgroup of this name: report the name instead.
         record::check_name(deps, ctx, &plan.id).await?;
         return Err(unfit(Kind::Conflict, taken));
     }
@@ -115,7 +117,7 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     command(deps, ctx, plan, image, spec).await
 }
 
-/// What is refused whatever the host can do, but for the kernel's parameters, which `sysctls` shows.
+/// Refuses what no host can serve, and parameters of the kernel that do not exist below `sysctls`.
 fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
     if plan.config.terminal {
         return Err(Unfit::Terminal);
@@ -137,7 +139,7 @@ fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
         .iter()
         .map(|(name, value)| (name, name.len() + value.len()));
     if let Some((name, length)) = labels.clone().find(|(_, length)| *length > MAX_LABEL) {
-        // A long name is shown by its beginning.
+        // Of a long name, only the beginning is shown.
         let name = name.chars().take(80).collect();
         return Err(Unfit::Label { name, length });
     }
@@ -148,7 +150,8 @@ fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
     }
 }
 
-/// The file of a parameter. One of a single interface is judged by `default`, which every network namespace has.
+/// The file of a parameter. A parameter of a single interface is checked for `default`, which every network namespace
+/// has.
 fn parameter(name: &str) -> PathBuf {
     let mut parts: Vec<&str> = name.split('.').collect();
     if let ["net", _, "conf" | "neigh", interface, _] = parts.as_mut_slice() {
@@ -185,8 +188,8 @@ fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
     }
 }
 
-/// Two containers in one cgroup would share limits, and be frozen and killed together. A name is unique in its containerd
-/// namespace only, and a host may run several containerds.
+/// Two containers in one cgroup would share limits, and be frozen and killed together. A name is unique in its
+/// containerd namespace only, and a host may run several containerds.
 fn cgroup_is_free(deps: &Deps, plan: &Plan) -> Result<(), Unfit> {
     let Some(Placement { path: cgroup, .. }) = deps.placement(&plan.id) else {
         return Ok(());
@@ -202,8 +205,8 @@ fn cgroup_is_free(deps: &Deps, plan: &Plan) -> Result<(), Unfit> {
     }
 }
 
-/// Sources must exist; one that is mounted writable must not lie on a read-only file system; and where the function
-/// must write (its socket's directory), its user must be able to.
+/// Sources must exist; a source that is mounted writable must not lie on a read-only file system; and the container's
+/// user must be able to write to the directories that the function writes to (that of its socket).
 fn mounts(plan: &Plan, spec: &Spec) -> Result<(), Unfit> {
     for mount in &plan.config.mounts {
         let Mount::Bind {
@@ -250,7 +253,7 @@ fn has_null(dev: &Path) -> bool {
     std::fs::metadata(dev.join("null")).is_ok_and(|found| found.file_type().is_char_device())
 }
 
-/// The plain permission bits, as the kernel applies them to a process without capabilities.
+/// Checks the plain permission bits, as the kernel applies them to a process without capabilities.
 fn may_write(path: &Path, uid: u32, gid: u32, groups: &[u32]) -> Result<(), Unfit> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -272,7 +275,7 @@ fn may_write(path: &Path, uid: u32, gid: u32, groups: &[u32]) -> Result<(), Unfi
     } else {
         meta.mode()
     };
-    // Root without CAP_DAC_OVERRIDE is judged by the bits like anybody else, but it may own the directory's files.
+    // Root is accepted: without CAP_DAC_OVERRIDE the bits apply to it too, but it may own the directory's files.
     if uid == 0 || bits & 0o3 == 0o3 {
         return Ok(());
     }
@@ -288,8 +291,8 @@ fn may_write(path: &Path, uid: u32, gid: u32, groups: &[u32]) -> Result<(), Unfi
     })
 }
 
-/// An init hides a missing command behind its own exit code 127, and one that the kernel does not execute behind a shell. So it
-/// is looked for here, unless the container has something of its own where it would be.
+/// An init reports a missing command only by exit code 127, and passes a command that the kernel does not execute to a
+/// shell. So the command is looked up here, unless a mount or a file system of the container hides its place.
 async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &Spec) -> Result<()> {
     let Some(process) = spec.process().as_ref() else {
         return Ok(());
@@ -327,7 +330,8 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
     let (kind, error) = match found {
         Program::Found(_) | Program::Hidden => return Ok(()),
         Program::NotExecutable(_, why) => {
-            // Of a script without its interpreter execve(2) says that there is no such file, and so shells and inits exit.
+            // For a script without its interpreter, execve(2) fails with ENOENT, so shells and inits exit as for a
+            // missing command.
             let kind = if why.is_missing() {
                 Kind::CommandNotFound
             } else {
@@ -352,7 +356,8 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
     Err(Error::new(Step::Check, &plan.id, kind, error))
 }
 
-/// Where a container of this plan has something of its own: there the image does not decide.
+/// The places where a container of this plan has a file or a file system of its own, which hides what the image has
+/// there.
 fn hidden(plan: &Plan) -> Vec<String> {
     let mounts = plan.config.mounts.iter().map(|mount| {
         let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;

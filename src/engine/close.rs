@@ -1,4 +1,4 @@
-//! The end of an engine, and of what it does beside everything else.
+//! The end of an engine and of its background work.
 
 use tokio_util::task::TaskTracker;
 
@@ -8,11 +8,11 @@ use super::placement;
 use crate::Context;
 
 impl Engine {
-    /// Waits until the work at the start that undoes what earlier processes left is over, whether it could undo everything
-    /// or not. What it could not undo is in the log.
+    /// Waits until the work at the start is over that undoes what earlier processes left. Failures of that work are not
+    /// returned; they are in the log.
     ///
     /// # Cancellation
-    /// Safe to drop: the work goes on.
+    /// Safe to drop: the work continues.
     pub(crate) async fn recovered(&self, ctx: &Context) -> Result<()> {
         let recovery = &self.0.background.recovery;
         recovery.close();
@@ -26,7 +26,7 @@ impl Engine {
         &self.0.background.tracker
     }
 
-    /// Ends the engine's background work. Containers that run go on; what is being undone is waited for.
+    /// Ends the engine's background work. Running containers keep running; undo steps in progress are waited for.
     ///
     /// # Cancellation
     /// Safe to drop.

@@ -1,4 +1,4 @@
-//! Where the engine works and how.
+//! The configuration of the engine.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use crate::image;
 use crate::sandbox::NetworkSettings;
 use crate::sandbox::pool::Bounds;
 
-/// Where the engine works and how.
+/// The configuration of the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// containerd's socket.
     pub(crate) address: PathBuf,
-    /// containerd namespace that holds everything of ours.
+    /// containerd namespace that holds all containers and images of the engine.
     pub(crate) namespace: Namespace,
-    /// Directory for fifos and other things that die with the host.
+    /// Directory for fifos and other files that need not survive a reboot.
     pub(crate) run_dir: PathBuf,
     /// containerd's name of the snapshotter.
     pub(crate) snapshotter: String,
-    /// The runtime.
+    /// The OCI runtime.
     pub(crate) runtime: Runtime,
-    /// The host's init that becomes PID 1 of containers that want one.
+    /// The host's init, which becomes PID 1 of containers that ask for one.
     pub(crate) init: PathBuf,
-    /// Who makes the containers' cgroups; [`Runtime`] has what came of it.
+    /// Which driver makes the containers' cgroups; the result of the choice is [`Runtime::systemd_cgroup`].
     pub(crate) cgroup_driver: CgroupDriver,
     /// Parent of the containers' cgroups: a path in every hierarchy, or systemd's slice.
     pub(crate) cgroup_parent: String,
@@ -44,15 +44,15 @@ pub(crate) struct Config {
     pub(crate) cache: image::CacheSettings,
 }
 
-/// What the pool shall be.
+/// The configuration of the pool.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolConfig {
-    /// The fewest and the most slots.
+    /// The lowest and the highest number of slots.
     pub(crate) bounds: Bounds,
-    /// Over which networks they are spread; none is the default network.
+    /// The networks over which the slots are spread; empty means the default network.
     pub(crate) networks: Vec<String>,
-    /// A slot serves one container.
+    /// Whether a slot serves only one container.
     pub(crate) once: bool,
-    /// The container that lives in each slot, if one shall; its id and its network are filled in.
+    /// The container that lives in each slot, if there is to be one. The pool fills in its id and its network.
     pub(crate) holder: Option<Plan>,
 }

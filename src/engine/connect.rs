@@ -1,4 +1,4 @@
-//! An engine on a containerd: made, and what it does at its start.
+//! Connects an engine to containerd, and starts its background work.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Engine {
         Ok(Self(deps))
     }
 
-    /// The session with containerd, for measuring what its calls cost alone.
+    /// The session with containerd, for measurements of the calls alone.
     pub(crate) fn session(&self) -> &Session {
         &self.0.session
     }
@@ -106,7 +106,7 @@ fn deps(config: Config, session: Session, host: HostFacts) -> Deps {
     }
 }
 
-/// Begins what goes on beside everything else: undoing what earlier processes left, and filling the pool.
+/// Starts the background work: undoing what earlier processes left, and filling the pool.
 async fn begin(deps: &Arc<Deps>, ctx: &Context) {
     reconcile::reconcile(deps);
     images::end_orphans(deps, ctx).await;

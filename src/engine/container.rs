@@ -11,7 +11,7 @@ use super::{Deps, network, undo};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, containerd};
 
-/// A handle to a container; clones are the same container. Dropped, it leaves the container as it is.
+/// A handle to a container; clones refer to the same container. Dropping a handle leaves the container as it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Container(Arc<Inner>);
 
@@ -19,15 +19,15 @@ pub(crate) struct Container(Arc<Inner>);
 struct Inner {
     deps: Arc<Deps>,
     id: ContainerId,
-    /// Which life of the name it is.
+    /// Which attempt made it: other containers may have had its name before, or have it now.
     origin: Origin,
     run: Run,
-    /// What removes the record and the layer. Held by tracked tasks alone.
+    /// The undo list of the record and the layer. Only tracked tasks hold the lock.
     undo: Mutex<Teardown>,
 }
 
 impl Container {
-    /// Takes over a container and the list of what removes it.
+    /// Takes over a container and its undo list.
     pub(super) fn new(deps: &Arc<Deps>, run: Run, origin: Origin, undo: Teardown) -> Self {
         debug_assert!(undo::is_whole_container(&undo), "{undo:?}");
         Self(Arc::new(Inner {
@@ -39,12 +39,12 @@ impl Container {
         }))
     }
 
-    /// Its name.
+    /// The container's name.
     pub(crate) fn id(&self) -> &ContainerId {
         &self.0.id
     }
 
-    /// Its run.
+    /// The container's run.
     pub(crate) fn run(&self) -> &Run {
         &self.0.run
     }
@@ -53,11 +53,11 @@ impl Container {
         &self.0.deps
     }
 
-    /// Kills what runs and removes everything, last first. Idempotent, in every phase. What could not be removed is the error,
-    /// and removing again tries it again.
+    /// Kills the container's processes and removes everything, last first. May be called in every phase, and again: if
+    /// a part could not be removed, this returns an error, and another call tries that part again.
     ///
     /// # Cancellation
-    /// Continues on its own task, with its own clock.
+    /// Safe to drop: continues on its own task, with its own time limit.
     pub(crate) async fn remove(&self) -> Result<()> {
         let this = self.clone();
         self.deps()
@@ -65,33 +65,43 @@ impl Container {
             .await
     }
 
-    /// The same on the caller's own tracked task.
+    /// Like [`Self::remove`], on the caller's own task, which must be tracked.
     ///
     /// # Cancellation
     /// Not safe to drop.
     pub(crate) async fn remove_here(&self) -> Result<()> {
+        self.remove_knowing(self.run().is_intact()).await
+    }
+
+    /// Like [`Self::remove_here`], if the cgroup of the run may be gone because its processes were killed for this
+    /// removal. `is_intact` is what [`Run::is_intact`] returned before.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(super) async fn remove_knowing(&self, is_intact: bool) -> Result<()> {
         let run = self.run();
         run.idle_ends();
         let mut stage = run.stage().lock().await;
-        let mut own = self.0.undo.lock().await;
-        if stage.is_undone() && own.is_empty() {
+        let mut list = self.0.undo.lock().await;
+        if stage.is_undone() && list.is_empty() {
+            self.forget_unfinished();
             return Ok(());
         }
-        // The clock starts with the work, not with the wait for whoever held the stage.
+        // The time limit starts here, so it does not include the wait for the stage.
         let ctx = Context::timeout(self.deps().config.close_grace);
-        let left: &[&str] = match self.owner(&ctx).await {
+        let ours: &[&str] = match self.owner(&ctx, is_intact).await {
             Ok(Owner::This) => {
                 let mut failed = run.discard(&ctx, &mut stage).await;
-                failed.extend(undo::rest(&mut own, &ctx, &failed).await);
+                failed.extend(undo::rest(&mut list, &ctx, &failed).await);
                 if failed.is_empty() {
                     run.ends();
-                    self.deps().forget_unfinished(self.id(), self.0.origin.attempt());
+                    self.forget_unfinished();
                 } else {
                     self.note_unfinished();
                 }
                 return error::report(Step::Close, self.id(), failed);
             }
-            // A later life has what bears the name; without one, files may be left.
+            // What is found by the name belongs to a later container of that name. If there is none, files may be left.
             Ok(Owner::Another) => &[network::STEP],
             Ok(Owner::Nobody) => &[network::STEP, undo::STREAMS],
             Err(error) => {
@@ -99,44 +109,62 @@ impl Container {
                 return Err(error).at(Step::Close, self.id());
             }
         };
-        own.forget();
-        let failed = run.discard_only(&ctx, &mut stage, left).await;
+        list.forget();
+        let failed = run.discard_only(&ctx, &mut stage, ours).await;
+        if failed.is_empty() {
+            self.forget_unfinished();
+        }
         error::report(Step::Close, self.id(), failed)
     }
 
-    /// Leaves it running and forgets it: a later process finds it by its record.
+    /// Leaves the container running and empties its undo lists. A later process finds it by its record.
     pub(super) async fn leave(&self) {
         let mut stage = self.run().stage().lock().await;
         self.run().leave(&mut stage);
         self.0.undo.lock().await.forget();
     }
 
-    /// Whether there is nothing more to remove, as far as that can be told without waiting.
+    /// Whether nothing is left to remove; `false` if that cannot be determined without waiting.
     pub(super) fn is_gone(&self) -> bool {
         let undone = self.run().stage().try_lock().is_ok_and(|stage| stage.is_undone());
-        undone && self.0.undo.try_lock().is_ok_and(|own| own.is_empty())
+        undone && self.0.undo.try_lock().is_ok_and(|list| list.is_empty())
     }
 
-    /// Whose the name is now. containerd is asked only if there is a reason to: what was taken over may have been recreated,
-    /// and what was made here may have been removed, which shows in its cgroup.
-    async fn owner(&self, ctx: &Context) -> Result<Owner, containerd::Error> {
+    /// Which container has the name now. Asks containerd only if needed: an adopted container may have been recreated
+    /// by another process, and a container made here may have been removed, in which case its cgroup is gone.
+    async fn owner(&self, ctx: &Context, is_intact: bool) -> Result<Owner, containerd::Error> {
         match &self.0.origin {
-            Origin::Made { .. } if self.run().is_intact() => Ok(Owner::This),
+            Origin::Made { .. } if is_intact => Ok(Owner::This),
             Origin::Made { attempt } | Origin::Adopted { attempt } => {
                 record::owner(&self.deps().session, ctx, self.id(), attempt).await
             }
         }
     }
 
-    /// So that the next start goes on, if nobody removes it again.
+    /// Notes that the container is not removed completely, so that the next start continues if no other removal does.
     fn note_unfinished(&self) {
         self.deps().note_unfinished(self.id(), self.0.origin.attempt());
+    }
+
+    /// The same before a removal, in case that this process ends in the middle of it.
+    pub(super) fn note(&self) {
+        if let Err(error) = self.deps().note(self.id(), self.0.origin.attempt()) {
+            tracing::debug!(id = %self.id(), %error, "cannot note that the container is to be removed");
+        }
+    }
+
+    /// Takes that back, because nothing is left of this container.
+    fn forget_unfinished(&self) {
+        self.deps().forget_unfinished(self.id(), self.0.origin.attempt());
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Whoever owned it has run the list by now, or has left the container.
-        self.undo.get_mut().forget();
+        // An adopted container stays, and the next process finds it by its record. For a container made here, the drop
+        // of a list that is not empty logs an error.
+        if let Origin::Adopted { .. } = self.origin {
+            self.undo.get_mut().forget();
+        }
     }
 }

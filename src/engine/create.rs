@@ -1,4 +1,4 @@
-//! Second half of the line: from a plan and its image to a process behind its start gate.
+//! Second half of a creation: from a plan and its image to a process behind its start gate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,31 +10,32 @@ use super::container::Container;
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::init_layer::InitLayer;
-use super::network::{Joining, Past};
+use super::network::{Joining, NetworkHistory};
 use super::owned::Owned;
 use super::plan::Plan;
 use super::record::Origin;
-use super::run::{Begun, Phase, Run};
+use super::run::{Phase, Run, RunParts};
 use super::{
     checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo, volumes,
 };
+use crate::backoff::Backoff;
 use crate::containerd::Mount;
 use crate::image::Image;
 use crate::stdio::{Fifos, Pumps, Streams};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
-/// Before containerd is asked a second time to end a container's input; doubles up to [`MAX_STDIN_RETRY`].
+/// The pause before containerd is asked again to end a container's input; doubles up to [`MAX_STDIN_RETRY`].
 const STDIN_RETRY: Duration = Duration::from_millis(50);
 const MAX_STDIN_RETRY: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// Creates the container up to its start gate. Whatever fails, nothing is left; `streams` is called when they are
-    /// needed, so what fails before has not used them up. It is given the context of the creation, which it must not
-    /// outlast.
+    /// Creates the container up to its start gate. If it fails, nothing is left. `streams` is called when the streams
+    /// are needed, so an earlier failure does not use them up. It receives the context of the creation, which it must
+    /// not outlast.
     ///
     /// # Cancellation
-    /// Safe to drop: it unwinds on its own task, and so it does when `ctx` is interrupted.
+    /// Safe to drop: the creation is undone on its own task, as it is when `ctx` is interrupted.
     pub(crate) async fn create<F>(
         &self,
         ctx: &Context,
@@ -51,7 +52,7 @@ impl Engine {
     }
 }
 
-/// Creates everything; whatever fails, everything made so far is undone before the error is returned.
+/// Creates everything. If a step fails, everything made so far is undone before the error is returned.
 pub(super) async fn create<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
@@ -65,13 +66,13 @@ where
     let attempt = crate::ids::unique();
     let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
     let made = async {
-        let drawn = draw(deps, ctx, plan, image).await?;
-        let kept = keep(deps, ctx, plan, image, &drawn, &attempt, &mut own).await?;
-        prepare(deps, ctx, plan, drawn, &kept, streams, &mut of_run).await
+        let checked = check(deps, ctx, plan, image).await?;
+        let kept = keep(deps, ctx, plan, image, &checked, &attempt, &mut own).await?;
+        prepare(deps, ctx, plan, checked, &kept, streams, &mut of_run).await
     };
     match made.await {
-        Ok(begun) => {
-            let run = Run::new(deps, &plan.id, begun, of_run);
+        Ok(parts) => {
+            let run = Run::new(deps, &plan.id, parts, of_run);
             Ok(Owned::new(Container::new(
                 deps,
                 run,
@@ -94,16 +95,16 @@ where
     }
 }
 
-/// A container that is decided and checked; nothing of it is made.
-struct Drawn {
+/// A container that is planned and checked; no part of it is made.
+struct CheckedPlan {
     joining: Joining,
     config: ContainerConfig,
     spec: Spec,
     layer: InitLayer,
 }
 
-/// Reserves a network, writes the spec and checks that all of it can be. Nothing is made but a name.
-async fn draw(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<Drawn> {
+/// Reserves a network, composes the spec, and checks that all of it is possible. Nothing is made except a reservation.
+async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<CheckedPlan> {
     let joining = network::reserve(deps, ctx, plan).await?;
     let config = spec::complete(deps, plan, &joining);
     let volumes = volumes::find(deps, ctx, plan, image).await?;
@@ -114,7 +115,7 @@ async fn draw(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<
     let process = spec.process().as_ref();
     let cwd = process.map_or_else(|| Path::new("/"), |process| process.cwd());
     let layer = init_layer::plan(deps, ctx, plan, image, cwd, &volumes).await?;
-    Ok(Drawn {
+    Ok(CheckedPlan {
         joining,
         config,
         spec,
@@ -122,13 +123,14 @@ async fn draw(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<
     })
 }
 
-/// Makes what a container keeps from one run to the next: its record and its writable layer. Returns the layer's mounts.
+/// Makes what a container keeps from one run to the next: its record and its writable layer. Returns the layer's
+/// mounts.
 async fn keep(
     deps: &Deps,
     ctx: &Context,
     plan: &Plan,
     image: &Image,
-    drawn: &Drawn,
+    checked: &CheckedPlan,
     attempt: &str,
     undo: &mut Teardown,
 ) -> Result<Vec<Mount>> {
@@ -137,8 +139,8 @@ async fn keep(
         deps,
         ctx,
         plan,
-        &drawn.spec,
-        drawn.joining.sandbox(),
+        &checked.spec,
+        checked.joining.sandbox(),
         attempt,
         undo,
     )
@@ -146,7 +148,7 @@ async fn keep(
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
-    drawn.layer.make(deps, &plan.id, &mounts)?;
+    checked.layer.make(deps, &plan.id, &mounts)?;
     Ok(mounts)
 }
 
@@ -155,15 +157,15 @@ async fn prepare<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &Plan,
-    drawn: Drawn,
+    checked: CheckedPlan,
     rootfs: &[Mount],
     streams: impl FnOnce(Context) -> F,
     undo: &mut Teardown,
-) -> Result<Begun>
+) -> Result<RunParts>
 where
     F: Future<Output = Result<Streams>>,
 {
-    let Drawn { joining, config, .. } = drawn;
+    let CheckedPlan { joining, config, .. } = checked;
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
     let streams = streams(ctx.clone()).await?;
@@ -172,16 +174,16 @@ where
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, &plan.id, rootfs, fifos.paths(), undo).await?;
 
-    // A caller that has gone meanwhile wants none of it.
+    // A caller that has gone away meanwhile needs none of it.
     ctx.check().at(Step::Task, &plan.id)?;
     let paths = placement::cgroups_of(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
-    // Asked before the start: a short input may be carried whole before the next line runs.
+    // Read before the start: a short input may be copied completely before the next line runs.
     let is_fed = fifos.has_input();
     let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
     if is_fed {
         close_stdin_at_its_end(deps, &plan.id, &pumps);
     }
-    Ok(Begun {
+    Ok(RunParts {
         pid: Some(pid),
         ended: None,
         paths,
@@ -189,18 +191,19 @@ where
         pumps,
         phase: Phase::Ready,
         from_birth: true,
-        network: Past {
+        network: NetworkHistory {
             of: joined.target.map(|target| target.id),
             counted: joined.is_used.then(|| traffic::of_pid(pid)).flatten(),
         },
     })
 }
 
-/// Most of what the translation refuses makes sense nowhere; what only this host cannot do is told apart.
+/// The kind of a refused plan. Most refused plans are invalid on every host; those that only this host cannot serve
+/// have another kind.
 fn refusal(error: &fnctr_oci::Error) -> Kind {
     match error {
         fnctr_oci::Error::OomGroup => Kind::Unsupported,
-        // An empty name is searched for like any other.
+        // An empty name is looked up like any other, and not found.
         fnctr_oci::Error::EmptyProgram { .. } => Kind::CommandNotFound,
         _ => Kind::InvalidPlan,
     }
@@ -212,31 +215,31 @@ fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardo
     Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
 }
 
-/// The shim holds a write end of the stdin fifo, so the process sees the end of its input only when told through it.
+/// Closes the shim's write end of the stdin fifo at the end of the input. Until then, the process does not see the end.
 fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>) {
     let (deps, id, pumps) = (Arc::clone(deps), id.clone(), Arc::clone(pumps));
     let tracker = deps.background.tracker.clone();
-    let ctx = deps.background.life.child();
+    // A late try must not end the input of a later container of the same name.
+    let ctx = pumps.life().child();
     tracker.spawn(async move {
-        // False: a null stream, a function that no longer reads, or a close.
+        // `false` for a null stream, a function that no longer reads, or a close.
         if ctx.run(pumps.stdin_done()).await != Ok(true) {
             return;
         }
         let tasks = deps.session.tasks();
-        let mut pause = STDIN_RETRY;
+        let mut backoff = Backoff::new(STDIN_RETRY, MAX_STDIN_RETRY);
         loop {
             let once = ctx.with_timeout(deps.config.close_grace);
             match tasks.close_stdin(&once, &id).await {
                 Ok(()) => return,
                 // A process that is gone needs no end of file.
                 Err(error) if error.is_not_found() => return,
-                // Nobody else will, and a function that reads to the end would wait for ever.
+                // Nothing else ends the input, and a function that reads to its end would wait forever.
                 Err(error) => tracing::warn!(%id, %error, "cannot end the container's input; trying again"),
             }
-            if ctx.run(tokio::time::sleep(pause)).await.is_err() {
+            if ctx.run(backoff.wait()).await.is_err() {
                 return;
             }
-            pause = (pause * 2).min(MAX_STDIN_RETRY);
         }
     });
 }

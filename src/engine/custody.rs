@@ -1,5 +1,6 @@
-//! Who looks after a container, as its record says: the process that made it, whether that process left it to itself, and
-//! until when it may run. A process that is killed cannot remove what it made; a later one reads here what to do about it.
+//! Which process looks after a container, as its record states: the process that made it, whether that process left it
+//! running on purpose, and until when it may run. A process that is killed cannot remove its containers; a later
+//! process reads here what to do with them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,26 +8,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::label;
 use crate::holder::{Holder, Life};
 
-/// What the process that makes a container is to it.
+/// How the process that makes a container looks after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Custody {
-    /// It leaves the container running when it ends.
+    /// Whether the process leaves the container running when it ends.
     pub(crate) detached: bool,
     /// How long the container may run, counted from its creation.
     pub(crate) limit: Option<Duration>,
 }
 
 impl Custody {
-    /// That of a process that waits for the container's end, however long it takes.
+    /// The custody of a process that waits for the container's end, however long it takes.
     pub(crate) const WAITED: Self = Self {
         detached: false,
         limit: None,
     };
 
-    /// The labels that say so on the record of a container that this process makes now.
+    /// The labels that state this on the record of a container that this process makes now.
     pub(super) fn labels(&self) -> Vec<(String, String)> {
         let mut labels = Vec::new();
-        // Without a /proc of its own a later process could not judge whether this one lives, so nothing is claimed.
+        // If /proc does not show this process, a later one cannot determine whether it runs, so no owner is named.
         if let Some(owner) = Holder::this() {
             labels.push((label::OWNER.to_owned(), owner.to_string()));
         }
@@ -41,19 +42,19 @@ impl Custody {
     }
 }
 
-/// Whether the process that looked after a container is gone, by the labels of its record.
+/// Whether the process that looks after a container has ended, by the labels of its record.
 pub(super) fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
     let owner = labels.get(label::OWNER).and_then(|text| Holder::parse(text));
     owner.is_some_and(|owner| owner.life() == Life::Ended)
 }
 
-/// How long until a container's deadline; zero if it has passed, `None` if it has none.
+/// The time until a container's deadline; zero if it has passed, `None` if there is none.
 pub(super) fn until_deadline(labels: &BTreeMap<String, String>, now: Duration) -> Option<Duration> {
     let at: u64 = labels.get(label::DEADLINE)?.parse().ok()?;
     Some(Duration::from_millis(at).saturating_sub(now))
 }
 
-/// The host's clock.
+/// The time since 1970 by the host's clock.
 pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,10 +1,11 @@
-//! What every operation of the engine needs, and the two ways in which its work runs on tasks of its own.
+//! The state that every operation of the engine needs, and the two ways to run work on tasks of its own.
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -26,11 +27,11 @@ use crate::{ContainerId, Context, tracked};
 /// Removes a slot that comes back after its pool has ended.
 pub(super) type DiscardSlot = fn(Arc<Deps>, Slot) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A handle to the engine; clones are the same engine.
+/// A handle to the engine; clones refer to the same engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine(pub(super) Arc<Deps>);
 
-/// What every operation needs.
+/// The state that every operation needs.
 #[derive(Debug)]
 pub(super) struct Deps {
     pub(super) config: Config,
@@ -39,15 +40,17 @@ pub(super) struct Deps {
     pub(super) images: Images,
     pub(super) networks: Networks,
     pub(super) exits: Exits,
-    /// Where systemd removes cgroups before anybody has read their end, and the kernel's log can be read.
+    /// The kernel's log, if it can be read and systemd makes the cgroups: systemd removes them before their counters
+    /// are read.
     pub(super) oom_log: Option<Arc<OomLog>>,
-    /// Where the snapshotter keeps its files, once somebody had to know; `None` if it does not tell.
+    /// Where the snapshotter keeps its files, looked up when it is first needed; `None` if the snapshotter does not
+    /// report it.
     pub(super) snapshotter_root: OnceCell<Option<PathBuf>>,
     pub(super) reclaims: Option<Reclaims>,
     pub(super) background: Background,
 }
 
-/// The images that are here, and how more come.
+/// Local images, and how more are pulled.
 #[derive(Debug)]
 pub(super) struct Images {
     pub(super) store: Arc<ImageStore>,
@@ -61,20 +64,22 @@ pub(super) struct Networks {
     /// Opened when it is first needed.
     pub(super) sandboxes: OnceCell<Sandboxes>,
     pub(super) pool: Option<Pool<Slot>>,
-    /// The keeper's, for a slot that comes back late.
+    /// The keeper's function for a slot that comes back after the pool has ended.
     pub(super) discard_slot: DiscardSlot,
 }
 
-/// The engine's own work.
+/// The engine's background work.
 #[derive(Debug)]
 pub(super) struct Background {
     /// Every task of the engine belongs to it.
     pub(super) tracker: TaskTracker,
-    /// Counts the work at the start that undoes what earlier processes left; see [`Engine::recovered`].
+    /// Tracks the work at the start that undoes what earlier processes left; see [`Engine::recovered`].
     pub(super) recovery: TaskTracker,
+    /// The runtime for tasks that a drop starts: a drop may run on any thread.
+    pub(super) runtime: Handle,
     /// Ends with the engine.
     pub(super) life: Context,
-    /// An engine that nobody closed, or that was never finished, ends with its last handle.
+    /// Ends the engine with its last handle if it was not closed, or its connect failed.
     _end: DropGuard,
 }
 
@@ -82,6 +87,7 @@ impl Background {
     pub(super) fn new() -> Self {
         let life = Context::new();
         Self {
+            runtime: Handle::current(),
             tracker: TaskTracker::new(),
             recovery: TaskTracker::new(),
             _end: life.cancel_on_drop(),
@@ -91,7 +97,7 @@ impl Background {
 }
 
 impl Deps {
-    /// Where the fifos of a container are.
+    /// The directory of a container's fifos.
     pub(super) fn fifo_dir(&self, id: &ContainerId) -> PathBuf {
         self.config
             .run_dir
@@ -99,13 +105,14 @@ impl Deps {
             .join(id.as_str())
     }
 
-    /// Begins work that undoes what earlier processes left, in the background.
+    /// Starts work that undoes what earlier processes left, in the background.
     pub(super) fn recover(&self, work: impl Future<Output = ()> + Send + 'static) {
         let counted = self.background.recovery.track_future(work);
         self.background.tracker.spawn(counted.in_current_span());
     }
 
-    /// Runs an operation that changes the world on its own task. A caller that goes away cancels it, and it unwinds.
+    /// Runs an operation that changes something on its own task. If the caller drops the future, the operation is
+    /// cancelled, and undoes its change on its task.
     pub(super) async fn tracked<T, F>(&self, ctx: &Context, op: impl FnOnce(Context) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -115,7 +122,7 @@ impl Deps {
         done.map_err(|panic| Error::new(Step::Finish, "an operation", Kind::Internal, panic))?
     }
 
-    /// Runs an operation that goes on to its end, whoever waits for it.
+    /// Runs an operation to its end on its own task, even if the caller drops the future.
     pub(super) async fn finished<T: Send + 'static>(
         &self,
         op: impl Future<Output = Result<T>> + Send + 'static,

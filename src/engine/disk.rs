@@ -1,8 +1,8 @@
 //! The limit on what a container may write into its root file system: a project quota on its writable layer.
 //!
-//! The limit is set between the snapshot and the process, before anything is mounted on the layer, and is taken away when
-//! the process is gone and the layer is not: the layer's directories are what keeps others from its project (see
-//! [`quota`]). A container without such a limit pays nothing for it.
+//! The limit is set between the snapshot and the process, before anything is mounted on the layer. It is removed after
+//! the process and before the layer, because the layer's directories keep other containers out of its project (see
+//! [`quota`]). A container without such a limit costs nothing here.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,31 +14,31 @@ use crate::containerd::{Mount, SNAPSHOTTER, Session};
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context, quota};
 
-/// What takes the limit away, on the list of what is undone.
+/// The undo step that removes the limit.
 pub(super) const STEP: &str = "disk quota";
 
 /// Why the writable layer cannot be limited.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unlimited {
-    /// More than a limit can say.
+    /// More than a quota can express.
     #[error(
         "fs_size of {bytes} bytes is more than a file system can hold; the most is {}",
         quota::MOST
     )]
     TooMuch { bytes: u64 },
-    /// The layers are files of another containerd, or of none.
+    /// containerd has another directory at the path of its layers than this process.
     #[error(
         "fs_size cannot be enforced: containerd sees another directory at {} than this process does; run it in \
          containerd's mount namespace",
         path.display()
     )]
     Elsewhere { path: PathBuf },
-    /// A block device, a copy, a program that mounts: nothing that a project could be put on.
+    /// A block device, a copy, or a program that mounts: there is no directory to set a project on.
     #[error(
         "fs_size cannot be enforced: snapshotter {snapshotter} has no directory per container; use overlayfs"
     )]
     NoDirectory { snapshotter: String },
-    /// The file system does not do it.
+    /// The file system does not support it, or refuses it.
     #[error("fs_size cannot be enforced")]
     Quota(#[from] quota::Error),
 }
@@ -59,7 +59,7 @@ impl Unlimited {
     }
 }
 
-/// Whether the limit can be kept, as far as that shows before there is a layer.
+/// Checks that the limit can be enforced, as far as this is known before there is a layer.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -70,13 +70,13 @@ pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<()>
     }
     let root = deps.snapshotter_root.get_or_try_init(|| root(deps, ctx, plan));
     let Some(root) = root.await?.clone() else {
-        // A snapshotter outside of containerd does not tell; the layer itself will show.
+        // A snapshotter outside of containerd does not report it; the layer itself will show.
         return Ok(());
     };
     blocking(&plan.id, Step::Check, move || quota::check(&root)).await
 }
 
-/// Where the snapshotter keeps its files, if it tells.
+/// Where the snapshotter keeps its files, if it reports that.
 async fn root(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<PathBuf>> {
     let name = &deps.config.snapshotter;
     let introspection = deps.session.introspection();
@@ -94,8 +94,9 @@ async fn root(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<PathBuf>
     Ok(Some(root))
 }
 
-/// Whether a path is known to lead another process to another directory. Two mount namespaces may well show the same one;
-/// and what cannot be looked at is not known to differ: then the layer, which must be there and empty, shows.
+/// Whether the path is known to lead the process `pid` to another directory. Two mount namespaces may show the same
+/// directory, and a path that cannot be examined is not known to differ: then the layer shows it, which must exist and
+/// be empty.
 pub(super) fn differs(pid: u32, path: &Path) -> bool {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let theirs = std::fs::metadata(
@@ -122,7 +123,7 @@ pub(super) async fn limit(deps: &Deps, plan: &Plan, mounts: &[Mount], undo: &mut
         return Err(Unlimited::NoDirectory { snapshotter }.at(Step::Rootfs, &plan.id));
     };
     let upper = layer.upper.clone();
-    // What the process that may still run could do without its limit is what the limit is for.
+    // A claim: while the process may still run, the limit must stay, because that process could write.
     undo.defer_claim(STEP, move |_| release(upper.clone()));
     blocking(&plan.id, Step::Rootfs, move || {
         quota::limit([&layer.upper, &layer.work], bytes)
@@ -130,7 +131,8 @@ pub(super) async fn limit(deps: &Deps, plan: &Plan, mounts: &[Mount], undo: &mut
     .await
 }
 
-/// Puts the removal of the limit of a container that somebody else made on the list. Its layer is asked for then.
+/// Puts the removal of the limit of a container that another process made on the list. The layer is looked up when the
+/// step runs.
 pub(super) fn defer_release(undo: &mut Teardown, session: &Session, snapshotter: &str, id: &ContainerId) {
     let (session, snapshotter, id) = (session.clone(), snapshotter.to_owned(), id.clone());
     undo.defer_claim(STEP, move |ctx| {
@@ -153,7 +155,7 @@ async fn release(upper: PathBuf) -> Result<(), StepError> {
     Ok(tokio::task::spawn_blocking(move || quota::release(&upper)).await??)
 }
 
-/// Quota calls are transactions of the file system, which may wait for its journal.
+/// Runs quota calls on a blocking thread: they are transactions of the file system, which may wait for its journal.
 async fn blocking(
     id: &ContainerId,
     step: Step,
@@ -172,7 +174,8 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Only overlay's own: what a program in user space writes for others is counted, but it may be above the limit.
+    /// Only for the kernel's overlay: the writes of a program that mounts an overlay in user space are counted, but may
+    /// exceed the limit.
     pub(super) fn of(mounts: &[Mount]) -> Option<Self> {
         let overlay = mounts.iter().find(|mount| mount.kind == "overlay")?;
         let option = |name: &str| {

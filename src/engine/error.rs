@@ -1,6 +1,6 @@
-//! What can go wrong in the life of a container: at which step, for which one, of which kind, and why.
+//! Errors in the life of a container: the step that failed, the container, the kind and the cause.
 //!
-//! Front doors act on [`Kind`] and on nothing else; the chain of sources is for people.
+//! Front ends act only on [`Kind`]; the chain of sources is for people.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,24 +9,24 @@ use std::sync::Arc;
 use crate::teardown::Failed;
 use crate::{ContainerId, Interrupted, cgroup, containerd, image, sandbox};
 
-/// What a front door can act on.
+/// The kind of an error, which is all that a front end acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// The plan asks for something that makes no sense anywhere.
+    /// The plan is invalid on every host.
     InvalidPlan,
-    /// The image has no such command, or not what executes it.
+    /// The image does not have the command, or its interpreter.
     CommandNotFound,
-    /// The image has it, and it cannot be executed.
+    /// The image has the command, but it cannot be executed.
     CommandNotExecutable,
-    /// The plan is fine, but this host cannot keep it.
+    /// The plan is valid, but this host cannot serve it.
     Unsupported,
-    /// The image is there and cannot be used.
+    /// The image exists but cannot be used.
     ImageRejected,
-    /// Something that was there a moment ago is gone; trying again can help.
+    /// Something was removed a moment ago, or all of a resource is in use; trying again can help.
     Busy,
-    /// A container of that name exists.
+    /// A container of that name exists, or the object is in use.
     Conflict,
-    /// No container of that name exists, or its process is gone.
+    /// No container or image of that name exists, or the container's process is gone.
     NotFound,
     /// The call does not fit the container's phase.
     OutOfOrder,
@@ -40,10 +40,10 @@ pub(crate) enum Kind {
     Internal,
 }
 
-/// Where in the life of a container something went wrong; reads after "cannot".
+/// The step that failed; its text follows "cannot".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// Before any container.
+    /// Connecting, before any container.
     Connect,
     /// Finding the image.
     Image,
@@ -61,7 +61,7 @@ pub(crate) enum Step {
     Task,
     /// The start.
     Start,
-    /// Learning of the end.
+    /// Waiting for the end.
     Wait,
     /// Freezing.
     Freeze,
@@ -73,21 +73,21 @@ pub(crate) enum Step {
     Signal,
     /// Reading usage.
     Stats,
-    /// Looking at what runs.
+    /// Looking for containers.
     Find,
     /// Undoing everything.
     Close,
-    /// Having containerd collect what was removed.
+    /// Having containerd collect its garbage.
     Collect,
     /// Work on a task of its own.
     Finish,
     /// Loading images from an archive.
     Load,
-    /// Writing images to one.
+    /// Writing images to an archive.
     Save,
     /// Giving an image a name.
     Tag,
-    /// Taking one from it.
+    /// Removing a name from an image.
     Untag,
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// An operation on one container that did not do its job.
+/// Why an operation on a container failed.
 #[derive(Debug)]
 #[expect(clippy::error_impl_error, reason = "it is read as engine::Error")]
 pub(crate) struct Error {
@@ -131,7 +131,7 @@ pub(crate) struct Error {
     source: Box<dyn StdError + Send + Sync>,
 }
 
-/// Every operation of the engine.
+/// The result of every operation of the engine.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl fmt::Display for Error {
@@ -147,7 +147,7 @@ impl StdError for Error {
 }
 
 impl Error {
-    /// `id` is the container's, or whatever else a person would look for.
+    /// `id` is the container's id, or the name of another object that the message is about.
     pub(crate) fn new(
         step: Step,
         id: impl fmt::Display,
@@ -162,7 +162,7 @@ impl Error {
         }
     }
 
-    /// What a front door can act on.
+    /// The kind, which is all that a front end acts on.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
@@ -177,7 +177,7 @@ impl From<Interrupted> for Kind {
     }
 }
 
-/// What a front door can make of a mechanism's error. A step that knows more says so itself.
+/// The kind of a mechanism's error. A step with more knowledge sets the kind itself.
 pub(super) trait Judged: StdError + Send + Sync + 'static {
     /// The kind that follows from the error alone.
     fn kind(&self) -> Kind;
@@ -212,9 +212,9 @@ impl Judged for image::Error {
         }
         match self {
             _ if self.is_unavailable() => Kind::Unavailable,
-            // Something of it that was there a moment ago is not.
+            // A part of the image was removed a moment ago.
             Self::Containerd { source, .. } if source.is_not_found() => Kind::Busy,
-            // containerd or the kernel failed, which says nothing about the image.
+            // containerd or the kernel failed, which is not a fault of the image.
             Self::Containerd { .. } | Self::DiskFull { .. } | Self::Rootfs { .. } | Self::NotSaved { .. } => {
                 Kind::Internal
             }
@@ -227,7 +227,7 @@ impl Judged for image::Error {
     }
 }
 
-/// Of a pull that several wait for.
+/// For a pull that several callers wait for.
 impl Judged for Arc<image::Error> {
     fn kind(&self) -> Kind {
         self.as_ref().kind()
@@ -263,7 +263,7 @@ impl Judged for sandbox::Error {
     }
 }
 
-/// Turns what an undo could not do into one error, and logs the rest.
+/// Turns the first failed undo step into an error, and logs the others.
 pub(super) fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Result<()> {
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };
@@ -277,9 +277,9 @@ pub(super) fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Resul
     Err(Error::new(step, id, kind, first))
 }
 
-/// Attaches the step and the container to what a mechanism said.
+/// Attaches the step and the container to a mechanism's error.
 pub(super) trait At<T> {
-    /// For errors whose kind follows from themselves.
+    /// For errors that determine their kind.
     fn at(self, step: Step, id: impl fmt::Display) -> Result<T>;
 }
 

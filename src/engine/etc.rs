@@ -1,7 +1,7 @@
 //! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container: files beside its fifos, mounted read-only.
 //!
-//! Read-only, because they are in the memory of the host, which a function must not fill. Whoever mounts something of their own
-//! over one of them, or over `/etc`, keeps it.
+//! They are read-only because they lie in the memory of the host, which a function must not fill. A mount of the plan
+//! over one of them, or over `/etc`, takes precedence.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -17,22 +17,22 @@ use super::plan::Plan;
 use crate::ContainerId;
 use crate::sandbox::{Dns, Family, files};
 
-/// Whoever the function runs as reads them; nobody but root reaches them on the host.
+/// Every user in the container can read them; on the host, only root can reach them.
 const MODE: u32 = 0o644;
 
 pub(super) const HOSTS: &str = "hosts";
 pub(super) const HOSTNAME: &str = "hostname";
 pub(super) const RESOLV_CONF: &str = "resolv.conf";
-/// Not written, but a link to what is mounted; see `init_layer`.
+/// Not written, but a link to the list of mounts; see `init_layer`.
 pub(super) const MTAB: &str = "mtab";
 
-/// Whether it is the place of a file that every container has of its own.
+/// Whether a path is that of a file that every container has.
 pub(super) fn is_one(place: &Path) -> bool {
     let mut names = [HOSTS, HOSTNAME, RESOLV_CONF, MTAB].into_iter();
     names.any(|name| place.components().eq(Path::new("/etc").join(name).components()))
 }
 
-/// The mounts for them. The files need not be there yet.
+/// The mounts for the files, which need not exist yet.
 pub(super) fn mounts(dir: &Path, config: &ContainerConfig) -> Vec<Mount> {
     let covered = |place: &Path| {
         config.mounts.iter().any(|mount| {
@@ -52,13 +52,14 @@ pub(super) fn mounts(dir: &Path, config: &ContainerConfig) -> Vec<Mount> {
         .collect()
 }
 
-/// Writes them. Their directory is the fifos', and goes with them; a container without streams has none yet.
+/// Writes the files. Their directory is that of the fifos, and is removed with it; for a container without streams it
+/// is made here.
 pub(super) fn write(deps: &Deps, plan: &Plan, config: &ContainerConfig, joined: &Joined) -> Result<()> {
     let dir = deps.fifo_dir(&plan.id);
     let theirs = joined.target.as_ref().map(|target| deps.fifo_dir(&target.id));
     let hostname = config.hostname.as_deref();
     let text = |name: &str| {
-        // Whoever shares a network shares its names.
+        // A container that shares a network shares its names.
         let shared = theirs
             .as_ref()
             .and_then(|theirs| fs::read(theirs.join(name)).ok());
@@ -88,17 +89,17 @@ fn failed(id: &ContainerId, name: &str, error: io::Error) -> Error {
 fn file(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = fs::File::options()
         .write(true)
-        // A life of the same name that crashed may have left one.
+        // A container of the same name that crashed may have left one.
         .create(true)
         .truncate(true)
         .mode(MODE)
         .open(path)?;
-    // The caller's umask may have taken permissions away, and one that a crash left has what it had.
+    // The umask of this process may have removed permissions, and a file that a crash left has its old mode.
     file.set_permissions(fs::Permissions::from_mode(MODE))?;
     file.write_all(text)
 }
 
-/// What a file says in a container that shares it with no other.
+/// The content of a file in a container that does not share it with another.
 fn own(name: &str, network: &NetworkMode, hostname: Option<&str>, joined: &Joined) -> String {
     let hosts_own = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let on_host = *network == NetworkMode::Host;
@@ -118,7 +119,7 @@ fn own(name: &str, network: &NetworkMode, hostname: Option<&str>, joined: &Joine
             };
             format!("{name}\n")
         }
-        // The stub of the host is on its loopback, which is this container's.
+        // The host's stub resolver listens on the host's loopback, which is also this container's.
         _ if on_host => hosts_own("/etc/resolv.conf"),
         _ if *network == NetworkMode::None => files::no_resolver(),
         _ => {

@@ -1,4 +1,4 @@
-//! containerd's events, handed to whoever watches that container: one stream for the whole engine.
+//! containerd's events, delivered to the watches of containers: one stream for the whole engine.
 //!
 //! Events may be lost (a reconnect, a full buffer at the server), so nothing depends on them alone: see [`super::wait`]
 //! for exits and [`super::oom`] for memory that ran out.
@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::oom::Witness;
+use super::oom::OomRecorder;
+use crate::backoff::Backoff;
 use crate::containerd::{Session, TaskEvent, TaskExit};
 use crate::{ContainerId, Context};
 
@@ -19,35 +20,35 @@ use crate::{ContainerId, Context};
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Who watches which container.
+/// The watches of each container.
 type Watches = HashMap<String, Vec<Watch>>;
 
 #[derive(Debug)]
 struct Watch {
-    /// The process whose end is watched for: a name may have had an earlier life.
+    /// The process whose end is watched for: an earlier container may have had the same name.
     pid: u32,
-    /// Taken by the exit.
+    /// Taken when the exit arrives.
     exit: Option<oneshot::Sender<TaskExit>>,
-    /// Told of memory that ran out. The event names no process, but an earlier life's shim, which sends it, is gone
-    /// before a later life can begin.
-    oom: Arc<Witness>,
+    /// Notified when memory runs out. The event names no process, but it comes from a shim, and an earlier container's
+    /// shim is gone before a later container of the same name can begin.
+    oom: Arc<OomRecorder>,
 }
 
-/// Hands out events by container.
+/// Delivers events by container.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Exits(Arc<Mutex<Watches>>);
 
-/// A watch of one process of a container. Dropped, it is forgotten.
+/// A watch of one process of a container, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Watching {
     exits: Exits,
     id: String,
-    oom: Arc<Witness>,
+    oom: Arc<OomRecorder>,
     exit: oneshot::Receiver<TaskExit>,
 }
 
 impl Watching {
-    /// The exit, if an event tells it; `None` if none ever will.
+    /// Waits for the exit event; `None` if none will come.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -69,7 +70,7 @@ impl Drop for Watching {
 }
 
 impl Exits {
-    /// Starts to listen; ends with `ctx`.
+    /// Starts to listen for events; stops when `ctx` ends.
     pub(super) fn start(session: Session, ctx: Context, tracker: &TaskTracker) -> Self {
         let exits = Self::default();
         let listening = exits.clone();
@@ -77,8 +78,8 @@ impl Exits {
         exits
     }
 
-    /// Watches this process of the container. `oom` belongs to this watch alone.
-    pub(super) fn of(&self, id: &ContainerId, pid: u32, oom: &Arc<Witness>) -> Watching {
+    /// Watches this process of the container. `oom` must not be shared with another watch.
+    pub(super) fn of(&self, id: &ContainerId, pid: u32, oom: &Arc<OomRecorder>) -> Watching {
         let (tx, rx) = oneshot::channel();
         let watch = Watch {
             pid,
@@ -105,7 +106,7 @@ impl Exits {
                     .filter(|watch| watch.pid == exit.pid)
                 {
                     if let Some(tx) = watch.exit.take() {
-                        // A watch that has learned of the exit elsewhere no longer listens, and that is fine.
+                        // A watch that got the exit elsewhere no longer listens, and that is fine.
                         drop(tx.send(exit.clone()));
                     }
                 }
@@ -119,12 +120,13 @@ impl Exits {
     }
 
     async fn listen(self, session: Session, ctx: Context) {
-        let mut pause = MIN_PAUSE;
+        let fresh = Backoff::new(MIN_PAUSE, MAX_PAUSE);
+        let mut backoff = fresh.clone();
         while ctx.check().is_ok() {
             match session.events().tasks(&ctx).await {
                 Ok(mut stream) => {
                     while let Ok(event) = stream.next(&ctx).await {
-                        pause = MIN_PAUSE;
+                        backoff.clone_from(&fresh);
                         self.deliver(&event);
                     }
                 }
@@ -132,10 +134,9 @@ impl Exits {
                     tracing::debug!(%error, "cannot subscribe to containerd's events; trying again")
                 }
             }
-            if ctx.run(tokio::time::sleep(pause)).await.is_err() {
+            if ctx.run(backoff.wait()).await.is_err() {
                 return;
             }
-            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
@@ -163,8 +164,8 @@ mod tests {
         ContainerId::new("c1").unwrap()
     }
 
-    fn watch(exits: &Exits, pid: u32) -> (Watching, Arc<Witness>) {
-        let oom = Arc::new(Witness::default());
+    fn watch(exits: &Exits, pid: u32) -> (Watching, Arc<OomRecorder>) {
+        let oom = Arc::new(OomRecorder::default());
         (exits.of(&id(), pid, &oom), oom)
     }
 

@@ -1,6 +1,6 @@
-//! What a list tells of a container beside the fields of its record. A spec is tens of kilobytes of JSON, most of it the
-//! seccomp profile, so what lists need of it is on the record as labels. The record of an older version lacks them, and one
-//! whose command is too long for a label lacks that; then the spec is read.
+//! Facts that a list shows of a container in addition to the fields of its record. A spec is tens of kilobytes of JSON,
+//! most of it the seccomp profile, so these facts are on the record as labels. The record of an older version lacks
+//! them, and a command that is too long for a label is not there; then the spec is read.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use super::label;
 use super::placement::Placement;
 use crate::containerd::Record;
 
-/// Most bytes of a label's name and value together that containerd takes.
+/// Maximum length of a label's name and value together that containerd accepts, in bytes.
 pub(super) const MAX_LABEL: usize = 4096;
 
-/// What is read of a record.
+/// The facts of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
     /// The command as a person would type it, without the init.
     pub(super) command: String,
-    /// Where its cgroup is; `None` if that cannot be told.
+    /// Where its cgroup is; `None` if the record does not determine it.
     pub(super) placement: Option<Placement>,
-    /// Its limit of memory, in bytes.
+    /// Its memory limit, in bytes.
     pub(super) memory: Option<u64>,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn labels(spec: &Spec) -> BTreeMap<String, String> {
 }
 
 impl Facts {
-    /// Those of a record.
+    /// Reads the facts of a record.
     pub(super) fn of(record: &Record) -> Self {
         let label = |name| record.labels.get(name).map(String::as_str);
         let (command, cgroup) = (label(label::COMMAND), label(label::CGROUP));

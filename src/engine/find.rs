@@ -1,4 +1,4 @@
-//! What runs already: found by its record, and taken over by a later process.
+//! Containers that exist already: found by their records, and adopted by a later process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
 use super::label;
-use super::network::Past;
+use super::network::NetworkHistory;
 use super::record::Origin;
 use super::remains::Remains;
-use super::run::{Begun, Phase, Run};
+use super::run::{Phase, Run, RunParts};
 use super::{disk, network, placement, record, rootfs, task, undo};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
@@ -22,91 +22,91 @@ use crate::stdio::Pumps;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
-/// How long the create of a task may take before what lives without one counts as lost.
+/// How long the creation of a task may take. Processes without a task count as lost after this time.
 const CREATING: Duration = Duration::from_secs(5);
 
-/// A container as a person sees it in a list.
+/// A container as a list shows it.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    /// Its name.
+pub(crate) struct ListedContainer {
+    /// The container's name.
     pub(crate) id: ContainerId,
     /// The image that it was made from.
     pub(crate) image: String,
-    /// The command as it runs.
+    /// The command as a person would type it, without the init.
     pub(crate) command: String,
-    /// What it does now.
+    /// Its state.
     pub(crate) state: State,
-    /// Its first process, while there is one.
+    /// The pid of its first process, while there is one.
     pub(crate) pid: Option<u32>,
     /// When its record was made.
     pub(crate) created_at: Option<SystemTime>,
     /// All labels of the record.
     pub(crate) labels: BTreeMap<String, String>,
-    /// The OCI spec that it runs by, as JSON.
+    /// Its OCI spec, as JSON.
     pub(crate) spec: Vec<u8>,
-    /// Its cgroups, where they could be found.
+    /// Its cgroups, if they were found.
     pub(crate) paths: Option<cgroup::Paths>,
-    /// What the path of its cgroup ends in, and that of no other container.
+    /// The end of its cgroup's path, which is unique to this container.
     pub(super) cgroup_name: Option<PathBuf>,
 }
 
-impl Seen {
-    /// The sandbox that it has of its own.
+impl ListedContainer {
+    /// The name of its own sandbox, if it has one.
     pub(crate) fn sandbox(&self) -> Option<&str> {
         self.labels.get(label::SANDBOX).map(String::as_str)
     }
 
-    /// Whether the process that looked after it is gone and left it to nobody: it was killed while it waited for the
-    /// container's end, or before the container was started.
+    /// Whether the process that looked after it is gone and has not left it running on purpose: the process was killed
+    /// while it waited for the container's end, or before the container was started.
     pub(crate) fn is_orphaned(&self) -> bool {
         let left = self.labels.contains_key(label::DETACHED) && self.state != State::Created;
         !left && owner_is_gone(&self.labels)
     }
 
-    /// Whether the process that made it lives, or may live, and waits for its end to remove it. A platform's containers name no
-    /// owner, and count as looked after.
+    /// Whether the process that made it runs, or may run, and waits for its end to remove it. A platform's containers
+    /// name no owner and count as looked after.
     pub(crate) fn is_looked_after(&self) -> bool {
         !self.labels.contains_key(label::DETACHED) && !owner_is_gone(&self.labels)
     }
 
-    /// Where its cgroups are.
+    /// The directories of its cgroups.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let dirs = self.paths.iter().flat_map(cgroup::Paths::dirs);
         dirs.map(Into::into).collect()
     }
 }
 
-/// What a container does now.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// A record without a process.
     Dead,
-    /// Processes that containerd knows nothing of, because its state was removed: they can be killed and removed.
+    /// Processes for which containerd has no task, because its state was removed: they can be killed and removed.
     Lost,
-    /// Behind its start gate.
+    /// The process waits behind its start gate.
     Created,
     /// Running.
     Running,
-    /// Frozen, by the kernel's own word.
+    /// Frozen, as the kernel or containerd reports.
     Frozen,
     /// Ended with this code.
     Exited(u32),
 }
 
 impl Engine {
-    /// Every container of ours.
+    /// Every container of the engine.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn list(&self, ctx: &Context) -> Result<Vec<Seen>> {
+    pub(crate) async fn list(&self, ctx: &Context) -> Result<Vec<ListedContainer>> {
         list(&self.0, ctx).await
     }
 
-    /// One container, whoever made it.
+    /// One container, even if another program made it.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn inspect(&self, ctx: &Context, id: &ContainerId) -> Result<Seen> {
+    pub(crate) async fn inspect(&self, ctx: &Context, id: &ContainerId) -> Result<ListedContainer> {
         inspect(&self.0, ctx, id).await
     }
 
@@ -118,7 +118,7 @@ impl Engine {
         adopt(&self.0, ctx, id).await
     }
 
-    /// The same, with the full name of the image that it was made of.
+    /// Like [`Self::adopt`], and returns the full name of the image that the container was made from.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -130,7 +130,7 @@ impl Engine {
 }
 
 /// Every container of the engine in this containerd namespace.
-pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<Seen>> {
+pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContainer>> {
     let filter = format!("labels.\"{}\"", label::ENGINE);
     let name = "the list of containers";
     let records = deps
@@ -154,7 +154,7 @@ pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<Seen>> {
 }
 
 /// One container.
-pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Seen> {
+pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<ListedContainer> {
     let record = get(deps, ctx, id).await?;
     let task = match deps.session.tasks().get(ctx, id).await {
         Ok(task) => Some(task),
@@ -173,7 +173,7 @@ pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<
     }
 }
 
-fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
+fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> ListedContainer {
     let pid = task.as_ref().and_then(living);
     let Facts {
         command, placement, ..
@@ -183,7 +183,7 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
     let lives = || Remains::of_record(deps, &record, placement.clone()).live(deps);
     let state = match task.map(|task| (task.status, task.exit.code)) {
         None if !lives() => State::Dead,
-        // The task is about to be.
+        // The task is about to be made.
         None if is_young(&record) => State::Created,
         None => State::Lost,
         Some((TaskStatus::Created, _)) => State::Created,
@@ -192,7 +192,7 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> Seen {
         Some(_) if frozen() == Some(cgroup::State::Frozen) => State::Frozen,
         Some(_) => State::Running,
     };
-    Seen {
+    ListedContainer {
         command,
         image: record.image,
         state,
@@ -212,18 +212,18 @@ fn is_young(record: &Record) -> bool {
     age.is_some_and(|age| age < CREATING)
 }
 
-/// The pid of a task whose process has not ended. containerd keeps the number of one that has, which may be somebody
-/// else's by now.
+/// The pid of a task; `None` if its process has ended. containerd keeps the pid of an ended process, which may belong
+/// to another process by now.
 fn living(task: &TaskInfo) -> Option<u32> {
     (task.pid != 0 && task.status != TaskStatus::Stopped).then_some(task.pid)
 }
 
-/// Takes a container over from a process that is gone. Its output up to now has been lost with that process.
+/// Adopts a container of a process that is gone. Its output up to now is lost with that process.
 pub(super) async fn adopt(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<Container> {
     adopt_record(deps, ctx, &get(deps, ctx, id).await?).await
 }
 
-/// The same for a record that was read before.
+/// Like [`adopt`], for a record that was read before.
 pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Container> {
     let id = &record.id;
     if !record.labels.contains_key(label::ENGINE) {
@@ -236,7 +236,7 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         Err(error) => return Err(error).at(Step::Find, id),
     };
     let pid = task.as_ref().and_then(living);
-    // A record without a task has no process and no story.
+    // Without a task there is no process, and nothing is known about its end.
     let ended = match &task {
         None => Some((None, None)),
         Some(task) if task.status == TaskStatus::Stopped => Some((Some(task.exit.code), task.exit.at)),
@@ -246,7 +246,7 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
     let Facts {
         placement, memory, ..
     } = Facts::of(record);
-    let begun = Begun {
+    let parts = RunParts {
         pid,
         ended,
         paths: placement::cgroups_of(deps, id, pid, placement.as_ref()),
@@ -254,17 +254,18 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
-        network: Past::default(),
+        network: NetworkHistory::default(),
     };
     let remains = Remains::of_record(deps, record, placement);
-    let run = Run::new(deps, id, begun, undo_of_run(deps, record, remains));
+    let run = Run::new(deps, id, parts, undo_of_run(deps, record, remains));
     let origin = Origin::Adopted {
         attempt: record::attempt_of(record).to_owned(),
     };
     Ok(Container::new(deps, run, origin, undo_of(deps, record)))
 }
 
-/// The list that `create` would have left for the container: it follows from the record alone, and [`undo`] says its order.
+/// The undo list that `create` would have left for the container. It follows from the record alone; [`undo`] has its
+/// order.
 fn undo_of(deps: &Arc<Deps>, record: &Record) -> Teardown {
     let id = &record.id;
     let mut list = Teardown::new(id.as_str());
@@ -277,7 +278,7 @@ fn undo_of(deps: &Arc<Deps>, record: &Record) -> Teardown {
     list
 }
 
-/// The same for its run.
+/// The undo list that `create` would have left for the run.
 fn undo_of_run(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
     let mut list = Teardown::new(record.id.as_str());
     network::defer_removal_of(&mut list, deps, record);
@@ -302,8 +303,8 @@ mod tests {
         .collect()
     }
 
-    fn seen(labels: BTreeMap<String, String>, state: State) -> Seen {
-        Seen {
+    fn seen(labels: BTreeMap<String, String>, state: State) -> ListedContainer {
+        ListedContainer {
             id: crate::ContainerId::new("c1").unwrap(),
             image: String::new(),
             command: String::new(),
@@ -343,7 +344,7 @@ mod tests {
         assert!(seen(ownerless(false), State::Exited(0)).is_orphaned());
         assert!(!seen(ownerless(true), State::Running).is_orphaned());
         assert!(!seen(ownerless(true), State::Exited(0)).is_orphaned());
-        // Nobody will start it any more.
+        // No process will start it any more.
         assert!(seen(ownerless(true), State::Created).is_orphaned());
     }
 

@@ -1,4 +1,5 @@
-//! Whether what is configured by name is there: what is misspelt is refused at connect, not at the first container.
+//! Checks that the configured snapshotter and runtime exist, so that a misspelt name is refused at connect, and not at
+//! the first container.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,17 +10,18 @@ use super::error::{At as _, Error, Kind, Result, Step};
 use crate::Context;
 use crate::containerd::{SNAPSHOTTER, Session};
 
-/// A snapshot that nobody makes.
+/// The name of a snapshot that never exists.
 const NO_SNAPSHOT: &str = "fnctr.none";
 
-/// containerd's own snapshotter that mounts overlays. It writes the paths of its files into their options as they are.
+/// containerd's own snapshotter that mounts overlays. It writes the paths of its files into the mount options without
+/// escapes.
 const OVERLAY: &str = "overlayfs";
 
-/// What separates those options, the layers in one of them, and escapes (overlayfs.rst).
+/// The characters that separate the options, separate the layers in an option, and escape (overlayfs.rst).
 const SEPARATORS: [char; 3] = [',', ':', '\\'];
 
-/// Fails unless containerd has the configured snapshotter, in a directory that it can mount from, and the runtime's binary is
-/// where containerd finds it.
+/// Fails unless containerd has the configured snapshotter, in a directory that it can mount from, and the runtime's
+/// binary is where containerd finds it.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -55,7 +57,7 @@ pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, dae
         path.is_absolute() && is_program(path)
     } else {
         let dirs = path_of(daemon);
-        // One whose environment cannot be read may look anywhere.
+        // A containerd whose environment cannot be read may look anywhere.
         dirs.is_empty() || dirs.iter().any(|dir| is_program(&dir.join(binary)))
     };
     if !is_there {
@@ -66,8 +68,8 @@ pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, dae
     Ok(())
 }
 
-/// Where the overlays' files are, with the character for which the kernel would not mount them. A containerd that does not tell
-/// is no reason to refuse: its first container shows.
+/// Where the overlays' files are, with the character because of which the kernel would not mount them. If containerd
+/// does not report it, nothing is refused: the first container shows the problem.
 async fn unmountable(session: &Session, ctx: &Context) -> Option<(String, char)> {
     let introspection = session.introspection();
     let plugin = introspection.plugin(ctx, SNAPSHOTTER, OVERLAY).await;

@@ -1,4 +1,4 @@
-//! What is known of the host, containerd's process among it.
+//! Facts about the host, including containerd's process.
 
 use std::path::Path;
 
@@ -6,34 +6,35 @@ use fnctr_oci::CgroupVersion;
 
 use crate::cgroup::{self, Ceilings, Root, Version};
 
-/// What there is to know of the host, looked up once.
+/// Facts about the host, looked up once.
 #[derive(Debug)]
 pub(super) struct HostFacts {
     pub(super) cgroups: Root,
-    /// Limits are inherited from the daemon that starts containers, not from us.
+    /// The limits of containerd's process: containers inherit them from it, and not from this process.
     pub(super) ceilings: Ceilings,
     /// containerd's.
     pub(super) oom_score_adj: i32,
     /// containerd's.
     pub(super) umask: u32,
-    /// containerd's process, when we connected, if it can be seen.
+    /// The pid of containerd when the engine connected, if its process is visible here.
     pub(super) daemon: Option<u32>,
-    /// Whether containerd's pids are those of our pid namespace.
+    /// Whether containerd's pids belong to the pid namespace of this process.
     pub(super) shares_pids: bool,
-    /// The network namespaces that are not a container's: the daemon's, which is what "host network" means to a runtime,
-    /// and ours.
+    /// The network namespaces that count as the host's: that of containerd, which is the "host network" of a runtime,
+    /// and that of this process.
     pub(super) networks: Vec<(u64, u64)>,
-    /// What the pure translation is told.
+    /// The input of the translation to an OCI spec.
     pub(super) oci: fnctr_oci::Host,
 }
 
 impl HostFacts {
-    /// Looks. `visible` is containerd's process, if it can be seen.
+    /// Looks up all facts. `visible` is the pid of containerd, if its process is visible here.
     ///
     /// # Errors
-    /// There are no cgroups, or the limits of containerd cannot be read.
+    /// The limits of containerd cannot be read.
     pub(super) fn look(cgroups: Root, visible: Option<u32>) -> Result<Self, cgroup::Error> {
-        // One in another pid namespace cannot be looked at, nor can its shims; ours are the best guess then.
+        // A containerd in another pid namespace is not visible, and neither are its shims; the values of this process
+        // are the best guess then.
         let daemon = visible.unwrap_or_else(std::process::id);
         let oci = fnctr_oci::Host {
             arch: std::env::consts::ARCH.to_owned(),
@@ -59,7 +60,7 @@ impl HostFacts {
     }
 }
 
-/// The kernel's version, major and minor; zeros if it cannot be read, which means "oldest" to whoever compares.
+/// The kernel's version, major and minor; zeros, which compare as the oldest, if it cannot be read.
 pub(super) fn kernel_version() -> (u32, u32) {
     // The same text as uname(2)'s release, without a system call wrapper.
     let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -74,8 +75,9 @@ pub(super) fn cgroup_version(root: &Root) -> CgroupVersion {
     }
 }
 
-/// Makes the directory for fifos and the like, which nobody else may look into. One that exists is left as it is. Where there
-/// is no room for it, what needs no new file works all the same: containers are listed, frozen, killed and removed.
+/// Makes the directory for fifos and similar files, which no other user may enter. An existing directory is left as it
+/// is. A full or read-only file system is no error, because operations that need no new file still work: containers can
+/// be listed, frozen, killed and removed.
 pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::io::ErrorKind;
     use std::os::unix::fs::DirBuilderExt as _;
@@ -94,7 +96,8 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Which network namespace a process is in; `None` if it has ended. The numbers tell namespaces apart (namespaces(7)).
+/// The network namespace of a process; `None` if the process has ended. The two numbers identify a namespace
+/// (namespaces(7)).
 pub(super) fn network_of(pid: u32) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -102,7 +105,7 @@ pub(super) fn network_of(pid: u32) -> Option<(u64, u64)> {
     Some((namespace.dev(), namespace.ino()))
 }
 
-/// The same of a namespace that is open.
+/// The two numbers of a namespace that is open.
 pub(super) fn namespace_of(open: &std::fs::File) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -110,14 +113,14 @@ pub(super) fn namespace_of(open: &std::fs::File) -> Option<(u64, u64)> {
     Some((namespace.dev(), namespace.ino()))
 }
 
-/// A process, by the namespaces that it is in.
+/// The namespaces of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Occupant {
     pub(super) network: (u64, u64),
     pub(super) pids: Option<(u64, u64)>,
 }
 
-/// All processes that can be seen.
+/// The namespaces of all processes that are visible here.
 pub(super) fn occupants() -> Vec<Occupant> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -130,7 +133,7 @@ pub(super) fn occupants() -> Vec<Occupant> {
     pids.filter_map(occupant).collect()
 }
 
-/// Which pid namespace a process is in; `None` if it has ended.
+/// The pid namespace of a process; `None` if the process has ended.
 pub(super) fn pids_of(pid: u32) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -138,13 +141,13 @@ pub(super) fn pids_of(pid: u32) -> Option<(u64, u64)> {
     Some((namespace.dev(), namespace.ino()))
 }
 
-/// How much the host spares a process when memory runs out (proc_pid_oom_score_adj(5)); 0 if it cannot be read.
+/// The OOM score adjustment of a process (proc_pid_oom_score_adj(5)); 0 if it cannot be read.
 pub(super) fn oom_score_adj(pid: u32) -> i32 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
     text.trim().parse().unwrap_or_default()
 }
 
-/// The permissions that a process takes from what it makes (umask(2)); the usual ones if they cannot be read.
+/// The umask of a process (umask(2)); 022 if it cannot be read.
 pub(super) fn umask(pid: u32) -> u32 {
     parse_umask(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
 }
@@ -156,17 +159,18 @@ fn parse_umask(status: &str) -> u32 {
         .unwrap_or(0o022)
 }
 
-/// Whether we are in a user namespace that has a part of all groups only (user_namespaces(7)).
+/// Whether this process is in a user namespace that maps only a part of all group ids (user_namespaces(7)).
 pub(super) fn has_part_of_the_groups() -> bool {
     std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| !is_whole(&map))
 }
 
-/// Whether a map of ids has all that there are.
+/// Whether a map of ids contains all ids.
 fn is_whole(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// What Docker masks beside its fixed list, where the CPU has it: its temperature tells neighbours apart.
+/// The directories that Docker masks in addition to its fixed list, if the CPU has them: a CPU's temperature reveals
+/// which containers are neighbours.
 pub(super) fn sensitive_paths() -> Vec<String> {
     let cpus = std::fs::read_dir("/sys/devices/system/cpu")
         .into_iter()

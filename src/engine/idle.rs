@@ -1,4 +1,4 @@
-//! The memory of one container: when it begins to idle, and what can be taken back of it at once.
+//! Taking memory back from one container: after a delay while it is frozen, or at once.
 
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::run::Run;
@@ -6,21 +6,21 @@ use crate::Context;
 use crate::cgroup::{Reclaimed, Reclaimer, State};
 
 impl Run {
-    /// It was frozen; from now on it idles.
+    /// The container was frozen; starts the delay after which its memory is taken back.
     pub(super) fn idle_begins(&self) {
         if let (Some(reclaims), Some(idle)) = (&self.deps().reclaims, self.idle()) {
             reclaims.begins(idle);
         }
     }
 
-    /// It is wanted again, or about to go.
+    /// The container is thawed or removed; no more memory is taken back.
     pub(super) fn idle_ends(&self) {
         if let Some(idle) = self.idle() {
             idle.ends();
         }
     }
 
-    /// What came back in its whole life, by the delay; `None` where none is configured.
+    /// The memory that the delay has taken back in the life of this run; `None` if no delay is configured.
     pub(crate) fn reclaimed(&self) -> Option<Reclaimed> {
         self.idle().map(|idle| idle.reclaimed())
     }
@@ -28,16 +28,16 @@ impl Run {
     /// Whether [`Self::reclaim`] can do anything on this host.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] says what it would take.
+    /// [`Kind::Unsupported`] names what is missing.
     pub(crate) fn can_reclaim(&self) -> Result<()> {
         self.reclaimer().map(drop)
     }
 
-    /// Takes all memory back that the frozen container can do without, now.
+    /// Takes all memory back that the frozen container can do without, at once.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] where the kernel cannot; [`Kind::OutOfOrder`] for a container that is not frozen: what it gave
-    /// up it would fetch again at once.
+    /// [`Kind::Unsupported`] if the kernel cannot do it; [`Kind::OutOfOrder`] for a container that is not frozen,
+    /// because it would fetch the memory again at once.
     ///
     /// # Cancellation
     /// Safe to drop: it stops before the next chunk.

@@ -1,4 +1,4 @@
-//! The images that are here, for the command line: what each call does is the image room's.
+//! Operations on local images, for the command line. The module `image` implements them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::image::Reference;
 pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
 
-/// Ends the leases that killed processes have left, in the background; a start that cannot list them goes without.
+/// Ends the leases that killed processes have left, in the background. If they cannot be listed, the start continues
+/// without that.
 pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
     let orphans = match deps.images.store.orphans(ctx, deps.config.pulls.kept()).await {
         Ok(orphans) if orphans.is_empty() => return,
@@ -23,13 +24,13 @@ pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
             return;
         }
     };
-    // Begun before anybody can ask for a removal, which then waits for it.
+    // Begun before a caller can ask for a removal, which then waits for it.
     let Ok(mut sweep) = deps.images.store.sweep(ctx).await else {
         return;
     };
     let background = Arc::clone(deps);
     deps.recover(async move {
-        // Not the engine's own: a command that ends at once waits for this at its close and does not cut it off.
+        // Not the engine's context: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(background.config.close_grace);
         if let Err(why) = background.images.store.end_leases(&ctx, &mut sweep, &orphans).await {
             tracing::warn!(why = %crate::chain(&why), "cannot end the image leases of killed processes; they expire");
@@ -38,8 +39,8 @@ pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
 }
 
 impl Engine {
-    /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk until
-    /// then. It does so before it answers a synchronous delete of a lease.
+    /// Makes containerd collect its garbage now, rather than after some more changes: removed snapshots lie on disk
+    /// until then. containerd collects it before it answers a synchronous delete of a lease.
     ///
     /// # Cancellation
     /// Safe to drop: the lease expires.
@@ -56,10 +57,10 @@ impl Engine {
         leases.delete(ctx, &lease, true).await.at(Step::Collect, name)
     }
 
-    /// Loads the images of an archive. What a killed load has left makes room first.
+    /// Loads the images of an archive. Before that, removes what a killed load has left, to make room.
     ///
     /// # Cancellation
-    /// Safe to drop: it unwinds on its own task.
+    /// Safe to drop: the load is undone on its own task.
     pub(crate) async fn load(&self, ctx: &Context, file: &Path) -> Result<Loaded> {
         let (deps, file) = (Arc::clone(&self.0), file.to_owned());
         let load = move |ctx: Context| async move {
@@ -79,7 +80,7 @@ impl Engine {
         self.0.tracked(ctx, load).await
     }
 
-    /// All of them.
+    /// All local images.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -91,7 +92,7 @@ impl Engine {
     /// Gives an image another name.
     ///
     /// # Cancellation
-    /// Safe to drop: it goes on to its end.
+    /// Safe to drop: it continues to its end.
     pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<()> {
         let (deps, ctx, source, name) = (Arc::clone(&self.0), ctx.clone(), source.to_owned(), name.clone());
         let tag = async move {
@@ -104,7 +105,7 @@ impl Engine {
     /// Removes a name, or an image by its id.
     ///
     /// # Cancellation
-    /// Safe to drop: it goes on to its end, so that an image does not lose some of its names.
+    /// Safe to drop: the removal continues to its end, so that an image does not lose only some of its names.
     pub(crate) async fn remove_image(&self, ctx: &Context, image: &str, force: bool) -> Result<Removed> {
         let (deps, ctx, image) = (Arc::clone(&self.0), ctx.clone(), image.to_owned());
         let remove = async move {
@@ -115,10 +116,10 @@ impl Engine {
         self.0.finished(remove).await
     }
 
-    /// Removes the images that no container uses, of which those with a name only if `all` go.
+    /// Removes the images that no container uses; images with a name only if `all` is set.
     ///
     /// # Cancellation
-    /// Safe to drop: it stops, and what was removed by then is removed.
+    /// Safe to drop: it stops, and the images that were removed by then are gone.
     pub(crate) async fn prune_images(&self, ctx: &Context, all: bool) -> Result<Removed> {
         let deps = Arc::clone(&self.0);
         let prune = move |ctx: Context| async move {
@@ -129,7 +130,7 @@ impl Engine {
         self.0.tracked(ctx, prune).await
     }
 
-    /// Writes images as an archive; returns its size in bytes. What is not here of them is fetched first.
+    /// Writes images as an archive; returns its size in bytes. Parts that are missing here are fetched first.
     ///
     /// # Cancellation
     /// Safe to drop: the archive is then not complete.
@@ -142,7 +143,7 @@ impl Engine {
     ) -> Result<u64> {
         let (deps, wanted) = (Arc::clone(&self.0), images.to_vec());
         let complete = move |ctx: Context| async move {
-            // In a box: what a command awaits would be nested deeper than the compiler follows.
+            // Boxed: the future of a command would be nested deeper than the compiler follows.
             let completed = Box::pin(deps.images.puller.complete(&ctx, &wanted)).await;
             completed.at(Step::Save, wanted.join(" "))
         };

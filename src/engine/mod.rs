@@ -1,7 +1,7 @@
 //! The life of a container: plan → resolve → create → start → wait → close.
 //!
-//! Three lifetimes are nested: a [`container`] (its record and its writable layer) has a [`run`] (network, cgroup, streams),
-//! which has a [`process`]. Each of the first two has one list of what undoes it; see [`undo`].
+//! Three lifetimes are nested: a [`container`] (its record and its writable layer) has a [`run`] (network, cgroup,
+//! streams), which has a [`process`]. The container and the run have one undo list each; see [`undo`].
 //!
 //! ```text
 //!            resolve            create             start
@@ -13,20 +13,20 @@
 //!                                           └──────────────────┴───────► nothing is left ◄────────┘
 //! ```
 //!
-//! A life costs nine containerd calls, and each is needed:
+//! The life of a container takes nine containerd calls, and each is needed:
 //!
 //! | call | why |
 //! |---|---|
-//! | Images/Get | the name may have moved to another image; what it points at is cached by digest |
-//! | Containers/Create | claims the id and keeps the snapshot from the garbage collector (see [`record`]) |
+//! | Images/Get | the name may refer to another image by now; the image itself is cached by its digest |
+//! | Containers/Create | reserves the id and protects the snapshot from the garbage collector (see [`record`]) |
 //! | Snapshots/Prepare | the writable layer |
-//! | Tasks/Create | shim, cgroup, namespaces, process behind its gate |
-//! | Tasks/Wait | answered at the end; sent beside the start, so it costs no time; taken back from what idles (see [`wait`]) |
+//! | Tasks/Create | makes shim, cgroup, namespaces, and the process, which waits behind its start gate |
+//! | Tasks/Wait | answered at the end; sent beside the start, so it costs no time; cancelled if it lasts ([`wait`]) |
 //! | Tasks/Start | opens the gate |
 //! | Tasks/Delete | ends the shim, removes the cgroup |
-//! | Containers/Delete, Snapshots/Remove | what the create made |
+//! | Containers/Delete, Snapshots/Remove | undo Containers/Create and Snapshots/Prepare |
 //!
-//! This module knows no driver contract, no HTTP, no command line. Both front doors end at [`Plan`].
+//! This module depends on no driver contract, no HTTP and no command line. Driver and command both pass it a [`Plan`].
 
 mod checks;
 mod close;
@@ -91,7 +91,7 @@ use self::deps::Deps;
 pub(crate) use self::deps::Engine;
 pub(crate) use self::disk::Unlimited;
 pub(crate) use self::error::{Error, Kind, Step};
-pub(crate) use self::find::{Seen, State};
+pub(crate) use self::find::{ListedContainer, State};
 pub(crate) use self::images::{Format, ImageError, Removed, Shelf, Shelved};
 pub(crate) use self::owned::Owned;
 pub use self::plan::Network;

@@ -1,8 +1,8 @@
-//! The network that a container joins: decided before anything of the container is made, given back when its process is gone.
+//! The network that a container joins: chosen before any part of it is made, given back when its process is gone.
 //!
-//! Only a plan that asks for more than a word of the spec ("none", "host") costs anything here. A sandbox is reserved before the
-//! checks, which is a name and no more (or a slot of the pool, which goes back untouched), so that the spec can say where it
-//! will be, and the record whose it is; it is made after the record.
+//! A network that is only a word of the spec ("none", "host") costs nothing here. A sandbox is reserved before the
+//! checks, so that the spec can contain its path and the record its name. The reservation is only a name (or a slot of
+//! the pool, which goes back untouched); the sandbox is made after the record.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ use crate::sandbox::{self, Address, Dns, MadeFor, Reserved, Sandboxes, Wanted};
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context};
 
-/// What gives a network back, on the list of what is undone. No other container can have it by name, so it is done even where
-/// the container itself has become somebody else's.
+/// The undo step that gives a network back. Its sandbox is never that of a later container of the same name, so the
+/// step runs even if there is such a container.
 pub(super) const STEP: &str = "network";
 
-/// A network that is decided, and not made yet.
+/// A network that is chosen, and not made yet.
 #[derive(Debug)]
 pub(super) struct Joining {
     mode: NetworkMode,
@@ -36,44 +36,44 @@ pub(super) struct Joining {
 
 #[derive(Debug)]
 enum How {
-    /// A word of the spec, or a namespace that somebody else looks after.
+    /// Nothing to make: a word of the spec, or a namespace that another party manages.
     There,
-    /// One of the pool's.
+    /// A slot of the pool.
     Slot(Lease<Slot>),
-    /// A new one.
+    /// A new sandbox.
     New(Reserved),
     /// A pin on a namespace that has none.
     Pin { id: String, namespace: File },
 }
 
-/// The container whose network it is to be.
+/// The container whose network is to be shared.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) id: ContainerId,
     pub(super) hostname: Option<String>,
 }
 
-/// A network that is there, as far as the rest of the container needs to know.
+/// A network that was joined, as far as the rest of the create needs it.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    /// What it was attached to, if it was by us.
+    /// Its addresses and name servers, if this engine attached it.
     pub(super) attached: Option<(Vec<Address>, Dns)>,
-    /// Somebody had it before, and its counters count from then.
+    /// Whether another container had it before: then its counters do not begin at zero.
     pub(super) is_used: bool,
     pub(super) target: Option<Target>,
 }
 
-/// What a container must remember of its network.
+/// The facts about its network that a run keeps.
 #[derive(Debug, Default)]
-pub(super) struct Past {
-    /// The container whose it is, if it is another's.
+pub(super) struct NetworkHistory {
+    /// The container whose network it shares, if it shares one.
     pub(super) of: Option<ContainerId>,
-    /// What it had counted before this container had it.
+    /// The traffic that was counted before this container had the network.
     pub(super) counted: Option<Traffic>,
 }
 
 impl Joining {
-    /// What the spec says.
+    /// The network mode for the spec.
     pub(super) fn mode(&self) -> &NetworkMode {
         &self.mode
     }
@@ -82,7 +82,7 @@ impl Joining {
         self.target.as_ref()
     }
 
-    /// The sandbox that goes when the container goes. Its name is a label of the record, which is there before it.
+    /// The sandbox that is removed with the container. The record, which is made before it, has its name as a label.
     pub(super) fn sandbox(&self) -> Option<&str> {
         match &self.how {
             How::There => None,
@@ -97,7 +97,7 @@ fn joins(path: &Path) -> NetworkMode {
     NetworkMode::Join(path.to_owned())
 }
 
-/// Decides. Nothing is made yet.
+/// Chooses the network. Nothing is made yet.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -116,7 +116,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
             ports,
             pooled,
         } => {
-            // The runtime writes them into the namespace, where the slot's next user would find them.
+            // The runtime writes parameters into the namespace, where the slot's next container would find them.
             let sets_parameters = plan.config.sysctls.keys().any(|name| name.starts_with("net"));
             if *pooled
                 && ports.is_empty()
@@ -185,7 +185,7 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
     };
     let pid = running(deps, ctx, &plan.id, id).await?;
     let namespace = File::open(format!("/proc/{pid}/ns/net"));
-    // A number that was freed meanwhile may be another process's by now; what was opened before this answer is its own.
+    // The pid may belong to another process by now. If the container still has it, the opened namespace is its own.
     if running(deps, ctx, &plan.id, id).await? != pid {
         return Err(refuse(Kind::NotFound, NoTarget::Stopped(id.clone())));
     }
@@ -230,7 +230,7 @@ async fn running(deps: &Deps, ctx: &Context, of: &ContainerId, id: &ContainerId)
     }
 }
 
-/// The last look before the start: a network whose owner has gone is no network.
+/// Checks, right before the start, that the container whose network is shared still runs.
 pub(super) async fn still_there(
     deps: &Deps,
     ctx: &Context,
@@ -240,7 +240,7 @@ pub(super) async fn still_there(
     running(deps, ctx, of, target).await.map(drop)
 }
 
-/// Makes what was decided; the list gets what gives it back.
+/// Makes the chosen network, and puts the step that gives it back on the list.
 pub(super) async fn join(
     deps: &Arc<Deps>,
     ctx: &Context,
@@ -311,7 +311,7 @@ fn defer_removal(undo: &mut Teardown, sandboxes: &Sandboxes, id: &str) {
     });
 }
 
-/// The same for a sandbox of which only the record tells.
+/// Like [`defer_removal`], for a sandbox that is known only from the container's record.
 pub(super) fn defer_removal_of(undo: &mut Teardown, deps: &Arc<Deps>, record: &Record) {
     let Some(id) = sandbox_of(record) else { return };
     let (deps, id, of) = (Arc::clone(deps), id.to_owned(), record.id.clone());
@@ -321,12 +321,12 @@ pub(super) fn defer_removal_of(undo: &mut Teardown, deps: &Arc<Deps>, record: &R
     });
 }
 
-/// Removes the sandbox of a container that an earlier process made. One of a pool is not removed while its pool's process
-/// lives, which looks after it, or while another container has it by now.
+/// Removes the sandbox of a container that an earlier process made. A sandbox of a pool stays while the process of the
+/// pool runs and manages it, or while another container has it.
 async fn release(deps: &Arc<Deps>, ctx: &Context, of: &ContainerId, id: &str) -> Result<(), StepError> {
     let sandboxes = deps.sandboxes().await?;
     match sandboxes.made_for(id).await? {
-        MadeFor::PoolOfTheLiving => return Ok(()),
+        MadeFor::LivePool => return Ok(()),
         MadeFor::Pool => {
             let filter = format!("labels.{:?}=={id:?}", label::SANDBOX);
             for other in deps.session.containers().list(ctx, &[filter]).await? {
@@ -342,18 +342,18 @@ async fn release(deps: &Arc<Deps>, ctx: &Context, of: &ContainerId, id: &str) ->
     Ok(())
 }
 
-/// The sandbox that a container has of its own.
+/// The name of a container's own sandbox.
 pub(super) fn sandbox_of(record: &Record) -> Option<&str> {
     record.labels.get(label::SANDBOX).map(String::as_str)
 }
 
-/// What a sandbox error means for the container.
+/// The error of a container whose sandbox failed.
 pub(super) fn refused(id: impl std::fmt::Display, error: sandbox::Error) -> Error {
     Error::new(Step::Network, id, error.kind(), error)
 }
 
 impl super::Engine {
-    /// The sandboxes of this containerd namespace, for a person to look at; none where there never was one.
+    /// The sandboxes of this containerd namespace, for a list; none if there never was one.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -373,7 +373,7 @@ impl super::Engine {
 }
 
 impl Deps {
-    /// What makes sandboxes; opened when it is first needed, because a host without networks needs no place for them.
+    /// Access to the sandboxes, opened at the first use: a host without networks needs no place for them.
     pub(super) async fn sandboxes(&self) -> Result<Sandboxes, sandbox::Error> {
         let open = || async {
             let (settings, run_dir) = (self.config.networks.clone(), self.config.run_dir.clone());
@@ -389,7 +389,7 @@ impl Deps {
         self.networks.sandboxes.get_or_try_init(open).await.cloned()
     }
 
-    /// Where it is remembered what is attached: there is something to be reconciled only if it exists.
+    /// The directory in which attachments are recorded. There is something to reconcile only if it exists.
     pub(super) fn sandbox_journal(&self) -> &PathBuf {
         &self.config.networks.state_dir
     }

@@ -1,6 +1,6 @@
-//! What was seen of kills for memory while a container lived, and what the kernel's log tells: all there is to go by when
-//! its cgroup is removed with the kernel's record in it before the end is read, as systemd does with a scope that is empty.
-//! containerd's word is lost then at times, too: its shim reads the same files.
+//! Out-of-memory kills that were seen while a container ran, or are in the kernel's log. There is no other source if
+//! the cgroup is removed with its counters before they are read, as systemd does with an empty scope. Then containerd's
+//! event may be missing, too: its shim reads the same files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,29 +11,29 @@ use tokio::sync::Notify;
 use crate::cgroup::{self, Above, OomCount, OomLog, Paths, Sample, Whose};
 use crate::{ContainerId, Context};
 
-/// How long containerd's word that memory ran out may come after the exit that it explains. Its shim learns of the two
-/// on different ways (until containerd#12714); this is paid only for a death by SIGKILL that nobody here sent and that no
-/// record explains.
+/// How much later than the exit containerd's event that memory ran out may come. Its shim learns of the two in
+/// different ways (until containerd#12714). Spent only after a death by SIGKILL that this process did not send and that
+/// no record explains.
 const LATE: Duration = Duration::from_millis(200);
-/// The exit code of a process that SIGKILL ended, as the kernel's OOM killer does.
+/// The exit code of a process that SIGKILL ended, which is what the kernel's OOM killer sends.
 const KILLED: u32 = 137;
 
-/// A witness of one container's kills for memory.
+/// Collects what is known about one container's out-of-memory kills.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
-    /// The most kills that were ever read, or told of.
+pub(super) struct OomRecorder {
+    /// The highest number of kills that was read or reported.
     kills: AtomicU64,
-    /// The container's own limit in bytes; 0 is none, or not known.
+    /// The container's own limit in bytes; 0 if there is none, or it is unknown.
     limit: AtomicU64,
-    /// Somebody here sends the SIGKILL that may end it.
+    /// Whether this process sends a SIGKILL that may end the container.
     killed_here: AtomicBool,
     told: Notify,
     /// The kernel's log, and the place in it at which this container began.
     log: Option<(Arc<OomLog>, u64)>,
 }
 
-impl Witness {
-    /// `limit` is what the container was made with, in bytes.
+impl OomRecorder {
+    /// `limit` is the container's own limit in bytes.
     pub(super) fn new(limit: Option<u64>, log: Option<&Arc<OomLog>>) -> Self {
         Self {
             limit: AtomicU64::new(limit.unwrap_or(0)),
@@ -42,26 +42,27 @@ impl Witness {
         }
     }
 
-    /// The kernel's record was read while the container lived.
+    /// Notes what was read of the kernel's record while the container runs.
     pub(super) fn saw(&self, sample: &Sample) {
         self.kills
             .fetch_max(sample.oom_kills.unwrap_or(0), Ordering::AcqRel);
     }
 
-    /// containerd told that memory ran out.
+    /// Notes that containerd reported that memory ran out.
     pub(super) fn told(&self) {
         self.kills.fetch_max(1, Ordering::AcqRel);
         self.told.notify_one();
     }
 
-    /// A SIGKILL is about to be sent from here, so there is no need to wait for another reason of the end.
+    /// Notes that this process is about to send a SIGKILL, so that [`Self::verdict`] waits for no other reason of the
+    /// end.
     pub(super) fn kills(&self) {
         self.killed_here.store(true, Ordering::Release);
         self.told.notify_one();
     }
 
-    /// The kernel's record of a container that has ended, else what was seen of it; `None` if it cannot be told whether
-    /// memory ran out. Once `ctx` ends, nothing more is waited for.
+    /// The kernel's record of a container that has ended, otherwise the kills that were seen; `None` if it is unknown
+    /// whether memory ran out. Once `ctx` ends, this no longer waits.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -86,7 +87,7 @@ impl Witness {
         self.seen()
     }
 
-    /// A record that was torn by the removal of its cgroup knows the kills and not the limit.
+    /// Completes a record that was read during the removal of its cgroup, and so has the kills but not the limit.
     fn complete(&self, count: OomCount, paths: Option<&Paths>) -> OomCount {
         match count.whose {
             Some(Whose::Unknown) => OomCount {
@@ -122,7 +123,7 @@ impl Witness {
     }
 }
 
-/// What the kernel recorded, if the cgroup is still there.
+/// The kernel's record, if the cgroup still exists.
 pub(super) fn record(id: &ContainerId, paths: Option<&Paths>, above: &Above) -> Option<OomCount> {
     match cgroup::oom_kills(paths?, above) {
         Ok(count) => count,
@@ -139,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    async fn verdict(witness: &Witness, code: u32) -> Option<OomCount> {
+    async fn verdict(witness: &OomRecorder, code: u32) -> Option<OomCount> {
         let id = ContainerId::new("c1").unwrap();
         witness
             .verdict(&Context::new(), &id, None, &Above::default(), Some(code))
@@ -153,7 +154,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_told_stands_in_for_a_record_that_is_gone() {
-        let witness = Witness::new(Some(64 << 20), None);
+        let witness = OomRecorder::new(Some(64 << 20), None);
         witness.told();
         for code in [0, 1, 137] {
             assert_eq!(verdict(&witness, code).await, seen(1, Some(64 << 20)), "{code}");
@@ -162,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_told_late_is_waited_for_after_a_kill_by_nobody_here() {
-        let witness = Witness::new(None, None);
+        let witness = OomRecorder::new(None, None);
         let late = async {
             tokio::time::sleep(LATE / 2).await;
             witness.told();
@@ -174,7 +175,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_waited_for_that_would_explain_nothing() {
         let began = Instant::now();
-        let witness = Witness::default();
+        let witness = OomRecorder::default();
         assert_eq!(
             (verdict(&witness, 0).await, verdict(&witness, 1).await),
             (None, None)
@@ -182,7 +183,7 @@ mod tests {
         witness.kills();
         assert_eq!(verdict(&witness, 137).await, None);
         assert_eq!(began.elapsed(), Duration::ZERO);
-        assert_eq!(verdict(&Witness::default(), 137).await, None);
+        assert_eq!(verdict(&OomRecorder::default(), 137).await, None);
         assert_eq!(began.elapsed(), LATE);
     }
 }

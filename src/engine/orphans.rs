@@ -1,9 +1,9 @@
-//! What is left of containers that have no record, so that no list shows them: shims with whatever they hold, and empty
-//! cgroups. Removed at the start, in the background, and when a person asks for it by its name.
+//! Remains of containers that have no record, and so appear in no list: shims with everything that they hold, and empty
+//! cgroups. They are removed at the start, in the background, and on request for one name.
 //!
-//! A runtime or a containerd that was killed half-way leaves them. Nothing is touched that a container of another containerd
-//! could own: a shim is told by its socket, a cgroup by the lack of any shim of that name. What still has a shim is removed
-//! under a record that is made for it, which keeps everybody else from the name.
+//! A runtime or a containerd that was killed half-way leaves them. Objects that a container of another containerd could
+//! own stay: a shim is identified by its socket, and a cgroup is removed only if no shim has its name. The remains of a
+//! shim are removed under a record that is made for them, so that no other process can take the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::{Deps, Engine, find, placement};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
-/// What ends by itself is gone at the second look.
+/// The time between the two looks. Remains that end by themselves are gone at the second look.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Begins to look.
+/// Starts the search.
 pub(super) fn sweep(deps: &Arc<Deps>) {
     let this = Arc::clone(deps);
     deps.recover(async move {
@@ -34,7 +34,7 @@ async fn once(deps: &Arc<Deps>) -> Result<()> {
     if first.is_empty() {
         return Ok(());
     }
-    // Not the engine's own end: a command that ends at once, as most do, waits for this at its close.
+    // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
     tokio::time::sleep(SETTLE).await;
     let now = look(deps).await?;
     let mut failed = Ok(());
@@ -59,17 +59,18 @@ async fn once(deps: &Arc<Deps>) -> Result<()> {
     failed
 }
 
-/// By what it is known that something is left.
+/// The kind of the remains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trace {
-    /// A shim of our containerd that no record stands for.
+    /// A shim of this engine's containerd, without a record.
     Shim,
-    /// A cgroup without processes that no shim of any containerd stands for.
+    /// A cgroup without processes, and without a shim of any containerd.
     Cgroup,
 }
 
 async fn look(deps: &Deps) -> Result<BTreeMap<ContainerId, Trace>> {
-    // In this order: a shim is there before its cgroup, and goes after it; a record, before and after its shim.
+    // The order matters: a shim exists before its cgroup and is removed after it; a record exists before its shim and
+    // is removed after it.
     let cgroups = placement::present(deps);
     let shims = deps.shims();
     let named: BTreeSet<&str> = shims.iter().map(|shim| shim.id.as_str()).collect();
@@ -91,8 +92,8 @@ async fn look(deps: &Deps) -> Result<BTreeMap<ContainerId, Trace>> {
     Ok(found)
 }
 
-/// Removes what is left of a container without a record, under a record that claims its name. `false` if somebody has the
-/// name by now.
+/// Removes the remains of a container without a record, under a record that claims its name. Returns `false` if the
+/// name is taken by now.
 async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
     let ctx = Context::timeout(deps.config.close_grace);
     let spec = serde_json::json!({ "linux": { "cgroupsPath": deps.notation(id) } });
@@ -115,21 +116,21 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
         Err(error) if error.is_already_exists() => return Ok(false),
         created => created.at(Step::Close, id)?,
     }
-    // If this fails, the record shows in a list, and whoever removes it tries again.
+    // If this fails, the container appears in lists, and its removal tries again.
     let claimed = find::adopt_record(deps, &ctx, &record).await?;
     claimed.remove_here().await?;
     Ok(true)
 }
 
 impl Engine {
-    /// Removes what is left of a container that has no record; `false` if nothing is. What still runs is only removed if
-    /// `force`.
+    /// Removes the remains of a container that has no record; returns `false` if there are none. Remains whose
+    /// processes still run are removed only with `force`.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] if processes of it live and `force` is not set; else what could not be removed.
+    /// [`Kind::Conflict`] if its processes run and `force` is not set; otherwise the error of the removal.
     ///
     /// # Cancellation
-    /// Continues on its own task, with its own clock.
+    /// Safe to drop: continues on its own task, with its own time limit.
     pub(crate) async fn remove_remains(&self, id: &ContainerId, force: bool) -> Result<bool> {
         let (deps, id) = (Arc::clone(&self.0), id.clone());
         let work = async move {

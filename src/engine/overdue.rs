@@ -1,4 +1,5 @@
-//! A container whose owner was killed is ended at its deadline by any process that runs then, or by the next one.
+//! Ends containers at their deadline whose owner was killed. Any process that runs at the deadline does so, or else the
+//! next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +13,14 @@ use super::label;
 use super::{Deps, Engine};
 use crate::Context;
 
-/// How often the records are read again: an owner that lives now may be killed later.
+/// The longest pause between two looks at the records: an owner that runs now may be killed later.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Two looks are at least this far apart.
+/// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// Ends containers that are past their deadline and whose owner is gone, in the background and for as long as the
-    /// engine lives. The first look is finished even if the engine is closed at once.
+    /// Ends containers that are past their deadline and whose owner is gone, in the background and until the engine
+    /// ends. The first look is finished even if the engine is closed at once.
     pub(crate) fn end_overdue(&self) {
         let deps = Arc::clone(&self.0);
         let tracker = deps.background.tracker.clone();
@@ -41,9 +42,9 @@ impl Engine {
     }
 }
 
-/// Ends what is due, and returns how long it is until the next deadline.
+/// Ends the containers that are due, and returns the time until the next deadline.
 async fn once(deps: &Arc<Deps>) -> Result<Duration> {
-    // Not the engine's own: a command that ends at once waits for this at its close and does not cut it off.
+    // Not the engine's context: a command that ends at once waits for this at its close and does not cut it off.
     let ctx = Context::timeout(deps.config.close_grace);
     let filter = format!("labels.{:?}", label::DEADLINE);
     let records = deps.session.containers().list(&ctx, &[filter]).await;
@@ -59,7 +60,7 @@ async fn once(deps: &Arc<Deps>) -> Result<Duration> {
                 continue;
             }
         }
-        // One whose owner lives is ended by its owner.
+        // If the owner runs, it ends the container itself.
         if !owner_is_gone(&record.labels) {
             continue;
         }

@@ -1,4 +1,5 @@
-//! Ownership of a container is a value: whoever holds it removes the container, or leaves it, or has its drop remove it.
+//! Ownership of a container is a value: its holder removes the container or leaves it; dropping it removes the
+//! container.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::container::Container;
 use crate::cgroup;
 
-/// A container and the duty to remove it. Clones share the duty: the last one's drop does it, in the background, if nobody did
-/// before.
+/// A container and the duty to remove it. Clones share the duty: if nothing has removed the container before, the drop
+/// of the last clone does, in the background.
 #[derive(Debug, Clone)]
 #[must_use = "an owned container is removed when this is dropped"]
 pub(crate) struct Owned(Arc<Duty>);
@@ -15,14 +16,15 @@ pub(crate) struct Owned(Arc<Duty>);
 #[derive(Debug)]
 struct Duty {
     container: Container,
-    left: AtomicBool,
+    /// Whether the container was left, so that there is no duty any more.
+    is_left: AtomicBool,
 }
 
 impl Owned {
     pub(super) fn new(container: Container) -> Self {
         Self(Arc::new(Duty {
             container,
-            left: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
         }))
     }
 
@@ -31,35 +33,43 @@ impl Owned {
         &self.0.container
     }
 
-    /// Leaves the container as it is, for a later process to find it by its record. It is nobody's from then on.
+    /// Leaves the container as it is, for a later process to find by its record. It has no owner from then on.
+    ///
+    /// # Cancellation
+    /// Safe to drop: continues on its own task.
     pub(crate) async fn leave(&self) {
-        self.0.left.store(true, Ordering::Release);
-        self.0.container.leave().await;
+        let duty = Arc::clone(&self.0);
+        let leave = async move {
+            duty.container.leave().await;
+            duty.is_left.store(true, Ordering::Release);
+            Ok(())
+        };
+        if let Err(error) = self.0.container.deps().finished(leave).await {
+            tracing::error!(id = %self.0.container.id(), error = %crate::chain(&error), "cannot leave the container");
+        }
     }
 }
 
 impl Drop for Duty {
     fn drop(&mut self) {
-        if self.left.load(Ordering::Acquire) || self.container.is_gone() {
+        if self.is_left.load(Ordering::Acquire) || self.container.is_gone() {
             return;
         }
-        // Without a runtime nothing can be waited for; the record tells the next start.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let container = self.container.clone();
+        // If the process or its runtime ends before the removal does, the next start continues the removal.
+        container.note();
         let run = container.run();
-        if run.is_intact()
-            && let Some(paths) = run.paths()
-        {
-            // Also thaws what a v1 freezer holds. Whatever it cannot do, the removal does through containerd.
+        let is_intact = run.is_intact();
+        if is_intact && let Some(paths) = run.paths() {
+            // Also thaws processes that a v1 freezer holds. If this fails, the removal kills them through containerd.
             drop(cgroup::kill_all(paths));
         }
-        tracing::warn!(id = %container.id(), "the last owner of the container was dropped without removing it; removing it");
-        let tracker = container.deps().background.tracker.clone();
+        tracing::warn!(id = %container.id(), "the container was dropped before all of it was removed; removing it in the background");
+        let background = &container.deps().background;
+        let (tracker, runtime) = (background.tracker.clone(), background.runtime.clone());
         let work = async move {
-            if let Err(error) = container.remove_here().await {
-                tracing::error!(id = %container.id(), error = %crate::chain(&error), "cannot remove a container that nobody owns any more; the next start tries again");
+            if let Err(error) = container.remove_knowing(is_intact).await {
+                tracing::error!(id = %container.id(), error = %crate::chain(&error), "cannot remove a container that was dropped; the next start tries again");
             }
         };
         drop(tracker.spawn_on(work, &runtime));

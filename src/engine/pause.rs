@@ -1,7 +1,7 @@
 //! Freezing and thawing: through the kernel's freezer in microseconds, through containerd where there is none.
 //!
-//! One mechanism owns the state: after a direct freeze containerd still says RUNNING and its Resume fails, so the two
-//! are never mixed on one container. Whether it is frozen is read from the kernel, not remembered.
+//! One mechanism owns the state: after a direct freeze containerd still reports RUNNING and its Resume fails, so the
+//! two are never mixed on one container. Whether a container is frozen is read from the kernel, not remembered.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::cgroup::{Attempt, Freezer, Pending};
 use crate::containerd::TaskStatus;
 use crate::{Context, Interrupted};
 
-/// Which way the container shall go.
+/// The state that the container is to reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Toward {
     Frozen,
@@ -30,16 +30,16 @@ impl Toward {
 }
 
 impl Run {
-    /// Stops every process of the container; done when the kernel confirms it. Idempotent. A freeze that cannot be
-    /// confirmed before the deadline is rolled back, and the container runs on and is usable.
+    /// Stops every process of the container, and returns when the kernel confirms it. Idempotent. A freeze that cannot
+    /// be confirmed before the deadline is rolled back, and the container keeps running and is usable.
     ///
     /// # Cancellation
-    /// Safe to drop: a freeze that was not confirmed is taken back.
+    /// Safe to drop: a freeze that was not confirmed is rolled back.
     pub(crate) async fn freeze(&self, ctx: &Context) -> Result<()> {
         self.turn(ctx, Toward::Frozen).await
     }
 
-    /// Lets the processes of the container go on. Idempotent.
+    /// Lets the processes of the container continue. Idempotent.
     ///
     /// # Cancellation
     /// As for [`Self::freeze`].
@@ -59,12 +59,12 @@ impl Run {
     }
 
     async fn turn_now(&self, ctx: &Context, toward: Toward) -> Result<()> {
-        // A thaw is always begun: nobody is served by a container that stays frozen because its caller was late.
+        // A thaw is always begun: a container must not stay frozen because its caller was late.
         if toward == Toward::Frozen {
             ctx.check().at(toward.step(), self.id())?;
         }
         let mut begun = None;
-        // The common case takes the lock without waiting and is confirmed within the spin: no task, no timer.
+        // In the common case the lock is free and the kernel confirms within the spin: no task, no timer.
         if !matches!(self.freezer(), Freezer::None(_))
             && let Ok(stage) = Arc::clone(self.stage()).try_lock_owned()
         {
@@ -79,7 +79,7 @@ impl Run {
         self.deps().tracked(ctx, slowly).await
     }
 
-    /// The rest, on a task that holds the stage until the kernel has confirmed, or the freeze is taken back.
+    /// The slow path, on a task that holds the stage until the kernel has confirmed, or the freeze is rolled back.
     async fn turn_slowly(
         &self,
         ctx: &Context,
@@ -104,7 +104,7 @@ impl Run {
                 }
             }
         };
-        // The deadline is the freezer's to keep: it takes the freeze back, and reads back that it did.
+        // The freezer enforces the deadline: it rolls the freeze back, and reads from the kernel that it did.
         tokio::select! {
             biased;
             confirmed = pending.confirm() => confirmed.map(drop).at(step, self.id()),
@@ -120,7 +120,7 @@ impl Run {
         attempt.at(toward.step(), self.id())
     }
 
-    /// Where the kernel offers no freezer to us: some milliseconds, through containerd and the runtime.
+    /// For containers without an accessible freezer: some milliseconds, through containerd and the runtime.
     async fn turn_by_containerd(&self, ctx: &Context, toward: Toward) -> Result<()> {
         let tasks = self.deps().session.tasks();
         let status = tasks
@@ -131,13 +131,13 @@ impl Run {
         match (toward, status) {
             (Toward::Frozen, TaskStatus::Running) => tasks.pause(ctx, self.id()).await,
             (Toward::Thawed, TaskStatus::Paused | TaskStatus::Pausing) => tasks.resume(ctx, self.id()).await,
-            // It is as it shall be, or it has ended, which the exit watch tells.
+            // It is in that state already, or it has ended, which the exit watch reports.
             _ => Ok(()),
         }
         .at(toward.step(), self.id())
     }
 
-    /// Lets a killed container's processes go, where only a thaw does.
+    /// Thaws a killed container, if its processes cannot end otherwise.
     pub(super) async fn release_for_kill(&self, ctx: &Context) -> Result<()> {
         let thawed = if matches!(self.freezer(), Freezer::None(_)) {
             self.turn_by_containerd(ctx, Toward::Thawed).await
@@ -149,7 +149,7 @@ impl Run {
                 .at(Step::Thaw, self.id())
         };
         match thawed {
-            // Killed and gone before we looked.
+            // The killed processes are gone already.
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
             other => other,
         }

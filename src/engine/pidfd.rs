@@ -1,4 +1,4 @@
-//! A process that is told from a later one of the same number: by a pidfd (pidfd_open(2), kernel 5.3).
+//! Pidfds (pidfd_open(2), kernel 5.3), which distinguish a process from a later one of the same pid.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
@@ -8,11 +8,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A descriptor that becomes readable when the process ends. Whoever waits for the end holds it.
+/// A descriptor that becomes readable when the process ends. The task that waits for the end holds it.
 #[derive(Debug)]
 pub(super) struct Pidfd(AsyncFd<OwnedFd>);
 
-/// The same descriptor for as long as somebody waits for the end; it keeps nothing open itself.
+/// A weak reference to a [`Pidfd`], valid while a task waits for the end. It keeps no descriptor open.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Alive(Weak<Pidfd>);
 
@@ -29,7 +29,7 @@ impl Pidfd {
         Some(Arc::new(Self(fd)))
     }
 
-    /// Waits for the end; `false` if that cannot be waited for.
+    /// Waits for the end; `false` if waiting is not possible.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -43,14 +43,14 @@ impl Alive {
         Self(process.map(Arc::downgrade).unwrap_or_default())
     }
 
-    /// Whether this very process has not ended yet. `None` if nobody holds its descriptor: it has ended and that has been
-    /// noticed, or there never was one.
+    /// Whether this process still runs. `None` if the descriptor is not held any more, because the end of the process
+    /// was noticed, or if there never was one.
     pub(super) fn now(&self) -> Option<bool> {
         Some(!has_ended(self.0.upgrade()?.0.get_ref()))
     }
 }
 
-/// A descriptor for one look.
+/// Opens a descriptor that is not registered with tokio.
 pub(super) fn open_once(pid: u32) -> Option<OwnedFd> {
     open(pid, PidfdFlags::empty())
 }
@@ -58,7 +58,7 @@ pub(super) fn open_once(pid: u32) -> Option<OwnedFd> {
 /// Whether the process of a pidfd has ended. One system call, no waiting.
 pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut asked = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    // What cannot be asked about counts as ended: nobody then reads the files of a stranger.
+    // An error counts as ended, so that no caller reads the files of another process.
     !matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
 }
 

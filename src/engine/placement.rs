@@ -1,16 +1,17 @@
-//! Where the cgroup of a container is: what its runtime is told, and where the kernel then has it.
+//! Where the cgroup of a container is: as the spec names it for the runtime, and as the kernel then has it.
 //!
 //! | driver | the spec's `cgroupsPath` | below the top of each hierarchy |
 //! |---|---|---|
 //! | cgroupfs | `/fnctr/NAMESPACE/ID` | the same |
 //! | systemd | `system.slice:fnctr-NAMESPACE-:ID` | `/system.slice/fnctr-NAMESPACE--ID.scope` |
 //!
-//! A process that finds a container goes by the container's record, which has the notation and the driver that it was
-//! made with; its own configuration may be another.
+//! A process that adopts a container uses the container's record, which has the notation and the driver that it was
+//! made with, because the configuration of that process may be another.
 //!
-//! The name of a scope is one word, so two pairs of a namespace and an id must never give the same. Both may have `-`
-//! inside, but never two in a row, so a double one tells where the first ends. They are made of what systemd allows in the
-//! name of a unit (unit_name_is_valid() in its source), and with at most 76 characters each they stay below its 255.
+//! The name of a scope is one word, so different pairs of a namespace and an id must give different names. Both may
+//! contain `-`, but never two in a row, so the `--` shows where the namespace ends. They consist of characters that
+//! systemd allows in the name of a unit (unit_name_is_valid() in its source), and with at most 76 characters each they
+//! stay below its limit of 255.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,20 +26,20 @@ use crate::ContainerId;
 use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
 use crate::containerd::Record;
 
-/// How often, and how many times, the shims are looked at before the cgroups of a namespace are kept.
+/// How often, and how many times, to look for shims before the cgroups of a namespace are kept.
 const SHIM_AGAIN: Duration = Duration::from_millis(20);
 const SHIM_LOOKS: u32 = 10;
 
 /// The cgroup of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placement {
-    /// From the top of each hierarchy.
+    /// The path from the top of each hierarchy.
     pub(super) path: String,
-    /// What the path ends in wherever the runtime sees that top, and what no other container's path ends in.
+    /// The end of the path, which is the same wherever the runtime sees that top, and unique to the container.
     pub(super) name: PathBuf,
 }
 
-/// Decides who makes the cgroups, before anything is made.
+/// Chooses the cgroup driver, before anything is made.
 pub(super) async fn choose_driver(config: &mut Config, daemon: u32) -> Result<()> {
     let wanted = Wanted {
         driver: config.cgroup_driver,
@@ -53,7 +54,7 @@ pub(super) async fn choose_driver(config: &mut Config, daemon: u32) -> Result<()
     Ok(())
 }
 
-/// The kernel's log, where it is the last witness of kills for memory.
+/// The kernel's log, if it may be the last record of out-of-memory kills.
 pub(super) fn oom_log(config: &Config, cgroups: &cgroup::Root) -> Option<Arc<OomLog>> {
     let top = cgroups.unified_top().filter(|_| config.runtime.systemd_cgroup)?;
     match OomLog::open(top) {
@@ -66,7 +67,7 @@ pub(super) fn oom_log(config: &Config, cgroups: &cgroup::Root) -> Option<Arc<Oom
 }
 
 impl Deps {
-    /// Where the cgroup of a container that is made here goes.
+    /// The cgroup of a container that is made here, for its spec.
     pub(super) fn cgroup(&self, id: &ContainerId) -> Cgroup {
         let Config {
             namespace,
@@ -88,7 +89,7 @@ impl Deps {
         }
     }
 
-    /// Where the kernel then has it. `None` only for a parent that the spec would be refused for.
+    /// Where the kernel then has that cgroup. `None` only for a parent that makes the spec invalid.
     pub(super) fn placement(&self, id: &ContainerId) -> Option<Placement> {
         match self.cgroup(id) {
             Cgroup::Systemd { slice, prefix, id } => Placement::in_slice(&slice, &prefix, &id),
@@ -99,7 +100,7 @@ impl Deps {
 }
 
 impl Deps {
-    /// Where it goes, in the words of a spec.
+    /// The `cgroupsPath` of a container that is made here.
     pub(super) fn notation(&self, id: &ContainerId) -> Option<String> {
         match self.cgroup(id) {
             Cgroup::Systemd { slice, prefix, id } => Some(format!("{slice}:{prefix}:{id}")),
@@ -108,7 +109,7 @@ impl Deps {
         }
     }
 
-    /// The cgroup that all those of this namespace are made in, if it is ours alone: systemd's slices are systemd's.
+    /// The parent of all cgroups of this namespace; `None` with systemd, which manages its slices itself.
     fn parent(&self) -> Option<String> {
         let Config {
             namespace,
@@ -121,7 +122,7 @@ impl Deps {
     }
 }
 
-/// The containers of this namespace that have a cgroup in any hierarchy, where the parent of all of them is ours.
+/// The containers of this namespace that have a cgroup in any hierarchy; none if [`Deps::parent`] is `None`.
 pub(super) fn present(deps: &Deps) -> BTreeSet<ContainerId> {
     let places = deps
         .parent()
@@ -130,7 +131,7 @@ pub(super) fn present(deps: &Deps) -> BTreeSet<ContainerId> {
     names.filter_map(|name| ContainerId::new(&name).ok()).collect()
 }
 
-/// Removes the cgroups above those of the containers of this namespace, when there are none and none is being made.
+/// Removes the parent cgroups of this namespace if it has no container, and none is being made.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -143,8 +144,8 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     if !is_empty() {
         return;
     }
-    // A shim outlives its container by a moment; one that stays makes another container. Those of another containerd may make
-    // one here only where nobody has chosen a parent.
+    // A shim outlives its container by a moment; a shim that stays is making another container. The shims of another
+    // containerd may do so here only with the default parent.
     let is_default = deps.config.cgroup_parent == cgroup::DEFAULT_PARENT;
     let busy = || deps.shims().iter().any(|shim| is_default || deps.is_ours(shim));
     let mut looks = 0..SHIM_LOOKS;
@@ -158,14 +159,14 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
         return;
     }
     places.remove_childless();
-    // The one above it is ours only if nobody has named another.
+    // The cgroup above it belongs to fnctr only with the default parent.
     if is_default && let Ok(above) = deps.host.cgroups.places(cgroup::DEFAULT_PARENT) {
         above.remove_childless();
     }
 }
 
 impl Placement {
-    /// The cgroup of a container by its record and the `cgroupsPath` of its spec; `None` if they do not tell.
+    /// The cgroup of a container by its record and the `cgroupsPath` of its spec; `None` if they do not determine it.
     pub(super) fn of_record(record: &Record, notation: &str) -> Option<Self> {
         let systemd = record
             .runtime_options
@@ -178,7 +179,7 @@ impl Placement {
         Self::in_slice(parts.next()?, parts.next()?, parts.next()?)
     }
 
-    /// A directory for the namespace, and one in it for the container.
+    /// With cgroupfs: a directory for the namespace, and one in it for the container.
     fn at(path: &str) -> Option<Self> {
         let mut tail = Path::new(path).components().rev();
         let (id, namespace) = (tail.next()?, tail.next()?);
@@ -189,7 +190,7 @@ impl Placement {
         })
     }
 
-    /// A scope; runc and crun put its name together in this way.
+    /// With systemd: a scope, whose name runc and crun compose in this way.
     fn in_slice(slice: &str, prefix: &str, id: &str) -> Option<Self> {
         let unit = format!("{prefix}-{id}.scope");
         Some(Self {
@@ -199,8 +200,8 @@ impl Placement {
     }
 }
 
-/// The name of a container in the name of its scope. runc takes a name that ends in `.slice` for that of a slice; no id
-/// ends in `_`, so this one stays its own.
+/// The container's part of its scope's name. runc takes a name that ends in `.slice` for the name of a slice; no id
+/// ends in `_`, so an added `_` keeps the name unique.
 fn unit_id(id: &ContainerId) -> String {
     let id = id.as_str();
     let close = if id.ends_with(".slice") { "_" } else { "" };
@@ -223,8 +224,8 @@ fn expanded(slice: &str) -> Option<String> {
     Some(path)
 }
 
-/// Where the runtime has put the process, as far as it bears the container's name. Without it there is no fast freeze and
-/// no statistics, but a container. `None` for the pid of a process that has ended.
+/// The cgroups in which the runtime has put the process, if they have the container's name. Without them, the container
+/// has no fast freeze and no statistics, but it runs. `pid` is `None` if the process has ended.
 pub(super) fn cgroups_of(
     deps: &Deps,
     id: &ContainerId,
@@ -232,7 +233,7 @@ pub(super) fn cgroups_of(
     placement: Option<&Placement>,
 ) -> Option<cgroup::Paths> {
     let found = pid.and_then(|pid| deps.host.cgroups.of_pid(pid).ok()?.named(&placement?.name));
-    // A process that has ended leaves its cgroup behind until its task is deleted, and in it what became of memory.
+    // The cgroup of an ended process stays until its task is deleted, with the counters of its memory.
     let named = || {
         deps.host
             .cgroups
@@ -296,7 +297,7 @@ mod tests {
                 pair("/a.slice/a-b.slice/fnctr-ns--c1.scope", "fnctr-ns--c1.scope"),
             ),
             ("-.slice:p:c1", true, pair("/p-c1.scope", "p-c1.scope")),
-            // What is not in the notation of its driver, or could be anybody's, is nowhere.
+            // A path that is not in the notation of its driver, or could be any container's, gives no placement.
             ("system.slice:fnctr-ns-:c1", false, None),
             ("/fnctr/ns/c1", true, None),
             ("/c1", false, None),
@@ -311,7 +312,7 @@ mod tests {
         }
     }
 
-    /// What [`Deps::cgroup`] and [`Deps::placement`] say of systemd, without an engine.
+    /// What [`Deps::cgroup`] and [`Deps::placement`] return for systemd, without an engine.
     fn unit(namespace: &str, id: &str) -> String {
         let (namespace, id) = (Namespace::new(namespace).unwrap(), ContainerId::new(id).unwrap());
         let prefix = format!("fnctr-{namespace}-");

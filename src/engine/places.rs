@@ -1,8 +1,8 @@
-//! What a plan puts at a place of the image's file system must fit what is there: a directory on a directory, a file on a
-//! file, and a working directory that is one.
+//! Checks that a plan's mounts and working directory fit the image's file system: a directory is mounted on a
+//! directory, a file on a file, and the working directory is a directory.
 //!
-//! A plan without mounts and with `/` for its working directory costs nothing here. For any other, each place is looked up
-//! once per image, and remembered.
+//! A plan without mounts and with `/` for its working directory costs nothing here. For any other plan, each place is
+//! looked up once per image, and cached.
 
 use std::path::{Path, PathBuf};
 
@@ -14,17 +14,17 @@ use super::{Deps, etc};
 use crate::Context;
 use crate::image::{Image, Ownership, Place};
 
-/// File systems of the container's own, which hide what the image has there.
+/// The file systems that every container has, which hide what the image has there.
 pub(super) const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// Root's, and for everybody to enter: what Docker makes of a directory that the image has not.
+/// Owned by root, and open to every user: how Docker makes a directory that the image lacks.
 pub(super) const NEW: Ownership = Ownership {
     uid: 0,
     gid: 0,
     mode: 0o755,
 };
 
-/// Why something does not fit.
+/// Why a mount or the working directory does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Misfit {
     #[error(
@@ -82,7 +82,7 @@ pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image
     Ok(())
 }
 
-/// What is to be at a place.
+/// What the plan needs at a place.
 #[derive(Debug)]
 enum Wanted<'a> {
     Mount {
@@ -98,7 +98,7 @@ impl Wanted<'_> {
             destination: path, ..
         }
         | Self::Cwd(path)) = self;
-        // In its one spelling, so that it is looked up once.
+        // Normalized, so that it is looked up once.
         path.components().collect::<PathBuf>().display().to_string()
     }
 
@@ -121,7 +121,7 @@ impl Wanted<'_> {
                     Place::File => FILE,
                     Place::Nothing(_) | Place::Blocked => return Ok(()),
                 };
-                // What is not there any more is for the runtime to say.
+                // A source that is gone by now is reported by the runtime.
                 let a = match std::fs::metadata(source) {
                     Ok(found) if found.is_dir() => DIRECTORY,
                     Ok(_) => FILE,
@@ -150,15 +150,16 @@ impl Wanted<'_> {
     }
 }
 
-/// A path and the directories above it, but for the root.
+/// A path and the directories above it, except the root.
 pub(super) fn with_parents(path: &str) -> Vec<String> {
     let ancestors = Path::new(path).ancestors();
     let below = ancestors.filter(|path| path.parent().is_some());
     below.map(|path| path.display().to_string()).collect()
 }
 
-/// A mount whose place is the image's: not in a file system of the container's own, nor in another mount of the plan; nor a file
-/// where every container has one, whatever the image has there.
+/// What a mount needs of the image. `None` if the image does not matter: the place is in a file system that every
+/// container has, or in another mount of the plan, or it is a file where every container has a file whatever the image
+/// has there.
 fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
     let destination = destination(mount);
     let above = destination.parent()?;
@@ -181,7 +182,7 @@ pub(super) fn covering<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount
     covering.max_by_key(|mount| destination(mount).components().count())
 }
 
-/// Whether it is in a file system of the container's own.
+/// Whether a path is in a file system that every container has.
 pub(super) fn is_own(path: &Path) -> bool {
     OWN.iter().any(|own| path.starts_with(own))
 }
@@ -191,7 +192,8 @@ pub(super) fn destination(mount: &Mount) -> &Path {
     destination
 }
 
-/// A working directory that does not exist is made, in a mount too; a link may lead to what only the container has.
+/// Checks a working directory in a mount. A missing one is no error, because it will be made; nor is a link, which may
+/// lead to a path that exists only in the container.
 fn mounted_cwd(cwd: &Path, mount: &Mount) -> Result<(), Misfit> {
     let Mount::Bind {
         source, destination, ..
@@ -282,7 +284,7 @@ mod tests {
             .map(|w| w.path())
             .collect();
         assert_eq!(asked, ["/a"]);
-        // Here the image gets a file whatever it has, but not for a directory.
+        // Here the container gets a file whatever the image has, so only a directory is checked.
         let (file, dir) = (
             bind(Path::new("/dev/null"), "/etc/hosts"),
             bind(Path::new("/"), "/etc/hosts"),

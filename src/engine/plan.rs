@@ -1,4 +1,5 @@
-//! Everything decided about one container, as data. Both front doors end here, and nothing below them decides again.
+//! Everything decided about one container, as data. Both front ends produce a plan, and nothing in the engine decides
+//! again.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,30 +12,31 @@ use crate::ContainerId;
 use crate::image::Reference;
 use crate::sandbox::PortMapping;
 
-/// The network that a container has.
+/// The network of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Network {
-    /// None but loopback.
+    /// No network except loopback.
     #[default]
     None,
-    /// The host's. The container goes by the host's name if `config.hostname` gives it none.
+    /// The host's network. The container has the host's name unless `config.hostname` sets another.
     Host,
     /// Attached to a network of this host.
     Attached {
-        /// The one of these that is used least; the default one, `fnctr`, if there are none.
+        /// Candidates, of which the least used one is chosen; empty means the default network, `fnctr`.
         networks: Vec<String>,
-        /// Ports of the host that lead into the container.
+        /// Ports of the host that are forwarded to the container.
         ports: Vec<PortMapping>,
-        /// Whether a prepared one will do, on whichever network of the pool it is. Not with ports.
+        /// Whether a prepared network namespace of the pool may be used, on any network of the pool. Ignored with
+        /// ports.
         pooled: bool,
     },
-    /// Another container's, which must run.
+    /// The network of another container, which must be running.
     Of(ContainerId),
-    /// A network namespace that the caller looks after, pinned at this path.
+    /// A network namespace that the caller manages, pinned at this path.
     Path(PathBuf),
 }
 
-/// A container, decided.
+/// A container as it is to be created.
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a plan does nothing until the engine creates it"]
 pub(crate) struct Plan {
@@ -42,20 +44,20 @@ pub(crate) struct Plan {
     pub(crate) id: ContainerId,
     /// The image whose file system and configuration it starts from.
     pub(crate) image: Reference,
-    /// What the process gets. The engine fills in where the cgroup goes, which init runs and which network namespace it joins.
+    /// The configuration of the process. The engine fills in the cgroup, the init and the network namespace to join.
     pub(crate) config: ContainerConfig,
-    /// The network that it has.
+    /// The container's network.
     pub(crate) network: Network,
     /// Whether an init is PID 1.
     pub(crate) init: bool,
     /// Labels of the containerd record.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Most bytes that the writable layer may hold.
+    /// Maximum size of the writable layer, in bytes.
     pub(crate) fs_size: Option<u64>,
-    /// Host directories that the container's user must be able to write to (the function's socket goes there).
+    /// Host directories that the container's user must be able to write to (for the function's socket).
     pub(crate) writable: Vec<PathBuf>,
-    /// Names beside those that the network gives it in `/etc/hosts`. Not of a network that is another container's.
+    /// Names for `/etc/hosts` in addition to those of the network. Must be empty with [`Network::Of`].
     pub(crate) hosts: Vec<(String, IpAddr)>,
-    /// What the process that makes it is to it, if its record shall say so.
+    /// How this process looks after the container, if the record is to state that.
     pub(crate) custody: Option<Custody>,
 }

@@ -1,4 +1,4 @@
-//! A container's first process: its end, and the streams that it has.
+//! A container's first process: its end and its streams.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use super::wait::{self, Exit};
 use crate::Context;
 use crate::stdio::{Pumps, StreamError};
 
-/// What there is to say about a container that ended.
+/// The outcome of a container that has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     /// How its process ended.
     pub(crate) exit: Exit,
-    /// Why not all of its output was delivered, if so.
+    /// Why a part of its output was not delivered, if so.
     pub(crate) streams: Option<Arc<StreamError>>,
 }
 
 /// A process that is watched.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// `None` if it had ended when it was found: its number may be a stranger's by now.
+    /// `None` if it had ended when the container was adopted: its pid may belong to another process by now.
     pid: Option<u32>,
     exit: watch::Receiver<Option<Exit>>,
-    /// Until its end has been noticed.
+    /// Valid until the end of the process has been noticed.
     alive: Alive,
     pumps: Arc<Pumps>,
-    /// Read once and then kept, however many wait for it.
+    /// Read once and then kept, for any number of waiters.
     outcome: OnceCell<Outcome>,
 }
 
@@ -54,18 +54,18 @@ impl Process {
         &self.alive
     }
 
-    /// How it ended, if it has.
+    /// How the process ended, if it has.
     pub(super) fn exit_now(&self) -> Option<Exit> {
         self.exit.borrow().clone()
     }
 
-    /// Whether containerd no longer knew the task when it ended.
+    /// Whether the process has ended and containerd had lost its task by then.
     pub(super) fn is_forgotten(&self) -> bool {
         let exit = self.exit.borrow();
         exit.as_ref().is_some_and(|exit| exit.code.is_none())
     }
 
-    /// Waits for its end, without its output. The future keeps nothing of the container.
+    /// Waits for the end of the process, but not for its output. The future holds no reference to the container.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -74,15 +74,16 @@ impl Process {
         async move { wait::ended(&mut exit).await }
     }
 
-    /// Ends the copies of its streams, whatever they have reached.
+    /// Stops the copies of its streams, even if they are not complete.
     pub(super) fn cut_off(&self) {
         self.pumps.abort();
     }
 
-    /// Waits until it has ended and all its output has been delivered. `None` if `ctx` ends first, or the watch does.
+    /// Waits until the process has ended and all its output has been delivered. `None` if `ctx` or the watch ends
+    /// first.
     ///
     /// # Cancellation
-    /// Safe to drop; may be called again, and by several at once.
+    /// Safe to drop. May be called again, and by several callers at once.
     pub(super) async fn wait(&self, ctx: &Context) -> Option<Outcome> {
         if let Some(outcome) = self.outcome.get() {
             return Some(outcome.clone());
@@ -90,7 +91,7 @@ impl Process {
         let mut exit = self.exit.clone();
         let ended = match ctx.run(wait::ended(&mut exit)).await {
             Ok(ended) => ended,
-            // Of an end and an interruption at the same moment the end is the better answer.
+            // If the process ends and `ctx` is interrupted at the same moment, the exit is the better answer.
             Err(_) => self.exit_now(),
         };
         let exit = ended?;
@@ -99,7 +100,7 @@ impl Process {
             .as_ref()
             .is_some_and(|error| matches!(**error, StreamError::Interrupted(_)))
         {
-            // Not all output is delivered yet, so this is not the last word.
+            // Not all output is delivered yet, so this outcome is not final.
             return Some(Outcome { exit, streams: None });
         }
         let last = self.outcome.get_or_init(|| async { Outcome { exit, streams } });

@@ -1,4 +1,4 @@
-//! Removing the containers that nobody looks after any more, and no other.
+//! Removes the containers that no process looks after any more, and no others.
 
 use super::error::{At as _, Result, Step};
 use super::find::{self, adopt_record};
@@ -8,11 +8,11 @@ use super::{Deps, Engine};
 use crate::{ContainerId, Context};
 
 impl Engine {
-    /// Removes every orphaned container (see [`Seen::is_orphaned`](super::Seen::is_orphaned)), whatever it does now, and
-    /// returns what came of each.
+    /// Removes every orphaned container (see [`ListedContainer::is_orphaned`](super::ListedContainer::is_orphaned)), in any state, and
+    /// returns the result for each.
     ///
     /// # Cancellation
-    /// Safe to drop: each removal goes on, on its own task.
+    /// Safe to drop: a removal that has begun continues on its own task.
     pub(crate) async fn prune(&self, ctx: &Context) -> Result<Vec<(ContainerId, Result<()>)>> {
         let seen = find::list(&self.0, ctx).await?;
         let mut pruned = Vec::new();
@@ -25,7 +25,7 @@ impl Engine {
     }
 }
 
-/// Removes the life that was seen; a later one of the same name has another owner.
+/// Removes the container that was listed; a later one of the same name has another owner.
 async fn remove(deps: &std::sync::Arc<Deps>, ctx: &Context, id: &ContainerId, attempt: &str) -> Result<()> {
     let record = match deps.session.containers().get(ctx, id).await {
         Err(error) if error.is_not_found() => return Ok(()),

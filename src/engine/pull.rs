@@ -1,5 +1,5 @@
-//! Before a life can begin: the image, pulled. All of it is the image room's; here it gets the engine's connection, tracker
-//! and end.
+//! Pulls images, before a container is created. The module `image` does this; here it gets the engine's connection and
+//! tracker, and ends with the engine.
 
 use super::Engine;
 use super::error::{At as _, Result, Step};
@@ -9,13 +9,13 @@ use crate::image::{Again, Hold, Image, Pin, Request};
 pub(crate) use crate::image::{LayerProgress, LayerState, Platform, Progress, Pulling};
 
 impl Engine {
-    /// Begins a pull, or joins the one of the same request. `again` says whether one that fails is begun again.
+    /// Begins a pull, or joins the pull of the same request. `again` decides whether a failed pull is begun again.
     pub(crate) fn pull(&self, request: Request, again: Again) -> Pulling {
         self.0.images.puller.pull(request, again)
     }
 
-    /// Keeps the image that a plan names from the cleaner, before it is pulled: for the cleaner, what was just pulled is an
-    /// image that nobody uses.
+    /// Protects the image that a plan names from the cleaner, before the image is pulled: the cleaner would regard an
+    /// image that was just pulled as unused.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -24,7 +24,7 @@ impl Engine {
         held.at(Step::Image, &plan.id)
     }
 
-    /// Keeps an image that was pulled under a hold on its name, for as long as the [`Pin`] is held.
+    /// Protects an image that was pulled under a hold on its name, for as long as the [`Pin`] is held.
     ///
     /// # Cancellation
     /// Safe to drop.

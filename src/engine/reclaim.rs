@@ -1,4 +1,4 @@
-//! When memory is taken back: at once if somebody asks for it, or once a container has been frozen for a while.
+//! Taking memory back from containers that have been frozen for a while.
 //!
 //! ```text
 //!           freeze                    the delay passes                  the kernel has no more
@@ -7,13 +7,13 @@
 //!    └───── thaw, close ───┴───────────────────────────────────┘  seen before each chunk; nobody waits for it
 //! ```
 //!
-//! One task serves all containers that wait, and takes from one at a time, so a host that freezes many at once is not
-//! flooded with writes to swap. A freeze costs a look at the clock and two atomic writes; only the first freeze of a delay
-//! takes the queue's lock, and only the first container in an empty queue wakes the task: the delay is one for all, so no
-//! later one can be due before it. A container that is thawed stays in the queue and is passed over.
+//! One task serves all containers and takes memory from one at a time, so that a host that freezes many at once is not
+//! flooded with writes to swap. A freeze costs a look at the clock and an uncontended lock; only the first freeze of a
+//! delay adds the container to the queue, and only the first container in an empty queue wakes the task: all have the
+//! same delay, so no later one can be due before it. A container that is thawed stays in the queue and is skipped.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,47 +25,56 @@ use tracing::Instrument as _;
 use crate::cgroup::{self, Freezer, Paths, Reclaimed, Reclaimer, State};
 use crate::{ContainerId, Context};
 
-/// The memory of one container that is taken back when it idles.
+/// A container whose memory is taken back while it idles.
 #[derive(Debug)]
-pub(super) struct Idle {
+pub(super) struct ReclaimTarget {
     id: ContainerId,
     paths: Paths,
     freezer: Freezer,
-    /// Since when it is frozen, in nanoseconds of the engine's clock; 0 while it is not.
-    since: AtomicU64,
-    /// Whether it is in the queue, in which it is at most once.
-    queued: AtomicBool,
-    /// Bytes that came back in its whole life.
+    idling: Mutex<Idling>,
+    /// Bytes that were taken back in its whole life.
     back: AtomicU64,
 }
 
-impl Idle {
+#[derive(Debug, Default)]
+struct Idling {
+    /// When it was frozen; `None` while it is not.
+    since: Option<Instant>,
+    /// Whether it is in the queue, in which it is at most once.
+    queued: bool,
+}
+
+impl ReclaimTarget {
     pub(super) fn new(id: &ContainerId, paths: &Paths, freezer: &Freezer) -> Arc<Self> {
         Arc::new(Self {
             id: id.clone(),
             paths: paths.clone(),
             freezer: freezer.clone(),
-            since: AtomicU64::new(0),
-            queued: AtomicBool::new(false),
+            idling: Mutex::default(),
             back: AtomicU64::new(0),
         })
     }
 
-    /// It is wanted again, or about to go. Whoever takes its memory stops before the next chunk.
-    pub(super) fn ends(&self) {
-        self.since.store(0, Ordering::SeqCst);
+    fn idling(&self) -> MutexGuard<'_, Idling> {
+        self.idling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What came back in its whole life.
+    /// The container is thawed or removed. The task stops before it takes the next chunk.
+    pub(super) fn ends(&self) {
+        self.idling().since = None;
+    }
+
+    /// What was taken back in its whole life.
     pub(super) fn reclaimed(&self) -> Reclaimed {
         Reclaimed {
             bytes: self.back.load(Ordering::Relaxed),
         }
     }
 
-    /// Whether it is still the same idling, for the kernel too: another process may have thawed it.
-    fn goes_on(&self, since: u64) -> bool {
-        self.since.load(Ordering::SeqCst) == since && matches!(self.freezer.state(), Ok(State::Frozen))
+    /// Whether the container has been frozen since `since` without a break, for the kernel too: another process may
+    /// have thawed it.
+    fn goes_on(&self, since: Instant) -> bool {
+        self.idling().since == Some(since) && matches!(self.freezer.state(), Ok(State::Frozen))
     }
 }
 
@@ -76,17 +85,15 @@ pub(super) struct Reclaims(Arc<Waiting>);
 #[derive(Debug)]
 struct Waiting {
     delay: Duration,
-    /// What the engine's clock counts from.
-    base: Instant,
     queue: Mutex<Queue>,
     filled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// By the moment at which each is due, and a number that makes the key its own.
-    by_due: BTreeMap<(Instant, u64), Weak<Idle>>,
-    /// The number that was given last.
+    /// Keyed by the moment at which each is due, and a number that makes the key unique.
+    by_due: BTreeMap<(Instant, u64), Weak<ReclaimTarget>>,
+    /// The number of the last key.
     last: u64,
 }
 
@@ -95,7 +102,6 @@ impl Reclaims {
     pub(super) fn start(delay: Duration, ctx: Context, tracker: &TaskTracker) -> Self {
         let this = Self(Arc::new(Waiting {
             delay,
-            base: Instant::now(),
             queue: Mutex::default(),
             filled: Notify::new(),
         }));
@@ -104,25 +110,20 @@ impl Reclaims {
         this
     }
 
-    /// The kernel has confirmed that the container is frozen. Once it idles, a second freeze changes nothing.
-    pub(super) fn begins(&self, idle: &Arc<Idle>) {
-        let now = Instant::now();
-        // Never 0, which is "not frozen".
-        let since = self.since_base(now).max(1);
-        let idled = idle
-            .since
-            .compare_exchange(0, since, Ordering::SeqCst, Ordering::SeqCst);
-        if idled.is_ok() && !idle.queued.swap(true, Ordering::SeqCst) {
-            self.add(now, idle);
+    /// The kernel has confirmed that the container is frozen. A second freeze of a frozen container changes nothing.
+    pub(super) fn begins(&self, idle: &Arc<ReclaimTarget>) {
+        let mut idling = idle.idling();
+        if idling.since.is_none() {
+            let now = Instant::now();
+            idling.since = Some(now);
+            if !std::mem::replace(&mut idling.queued, true) {
+                self.add(now, idle);
+            }
         }
     }
 
-    fn since_base(&self, now: Instant) -> u64 {
-        u64::try_from(now.duration_since(self.0.base).as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn add(&self, frozen: Instant, idle: &Arc<Idle>) {
-        // A delay beyond the clock never passes.
+    fn add(&self, frozen: Instant, idle: &Arc<ReclaimTarget>) {
+        // A delay that the clock cannot represent never passes.
         let Some(due) = frozen.checked_add(self.0.delay) else {
             return;
         };
@@ -153,36 +154,36 @@ impl Reclaims {
         }
     }
 
-    /// The first container whose time has come, out of the queue.
-    fn due(&self) -> Option<Arc<Idle>> {
+    /// Takes the first container that is due out of the queue.
+    fn due(&self) -> Option<Arc<ReclaimTarget>> {
         let now = Instant::now();
         loop {
             let mut queue = self.lock();
             let first = queue.by_due.first_entry().filter(|first| first.key().0 <= now)?;
-            // One that nobody holds any more needs nothing.
+            // A container without any handle needs nothing.
             if let Some(idle) = first.remove().upgrade() {
                 return Some(idle);
             }
         }
     }
 
-    /// Takes the memory of one whose time may have come.
-    async fn take(&self, ctx: &Context, idle: &Arc<Idle>) {
-        // In this order: a freeze that comes between the two sees that it must queue the container itself, and one that came
-        // before is seen here.
-        idle.queued.store(false, Ordering::SeqCst);
-        let since = idle.since.load(Ordering::SeqCst);
-        if since == 0 {
-            return;
+    /// When a container that was in the queue was frozen, if its delay has passed. A container that was frozen anew
+    /// goes back into the queue.
+    fn since(&self, idle: &Arc<ReclaimTarget>) -> Option<Instant> {
+        let mut idling = idle.idling();
+        idling.queued = false;
+        let since = idling.since?;
+        if since + self.0.delay > Instant::now() {
+            idling.queued = true;
+            self.add(since, idle);
+            return None;
         }
-        let frozen = self.0.base + Duration::from_nanos(since);
-        // Frozen anew since it was queued.
-        if frozen + self.0.delay > Instant::now() {
-            if !idle.queued.swap(true, Ordering::SeqCst) {
-                self.add(frozen, idle);
-            }
-            return;
-        }
+        Some(since)
+    }
+
+    /// Takes memory back from a container that was in the queue.
+    async fn take(&self, ctx: &Context, idle: &Arc<ReclaimTarget>) {
+        let Some(since) = self.since(idle) else { return };
         let (work, ctx) = (Arc::clone(idle), ctx.clone());
         let taken = tokio::task::spawn_blocking(move || {
             Reclaimer::of(&work.paths)?.run(|| work.goes_on(since) && ctx.check().is_ok())
@@ -196,7 +197,7 @@ impl Reclaims {
                     .saturating_add(bytes);
                 tracing::info!(%id, bytes, total, "took memory back from a frozen container");
             }
-            // It ended meanwhile, or the host cannot, which was said at connect.
+            // The container has ended meanwhile, or the host cannot do it, which is in the log since the connect.
             Ok(Err(error)) if error.is_gone() || matches!(error, cgroup::Error::Unsupported { .. }) => {
                 tracing::debug!(%id, error = %crate::chain(&error), "no memory was taken back");
             }
@@ -222,7 +223,7 @@ mod tests {
     const DELAY: Duration = Duration::from_secs(60);
 
     /// A directory that stands for the cgroup of a frozen container with a gigabyte.
-    fn frozen(dir: &Path) -> Arc<Idle> {
+    fn frozen(dir: &Path) -> Arc<ReclaimTarget> {
         for (file, text) in [
             ("cgroup.freeze", "1\n"),
             ("cgroup.events", "populated 1\nfrozen 1\n"),
@@ -236,10 +237,10 @@ mod tests {
             ..Paths::default()
         };
         let freezer = Freezer::of(&paths).unwrap();
-        Idle::new(&ContainerId::new("c1").unwrap(), &paths, &freezer)
+        ReclaimTarget::new(&ContainerId::new("c1").unwrap(), &paths, &freezer)
     }
 
-    /// How many bytes were written for the kernel to read: one number for each chunk.
+    /// How many bytes were written to the file that the kernel reads: one number for each chunk.
     fn asked(dir: &Path) -> usize {
         fs::read_to_string(dir.join("memory.reclaim")).unwrap().len()
     }
@@ -268,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Lets the clock run, and the task and its thread come to rest after it.
+    /// Lets the clock run, and the task and its thread finish what is due.
     async fn pass(time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -354,7 +355,7 @@ mod tests {
         assert_eq!(rig.reclaims.lock().by_due.len(), 1);
         // A delay that never passes queues nothing.
         let never = Rig::start(Duration::MAX);
-        idle.queued.store(false, Ordering::SeqCst);
+        idle.idling().queued = false;
         never.reclaims.begins(&idle);
         assert!(never.reclaims.lock().by_due.is_empty());
         rig.end().await;

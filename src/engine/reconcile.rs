@@ -1,5 +1,5 @@
-//! What a process that is gone left of networks is undone at the start, in the background: namespaces, addresses, rules. What
-//! a container lives in is kept.
+//! Removes what processes that are gone left of networks: namespaces, addresses, rules. This is done at the start, in
+//! the background. Networks that a container uses stay.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::label;
 use super::network::{refused, sandbox_of};
 use crate::Context;
 
-/// Begins, if there is anything to look at.
+/// Starts the work, if any network was ever recorded.
 pub(super) fn reconcile(deps: &Arc<Deps>) {
     if !deps.sandbox_journal().is_dir() {
         return;
@@ -28,15 +28,17 @@ pub(super) fn reconcile(deps: &Arc<Deps>) {
     });
 }
 
-/// Undoes what no container has, and returns how many that were. What fails is told, and does not hold up the rest.
+/// Removes the networks that no container has, and returns their number. A failure is returned at the end, and does not
+/// stop the rest.
 async fn once(deps: &Arc<Deps>) -> Result<usize> {
     let name = "networks";
     let sandboxes = deps.sandboxes().await.map_err(|error| refused(name, error))?;
     let orphans = sandboxes.orphans().await.map_err(|error| refused(name, error))?;
     let strays = sandboxes.strays().await.map_err(|error| refused(name, error))?;
-    // Not the engine's own: a command that ends at once, as most do, waits for this at its close and does not cut it off.
+    // Not the engine's context: a command that ends at once, as most do, waits for this at its close and does not cut
+    // it off.
     let ctx = Context::timeout(deps.config.close_grace);
-    // After the orphans: a process that is gone makes no more containers.
+    // Read after the orphans: a process that is gone makes no more containers.
     let filters = [label::SANDBOX, label::HOLDER].map(|label| format!("labels.{label:?}"));
     let records = deps.session.containers().list(&ctx, &filters).await;
     let records = records.at(Step::Find, name)?;
@@ -45,7 +47,7 @@ async fn once(deps: &Arc<Deps>) -> Result<usize> {
     let live = records.iter().filter(|record| tasks.contains(record.id.as_str()));
     let used: BTreeSet<&str> = live.filter_map(sandbox_of).collect();
     let free = orphans.into_iter().filter(|id| !used.contains(id.as_str()));
-    // A holder of a slot that is gone, or goes now, holds nothing.
+    // A container that only holds a slot is not needed if the slot is gone, or is removed now.
     let known = sandboxes.known().await.map_err(|error| refused(name, error))?;
     let (mut removed, mut failed) = (0, None);
     let free: Vec<String> = free.chain(strays).collect();

@@ -1,8 +1,8 @@
 //! The containerd record of a container: the first thing made and the last thing removed.
 //!
-//! The record is what gives an id to one attempt and no other, and it keeps the snapshot that it names from
-//! containerd's garbage collector. So it is made *before* the snapshot, and a container needs no lease of its own:
-//! a snapshot whose record is gone, whoever lost whose reply, is garbage that containerd takes.
+//! The record reserves an id for one attempt, and protects the snapshot that it names from containerd's garbage
+//! collector. So it is made *before* the snapshot, and a container needs no lease of its own: a snapshot whose record
+//! is gone is garbage that containerd collects, even if the reply to a removal was lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,10 +17,10 @@ use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
-/// What removes the record, on the list of what is undone.
+/// The undo step that removes the record.
 pub(super) const STEP: &str = "record";
 
-/// A name that somebody has.
+/// Another container has the name.
 #[derive(Debug, thiserror::Error)]
 #[error("there is a container of this name; remove that, or choose another name")]
 struct NameTaken;
@@ -37,15 +37,15 @@ pub(super) async fn check_name(deps: &Deps, ctx: &Context, id: &ContainerId) -> 
     }
 }
 
-/// Whether the record under our id is ours to remove.
+/// Whether the record under the container's id was made by this attempt, which may then remove it.
 #[derive(Debug, Clone)]
 struct Claim(Arc<AtomicU8>);
 
 /// The reply to the create has not come, or was lost.
 const UNKNOWN: u8 = 0;
-/// containerd confirmed it.
+/// containerd confirmed that this attempt made the record.
 const OURS: u8 = 1;
-/// containerd refused: the id belongs to somebody else, or nothing was made.
+/// containerd refused the create: the id belongs to another container.
 const REFUSED: u8 = 2;
 
 impl Claim {
@@ -62,8 +62,7 @@ impl Claim {
     }
 }
 
-/// Makes the record, which bears the name of this attempt. A live container of the same id is a conflict and stays
-/// untouched.
+/// Makes the record, which has this attempt as a label. A container of the same id is a conflict, and stays untouched.
 pub(super) async fn create(
     deps: &Deps,
     ctx: &Context,
@@ -73,8 +72,8 @@ pub(super) async fn create(
     attempt: &str,
     undo: &mut Teardown,
 ) -> Result<()> {
-    // The order of its sets differs from run to run, which no reader of a record minds; sorting them costs more than all
-    // the rest of the translation.
+    // The order of the spec's sets differs from run to run, which does not matter to readers of a record; sorting them
+    // would cost more than all the rest of the translation.
     let spec_json =
         serde_json::to_vec(spec).map_err(|e| Error::new(Step::Record, &plan.id, Kind::Internal, e))?;
     let mut labels = plan.labels.clone();
@@ -118,7 +117,7 @@ pub(super) async fn create(
     }
 }
 
-/// Puts the removal of a record that is known to be ours on the list.
+/// Puts the removal of a record that is known to exist on the list.
 pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, record: &Record) {
     defer(undo, session, &record.id, attempt_of(record), &Claim::new(OURS));
 }
@@ -137,7 +136,7 @@ fn defer(undo: &mut Teardown, session: &Session, id: &ContainerId, attempt: &str
     });
 }
 
-/// Removes a record; one that is gone already is success.
+/// Removes a record. Succeeds if it is gone already.
 async fn remove(session: &Session, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
     match session.containers().delete(ctx, id).await {
         Err(error) if error.is_not_found() => Ok(()),
@@ -145,7 +144,7 @@ async fn remove(session: &Session, ctx: &Context, id: &ContainerId) -> Result<()
     }
 }
 
-/// Removes the record only if this very attempt made it.
+/// Removes the record only if this attempt made it.
 async fn remove_attempt(
     session: &Session,
     ctx: &Context,
@@ -158,13 +157,13 @@ async fn remove_attempt(
     }
 }
 
-/// Where a handle comes from. Either way it knows which attempt to create the id it stands for: the name may have a later
-/// life, which is none of its business.
+/// How this process got a handle. Either way it contains the attempt that made the container, so that the handle does
+/// not touch a later container of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Created here.
+    /// This process created the container.
     Made { attempt: String },
-    /// Taken over from a process that is gone.
+    /// This process adopted it from a process that is gone.
     Adopted { attempt: String },
 }
 
@@ -175,18 +174,18 @@ impl Origin {
     }
 }
 
-/// Whose record is under a name.
+/// Which container's record is under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The attempt's that was asked about.
+    /// The record of the attempt in question.
     This,
-    /// Another life's.
+    /// The record of another container of the same name.
     Another,
-    /// There is none.
+    /// There is no record.
     Nobody,
 }
 
-/// Asks containerd whose record is under this id.
+/// Asks containerd which container's record is under this id.
 pub(super) async fn owner(
     session: &Session,
     ctx: &Context,
@@ -201,12 +200,12 @@ pub(super) async fn owner(
     }
 }
 
-/// The attempt that made a record; empty for one that no engine made.
+/// The attempt that made a record; empty if no engine made it.
 pub(super) fn attempt_of(record: &Record) -> &str {
     record.labels.get(label::ATTEMPT).map_or("", String::as_str)
 }
 
-/// The hostname inside.
+/// The hostname inside the container.
 pub(super) fn hostname_of(record: &Record) -> Option<String> {
     let spec: serde_json::Value = serde_json::from_slice(&record.spec).ok()?;
     spec.pointer("/hostname")?.as_str().map(str::to_owned)
@@ -253,7 +252,7 @@ mod tests {
             created_at: None,
         };
         let snapshots = session.snapshots("overlayfs");
-        // What no record names is garbage at once; this is what the order of create guards against.
+        // A snapshot that no record names is garbage at once; the order of the create prevents that.
         snapshots
             .prepare(&ctx, "stray", None, &BTreeMap::new())
             .await

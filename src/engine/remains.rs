@@ -1,9 +1,9 @@
-//! What a runtime leaves of a container if it is killed half-way, or if containerd loses sight of it: its cgroup in every
-//! hierarchy with whatever lives in it, and the runtime's own record of it.
+//! What is left of a container if its runtime is killed half-way, or if containerd loses its task: its cgroup in every
+//! hierarchy with the processes in it, and the runtime's own record of it.
 //!
-//! Only ever what bears the container's own name, and while its containerd record is ours: nobody makes a later life of that
-//! name meanwhile. Another containerd may have a container of the same namespace and name, and then the same cgroup; that one
-//! has a shim, and is left alone.
+//! Only objects with the container's own name are removed, and only while its containerd record reserves the name, so
+//! that no later container of that name can exist. Another containerd may have a container of the same namespace and
+//! name, and then the same cgroup; that container has a shim, and is left alone.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,27 +17,27 @@ use crate::containerd::Record;
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context};
 
-/// What removes them, on the list of what is undone: after the task's own end.
+/// The undo step that removes the remains, after the task has ended.
 pub(super) const STEP: &str = "cgroup";
 
 /// Where a container's remains would be.
 #[derive(Debug, Clone)]
 pub(super) struct Remains {
     id: ContainerId,
-    /// `None` if its record does not tell.
+    /// `None` if its record does not determine it.
     placement: Option<Placement>,
     /// The directory of the runtime's own record.
     state: PathBuf,
 }
 
 impl Remains {
-    /// Those of a container that is made here.
+    /// The remains of a container that is made here.
     pub(super) fn of_plan(deps: &Deps, id: &ContainerId) -> Self {
         let root = deps.config.runtime.root.as_deref();
         Self::at(deps, id, deps.placement(id), root)
     }
 
-    /// Those of a container by its record.
+    /// The remains of a container by its record.
     pub(super) fn of_record(deps: &Deps, record: &Record, placement: Option<Placement>) -> Self {
         let options = record.runtime_options.as_ref();
         let root = options.and_then(|options| options.root.as_deref()).map(Path::new);
@@ -62,19 +62,19 @@ impl Remains {
         deps.host.cgroups.places(&self.placement.as_ref()?.path).ok()
     }
 
-    /// Whether there are any, and no other containerd's.
+    /// Whether there is a cgroup, and it is not another containerd's.
     pub(super) fn exist(&self, deps: &Deps) -> bool {
         let there = self.places(deps).is_some_and(|places| places.exist());
         there && !self.are_anothers(deps)
     }
 
-    /// Whether processes of the container live that no containerd looks after.
+    /// Whether processes of the container run, and are not another containerd's.
     pub(super) fn live(&self, deps: &Deps) -> bool {
         let live = self.places(deps).is_some_and(|places| places.is_populated());
         live && !self.are_anothers(deps)
     }
 
-    /// Removes their directories as far as nothing lives in them; whether none is left.
+    /// Removes the cgroups' directories in which no process is. Returns whether none is left.
     pub(super) fn remove_empty(&self, deps: &Deps) -> bool {
         self.places(deps).is_none_or(|places| places.remove_empty())
     }
@@ -85,7 +85,7 @@ impl Remains {
 
     async fn remove(&self, deps: &Deps, ctx: &Context) -> Result<(), StepError> {
         let places = self.places(deps);
-        // As good as always; the rest costs a look at every process of the host.
+        // Almost always the case; the rest costs a look at every process of the host.
         if !places.as_ref().is_some_and(Places::exist) && !self.state.exists() {
             return Ok(());
         }
@@ -97,7 +97,7 @@ impl Remains {
         if let Some(places) = places {
             places.remove(ctx).await?;
         }
-        // A shim that is left needs the record to end its container.
+        // A shim that is left needs the runtime's record to end its container.
         if !shims.is_empty() {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl Remains {
     }
 }
 
-/// Puts their removal on the list.
+/// Puts the removal of the remains on the list.
 pub(super) fn defer_removal(undo: &mut Teardown, deps: &Arc<Deps>, remains: Remains) {
     let deps = Arc::clone(deps);
     undo.defer(STEP, move |ctx| {

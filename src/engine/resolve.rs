@@ -1,4 +1,5 @@
-//! First half of the line: the image, found and readable. Nothing is made here, so nothing must be undone.
+//! First half of a creation: finds the image and reads its configuration. Nothing is made here, so nothing must be
+//! undone.
 
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Result, Step};
@@ -6,7 +7,7 @@ use super::plan::Plan;
 use crate::Context;
 use crate::image::{Image, Pin};
 
-/// The image that the plan names; `None` if it must be pulled first, which is a value and not an error.
+/// The image that the plan names; `None` if it must be pulled first, which is not an error.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -23,7 +24,8 @@ pub(super) async fn resolve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<O
 }
 
 impl Engine {
-    /// The image that the plan names, or `None` if it must be pulled first. It stays for as long as the [`Pin`] is held.
+    /// The image that the plan names, or `None` if it must be pulled first. The image is kept for as long as the
+    /// [`Pin`] is held.
     ///
     /// # Cancellation
     /// Safe to drop.

@@ -1,10 +1,10 @@
-//! Whether this host can have the limits of setrlimit(2) that a plan asks for.
+//! Checks that this host allows the limits of setrlimit(2) that a plan asks for.
 
 use fnctr_oci::{Rlimit, RlimitKind};
 
 use crate::cgroup::{Ceilings, Rlimit as Of};
 
-/// The daemon that starts the container may not raise its own limit.
+/// A limit above that of containerd, which starts the container and may not raise its own limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{limit} of {wanted} is above this host's ceiling of {ceiling}; raise the limit of containerd's service, or ask for less"
@@ -15,7 +15,7 @@ pub(super) struct AboveCeiling {
     ceiling: u64,
 }
 
-/// Compares each hard limit with the ceiling of what will start the container.
+/// Compares each hard limit with the ceiling of the process that starts the container.
 pub(super) fn check(ceilings: &Ceilings, wanted: &[Rlimit]) -> Result<(), AboveCeiling> {
     for rlimit in wanted {
         if let Some(ceiling) = ceilings.ceiling(of(rlimit.kind))

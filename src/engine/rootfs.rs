@@ -10,10 +10,11 @@ use crate::image::Image;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
-/// What removes the snapshot, on the list of what is undone.
+/// The undo step that removes the snapshot.
 pub(super) const STEP: &str = "snapshot";
 
-/// Prepares the snapshot on top of the image's layers; the mounts are containerd's to make, when the task is created.
+/// Prepares the snapshot on top of the image's layers. Returns the mounts, which containerd makes when the task is
+/// created.
 pub(super) async fn prepare(
     deps: &Deps,
     ctx: &Context,
@@ -28,7 +29,7 @@ pub(super) async fn prepare(
         .prepare(ctx, key, Some(&image.chain_id), &BTreeMap::new())
         .await;
     if prepared.as_ref().is_err_and(containerd::Error::is_already_exists) {
-        // The record is ours and was made a moment ago, so this is what a crashed life of the same id left.
+        // This attempt made the record a moment ago, so this snapshot was left by a crashed container of the same id.
         remove(&deps.session, ctx, &deps.config.snapshotter, &plan.id)
             .await
             .at(Step::Rootfs, &plan.id)?;
@@ -38,7 +39,7 @@ pub(super) async fn prepare(
     }
     prepared.map_err(|error| {
         if error.is_not_found() {
-            // What is remembered of it is no longer true.
+            // The cached facts about the image are no longer true.
             deps.images.store.forget(image);
             let vanished = Vanished {
                 image: plan.image.to_string(),
@@ -69,7 +70,7 @@ pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, snapshotter:
     });
 }
 
-/// Removes the snapshot; one that is gone already is success.
+/// Removes the snapshot. Succeeds if it is gone already.
 async fn remove(
     session: &Session,
     ctx: &Context,

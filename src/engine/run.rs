@@ -1,8 +1,8 @@
-//! One run of a container: its network, its cgroup, its streams and its first process, from behind the start gate until
-//! nothing of them is left.
+//! One run of a container: its network, its cgroup, its streams and its first process, from the create until all of
+//! them are removed.
 //!
-//! The stage is held by tracked tasks, never by a future that a caller may drop. The one exception never waits with it: a fast
-//! freeze (see [`super::pause`]).
+//! The lock of the [`Stage`] is held by tracked tasks, never by a future that a caller may drop. The one exception is a
+//! fast freeze, which never waits while it holds the lock (see [`super::pause`]).
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,11 +10,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Mutex;
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::network::{self, Past};
-use super::oom::Witness;
+use super::network::{self, NetworkHistory};
+use super::oom::OomRecorder;
 use super::pidfd::Alive;
 use super::process::{Outcome, Process};
-use super::reclaim::Idle;
+use super::reclaim::ReclaimTarget;
 use super::traffic::Traffic;
 use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
@@ -23,34 +23,34 @@ use crate::stdio::Pumps;
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context};
 
-/// How far a run is.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The process waits behind its start gate.
     Ready,
-    /// It was started; whether it still runs is the exit watch's to say.
+    /// The process was started; only the exit watch shows whether it still runs.
     Running,
-    /// It was undone, or left.
+    /// The run was undone, or left.
     Over,
 }
 
-/// How far a run is, and what undoes it.
+/// The phase of a run, and its undo list.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) phase: Phase,
     undo: Teardown,
 }
 
-/// A run of a container; clones are the same run. Dropped, it leaves the run as it is.
+/// A handle to a run of a container; clones refer to the same run. Dropping a handle leaves the run as it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Run(Arc<Inner>);
 
-/// A look at a run that keeps nothing of it: its descriptors close with its last handle.
+/// A weak handle to a run. It does not keep the run's descriptors open.
 #[derive(Debug, Clone)]
 pub(crate) struct WeakRun(Weak<Inner>);
 
 impl WeakRun {
-    /// The run, while somebody holds it.
+    /// The run, while another handle to it exists.
     pub(crate) fn upgrade(&self) -> Option<Run> {
         self.0.upgrade().map(Run)
     }
@@ -64,39 +64,40 @@ struct Inner {
     paths: Option<Paths>,
     freezer: Freezer,
     identity: Option<CgroupIdentity>,
-    /// What was seen of kills for memory.
-    witness: Arc<Witness>,
-    network: Past,
-    /// Whether its network is the host's, once that was looked up.
+    /// The out-of-memory kills that were seen.
+    witness: Arc<OomRecorder>,
+    network: NetworkHistory,
+    /// Whether the run is on the host's network, once that was looked up.
     on_host_network: OnceLock<bool>,
-    /// Its memory, if that is taken back while it is frozen.
-    idle: Option<Arc<Idle>>,
+    /// The run's part in taking memory back, if memory is taken back from frozen containers.
+    idle: Option<Arc<ReclaimTarget>>,
     stage: Arc<Mutex<Stage>>,
-    /// Of its own background work, such as the watch.
+    is_adopted: bool,
+    /// The context of the run's background work, such as the watch.
     life: Context,
 }
 
-/// What is known of a run when it is made, or found.
+/// The facts about a run when it is made, or adopted.
 #[derive(Debug)]
-pub(super) struct Begun {
-    /// `None` if it has ended: its number may be somebody else's by now.
+pub(super) struct RunParts {
+    /// `None` if the process has ended: its pid may belong to another process by now.
     pub(super) pid: Option<u32>,
-    /// How it ended, if it has.
+    /// How the process ended, if it has.
     pub(super) ended: Option<Ended>,
     pub(super) paths: Option<Paths>,
-    /// Bytes of memory that it was made with, if it has such a limit.
+    /// The memory limit in bytes, if there is one.
     pub(super) memory: Option<u64>,
     pub(super) pumps: Arc<Pumps>,
     pub(super) phase: Phase,
-    /// It was made just now, so that nothing of it can have been missed.
+    /// Whether the run was made just now, so that none of its events was missed.
     pub(super) from_birth: bool,
-    pub(super) network: Past,
+    pub(super) network: NetworkHistory,
 }
 
 impl Run {
-    /// Takes over a run and the list of what undoes it; starts to watch for its end.
-    pub(super) fn new(deps: &Arc<Deps>, id: &ContainerId, begun: Begun, undo: Teardown) -> Self {
-        let Begun {
+    /// Takes over a run and its undo list; starts to watch for its end.
+    pub(super) fn new(deps: &Arc<Deps>, id: &ContainerId, parts: RunParts, undo: Teardown) -> Self {
+        let RunParts {
             pid,
             ended,
             paths,
@@ -105,10 +106,10 @@ impl Run {
             phase,
             from_birth,
             network,
-        } = begun;
+        } = parts;
         debug_assert!(undo::is_whole_run(&undo), "{undo:?}");
         let life = deps.background.life.child();
-        let witness = Arc::new(Witness::new(memory, deps.oom_log.as_ref()));
+        let witness = Arc::new(OomRecorder::new(memory, deps.oom_log.as_ref()));
         let watched = match ended {
             Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),
             None => {
@@ -128,7 +129,7 @@ impl Run {
             freezer.count_from_birth();
         }
         let idle = deps.reclaims.as_ref().zip(paths.as_ref());
-        let idle = idle.map(|(_, paths)| Idle::new(id, paths, &freezer));
+        let idle = idle.map(|(_, paths)| ReclaimTarget::new(id, paths, &freezer));
         let this = Self(Arc::new(Inner {
             deps: Arc::clone(deps),
             id: id.clone(),
@@ -141,16 +142,17 @@ impl Run {
             on_host_network: OnceLock::new(),
             idle,
             stage: Arc::new(Mutex::new(Stage { phase, undo })),
+            is_adopted: !from_birth,
             life,
         }));
-        // An earlier process may have left it frozen, and its delay ended with that process.
+        // An earlier process may have left it frozen. The delay for its memory ended with that process.
         if !from_birth && this.idle().is_some() && matches!(this.freezer().state(), Ok(State::Frozen)) {
             this.idle_begins();
         }
         this
     }
 
-    /// A look at it that does not keep it.
+    /// A weak handle to this run.
     pub(crate) fn downgrade(&self) -> WeakRun {
         WeakRun(Arc::downgrade(&self.0))
     }
@@ -160,12 +162,12 @@ impl Run {
         &self.0.id
     }
 
-    /// The pid of its first process, in the host's pid namespace; `None` if it had ended when the run was found.
+    /// The pid of its first process, in the host's pid namespace; `None` if it had ended when the run was adopted.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.0.init.pid()
     }
 
-    /// Its cgroups, where they could be found.
+    /// Its cgroups, if they were found.
     pub(crate) fn paths(&self) -> Option<&Paths> {
         self.0.paths.as_ref()
     }
@@ -178,7 +180,7 @@ impl Run {
         self.0.init.alive()
     }
 
-    pub(super) fn witness(&self) -> &Witness {
+    pub(super) fn witness(&self) -> &OomRecorder {
         &self.0.witness
     }
 
@@ -194,7 +196,7 @@ impl Run {
         &self.0.freezer
     }
 
-    pub(super) fn idle(&self) -> Option<&Arc<Idle>> {
+    pub(super) fn idle(&self) -> Option<&Arc<ReclaimTarget>> {
         self.0.idle.as_ref()
     }
 
@@ -203,8 +205,10 @@ impl Run {
     }
 
     /// Whether it waits behind its start gate.
-    pub(crate) async fn is_ready(&self) -> bool {
-        self.stage().lock().await.phase == Phase::Ready
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage()
+            .try_lock()
+            .is_ok_and(|stage| stage.phase == Phase::Ready)
     }
 
     /// How its process ended, if it has.
@@ -212,7 +216,7 @@ impl Run {
         self.0.init.exit_now()
     }
 
-    /// Waits for the process to end, without its output; what is known then is kept.
+    /// Waits for the process to end, but not for its output. The exit is kept; `None` if the watch ends without one.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -220,11 +224,11 @@ impl Run {
         self.0.init.wait_exit()
     }
 
-    /// Waits until the process has ended and all its output has been delivered.
-    /// `None` if `ctx` ends first; the run is then as it was.
+    /// Waits until the process has ended and all its output has been delivered. Returns `None` if `ctx` ends first, and
+    /// leaves the run as it is.
     ///
     /// # Cancellation
-    /// Safe to drop; may be called again, and by several at once.
+    /// Safe to drop. May be called again, and by several callers at once.
     pub(crate) async fn wait(&self, ctx: &Context) -> Result<Option<Outcome>> {
         match (self.0.init.wait(ctx).await, ctx.interrupted()) {
             (None, None) => Err(self.out_of_order(Step::Wait, "it is closed")),
@@ -232,8 +236,8 @@ impl Run {
         }
     }
 
-    /// Whether the cgroup that the run was made in is still there, so that nobody else can have its container's name; where the
-    /// cgroup is not known, whether containerd knew the task to its end.
+    /// Whether the cgroup that the run was made in still exists, so that no other container can have the name. If the
+    /// cgroup is unknown: whether containerd has not lost the task.
     pub(super) fn is_intact(&self) -> bool {
         let known = self.0.identity.as_ref().map(CgroupIdentity::is_there);
         known.unwrap_or_else(|| !self.0.init.is_forgotten())
@@ -242,8 +246,8 @@ impl Run {
     /// Starts the process.
     ///
     /// # Cancellation
-    /// Safe to drop: it is interrupted on its own task. Whether the process was started by then shows in what the run allows
-    /// next; discarding it removes it either way.
+    /// Safe to drop: the start is interrupted on its own task. Whether the process was started by then follows from
+    /// which calls the run allows next; discarding the run removes the process either way.
     pub(crate) async fn start(&self, ctx: &Context) -> Result<()> {
         let this = self.clone();
         let start = move |ctx: Context| async move { this.start_now(&ctx).await };
@@ -267,15 +271,15 @@ impl Run {
         Ok(())
     }
 
-    /// Kills what runs and undoes all of the run, last first. Returns what could not be undone; it stays, for another discard to
-    /// try again.
+    /// Kills the processes of the run and undoes all of it, last first. Returns the steps that failed; they stay for
+    /// another discard.
     ///
     /// # Cancellation
     /// Not safe to drop: runs on a tracked task, which holds the stage.
     pub(super) async fn discard(&self, ctx: &Context, stage: &mut Stage) -> Vec<Failed> {
         self.idle_ends();
         if stage.phase != Phase::Ready && self.exit_now().is_none() {
-            // The list below would kill too, but only containerd's way, which a v1 freezer holds up.
+            // The list below would kill too, but only through containerd, and a v1 freezer delays that.
             let in_time = ctx.halved();
             match self.kill_now(&in_time).await {
                 Ok(()) => drop(in_time.run(self.wait_exit()).await),
@@ -285,12 +289,13 @@ impl Run {
             }
         }
         stage.phase = Phase::Over;
-        // A caller that closes before the result wants no more output.
+        // A caller that closes before the result needs no more output.
         self.0.init.cut_off();
         stage.undo.run(ctx).await
     }
 
-    /// The same for a run whose container's name has a later life, or none: only these steps are this run's.
+    /// Like [`Self::discard`], for a run whose container's name now belongs to another container, or to none. Runs only
+    /// these steps, because everything else no longer belongs to this run.
     ///
     /// # Cancellation
     /// As for [`Self::discard`].
@@ -312,7 +317,7 @@ impl Run {
         self.ends();
     }
 
-    /// Ends its background work.
+    /// Ends the run's background work.
     pub(super) fn ends(&self) {
         self.0.life.cancel();
     }
@@ -336,8 +341,10 @@ impl Drop for Inner {
         }
         self.life.cancel();
         self.init.cut_off();
-        // Who owns the container has run the list by now, or leaves what is on it to those who find the container.
-        if let Some(stage) = Arc::get_mut(&mut self.stage) {
+        // As in the drop of a container: an adopted run stays.
+        if self.is_adopted
+            && let Some(stage) = Arc::get_mut(&mut self.stage)
+        {
             stage.get_mut().undo.forget();
         }
     }

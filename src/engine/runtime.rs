@@ -1,10 +1,10 @@
-//! Which OCI runtime runs containers, and how its shims are addressed: the one place that knows.
+//! The OCI runtime that runs containers, and how its shims are addressed, in one place.
 
 use std::path::PathBuf;
 
 use crate::containerd::{self, RuntimeOptions};
 
-/// Where the shim has a runtime keep its records, unless it is told otherwise (containerd's runtime/v2/runc).
+/// Where a runtime keeps its records, unless the shim's options name another directory (containerd's runtime/v2/runc).
 pub(super) const DEFAULT_ROOT: &str = "/run/containerd/runc";
 
 /// A runtime as containerd addresses it.
@@ -20,7 +20,7 @@ pub(crate) struct Runtime {
     pub(crate) systemd_cgroup: bool,
 }
 
-/// What a runtime's failure means, where its own words would not tell.
+/// The cause of a runtime's failure, where the runtime's own message does not show it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RuntimeFailed {
     #[error(
@@ -37,13 +37,14 @@ pub(crate) enum RuntimeFailed {
 }
 
 impl RuntimeFailed {
-    /// Understands what the shim says of a create: it reads what a runtime leaves (its pid, its log), and repeats what that says.
+    /// Finds the cause in the shim's error of a create. The shim reads what a runtime leaves (its pid, its log), and
+    /// returns the text of the log.
     pub(super) fn of(runtime: &Runtime, error: &containerd::Error) -> Option<Self> {
         let left_nothing = [
             "failed to retrieve OCI runtime container pid",
             "unable to retrieve OCI runtime error",
         ];
-        // The shim's own choice is one.
+        // The shim's default is an OCI runtime.
         if let Some(binary) = runtime.binary.clone()
             && left_nothing.iter().any(|words| error.says(words))
         {
@@ -65,7 +66,7 @@ impl Default for Runtime {
 }
 
 impl Runtime {
-    /// What the shim is told at create; `None` where its defaults serve.
+    /// The shim's options at create; `None` if its defaults suffice.
     pub(crate) fn options(&self) -> Option<RuntimeOptions> {
         if self.binary.is_none() && self.root.is_none() && !self.systemd_cgroup {
             return None;

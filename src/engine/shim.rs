@@ -1,8 +1,9 @@
-//! The shims of containers, as `/proc` shows them: the one trace of a task that containerd does not know yet, or any more.
+//! The shims of containers, as `/proc` shows them: the only trace of a task that containerd does not have yet, or has
+//! lost.
 //!
-//! A shim's command line names its containerd's socket, the containerd namespace and the container (containerd's
-//! runtime/v2/README.md). It is there before the runtime is first called and until after the last call, so what has no shim
-//! belongs to no container that anybody in this pid namespace looks after.
+//! A shim's command line contains the socket of its containerd, the containerd namespace and the container
+//! (containerd's runtime/v2/README.md). A shim runs from before the first call of the runtime until after the last one,
+//! so a cgroup without a shim belongs to no container of a containerd in this pid namespace.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -15,10 +16,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::{Deps, pidfd};
 use crate::ContainerId;
 
-/// How the program of every shim is called.
+/// How the name of every shim's program begins.
 const PROGRAM: &[u8] = b"containerd-shim";
 
-/// A process that serves one container to its containerd, or is called by containerd to start or to clear one away.
+/// A process that serves one container to its containerd, or that containerd runs to start or to clean up a container.
 #[derive(Debug)]
 pub(super) struct Shim {
     /// The container's name.
@@ -28,7 +29,7 @@ pub(super) struct Shim {
     namespace: String,
     pid: u32,
     process: OwnedFd,
-    /// Where containerd keeps the container's files: every shim works there.
+    /// Where containerd keeps the container's files, which is the working directory of every shim.
     bundle: Option<PathBuf>,
 }
 
@@ -38,36 +39,36 @@ impl Shim {
         let process = pidfd::open_once(pid)?;
         let bundle = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
         let name = Path::new(&words.namespace).join(&words.id);
-        // The number may have become another process's before the descriptor was opened.
+        // The pid may have become another process's before the descriptor was opened.
         (Words::of(pid).as_ref() == Some(&words) && !pidfd::has_ended(&process)).then(|| Self {
             id: words.id,
             address: words.address,
             namespace: words.namespace,
             pid,
             process,
-            // One that was removed has another name.
+            // A directory that was removed has another name.
             bundle: bundle.filter(|bundle| bundle.ends_with(name)),
         })
     }
 
-    /// Ends it at once. What it has started on behalf of the runtime ends with it; the container does not.
+    /// Kills the shim. Processes that it has started for the runtime end with it; the container does not.
     pub(super) fn kill(&self) {
         let sockets = self.sockets();
         match pidfd_send_signal(&self.process, Signal::KILL) {
             Ok(()) => tracing::warn!(
                 id = self.id,
                 pid = self.pid,
-                "killed a shim that containerd does not know"
+                "killed a shim that containerd has lost"
             ),
             Err(error) => tracing::debug!(id = self.id, pid = self.pid, %error, "cannot kill a shim"),
         }
-        // Nobody listens there any more.
+        // No process listens there any more.
         for socket in sockets {
             drop(std::fs::remove_file(socket));
         }
     }
 
-    /// Where it listens for its containerd.
+    /// The sockets on which it listens for its containerd.
     fn sockets(&self) -> Vec<PathBuf> {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
         let targets = open.into_iter().flatten().flatten();
@@ -79,8 +80,8 @@ impl Shim {
         own.map(|(_, path)| path.into()).collect()
     }
 
-    /// Unmounts the root file system that it has mounted for the container, for when containerd knows nothing of it; what else
-    /// is in its directory is left to containerd's next start.
+    /// Unmounts the root file system that the shim has mounted for the container, in case containerd has lost the shim.
+    /// Other files in its directory are left to containerd's next start.
     pub(super) fn unmount(&self) {
         let Some(bundle) = &self.bundle else { return };
         let rootfs = bundle.join("rootfs");
@@ -92,7 +93,7 @@ impl Shim {
 }
 
 impl Deps {
-    /// The shims of this containerd namespace, of every containerd that has one of that name.
+    /// The shims of this containerd namespace, and of namespaces of the same name of other containerds.
     pub(super) fn shims(&self) -> Vec<Shim> {
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -101,21 +102,22 @@ impl Deps {
             .collect()
     }
 
-    /// Those of one container.
+    /// The shims of one container.
     pub(super) fn shims_of(&self, id: &ContainerId) -> Vec<Shim> {
         let mut shims = self.shims();
         shims.retain(|shim| shim.id == id.as_str());
         shims
     }
 
-    /// Those of one container that this engine's containerd has, or had.
+    /// The shims of one container that belong to this engine's containerd.
     pub(super) fn own_shims_of(&self, id: &ContainerId) -> Vec<Shim> {
         let mut shims = self.shims_of(id);
         shims.retain(|shim| self.is_ours(shim));
         shims
     }
 
-    /// Whether a shim is of the containerd that this engine uses, and not of another that has a container of the same name.
+    /// Whether a shim belongs to the containerd that this engine uses, and not to another one that has a container of
+    /// the same name.
     pub(super) fn is_ours(&self, shim: &Shim) -> bool {
         let own = &self.config.address;
         let real = |path: &Path| path.canonicalize().ok();
@@ -123,7 +125,7 @@ impl Deps {
     }
 }
 
-/// The inode and the path of a socket that somebody listens on, from a line of `/proc/net/unix` (unix(7)).
+/// The inode and the path of a socket that a process listens on, from a line of `/proc/net/unix` (unix(7)).
 fn listener(line: &str) -> Option<(&str, &str)> {
     const ACCEPTS: &str = "00010000";
 
@@ -132,7 +134,7 @@ fn listener(line: &str) -> Option<(&str, &str)> {
     (flags == ACCEPTS && path.starts_with('/')).then_some((inode, path))
 }
 
-/// What a command line says.
+/// The arguments on a shim's command line.
 #[derive(Debug, PartialEq, Eq)]
 struct Words {
     address: PathBuf,
@@ -154,7 +156,7 @@ impl Words {
         }
         let words: Vec<_> = words.collect();
         let value = |flag: &str| {
-            // Go takes one dash or two.
+            // Go's flags begin with one dash or two.
             let at = words.iter().position(|word| {
                 let name = word
                     .strip_prefix(b"-")

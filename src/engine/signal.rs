@@ -10,10 +10,10 @@ impl Run {
     /// Sends a signal to the container's first process; SIGKILL goes to every process of the container.
     ///
     /// A signal other than SIGKILL reaches a frozen container when it thaws; SIGKILL ends it at once in every cgroup
-    /// layout. A container that has ended already is [`Kind::NotFound`].
+    /// layout. Fails with [`Kind::NotFound`] for a container that has ended already.
     ///
     /// # Cancellation
-    /// Continues on its own task.
+    /// Safe to drop: it is interrupted on its own task, and the signal may have been sent by then.
     pub(crate) async fn signal(&self, ctx: &Context, signal: u32) -> Result<()> {
         let this = self.clone();
         self.deps()
@@ -35,9 +35,9 @@ impl Run {
             }
         }
         if signal == SIGKILL {
-            // Where a kill needs a thaw after it, no freeze may come in between.
+            // If a kill needs a thaw after it, no freeze may come in between.
             let freezes_killed = !matches!(self.freezer(), Freezer::V2(_));
-            let _phase = if freezes_killed {
+            let _stage = if freezes_killed {
                 Some(ctx.run(self.stage().lock()).await.at(Step::Signal, self.id())?)
             } else {
                 None
@@ -52,13 +52,14 @@ impl Run {
             .at(Step::Signal, self.id())
     }
 
-    /// Whether nobody can tell how it ended, and processes of it live on: containerd has lost sight of them.
+    /// Whether the exit code is lost and processes of the container still run: containerd has lost its task.
     fn is_lost(&self) -> bool {
         let unknown = self.exit_now().is_some_and(|exit| exit.code.is_none());
         unknown && self.paths().is_some_and(|paths| paths.places().is_populated())
     }
 
-    /// Kills every process of the container, whatever state it is in. Returns once the kill is on its way.
+    /// Kills every process of the container, in any state. Returns once the kill is sent, before the processes have
+    /// ended.
     pub(super) async fn kill_now(&self, ctx: &Context) -> Result<()> {
         self.witness().kills();
         if let Some(paths) = self.paths() {

@@ -1,7 +1,8 @@
-//! A prepared network namespace: the slot of a pool, as a container takes it and gives it back.
+//! A prepared network namespace: the slot of a pool, which a container takes and gives back.
 //!
-//! Where an image for it is configured, a container of that image lives in it, for a platform that expects a process there;
-//! nothing of ours needs one. The keeper makes and removes slots, off every container's path.
+//! If an image for it is configured, a container of that image lives in the slot, for a platform that expects a process
+//! there; fnctr itself needs none. The keeper makes and removes slots in the background, so no container waits for
+//! that.
 
 use std::os::fd::OwnedFd;
 
@@ -15,27 +16,27 @@ use crate::sandbox::pool::{Lease, Pool};
 pub(super) struct Slot {
     pub(super) sandbox: Sandbox,
     pub(super) resident: Option<Resident>,
-    /// How many containers had it.
+    /// How many containers have used it.
     pub(super) uses: u64,
 }
 
-/// The container that lives in a slot. Not a handle of it: that would keep the engine, which keeps the pool.
+/// The container that lives in a slot. Not a handle to it, which would keep the engine alive, which keeps the pool.
 #[derive(Debug)]
 pub(super) struct Resident {
     pub(super) id: ContainerId,
     pub(super) process: OwnedFd,
-    /// Its pid namespace, by which its processes are told from others in the slot.
+    /// Its pid namespace, which distinguishes its processes from others in the slot.
     pub(super) pids: Option<(u64, u64)>,
 }
 
 impl Slot {
-    /// Whether it can be given to a container. A few system calls.
+    /// Whether the slot can be given to a container. Takes a few system calls.
     pub(super) fn is_fit(&self) -> bool {
         let lives = |resident: &Resident| !pidfd::has_ended(&resident.process);
         self.sandbox.is_there() && self.resident.as_ref().is_none_or(lives)
     }
 
-    /// Whether anybody but its resident is in it.
+    /// Whether a process other than the resident's is in the slot.
     pub(super) fn is_occupied(&self, occupants: &[host::Occupant]) -> bool {
         let own = self.resident.as_ref().and_then(|resident| resident.pids);
         let network = self.sandbox.numbers();
@@ -45,7 +46,7 @@ impl Slot {
     }
 }
 
-/// Takes a slot that is fit; `None` if there is none, which is counted.
+/// Takes a slot that is fit; `None` if there is none, which the pool counts.
 pub(super) fn take(pool: &Pool<Slot>) -> Option<Lease<Slot>> {
     let lease = pool.take(Slot::is_fit);
     if lease.is_none() {

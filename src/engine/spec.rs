@@ -1,4 +1,4 @@
-//! What the pure translation needs besides the plan: where the cgroup goes, the init, and the image's own words.
+//! The input of the translation to a spec besides the plan: the cgroup, the init, and the image's configuration.
 
 use fnctr_oci::{ContainerConfig, ImageConfig};
 
@@ -10,7 +10,7 @@ use super::{Deps, etc};
 use crate::Context;
 use crate::image::Image;
 
-/// The plan's configuration with what only the engine knows.
+/// The plan's configuration with the values that the engine fills in.
 pub(super) fn complete(deps: &Deps, plan: &Plan, joining: &Joining) -> ContainerConfig {
     let mut config = plan.config.clone();
     config.network = joining.mode().clone();
@@ -21,7 +21,7 @@ pub(super) fn complete(deps: &Deps, plan: &Plan, joining: &Joining) -> Container
         .mounts
         .extend(etc::mounts(&deps.fifo_dir(&plan.id), &plan.config));
     config.init = plan.init.then(|| deps.config.init.clone());
-    // A daemon that the host spares when memory runs out must not pass that on to what it starts.
+    // A containerd that is protected when memory runs out must not pass that on to containers.
     config.oom_score_adj = config
         .oom_score_adj
         .or_else(|| (deps.host.oom_score_adj < 0).then_some(0));
@@ -29,7 +29,7 @@ pub(super) fn complete(deps: &Deps, plan: &Plan, joining: &Joining) -> Container
     config
 }
 
-/// The image's configuration; its user files too, if the user is not numbers alone.
+/// The image's configuration, with its user files if the user is not given in numbers alone.
 pub(super) async fn image_config(
     deps: &Deps,
     ctx: &Context,
@@ -71,7 +71,8 @@ pub(super) async fn image_config(
     })
 }
 
-/// `uid:gid` in digits says all; a name, a lone uid (its group) or root (its groups) does not.
+/// Whether the image's user files are needed: not for `uid:gid` in digits, but for a name, a lone uid (for its group)
+/// or root (for its groups).
 fn needs_files(user: &str, additional_groups: &[String]) -> bool {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let numeric = user

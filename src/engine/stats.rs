@@ -1,45 +1,47 @@
-//! What a container uses: its cgroup's counters, its network's, and the rates between two readings.
+//! The resource usage of a container: the counters of its cgroup and its network, and the rates between two readings.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::{At as _, Error, Kind, Result, Step};
-use super::find::{self, Seen};
+use super::find::{self, ListedContainer};
 use super::run::Run;
 use super::traffic::{self, Traffic};
 use super::{Deps, Engine, host, pidfd};
 use crate::Context;
 use crate::cgroup::{self, Cpu, Sample, Turns};
 
-/// How much processor time may pass between two readings, in nanoseconds, of what counts as idle: an init that looks for
-/// orphans each second takes some ten microseconds for it.
+/// How much processor time, in nanoseconds, an idle container may use between two readings: an init that looks for
+/// orphans each second uses some ten microseconds for it.
 const SLIGHT: u64 = 250_000;
 
 /// One reading.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    /// When, on the clock that rates are taken from.
+    /// When it was read, on the clock that rates are computed from.
     pub(crate) at: Instant,
-    /// When all of it had been read.
+    /// When the reading was complete.
     pub(crate) read_by: Instant,
     /// The cgroup's counters.
     pub(crate) cgroup: Sample,
-    /// The container's own network; `None` if it is on the host's, whose traffic is not its own.
+    /// The container's own network; `None` if it cannot be read, or is the host's, whose traffic is not the container's
+    /// own.
     pub(crate) network: Option<Traffic>,
-    /// How long it was frozen in all: by the kernel's count, else by that of whoever made and froze it.
+    /// How long the container was frozen in total, as counted by the kernel, otherwise by the process that made and
+    /// froze it.
     pub(crate) frozen: Option<Duration>,
 }
 
-/// How fast things went between two readings. CPU time in hundredths of a percent of one core, pressure in hundredths of
-/// a percent of the time.
+/// The rates between two readings. CPU time in hundredths of a percent of one core, pressure in hundredths of a percent
+/// of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rates {
     /// All CPU time.
     pub(crate) cpu_total: Option<u64>,
-    /// In the program.
+    /// CPU time in user mode.
     pub(crate) cpu_user: Option<u64>,
-    /// In the kernel.
+    /// CPU time in the kernel.
     pub(crate) cpu_kernel: Option<u64>,
     /// Waits for CPU time.
     pub(crate) stalled_on_cpu: Stalled,
@@ -52,16 +54,16 @@ pub(crate) struct Rates {
 /// The part of the time in which processes waited for one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stalled {
-    /// At least one.
+    /// At least one process waited.
     pub(crate) some: Option<u64>,
-    /// All that were not idle.
+    /// All processes that were not idle waited.
     pub(crate) full: Option<u64>,
 }
 
 impl Usage {
-    /// The same reading as of now, for a container that is frozen and of which nothing has run since.
+    /// This reading, as of `now`, for a container that is frozen and has not run since.
     pub(crate) fn still(self, now: Instant) -> Self {
-        // From the end of the reading: the frozen time was told in the course of it, and must not be counted twice.
+        // Counted from the end of the reading: the frozen time was read during it, and must not be counted twice.
         let more = now.saturating_duration_since(self.read_by);
         Self {
             at: now,
@@ -71,8 +73,8 @@ impl Usage {
         }
     }
 
-    /// The same reading as of now, for a container of which next to nothing has run since: by the processor time that it has
-    /// used in all by now. `None` if more has run, or that was not counted before.
+    /// This reading, as of `now`, for a container that has used next to no processor time since. `total` is all the
+    /// processor time that it has used by now. `None` if it has used more, or if this reading has no processor time.
     fn unmoved(self, now: Instant, total: u64) -> Option<Self> {
         let before = self.cgroup.cpu?;
         let cpu = Some(Cpu { total, ..before });
@@ -84,17 +86,17 @@ impl Usage {
         })
     }
 
-    /// What happened since an earlier reading.
+    /// The rates since an earlier reading.
     pub(crate) fn since(&self, before: &Self) -> Rates {
         let elapsed = self.at.saturating_duration_since(before.at).as_nanos();
-        // Of nanoseconds, in hundredths of a percent, to the nearest.
+        // From nanoseconds to hundredths of a percent, to the nearest.
         let rate = |was: u64, now: u64| {
             let part = u128::from(now.saturating_sub(was)).saturating_mul(10_000);
             let rounded = part.saturating_add(elapsed / 2).checked_div(elapsed);
             rounded.and_then(|rate| u64::try_from(rate).ok())
         };
         let stalled = |was: Option<cgroup::Stall>, now: Option<cgroup::Stall>| {
-            // Of microseconds. The two clocks differ by more than nothing, and nobody waits more than all the time.
+            // From microseconds. The two clocks differ slightly, but no process waits for more than all of the time.
             let share = |was: u64, now: u64| {
                 let nanoseconds = now.saturating_sub(was).saturating_mul(1000);
                 rate(0, nanoseconds).map(|share| share.min(10_000))
@@ -122,7 +124,7 @@ impl Usage {
 }
 
 impl Run {
-    /// Reads the counters now. A container that has ended is [`Kind::NotFound`].
+    /// Reads the counters now. Fails with [`Kind::NotFound`] for a container that has ended.
     ///
     /// Opens some twenty small files and keeps none open.
     pub(crate) fn usage(&self) -> Result<Usage> {
@@ -137,12 +139,12 @@ impl Run {
             Some(false) => traffic::of_pid(pid).map(|now| now.since(self.traffic_before())),
             Some(true) | None => None,
         };
-        // What was read of a process that is still there now was read of that process, and of its whole cgroup.
+        // If the process is still there now, all of the above was read from this process and from its whole cgroup.
         match self.alive().now() {
             Some(true) => {}
             Some(false) => return Err(ended()),
             None if self.exit_now().is_some() => return Err(ended()),
-            // A kernel without pidfds: the number alone does not prove whose network this is.
+            // A kernel without pidfds: the pid alone does not prove whose network was read.
             None => network = None,
         }
         self.witness().saw(&sample);
@@ -157,17 +159,18 @@ impl Run {
         })
     }
 
-    /// A reading as of now, from one file, if next to nothing of the container has run since `last`; `None` if more has, or
-    /// that cannot be told. What others do to it is not in it: memory that is taken from it, packets that it does not look at.
+    /// A reading as of now, from one file, if the container has used next to no processor time since `last`; `None` if
+    /// it has used more, or if this is unknown. Changes from outside are not in the reading: memory that is taken from
+    /// the container, packets that it does not look at.
     pub(crate) fn usage_if_unmoved(&self, last: &Usage) -> Option<Usage> {
         let now = Instant::now();
         let total = cgroup::processor_time(self.paths()?)?;
-        // The number counts for this container only while its process is there.
+        // The processor time is this container's only while its process is there.
         last.unmoved(now, total)
             .filter(|_| self.alive().now() == Some(true))
     }
 
-    /// Looked up once: a function cannot leave its network namespace.
+    /// Whether the network is the host's. Looked up once, because a function cannot leave its network namespace.
     fn shares_hosts_network(&self, pid: u32) -> Option<bool> {
         if let Some(known) = self.on_host_network().get() {
             return Some(*known);
@@ -179,11 +182,11 @@ impl Run {
 }
 
 impl Engine {
-    /// Every container of ours with what it uses; `None` for one that does not run, or cannot be read.
+    /// Every container of the engine with its usage; `None` for one that does not run or cannot be read.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(Seen, Option<Usage>)>> {
+    pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(ListedContainer, Option<Usage>)>> {
         let seen = find::list(&self.0, ctx).await?;
         let looked = seen.into_iter().map(|seen| {
             let usage = look(&self.0, &seen);
@@ -193,19 +196,19 @@ impl Engine {
     }
 }
 
-/// Which of these are frozen by their own handle; between two equal answers nothing of a container has run, so a reading
-/// taken after the first still holds at the second. One system call for all of them.
+/// Which of the containers are frozen by their own handle, with one system call for all of them. Between two equal
+/// values no process of a container has run, so a reading taken after the first is still valid at the second.
 pub(crate) fn standing(containers: &[&Run]) -> Vec<Option<Turns>> {
     let freezers: Vec<_> = containers.iter().map(|container| container.freezer()).collect();
     cgroup::standing(&freezers)
 }
 
-/// Reads the counters of a container that was found in a list, whoever made it. `None` if it runs no more, or is not
-/// there to be read.
-fn look(deps: &Deps, seen: &Seen) -> Option<Usage> {
+/// Reads the counters of a container that was found in a list, whichever process made it. `None` if it no longer runs,
+/// or cannot be read.
+fn look(deps: &Deps, seen: &ListedContainer) -> Option<Usage> {
     let (pid, paths) = (seen.pid?, seen.paths.as_ref()?);
     let held = pidfd::open_once(pid)?;
-    // Its number was read before it was held: this is still the process that lives in the container's cgroup.
+    // The pid was read before the pidfd was opened, so check that the process is in the container's cgroup.
     let found = deps.host.cgroups.of_pid(pid).ok()?;
     found.named(seen.cgroup_name.as_ref()?)?;
     let sample = cgroup::sample(paths).ok()?;
@@ -261,7 +264,7 @@ mod tests {
     fn rates_are_of_the_time_between_the_readings() {
         let began = Instant::now();
         let before = usage(began, Some(1_000_000), Some((0, Some(7))));
-        // Two seconds with 1.5 of CPU time, and a quarter of a second in want of memory.
+        // Two seconds with 1.5 of CPU time, and a quarter of a second of waits for memory.
         let later = began + Duration::from_secs(2);
         let now = usage(later, Some(1_501_000_000), Some((250_000, Some(7))));
         let rates = now.since(&before);
@@ -272,7 +275,7 @@ mod tests {
         };
         assert_eq!(rates.stalled_on_memory, stalled);
         assert_eq!(rates.stalled_on_io, Stalled::default());
-        // Nothing is made up of one reading, of none, or of counters that went backwards.
+        // A single reading, missing counters, and counters that went backwards give no rate.
         assert_eq!(now.since(&now).cpu_total, None);
         assert_eq!(now.since(&usage(began, None, None)).cpu_total, None);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What another instance of this host left behind is removed at the start, in the background.
+//! Removes containers that another instance of the platform left behind: at the start, in the background.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,38 +7,40 @@ use std::time::Duration;
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Kind, Result, Step};
 use super::find::adopt_record;
+use crate::backoff::Backoff;
 
-/// Judges the labels of a container.
+/// Decides by the labels of a container whether it belongs to another instance.
 pub(crate) trait Foreign: Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'static {}
 
 impl<F: Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'static> Foreign for F {}
 
 /// How often the removal is tried before it is reported and given up.
 const TRIES: u32 = 5;
-/// First pause between two tries; doubles.
+/// The first pause between two tries; each further pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 impl Engine {
-    /// Removes what other instances of the same host left, in the background: the containers with this label and value whose
-    /// labels `is_foreign` says so of.
+    /// Removes what other instances of the platform left, in the background: the containers with this label and value
+    /// for whose labels `is_foreign` returns true.
     pub(crate) fn sweep(&self, label: (&str, &str), is_foreign: impl Foreign) {
         sweep(&self.0, label, is_foreign);
     }
 }
 
-/// Removes every container with this label and value whose labels `is_foreign` says are another instance's, and touches no
-/// other. Each is tried several times; what stays is reported by name.
+/// Removes every container with this label and value for whose labels `is_foreign` returns true, and no other. Tries
+/// several times, and then logs the last error.
 pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: impl Foreign) {
     let filter = format!("labels.{label:?}=={value:?}");
     let this = Arc::clone(deps);
     deps.recover(async move {
         let deps = this;
-        let mut pause = PAUSE;
+        let mut backoff = Backoff::new(PAUSE, LONGEST_PAUSE);
         for left in (0..TRIES).rev() {
             let Err(error) = once(&deps, &filter, &is_foreign).await else {
                 return;
             };
-            // Interrupted by the engine's own end: the next start goes on.
+            // Interrupted because the engine ends: the next start continues.
             if deps.background.life.check().is_err() {
                 return;
             }
@@ -55,10 +57,9 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
                     "cannot remove containers of another instance; trying again"
                 );
             }
-            if deps.background.life.run(tokio::time::sleep(pause)).await.is_err() {
+            if deps.background.life.run(backoff.wait()).await.is_err() {
                 return;
             }
-            pause *= 2;
         }
     });
 }
@@ -74,7 +75,7 @@ async fn once(deps: &Arc<Deps>, filter: &str, is_foreign: &impl Foreign) -> Resu
         .at(Step::Find, name)?;
     let mut worst = Ok(());
     for record in records.iter().filter(|record| is_foreign(&record.labels)) {
-        // Each has its own clock, and the record as listed: a later life of the same name is none of ours.
+        // Each removal has its own time limit, and uses the record as listed: a later container of the same name stays.
         let ctx = deps.background.life.with_timeout(deps.config.close_grace);
         let removed = async { adopt_record(deps, &ctx, record).await?.remove().await }.await;
         match removed {

@@ -13,19 +13,19 @@ use crate::stdio;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
-/// SIGKILL, as containerd wants it.
+/// SIGKILL, as containerd expects it.
 pub(super) const SIGKILL: u32 = 9;
 
-/// What ends the task, on the list of what is undone.
+/// The undo step that ends the task.
 pub(super) const STEP: &str = "task";
 
-/// How long a shim without a task may live on before it is taken for lost: containerd takes some hundred milliseconds to
-/// clear up after a create that it gave up.
+/// How long a shim without a task may exist before it counts as lost: containerd takes some hundred milliseconds to
+/// clean up after a create that it gave up.
 const SHIM_PATIENCE: Duration = Duration::from_secs(2);
 /// How often such a shim is looked for.
 const SHIM_AGAIN: Duration = Duration::from_millis(20);
 
-/// Creates the process; it waits for [`super::container::Container::start`]. Returns its pid.
+/// Creates the process; it waits for [`super::run::Run::start`]. Returns its pid.
 pub(super) async fn create(
     deps: &Arc<Deps>,
     ctx: &Context,
@@ -70,8 +70,8 @@ pub(super) fn defer_discard(undo: &mut Teardown, deps: &Arc<Deps>, remains: Rema
     });
 }
 
-/// Ends the task, whatever state it is in, and its shim. Without a task there may still be a shim: containerd makes the
-/// task just now, or clears it away, or has lost sight of it.
+/// Ends the task, whatever state it is in, and its shim. Without a task there may still be a shim: containerd is just
+/// making the task, or cleans it up, or has lost it.
 async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
     let tasks = deps.session.tasks();
     let until = ctx.halved().with_timeout(SHIM_PATIENCE);
@@ -88,7 +88,7 @@ async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), con
         }
     };
     lost.iter().for_each(Shim::kill);
-    // A containerd that knows the shim clears up after it, by means of another one.
+    // A containerd that still has the shim cleans up after it, by means of another shim.
     let until = ctx.halved().with_timeout(SHIM_PATIENCE);
     while until.run(tokio::time::sleep(SHIM_AGAIN)).await.is_ok() {
         if deps.own_shims_of(id).is_empty() {
@@ -102,21 +102,21 @@ async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), con
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deleted {
     Task,
-    /// There was none.
+    /// There was no task.
     Nothing,
 }
 
-/// Deletes the task; one that still runs is killed first.
+/// Deletes the task. If it still runs, kills it first.
 async fn delete(tasks: &Tasks, ctx: &Context, id: &ContainerId) -> Result<Deleted, containerd::Error> {
     match tasks.delete(ctx, id).await {
         Ok(_) => return Ok(Deleted::Task),
         Err(error) if error.is_not_found() => return Ok(Deleted::Nothing),
-        // containerd's word for "it still runs"; anything else is tried as if it were that.
+        // Only an interruption is final. Any other error is treated as "it still runs".
         Err(error) if error.interrupted().is_some() => return Err(error),
         Err(_) => {}
     }
     match tasks.kill(ctx, id, SIGKILL, true).await {
-        // A process that ended meanwhile is not found here; the wait below tells.
+        // A process that ended meanwhile is not found here; the wait below shows it.
         Ok(()) => {}
         Err(error) if error.is_not_found() || error.is_failed_precondition() => {}
         Err(error) => return Err(error),

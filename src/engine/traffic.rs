@@ -1,10 +1,10 @@
-//! What went over a container's network.
+//! The traffic of a container's network.
 
 use std::path::Path;
 
 use crate::cgroup;
 
-/// Bytes over all interfaces of a network namespace but loopback.
+/// Bytes over all interfaces of a network namespace except loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Traffic {
     /// Received.
@@ -14,7 +14,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// A namespace may have served others before, which its counters do not forget.
+    /// The traffic since an earlier count: a namespace may have served other containers before, which its counters
+    /// include.
     pub(super) fn since(self, before: Option<Self>) -> Self {
         let before = before.unwrap_or(Self { rx: 0, tx: 0 });
         Self {
@@ -24,13 +25,13 @@ impl Traffic {
     }
 }
 
-/// What the network namespace of a process has counted; `None` if it cannot be read.
+/// The traffic in the network namespace of a process; `None` if it cannot be read.
 pub(super) fn of_pid(pid: u32) -> Option<Traffic> {
     let text = cgroup::read_whole(Path::new(&format!("/proc/{pid}/net/dev"))).ok()?;
     Some(net_bytes(&text))
 }
 
-/// The sums over all interfaces but loopback of `/proc/PID/net/dev` (proc_pid_net(5)): field 1 is bytes received,
+/// The sums over all interfaces except loopback of `/proc/PID/net/dev` (proc_pid_net(5)): field 1 is bytes received,
 /// field 9 bytes sent.
 fn net_bytes(text: &str) -> Traffic {
     let mut sums = Traffic { rx: 0, tx: 0 };

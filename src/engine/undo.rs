@@ -1,24 +1,24 @@
-//! The order in which a container and its run are made, which is the reverse of the order in which they are undone, whoever
-//! undoes them: the process that made them, or a later one that found them by the record.
+//! The order in which a container and its run are made. They are undone in reverse order, either by the process that
+//! made them or by a later one that found them by the record.
 //!
 //! ```text
 //! container:  record · snapshot · disk quota        run:  network · streams · cgroup · task
 //! ```
 //!
-//! The record is first, so that it guards the name until all the rest is gone. Each step is pushed by one function of its
-//! noun's file, which both ways use.
+//! The record is first, so that it reserves the name until everything else is gone. Each step is put on the list in the
+//! file of its subject, for both cases.
 
 use super::{disk, network, record, remains, rootfs, task};
 use crate::Context;
 use crate::stdio::Fifos;
 use crate::teardown::{Failed, Teardown};
 
-/// The fifos and the other files of a container.
+/// The step that removes the fifos and the other files of a container.
 pub(super) const STREAMS: &str = "streams";
 
-/// The steps of a container, in the order in which they are pushed, and whether every container has them.
+/// The steps of a container, in the order in which they are put on the list, and whether every container has them.
 const CONTAINER: [(&str, bool); 3] = [(record::STEP, true), (rootfs::STEP, true), (disk::STEP, false)];
-/// The same of a run.
+/// The steps of a run, likewise.
 const RUN: [(&str, bool); 4] = [
     (network::STEP, false),
     (STREAMS, true),
@@ -26,12 +26,12 @@ const RUN: [(&str, bool); 4] = [
     (task::STEP, true),
 ];
 
-/// Whether the list of a container has every step that it must have, in the order of all.
+/// Whether the list of a container has every required step, and all steps in the right order.
 pub(super) fn is_whole_container(undo: &Teardown) -> bool {
     is_whole(undo, &CONTAINER)
 }
 
-/// The same for the list of a run.
+/// Whether the list of a run has every required step, and all steps in the right order.
 pub(super) fn is_whole_run(undo: &Teardown) -> bool {
     is_whole(undo, &RUN)
 }
@@ -46,16 +46,23 @@ fn is_whole(undo: &Teardown, order: &[(&str, bool)]) -> bool {
     all && left.next().is_none()
 }
 
-/// Undoes a container after its run, of which `failed` is what could not be undone: its record stays while anything is left.
+/// Undoes a container after its run. `failed` are the steps of the run that failed: if there are any, the record stays,
+/// and so does the disk quota unless only the network is left.
 ///
 /// # Cancellation
 /// As for [`Teardown::run`].
 pub(super) async fn rest(container: &mut Teardown, ctx: &Context, failed: &[Failed]) -> Vec<Failed> {
     if failed.is_empty() {
-        container.run(ctx).await
-    } else {
-        container.run_but_claims(ctx).await
+        return container.run(ctx).await;
     }
+    // Processes that may still run can write to the disk; a network that is left cannot.
+    let is_quiet = failed.iter().all(|failed| failed.step == network::STEP);
+    let held: &[&str] = if is_quiet {
+        &[record::STEP]
+    } else {
+        &[record::STEP, disk::STEP]
+    };
+    container.run_without(ctx, held).await
 }
 
 /// Puts the removal of the fifos' directory on the list.

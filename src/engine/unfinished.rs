@@ -1,7 +1,9 @@
-//! What could not be undone is written down, and the next start undoes it: containerd was down, or a device was busy.
+//! Notes about removals that failed, for example because containerd was down or a device was busy. The next start
+//! continues them.
 //!
-//! A note is a file with the name of the container, and in it the attempt whose life it was, beside the directories of the
-//! containers' streams. So it dies with the host, and it never means a later life of the same name.
+//! A note is a file with the name of the container; its content is the attempt that made the container. It lies beside
+//! the directories of the containers' streams. So it does not survive a reboot, and it never refers to a later
+//! container of the same name.
 
 use std::fs;
 use std::io;
@@ -12,7 +14,7 @@ use super::error::{Error, Kind, Result, Step};
 use super::{Deps, find, record};
 use crate::{ContainerId, Context};
 
-/// No container is called so: names begin with a letter or a digit.
+/// No container has this name: names begin with a letter or a digit.
 const DIR: &str = ".unfinished";
 
 impl Deps {
@@ -21,12 +23,18 @@ impl Deps {
         self.config.run_dir.join(namespace).join(DIR)
     }
 
-    /// Writes down that this life is to be removed.
-    pub(super) fn note_unfinished(&self, id: &ContainerId, attempt: &str) {
+    /// Notes that the container of this attempt is to be removed, in case that this process ends before it has done so.
+    ///
+    /// # Errors
+    /// The file of the note cannot be written.
+    pub(super) fn note(&self, id: &ContainerId, attempt: &str) -> io::Result<()> {
         let dir = self.notes();
-        let written =
-            super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), attempt));
-        match written {
+        super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), attempt))
+    }
+
+    /// The same where the removal has failed, which is logged.
+    pub(super) fn note_unfinished(&self, id: &ContainerId, attempt: &str) {
+        match self.note(id, attempt) {
             Ok(()) => tracing::warn!(%id, "the next start removes the remains of the container"),
             Err(error) => {
                 tracing::error!(%id, %error, "cannot note the remains of the container for the next start")
@@ -34,18 +42,18 @@ impl Deps {
         }
     }
 
-    /// Forgets that, because nothing of this life is left.
+    /// Removes the note, because nothing of the container is left.
     pub(super) fn forget_unfinished(&self, id: &ContainerId, attempt: &str) {
         let (dir, note) = (self.notes(), self.notes().join(id.as_str()));
-        // As good as always there is none.
+        // There is almost never a note.
         if fs::read_to_string(&note).is_ok_and(|noted| noted == attempt) && fs::remove_file(note).is_ok() {
-            // Others may be in it.
+            // Fails if there are other notes.
             drop(fs::remove_dir(dir));
         }
     }
 }
 
-/// Begins to undo what earlier processes have written down, in the background.
+/// Starts to continue the removals that earlier processes have noted, in the background.
 pub(super) fn resume(deps: &Arc<Deps>) {
     let Ok(notes) = fs::read_dir(deps.notes()) else {
         return;
@@ -55,7 +63,7 @@ pub(super) fn resume(deps: &Arc<Deps>) {
         .filter_map(|entry| entry.file_name().into_string().ok());
     let ids: Vec<_> = names.filter_map(|name| ContainerId::new(&name).ok()).collect();
     let this = Arc::clone(deps);
-    // Not the engine's own end: a command that ends at once, as most do, waits for this at its close.
+    // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
     deps.recover(async move {
         for id in ids {
             if let Err(error) = finish(&this, &id).await {

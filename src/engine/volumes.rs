@@ -1,8 +1,9 @@
-//! The directories that an image declares as VOLUME: storage of the container's own, writable under a read-only root too.
+//! The directories that an image declares as VOLUME: storage of the container, writable under a read-only root too.
 //!
-//! They are directories of its writable layer (`init_layer` makes those that the image lacks). So each has the image's content and owner without a copy, counts against
-//! `fs_size`, and goes with the layer; nothing more is to be undone. Under a read-only root file system the spec mounts
-//! each over itself, which the read-only root does not reach. What the plan mounts at or above one takes its place.
+//! They are directories of its writable layer (`init_layer` makes those that the image lacks). So each has the image's
+//! content and owner without a copy, counts against `fs_size`, and is removed with the layer; no further undo step is
+//! needed. Under a read-only root file system, the spec mounts each onto itself, and the read-only root does not apply
+//! to that mount. A mount of the plan at or above a volume replaces it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::plan::Plan;
 use crate::Context;
 use crate::image::{Image, Ownership, Place};
 
-/// Why an image's volume cannot be had.
+/// Why a volume of an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
     #[error("volume {volume:?} of image {image} is not usable: {why}")]
@@ -30,13 +31,13 @@ enum Unusable {
 /// The volumes of one container.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Volumes {
-    /// Where they are in the container; no part of the way there is a symbolic link.
+    /// Their paths in the container, without symbolic links.
     pub(super) paths: Vec<String>,
-    /// What the layer must have for those that the image has no directory for: parents first.
+    /// The directories that the layer must have for volumes that the image lacks: parents first.
     pub(super) made: Vec<(String, Ownership)>,
 }
 
-/// The image's volumes, as far as the plan mounts nothing there. An image without any costs nothing.
+/// The image's volumes that no mount of the plan replaces. An image without volumes costs nothing.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -52,7 +53,8 @@ pub(super) async fn find(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image)
     let mut found = look(deps, ctx, plan, image, &paths).await?;
     let straight: Vec<String> = paths.iter().map(|path| straight(path, &found)).collect();
     if straight != paths {
-        // A mount's source is looked up on the host, where a link leads somewhere else.
+        // Links must be resolved in the image: the source of a mount is looked up on the host, where a link leads
+        // elsewhere.
         paths = wanted(&straight, mounts, &name).map_err(rejected)?;
         found = look(deps, ctx, plan, image, &paths).await?;
     }
@@ -60,7 +62,7 @@ pub(super) async fn find(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image)
     Ok(Volumes { paths, made })
 }
 
-/// What is at these paths and at those above them.
+/// Looks up these paths and their parents in the image.
 async fn look(
     deps: &Deps,
     ctx: &Context,
@@ -75,7 +77,7 @@ async fn look(
     Ok(all.into_iter().zip(places).collect())
 }
 
-/// Where the links in a path lead to.
+/// A path with its links resolved.
 fn straight(path: &str, found: &BTreeMap<String, Place>) -> String {
     match found.get(path) {
         Some(Place::Linked(at) | Place::Nothing(at)) => at.clone(),
@@ -83,7 +85,7 @@ fn straight(path: &str, found: &BTreeMap<String, Place>) -> String {
     }
 }
 
-/// The volumes that the plan leaves to the image, each in its one spelling.
+/// The volumes that no mount of the plan replaces, as normalized paths.
 fn wanted(declared: &[String], mounts: &[Mount], image: &str) -> Result<Vec<String>, Unusable> {
     let mut paths = BTreeSet::new();
     for volume in declared {
@@ -108,7 +110,7 @@ fn wanted(declared: &[String], mounts: &[Mount], image: &str) -> Result<Vec<Stri
     Ok(paths.into_iter().collect())
 }
 
-/// What the layer must have, parents first; nothing where the image has them all.
+/// The directories that the layer must have, parents first; none if the image has all volumes.
 fn to_make(found: BTreeMap<String, Place>, image: &str) -> Result<Vec<(String, Ownership)>, Unusable> {
     let (mut made, mut missing) = (Vec::new(), false);
     for (volume, place) in found {

@@ -1,8 +1,8 @@
 //! Waits until a container's process has really ended.
 //!
-//! The end is learned in three ways, whichever is first: the reply to Tasks/Wait, the exit event, and the process
-//! itself being gone (a pidfd, see pidfd_open(2), becomes readable). The third knows no exit code, but it works while
-//! containerd is down; the code is asked for afterwards. Never kills anything: see [`super::signal`].
+//! The end is detected in three ways, whichever is first: the reply to Tasks/Wait, the exit event, and the process
+//! itself being gone (a pidfd, see pidfd_open(2), becomes readable). The third provides no exit code, but it works
+//! while containerd is down; containerd is asked for the code afterwards. Never kills anything: see [`super::signal`].
 //!
 //! ```text
 //! create ──► Tasks/Wait ──┬─ replies within 2 s ─────────────────────────────────────────────┐
@@ -10,9 +10,9 @@
 //!                                                           └──► process gone ──► Tasks/Get ─┘
 //! ```
 //!
-//! So a container that idles costs one task and one descriptor here, and nothing in containerd or its shim. No way of
-//! learning the end is lost: the process that is gone makes containerd be asked, and its reply tells. Without a pidfd the
-//! wait stands until it is answered.
+//! So a container that runs for longer costs one task and one descriptor here, and nothing in containerd or its shim.
+//! The exit code is not lost: once the process is gone, containerd is asked for it. Without a pidfd, the wait is not
+//! taken back.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,48 +23,49 @@ use tracing::Instrument as _;
 
 use super::Deps;
 use super::exits::Watching;
-use super::oom::{self, Witness};
+use super::oom::{self, OomRecorder};
 use super::pidfd::{Alive, Pidfd};
+use crate::backoff::Backoff;
 use crate::cgroup::{Above, OomCount, Paths};
 use crate::containerd::TaskStatus;
 use crate::{ContainerId, Context};
 
-/// Before a containerd that does not answer is asked again; doubles up to [`MAX_RETRY`].
+/// The pause before containerd is asked again if it does not answer; doubles up to [`MAX_RETRY`].
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
-/// For how long the reply to Tasks/Wait is waited for where the process itself is watched too. Most functions have ended
-/// by then. For one that has not, the call costs a task and a stream of the connection here, and a call in its shim.
+/// How long to wait for the reply to Tasks/Wait if the process itself is watched too. Most functions have ended by
+/// then. As long as the call is open, it costs a task and a stream of the connection here, and a call in the shim.
 const STANDS: Duration = Duration::from_secs(2);
-/// Before containerd is asked about a process that is gone and of which no reply tells; doubles up to [`MAX_RETRY`]. The
-/// event, which spares the question, follows within milliseconds.
+/// The pause before containerd is asked about a process that is gone and for which no reply will come; doubles up to
+/// [`MAX_RETRY`]. The event, which makes the question unnecessary, follows within milliseconds.
 const UNTOLD: Duration = Duration::from_millis(5);
 
 /// How a container's process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exit {
-    /// Exit code, 128 + N for signal N; `None` if the process vanished and nobody can tell.
+    /// Exit code, 128 + N for signal N; `None` if the process is gone and its code is lost.
     pub(crate) code: Option<u32>,
-    /// Out-of-memory kills in the container's cgroup, read before the cgroup goes, else what was seen of them before;
-    /// `None` if nothing is known.
+    /// Out-of-memory kills in the container's cgroup, read before the cgroup is removed, otherwise those that were seen
+    /// before; `None` if nothing is known.
     pub(crate) oom: Option<OomCount>,
-    /// When, by containerd's clock.
+    /// When the process ended, by containerd's clock.
     pub(crate) at: Option<SystemTime>,
 }
 
-/// What is watched: a process, and what will be asked about its end.
+/// A process to be watched, and what is read at its end.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) id: ContainerId,
-    /// `None` if it is not known.
+    /// `None` if the pid is not known.
     pub(super) pid: Option<u32>,
     pub(super) paths: Option<Paths>,
-    pub(super) witness: Arc<Witness>,
-    /// Nothing of the container has run yet.
+    pub(super) witness: Arc<OomRecorder>,
+    /// Whether no process of the container has run yet.
     pub(super) from_birth: bool,
 }
 
-/// Follows the process until it ends. The receiver holds `None` until then, and is never closed before it holds an end
-/// unless `ctx` ends. [`Alive`] tells of the process meanwhile.
+/// Watches the process until it ends. The receiver holds `None` until then, and is closed without an exit only if `ctx`
+/// ends. Until then, [`Alive`] shows whether the process runs.
 pub(super) fn watch(
     deps: &Arc<Deps>,
     ctx: &Context,
@@ -110,10 +111,10 @@ pub(super) fn known(
     watch::channel(Some(Exit { code, oom, at })).1
 }
 
-/// The exit code, if anybody can tell, and the time.
+/// The exit code, if it is known, and the time.
 pub(super) type Ended = (Option<u32>, Option<SystemTime>);
 
-/// The first of the three that knows.
+/// The end, by the first of the three ways that detects it.
 async fn learn(
     deps: &Deps,
     ctx: &Context,
@@ -123,10 +124,10 @@ async fn learn(
     vanished: Option<Arc<Pidfd>>,
 ) -> Ended {
     let began = Instant::now();
-    // A pid of another pid namespace is a stranger's here, so its descriptor proves nothing.
+    // A pid of another pid namespace refers to another process here, so its descriptor proves nothing.
     let taken_back = vanished.is_some() && deps.host.shares_pids;
     let replied = async {
-        // In a box, so that what it took is given back with it.
+        // Boxed, so that its memory is freed when the wait is taken back.
         let reply = Box::pin(by_reply(deps, ctx, id));
         if !taken_back {
             return reply.await;
@@ -143,7 +144,7 @@ async fn learn(
         };
         match told {
             Some(exit) => (Some(exit.code), exit.at),
-            // Without a pid, or because the engine ends.
+            // There is no pid, or the engine ends.
             None => std::future::pending().await,
         }
     };
@@ -155,24 +156,24 @@ async fn learn(
     }
 }
 
-/// Tasks/Wait, asked again for as long as containerd cannot be reached.
+/// Calls Tasks/Wait, again and again while containerd cannot be reached.
 async fn by_reply(deps: &Deps, ctx: &Context, id: &ContainerId) -> Ended {
-    let mut pause = RETRY;
+    let mut backoff = Backoff::new(RETRY, MAX_RETRY);
     loop {
         match deps.session.tasks().wait(ctx, id).await {
             Ok(exit) => return (Some(exit.code), exit.at),
-            // The task was deleted by somebody else: it has ended, and nobody will ever know how.
+            // Another process deleted the task: it has ended, and its exit code is lost.
             Err(error) if error.is_not_found() => return (None, None),
             Err(error) => {
                 tracing::debug!(%id, %error, "the wait for the container's exit was interrupted; asking again")
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_RETRY);
+        backoff.wait().await;
     }
 }
 
-/// The process is gone; then containerd is asked for its code, until it tells or says that it does not know.
+/// Waits until the process is gone, then asks containerd for the exit code until containerd returns it or has no such
+/// task.
 async fn by_absence(
     deps: &Deps,
     ctx: &Context,
@@ -188,29 +189,29 @@ async fn by_absence(
         return std::future::pending().await;
     }
     drop(process);
-    // The reply or the event follow within microseconds when containerd is well; only then is asking a detour.
-    let mut pause = if began.elapsed() < STANDS { RETRY } else { UNTOLD };
+    // If containerd works, the reply or the event follows within microseconds, and asking is unnecessary.
+    let first = if began.elapsed() < STANDS { RETRY } else { UNTOLD };
+    let mut backoff = Backoff::new(first, MAX_RETRY);
     loop {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_RETRY);
+        backoff.wait().await;
         match Box::pin(deps.session.tasks().get(ctx, id)).await {
-            // A later life of the same name knows nothing of this one.
+            // The task is that of a later container of the same name.
             Ok(task) if task.pid != 0 && Some(task.pid) != pid => break,
             Ok(task) if task.status == TaskStatus::Stopped => return (Some(task.exit.code), task.exit.at),
             Err(error) if error.is_not_found() => break,
-            // It has not noticed yet, or does not answer.
+            // containerd has not noticed the end yet, or does not answer.
             Ok(_) | Err(_) => {}
         }
     }
-    tracing::warn!(%id, "the container's process is gone and containerd cannot tell its exit code");
+    tracing::warn!(%id, "the container's process is gone and containerd does not have its exit code");
     (None, None)
 }
 
-/// Waits for the end that a watch will hold, or for the end of `ctx`.
+/// Waits until the watch holds an exit; `None` if the watch ends without one.
 pub(super) async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Option<Exit> {
     match exit.wait_for(Option::is_some).await {
         Ok(exit) => exit.clone(),
-        // The watch ended with the engine, without an answer.
+        // The watch ended with the engine, without an exit.
         Err(_) => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Which sandboxes there are: for a person to look at, and for whoever must undo what a process left.
+//! Lists sandboxes, for the user and for the code that removes what a dead process left behind.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,33 +8,33 @@ use super::cni::Outcome;
 use super::journal::Entry;
 use super::{Address, Error, PREFIX, PortMapping, Sandboxes, blocking, journal};
 
-/// A sandbox as a person sees it.
+/// A sandbox, as shown to the user.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
-    /// Its name.
+    /// The name of the sandbox.
     pub(crate) id: String,
-    /// The container that it was made for; `None` was made for the pool.
+    /// The container that the sandbox was made for; `None` if it was made for a pool.
     pub(crate) container: Option<String>,
     /// The network that it is attached to.
     pub(crate) network: Option<String>,
     /// Its addresses.
     pub(crate) addresses: Vec<Address>,
-    /// What is published.
+    /// The published ports.
     pub(crate) ports: Vec<PortMapping>,
 }
 
 /// How many sandboxes there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Standing {
-    /// Made for containers.
+    /// Sandboxes made for containers.
     pub(crate) own: usize,
-    /// Made ahead, by processes that live.
+    /// Sandboxes made ahead, by processes that are alive.
     pub(crate) pooled: usize,
-    /// Made ahead, by processes that are gone.
+    /// Sandboxes made ahead, by processes that have ended.
     pub(crate) left: usize,
 }
 
-/// Counts the sandboxes of a journal, and changes nothing. None where there is no journal.
+/// Counts the sandboxes of a journal, and changes nothing. All counts are 0 if there is no journal.
 pub(crate) fn standing(state_dir: &Path) -> Standing {
     let mut standing = Standing::default();
     for entry in journal::all(state_dir).unwrap_or_default() {
@@ -47,19 +47,19 @@ pub(crate) fn standing(state_dir: &Path) -> Standing {
     standing
 }
 
-/// Whose a sandbox is.
+/// What a sandbox was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MadeFor {
-    /// One container's, and no other's, or nobody's.
+    /// For one container; also returned for a sandbox without an entry.
     Container,
-    /// A pool's whose process is gone.
+    /// For a pool whose process has ended.
     Pool,
-    /// A pool's whose process lives and looks after it.
-    PoolOfTheLiving,
+    /// For a pool whose process is alive and maintains it.
+    LivePool,
 }
 
 impl Sandboxes {
-    /// Whose a sandbox is.
+    /// Returns what a sandbox was made for.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -70,14 +70,14 @@ impl Sandboxes {
             let pooled = entry.filter(|entry| entry.container.is_none());
             Ok(match pooled {
                 None => MadeFor::Container,
-                Some(entry) if this.journal.lives(&entry.owner) => MadeFor::PoolOfTheLiving,
+                Some(entry) if this.journal.lives(&entry.owner) => MadeFor::LivePool,
                 Some(_) => MadeFor::Pool,
             })
         })
         .await
     }
 
-    /// The names of all sandboxes that have an entry, of whichever scope.
+    /// Returns the names of all sandboxes that have an entry, of any scope.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -86,7 +86,8 @@ impl Sandboxes {
         blocking(move || Ok(this.journal.all()?.into_iter().map(|entry| entry.id).collect())).await
     }
 
-    /// What nobody looks after: sandboxes of our scope whose maker is gone. The caller knows which of them containers use.
+    /// Returns the sandboxes of this scope whose owner has ended. The caller must find out which of them are in use by
+    /// containers.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -102,11 +103,11 @@ impl Sandboxes {
         .await
     }
 
-    /// The names of namespaces that are pinned here and that nothing knows of.
+    /// Returns the names of pinned namespaces that have no entry.
     pub(crate) async fn strays(&self) -> Result<Vec<String>, Error> {
         let this = Arc::clone(&self.0);
         blocking(move || {
-            // In this order: an entry is there before its pin, and goes after it.
+            // The pins are read first: an entry is written before its pin is made, and removed after it.
             let found = std::fs::read_dir(&this.pins).into_iter().flatten().flatten();
             let names: Vec<_> = found
                 .filter_map(|entry| entry.file_name().into_string().ok())
@@ -120,14 +121,14 @@ impl Sandboxes {
         .await
     }
 
-    /// All sandboxes of our scope.
+    /// Returns all sandboxes of this scope.
     pub(crate) fn list(&self) -> Result<Vec<Listed>, Error> {
         let entries = self.0.journal.all()?.into_iter();
         let ours = entries.filter(|entry| entry.scope == self.0.scope);
         Ok(ours.map(Self::listed).collect())
     }
 
-    /// All sandboxes of all scopes.
+    /// Returns all sandboxes of all scopes.
     pub(crate) fn list_all(&self) -> Result<Vec<Listed>, Error> {
         let entries = self.0.journal.all()?.into_iter();
         Ok(entries.map(Self::listed).collect())
@@ -145,7 +146,7 @@ impl Sandboxes {
         }
     }
 
-    /// Removes a network that fnctr configured; not one that anything is attached to.
+    /// Removes a network that fnctr configured. Fails if the network is in use.
     pub(crate) fn remove_network(&self, name: &str) -> Result<(), Error> {
         self.0.networks.remove(name, &self.0.journal.all()?)
     }

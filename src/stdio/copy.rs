@@ -1,9 +1,9 @@
-//! Carries one stream to its end. Knows nothing of tasks, waiters or the other streams.
+//! Carries one stream to its end. Independent of tasks, waiters and the other streams.
 //!
-//! Two facts of the kernel shape this file. Before any process has opened the write end of a fifo, epoll reports
-//! nothing for a non-blocking read end, but a bare `read` returns 0: so a copy waits for readiness first, and a 0 after
-//! that means that all writers have closed. And opening a write end without blocking fails with ENXIO until somebody
-//! reads: so the copy of stdin tries again for a while.
+//! Two properties of the kernel determine how this works. Before any process has opened the write end of a fifo, epoll
+//! reports nothing for a non-blocking read end, but a bare `read` returns 0. So a copy waits for readiness first, and a
+//! 0 after that means that all writers have closed. And opening a write end without blocking fails with ENXIO until a
+//! reader has opened the fifo, so the copy of stdin retries for a while.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -16,17 +16,18 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::{Reader, Stream, StreamError, Writer, fifo};
+use crate::backoff::Backoff;
 
-/// What one read takes. A buffer lives only while bytes flow, so an idle container holds none for its output.
+/// The size of one read. A buffer exists only while bytes flow, so an idle container holds none for its output.
 const BUFFER: usize = 64 << 10;
-/// How long the runtime may take to open its end of stdin after it said that the task exists.
+/// How long the runtime may take to open its end of stdin after it reported the task as created.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// How the copy of stdin ended.
 pub(super) struct InputEnd {
     /// Bytes that the fifo took. The function need not have read them.
     pub(super) delivered: u64,
-    /// The input came to its end, or could not be carried on; either way the function must see the end of file.
+    /// Whether the function must see the end of file: the input has ended, or it cannot be carried any further.
     pub(super) close: bool,
     /// The error, if there was one.
     pub(super) error: Option<StreamError>,
@@ -40,8 +41,8 @@ pub(super) struct OutputEnd {
     pub(super) error: Option<StreamError>,
 }
 
-/// Copies what the function writes until all writers have closed. A writer that fails does not end the copy: the
-/// function must not block on, or be killed by, a reader that went away, so the rest is read and thrown away.
+/// Copies the function's output until all writers have closed. A failing writer does not end the copy: the function
+/// must neither block nor be killed because the reader of its pipe is gone, so the rest is read and discarded.
 ///
 /// # Cancellation
 /// Safe to drop; the rest of the output is lost.
@@ -60,7 +61,7 @@ pub(super) async fn deliver(stream: Stream, from: pipe::Receiver, to: Writer) ->
     delivery.finish().await
 }
 
-/// A writer that may have failed, and what became of it.
+/// A writer that may have failed, and the result so far.
 struct Delivery {
     stream: Stream,
     to: Option<Writer>,
@@ -81,10 +82,10 @@ impl Delivery {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
-                // Neither the read nor a writer that is always ready would ever yield to the other tasks.
+                // Otherwise a read and a writer that are always ready would never yield to the other tasks.
                 consume_budget().await;
             }
-            // The function pauses: what it said so far must not wait in somebody's buffer.
+            // The function pauses: its output so far must not wait in a buffer of the writer.
             self.flush().await;
         }
     }
@@ -122,8 +123,8 @@ impl Delivery {
     }
 }
 
-/// Copies the input to the function until it ends or nobody reads it any more. A function that closes its stdin, never
-/// reads it, or exits early is no error.
+/// Copies the input to the function until it ends or the function no longer reads it. It is no error if the function
+/// closes its stdin, never reads it, or exits early.
 ///
 /// # Cancellation
 /// Safe to drop; the fifo is closed.
@@ -174,7 +175,7 @@ pub(super) async fn feed(path: &Path, mut from: Reader) -> InputEnd {
 /// Opens the write end of stdin as soon as the runtime has opened its read end.
 async fn open_sender(path: &Path) -> Result<pipe::Sender, StreamError> {
     let give_up = Instant::now() + OPENING;
-    let mut pause = Duration::from_millis(1);
+    let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
     loop {
         match pipe::OpenOptions::new().open_sender(path) {
             Ok(sender) => {
@@ -187,7 +188,6 @@ async fn open_sender(path: &Path) -> Result<pipe::Sender, StreamError> {
         if Instant::now() >= give_up {
             return Err(StreamError::Unopened { within: OPENING });
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
+        backoff.wait().await;
     }
 }

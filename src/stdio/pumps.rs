@@ -1,7 +1,8 @@
-//! The copies of one container's streams while they run: what each has reached, who waits for it, how it is stopped.
+//! The running copies of one container's streams: their progress, the tasks that wait for them, and how they are
+//! stopped.
 //!
-//! Learning that a process has exited never goes through here, so a writer that is slow holds back the function and the
-//! end of [`Pumps::finished`], but not the knowledge of the exit.
+//! The exit of a process is not reported through this module. So a slow writer delays the function and the end of
+//! [`Pumps::finished`], but not the notice of the exit.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::fifo::{Fifos, Output};
 use super::{Stream, StreamError};
 use crate::Context;
 
-/// The running copies. Several tasks may wait on one value; dropping it aborts what still runs.
+/// The running copies. Several tasks may wait on one value; dropping it aborts the copies that still run.
 #[derive(Debug)]
 pub(crate) struct Pumps {
     progress: Arc<watch::Sender<Progress>>,
@@ -22,10 +23,10 @@ pub(crate) struct Pumps {
     stdin: Context,
 }
 
-/// How much of each stream was carried.
+/// How many bytes of each stream were carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Delivered {
-    /// Bytes of input that the runtime took. The function need not have read them all.
+    /// Bytes of input that the runtime took. The function need not have read all of them.
     pub(crate) stdin: u64,
     /// Bytes of standard output that the writer took.
     pub(crate) stdout: u64,
@@ -33,7 +34,7 @@ pub(crate) struct Delivered {
     pub(crate) stderr: u64,
 }
 
-/// What the waiters look at.
+/// The state that the waiters observe.
 #[derive(Debug, Clone)]
 struct Progress {
     stdin: Phase,
@@ -46,11 +47,11 @@ struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Copying,
-    /// The input has ended and the fifo is closed; of stdin only.
+    /// The input has ended and the fifo is closed. Only stdin reaches this phase.
     InputEnded,
-    /// Nothing left to do. A null stream is here from the beginning.
+    /// Nothing is left to do. A null stream starts in this phase.
     Over,
-    /// The task went away before its stream ended.
+    /// The copy's task was dropped before its stream ended.
     Abandoned,
 }
 
@@ -79,7 +80,7 @@ impl Progress {
 }
 
 impl Pumps {
-    /// Of a container whose streams are null, or were another process's.
+    /// The pumps of a container whose streams are null or belong to another process.
     pub(crate) fn none() -> Self {
         Self::start(
             Fifos {
@@ -130,9 +131,10 @@ impl Pumps {
         pumps
     }
 
-    /// Waits until the input has ended and its fifo is closed here. `true`: the runtime must now close the write end
-    /// that it holds itself, or the function never sees the end of file. `false`: there is nothing to close, because
-    /// the stream is null, the function no longer reads it, or the pumps were stopped.
+    /// Waits until the input has ended and its fifo is closed on this side. `true` means that the runtime must now
+    /// close the write end that it holds itself; otherwise the function never sees the end of file. `false` means that
+    /// there is nothing to close, because the stream is null, the function no longer reads it, or the pumps were
+    /// stopped.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -142,12 +144,13 @@ impl Pumps {
         reached.is_ok_and(|now| now.stdin == Phase::InputEnded)
     }
 
-    /// Waits until all output has been written and flushed. Call it once the process has exited: it stops the copy of
-    /// stdin, which nobody will read any more. If no process ever opened the fifos it waits as long as `ctx` does;
-    /// [`Pumps::abort`] ends that.
+    /// Waits until all output has been written and flushed. Call this once the process has exited: it stops the copy of
+    /// stdin, which has no reader any more. If no process ever opened the fifos, this waits until `ctx` ends;
+    /// [`Pumps::abort`] ends the wait earlier.
     ///
     /// # Errors
-    /// The first error of any stream. After [`StreamError::Interrupted`] the copies still run, and one may wait again.
+    /// The first error of any stream. After [`StreamError::Interrupted`] the copies still run, and the caller may wait
+    /// again.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -165,7 +168,12 @@ impl Pumps {
             .unwrap_or_else(|why| Err(StreamError::Interrupted(why)))
     }
 
-    /// Ends all copies now, whatever they have reached, and closes the fifos. Does nothing to streams that have ended.
+    /// Ends with the copies, when they are aborted or their owner ends.
+    pub(crate) fn life(&self) -> &Context {
+        &self.all
+    }
+
+    /// Ends all copies now, however far they are, and closes the fifos. Does nothing to streams that have ended.
     pub(crate) fn abort(&self) {
         self.all.cancel();
     }
@@ -184,7 +192,7 @@ impl Drop for Pumps {
     }
 }
 
-/// Tells the waiters how a copy ended; one that goes away without a word (abort, panic) is told by `Drop`.
+/// Reports to the waiters how a copy ended. If a copy ends without a report (abort, panic), `Drop` reports that.
 struct Report {
     stream: Stream,
     progress: Arc<watch::Sender<Progress>>,

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
+    ("backoff", &[]),
     ("holder", &[]),
     ("ids", &[]),
     ("units", &[]),
@@ -57,7 +58,9 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 6] = ["context", "teardown", "tracked", "holder", "ids", "units"];
+const FOUNDATION: [&str; 7] = [
+    "context", "teardown", "tracked", "backoff", "holder", "ids", "units",
+];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a directory").flatten() {

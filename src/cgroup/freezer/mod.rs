@@ -1,4 +1,4 @@
-//! Freezes and thaws a container, and believes only what the kernel reads back.
+//! Freezes and thaws a container, and relies only on the state that the kernel reports.
 //!
 //! ```text
 //!            write        read back, sched_yield     read back, yield to the executor    sleep 1..8 ms, read back
@@ -6,21 +6,21 @@
 //!            └──────────── fast, in line ──┘└────────────── Pending: deadline, or dropped ──────► rolled back
 //! ```
 //!
-//! Writing is a request; the processes stop when they next leave the kernel. One process takes some 10 µs, a hundred
-//! some 350 µs, so reading back at once is what makes a freeze cheap. The spin ends after [`SPIN`], about what an
-//! executor's thread may be held up for; what takes longer goes on by yielding to the executor between the reads, which
-//! costs other tasks nothing and still sees a hundred processes stop without having slept. Only then does it sleep. It
-//! never waits for the kernel's notification on the file: that is rationed to 100 a second, so it would come up to 10 ms
-//! late where a sleep of 1 ms does not.
+//! Writing is only a request: the processes stop when they next leave the kernel. One process takes some 10 µs, a
+//! hundred take some 350 µs, so reading back at once keeps a freeze cheap. The spin ends after [`SPIN`], about as long
+//! as an executor's thread may be blocked. After that, the wait yields to the executor between the reads, which costs
+//! other tasks nothing and still sees a hundred processes stop without a sleep. Only then does it sleep. It never waits
+//! for the kernel's notification on the file: the kernel sends at most 100 a second, so a notification can come 10 ms
+//! late, and a sleep of 1 ms does not.
 //!
-//! A freeze that is not confirmed in time is taken back before the error is told, and one whose future is dropped is
-//! taken back by the drop; otherwise the kernel would freeze the container later, behind everyone's back.
+//! A freeze that is not confirmed in time is taken back before the error is returned, and one whose future is dropped
+//! is taken back by the drop. Otherwise the kernel would freeze the container later, when no caller expects it.
 //!
-//! The descriptors are opened at the first use and kept. Opening them each time more than doubles the cost: medians of
-//! one interleaved run, in µs, unoptimised build, were for one process 17 for the bare write and read-back
-//! (`cgroup::Raw`), 20 here and 44 with reopening; for ten 57, 59 and 84; for a hundred, where the kernel's own work
-//! rules, 452, 464 and 511. The price is two descriptors per container that was ever frozen. They also keep on meaning
-//! *that* cgroup when its name is used again.
+//! The descriptors are opened at the first use and kept. Opening them each time more than doubles the cost. Medians of
+//! one interleaved run, in µs, unoptimised build: for one process, 17 for the bare write and read-back (`cgroup::Raw`),
+//! 20 here and 44 with reopening; for ten, 57, 59 and 84; for a hundred, where the kernel's own work dominates, 452,
+//! 464 and 511. The price is two descriptors per container that was ever frozen. The descriptors also keep referring to
+//! the same cgroup if its name is used again.
 
 mod clock;
 #[cfg(feature = "cli")]
@@ -50,17 +50,18 @@ use self::v1::V1;
 use self::v2::V2;
 use super::error::Error;
 use super::paths::Paths;
+use crate::backoff::Backoff;
 
-/// How long the calling thread may be held up by reading back.
+/// How long reading back may block the calling thread.
 pub(super) const SPIN: Duration = Duration::from_micros(200);
-/// How long reading back goes on without sleeping after that.
+/// After the spin, how long reading back goes on without sleeping.
 const COOPERATE: Duration = Duration::from_millis(2);
 /// The longest sleep between two reads.
 const LONGEST_SLEEP: Duration = Duration::from_millis(8);
-/// The limit of a caller without a deadline: a process that the kernel cannot stop in this time sits in a broken device
-/// or file system, and is not going to stop.
+/// The limit for a caller without a deadline. A process that the kernel cannot stop in this time is blocked in a broken
+/// device or file system, and will not stop.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How long taking a freeze back may last before the kernel is left to it.
+/// How long to wait until a freeze that was taken back has ended; after that, the kernel ends it without this wait.
 const ROLLBACK: Duration = Duration::from_secs(1);
 
 /// The freezer of one container. A clone shares the descriptors.
@@ -70,11 +71,11 @@ pub(crate) enum Freezer {
     V2(Arc<V2>),
     /// `freezer.state` of the v1 controller.
     V1(Arc<V1>),
-    /// Neither, for the cgroup that is named here: only the runtime's own pause is left.
+    /// No freezer, for the cgroup at this path: only the runtime's own pause is left.
     None(PathBuf),
 }
 
-/// What became of the fast part of a freeze or thaw.
+/// The result of the fast part of a freeze or thaw.
 #[derive(Debug)]
 #[must_use = "a pending freeze that is dropped is taken back"]
 pub(crate) enum Attempt {
@@ -88,7 +89,7 @@ impl Freezer {
     /// Chooses the freezer of a container. Opens nothing yet.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the container has no cgroup any more.
+    /// [`Error::Gone`] if the container no longer has a cgroup.
     pub(crate) fn of(paths: &Paths) -> Result<Self, Error> {
         let with = |dir: &Option<PathBuf>, file| dir.clone().filter(|dir| dir.join(file).exists());
         if let Some(dir) = with(&paths.v2, "cgroup.freeze") {
@@ -102,7 +103,7 @@ impl Freezer {
         }
     }
 
-    /// Freezes, or finds it frozen already. Without a deadline the limit is ten seconds.
+    /// Freezes the container; returns at once if it is frozen already. Without a deadline the limit is ten seconds.
     ///
     /// # Errors
     /// [`Error::NotFrozen`] at the deadline, after the request was taken back; [`Error::Gone`].
@@ -114,29 +115,29 @@ impl Freezer {
         self.reach(Goal::Frozen, deadline).await
     }
 
-    /// Thaws, or finds it running already. Without a deadline the limit is ten seconds.
+    /// Thaws the container; returns at once if it runs already. Without a deadline the limit is ten seconds.
     ///
     /// # Errors
     /// [`Error::NotThawed`] at the deadline; [`Error::Gone`].
     ///
     /// # Cancellation
-    /// Safe to drop: the request to thaw stands.
+    /// Safe to drop: the request to thaw remains in effect.
     pub(crate) async fn thaw(&self, deadline: Option<Instant>) -> Result<Confirmed, Error> {
         self.reach(Goal::Thawed, deadline).await
     }
 
-    /// The part of a freeze that waits no longer than some 200 µs after the write, for the line of an async
-    /// function; [`Pending::confirm`] is the rest.
+    /// The fast part of a freeze, which returns at most some 200 µs after the write, so that an async function can call
+    /// it directly. [`Pending::confirm`] is the rest.
     pub(crate) fn freeze_fast(&self, deadline: Option<Instant>) -> Result<Attempt, Error> {
         self.attempt(Goal::Frozen, deadline)
     }
 
-    /// The same part of [`Freezer::thaw`].
+    /// The fast part of [`Freezer::thaw`].
     pub(crate) fn thaw_fast(&self, deadline: Option<Instant>) -> Result<Attempt, Error> {
         self.attempt(Goal::Thawed, deadline)
     }
 
-    /// What the kernel says now.
+    /// The state that the kernel reports now.
     pub(crate) fn state(&self) -> Result<State, Error> {
         match self {
             Self::V2(v2) => v2.state(),
@@ -145,15 +146,16 @@ impl Freezer {
         }
     }
 
-    /// Says that nothing of the container has run yet, so that this freezer sees all of its freezes but those of others.
+    /// Declares that nothing of the container has run yet, so that this freezer's clock misses no freeze except those
+    /// by other programs.
     pub(crate) fn count_from_birth(&self) {
         if let Some(clock) = self.clock() {
             clock.start();
         }
     }
 
-    /// How long the container has been frozen in all, as this freezer has counted it; `None` if it cannot know. Reads
-    /// the state once, unless a freeze of its own stands, to notice those of others.
+    /// How long the container has been frozen in all, as this freezer has counted; `None` if the count is not complete.
+    /// Reads the state once, unless a freeze by this freezer is in effect, to notice freezes by other programs.
     pub(crate) fn frozen_time(&self) -> Option<Duration> {
         let clock = self.clock()?;
         if clock.total().is_some() && clock.stands().is_none() {
@@ -162,7 +164,7 @@ impl Freezer {
         clock.total()
     }
 
-    /// What the kernel says now, without keeping files open for it.
+    /// Whether the kernel reports the container as frozen now. Does not keep files open for it.
     fn frozen_now(&self) -> Option<bool> {
         match self {
             Self::V2(v2) => v2.frozen_now().ok(),
@@ -189,8 +191,8 @@ impl Freezer {
     fn attempt(&self, goal: Goal, deadline: Option<Instant>) -> Result<Attempt, Error> {
         let started = Instant::now();
         let deadline = deadline.unwrap_or_else(|| started + LIMIT);
-        // A freeze without any time left is not even begun. A thaw always is: nobody is served by a container that
-        // stays frozen because its caller was late.
+        // A freeze with no time left is not started. A thaw always is: a container that stays frozen because its caller
+        // was late serves nobody.
         if goal == Goal::Frozen && deadline <= started && !self.reached(goal)? {
             return Err(self.too_late(goal, Duration::ZERO));
         }
@@ -202,7 +204,8 @@ impl Freezer {
             deadline,
             settled: false,
         };
-        // From the first read that disappoints: the write itself takes 300 µs for a hundred processes.
+        // The spin starts at the first read that does not confirm, because the write alone takes 300 µs for a hundred
+        // processes.
         let mut spin_until = None;
         loop {
             if pending.reached()? {
@@ -217,7 +220,7 @@ impl Freezer {
     }
 
     fn request(&self, goal: Goal) -> Result<(), Error> {
-        // Before the write: from here on it may run.
+        // The clock stops before the write, because the container may run from the write on.
         if goal == Goal::Thawed
             && let Some(clock) = self.clock()
         {
@@ -263,8 +266,8 @@ impl Freezer {
     }
 }
 
-/// A freeze or thaw that the kernel has not confirmed yet. Owns what it needs, so it may move to a task of its own.
-/// Dropped unconfirmed, a freeze is taken back.
+/// A freeze or thaw that the kernel has not confirmed yet. Owns everything that it needs, so it can move to another
+/// task. If it is dropped before it is confirmed, a freeze is taken back.
 #[derive(Debug)]
 #[must_use = "a pending freeze that is dropped is taken back"]
 pub(crate) struct Pending {
@@ -276,7 +279,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Waits for the kernel until the deadline that was given at the start.
+    /// Waits for the kernel until the deadline of the attempt.
     ///
     /// # Errors
     /// [`Error::NotFrozen`] or [`Error::NotThawed`] at the deadline, after a freeze was taken back; [`Error::Gone`].
@@ -293,16 +296,17 @@ impl Pending {
         if self.goal == Goal::Frozen {
             self.request(Goal::Thawed)?;
             self.goal = Goal::Thawed;
-            // A cgroup that stays frozen now is held by one above it; our own request is off either way.
+            // If the cgroup stays frozen now, a cgroup above it is frozen; the request made here is withdrawn either
+            // way.
             self.wait(Instant::now() + ROLLBACK).await?;
         }
         Err(error)
     }
 
-    /// Reads until the goal is reached (`true`) or the time has come.
+    /// Reads the state until the goal is reached (`true`) or the time `until` has come.
     async fn wait(&mut self, until: Instant) -> Result<bool, Error> {
         let cooperate_until = Instant::now() + COOPERATE;
-        let mut pause = Duration::from_millis(1);
+        let mut backoff = Backoff::new(Duration::from_millis(1), LONGEST_SLEEP);
         loop {
             if self.reached()? {
                 return Ok(true);
@@ -315,8 +319,7 @@ impl Pending {
                 thread::yield_now();
                 tokio::task::yield_now().await;
             } else {
-                sleep(pause.min(until - now)).await;
-                pause = (pause * 2).min(LONGEST_SLEEP);
+                sleep(backoff.pause().min(until - now)).await;
                 if matches!(self.freezer, Freezer::V1(_)) {
                     self.request(self.goal)?;
                 }
@@ -336,7 +339,7 @@ impl Pending {
         reached
     }
 
-    /// A cgroup that is gone needs no taking back.
+    /// If the cgroup no longer exists, there is nothing to take back.
     fn settle_if_gone<T>(&mut self, seen: &Result<T, Error>) {
         self.settled |= matches!(seen, Err(error) if error.is_gone());
     }
@@ -361,7 +364,7 @@ impl Drop for Pending {
             return;
         }
         if let Err(error) = self.freezer.request(Goal::Thawed) {
-            tracing::warn!(%error, "cannot take back a freeze whose caller is gone");
+            tracing::warn!(%error, "cannot take back a freeze that was dropped before it was confirmed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `ps` and `inspect`: containers as people and programs see them, whoever made them.
+//! `ps` and `inspect`: show containers to people and programs, whichever process made the containers.
 
 mod row;
 mod select;
@@ -15,12 +15,12 @@ use super::failure::Failure;
 use super::filter::Filters;
 use super::output::{Print, columns, fitted, line};
 use super::template::Template;
-use crate::engine::{Seen, State};
+use crate::engine::{ListedContainer, State};
 use crate::sandbox::Listed;
 use crate::{ContainerId, Context};
 
-/// The word for what a container does now.
-pub(super) fn state_of(seen: &Seen) -> &'static str {
+/// The name of a container's current state.
+pub(super) fn state_of(seen: &ListedContainer) -> &'static str {
     match seen.state {
         State::Dead => "dead",
         State::Lost => "lost",
@@ -73,8 +73,8 @@ pub(super) async fn ps(at: At<'_>, args: PsArgs, print: &Print) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each network on which network namespaces are prepared.
-fn pools(seen: &[Seen], sandboxes: &[Listed]) -> Vec<String> {
+/// Returns a line for each network that has a pool of prepared network namespaces.
+fn pools(seen: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
     let pooled = sandboxes.iter().filter(|listed| listed.container.is_none());
     let mut networks = BTreeMap::<&str, (usize, usize)>::new();
     for listed in pooled {
@@ -88,8 +88,8 @@ fn pools(seen: &[Seen], sandboxes: &[Listed]) -> Vec<String> {
     networks.into_iter().map(line).collect()
 }
 
-/// Shows containers: their records, states, cgroups and the specs they run by. The environment's values are left out, because
-/// that is where secrets travel.
+/// Shows containers: their records, states, cgroups and specs. The values of environment variables are left out,
+/// because they often hold secrets.
 pub(super) async fn inspect(at: At<'_>, ids: &[ContainerId], print: &Print) -> Result<ExitCode, Failure> {
     let looked = with(at, async |engine| {
         let mut seen = Vec::new();
@@ -108,7 +108,7 @@ pub(super) async fn inspect(at: At<'_>, ids: &[ContainerId], print: &Print) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-fn whole(seen: &Seen, sandboxes: &[Listed]) -> serde_json::Value {
+fn whole(seen: &ListedContainer, sandboxes: &[Listed]) -> serde_json::Value {
     let mut spec: serde_json::Value = serde_json::from_slice(&seen.spec).unwrap_or_default();
     let env = spec.pointer_mut("/process/env");
     for variable in env

@@ -8,22 +8,22 @@ use super::state_of;
 use crate::cli::output::plain;
 use crate::cli::template::Fields;
 use crate::driver::Timestamp;
-use crate::engine::{Reference, Seen, State};
+use crate::engine::{ListedContainer, Reference, State};
 use crate::sandbox::Listed;
 use crate::{PortMapping, Protocol};
 
-/// How much of a command is shown.
+/// The number of characters of a command that are shown.
 const SHORT: usize = 40;
 
-/// The heads of the table.
+/// The column headings of the table.
 pub(super) const COLUMNS: [&str; 8] = [
     "ID", "IMAGE", "COMMAND", "STATE", "PID", "ADDRESS", "PORTS", "CREATED",
 ];
 
-/// Those that a narrow terminal does without, the first one first.
+/// The columns that are left out on a narrow terminal, in the order in which they are left out.
 pub(super) const MAY_GO: [&str; 5] = ["PID", "ADDRESS", "CREATED", "PORTS", "COMMAND"];
 
-/// What a template may name, as docker calls it, and its head in a table.
+/// The fields of a template, by docker's names, and their column headings.
 pub(super) const FIELDS: [(&str, &str); 13] = [
     ("ID", "ID"),
     ("Names", "NAMES"),
@@ -47,7 +47,7 @@ pub(super) struct Row {
     pub(super) image: String,
     command: String,
     pub(super) state: &'static str,
-    /// The `fnctr run` that waited for it was killed.
+    /// The `fnctr run` that waited for this container was killed.
     orphaned: bool,
     exit_code: Option<u32>,
     pid: Option<u32>,
@@ -57,7 +57,7 @@ pub(super) struct Row {
     ports: Vec<PortMapping>,
 }
 
-/// A published port as docker shows it: from where on the host to where in the container.
+/// Formats a published port as docker does: the address on the host, then the port in the container.
 fn shown(port: &PortMapping) -> String {
     let ip = match port.host_ip {
         Some(ip) if ip.is_ipv6() => format!("[{ip}]:"),
@@ -72,7 +72,7 @@ fn shown(port: &PortMapping) -> String {
 }
 
 impl Row {
-    pub(super) fn of(seen: &Seen, sandboxes: &[Listed]) -> Self {
+    pub(super) fn of(seen: &ListedContainer, sandboxes: &[Listed]) -> Self {
         let sandbox = seen
             .sandbox()
             .and_then(|id| sandboxes.iter().find(|listed| listed.id == id));
@@ -97,8 +97,8 @@ impl Row {
         }
     }
 
-    /// In the order of [`COLUMNS`].
-    pub(super) fn cells(&self, seen: &Seen, whole: bool) -> Vec<String> {
+    /// The cells of the table, in the order of [`COLUMNS`].
+    pub(super) fn cells(&self, seen: &ListedContainer, whole: bool) -> Vec<String> {
         vec![
             self.id.clone(),
             self.shown_image(whole),
@@ -111,8 +111,8 @@ impl Row {
         ]
     }
 
-    /// For a template.
-    pub(super) fn fields(&self, seen: &Seen, whole: bool) -> Fields {
+    /// The values of the fields for a template.
+    pub(super) fn fields(&self, seen: &ListedContainer, whole: bool) -> Fields {
         let labels = seen.labels.iter();
         let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
         let created = self.created.as_ref().map(ToString::to_string);
@@ -147,7 +147,7 @@ impl Row {
         status
     }
 
-    /// As a person names it.
+    /// The image's short name, or its full name if `whole`.
     fn shown_image(&self, whole: bool) -> String {
         let reference = Reference::parse(&self.image).ok().filter(|_| !whole);
         reference.map_or_else(|| self.image.clone(), |reference| reference.familiar())

@@ -1,16 +1,16 @@
-//! Which containers `ps` shows.
+//! Selects the containers that `ps` shows.
 
 use super::row::Row;
 use crate::cli::filter::Filters;
-use crate::engine::{Reference, Seen, State};
+use crate::engine::{ListedContainer, Reference, State};
 
-/// What a list of containers can be filtered by.
+/// The keys by which a list of containers can be filtered.
 pub(super) const KEYS: [&str; 6] = ["id", "name", "label", "status", "ancestor", "network"];
 
-/// The words for states; a frozen container is a paused one to docker.
+/// The names of states. Docker's name for `frozen` is `paused`.
 const STATES: [&str; 7] = ["created", "running", "frozen", "paused", "exited", "dead", "lost"];
 
-/// What was asked for.
+/// The containers that the user asked for.
 #[derive(Debug)]
 pub(super) struct Wanted {
     all: bool,
@@ -19,7 +19,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// # Errors
-    /// A sentence that names a state that there is not.
+    /// Returns a sentence that names the state if a filter names an unknown one.
     pub(super) fn new(all: bool, filters: Filters) -> Result<Self, String> {
         let unknown = |state: &&String| !STATES.contains(&state.as_str());
         if let Some(state) = filters.of("status").iter().find(unknown) {
@@ -28,19 +28,19 @@ impl Wanted {
                 STATES.join(", ")
             ));
         }
-        // Whoever asks for a state wants to see it.
+        // A filter by state implies --all, since it may ask for containers that have ended.
         let all = all || !filters.of("status").is_empty();
         Ok(Self { all, filters })
     }
 
-    pub(super) fn has(&self, seen: &Seen, row: &Row) -> bool {
+    pub(super) fn has(&self, seen: &ListedContainer, row: &Row) -> bool {
         let ended = matches!(seen.state, State::Exited(_) | State::Dead);
         let filters = &self.filters;
         let image = |text: &str| {
             let name = Reference::parse(text).map(|name| name.to_string());
             row.image == text || name.is_ok_and(|name| row.image == name)
         };
-        // An orphan is shown whatever it does: somebody has to remove it.
+        // An orphaned container is shown in every state, because it has to be removed.
         (self.all || !ended || seen.is_orphaned())
             && filters.any("id", |id| row.id.starts_with(id))
             && filters.any("name", |name| row.id.contains(name))

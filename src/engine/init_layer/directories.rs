@@ -1,6 +1,6 @@
-//! The directories of the image, and those that it lacks, as the plan's mounts and its working directory need them.
+//! The directories that the plan's mounts and its working directory need: those of the image, and those that it lacks.
 //!
-//! What an image fits is found by look-ups that the checks have made already, so it costs nothing.
+//! The checks have made and cached the same look-ups already, so an image that fits costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::Context;
 use crate::engine::places::NEW;
 use crate::image::{Image, Ownership, Place};
 
-/// The image under one plan.
+/// An image together with one plan for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) deps: &'a Deps,
@@ -27,13 +27,13 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// The directories of the image that memory covers, with the mode that it is to have. An image whose directories have it costs
-    /// nothing more than their look-up, which has been done already.
+    /// The directories of the image that a tmpfs covers, with the mode that the tmpfs is to have. If they have it
+    /// already, this costs nothing more than their look-up, which is cached.
     pub(super) async fn under_memory(self) -> Result<Vec<Item>> {
         let mounts = &self.plan.config.mounts;
         let mut asked = covered(mounts);
         let mut found = BTreeMap::new();
-        // Once more for those that links lead to.
+        // A second time for the targets of links.
         for _ in 0..2 {
             let paths: Vec<String> = asked.iter().map(|(path, _)| path.clone()).collect();
             let places = self.places(&paths).await?;
@@ -55,7 +55,7 @@ impl View<'_> {
         Ok(items)
     }
 
-    /// What is to be mounted over, where a link leads to nothing.
+    /// The missing targets of links at the places of mounts.
     pub(super) async fn behind_links(self) -> Result<Vec<Item>> {
         let mounts = &self.plan.config.mounts;
         let over = mounts
@@ -81,7 +81,8 @@ impl View<'_> {
         Ok(items)
     }
 
-    /// The directories that the runtime would make, with containerd's umask, for the working directory and on the way to mounts.
+    /// The directories that the runtime would make, with containerd's umask, for the working directory and above the
+    /// places of mounts.
     pub(super) async fn missing(self, cwd: &Path) -> Result<Vec<Item>> {
         let mounts = &self.plan.config.mounts;
         let init = self.plan.init.then_some(Path::new(fnctr_oci::INIT_PATH));
@@ -100,7 +101,7 @@ impl View<'_> {
         self.with_way(missing.iter()).await
     }
 
-    /// Directories without links, and those above them: as the image has them, or new.
+    /// Items for directories whose paths have no links, and for their parents: as the image has them, or new.
     async fn with_way(self, paths: impl Iterator<Item = &String>) -> Result<Vec<Item>> {
         let all: BTreeSet<String> = paths.flat_map(|path| with_parents(path)).collect();
         let all: Vec<String> = all.into_iter().collect();
@@ -122,7 +123,7 @@ impl View<'_> {
     }
 }
 
-/// Where the plan mounts memory over what is the image's, and the mode that it is to have there.
+/// Where the plan mounts a tmpfs over the image, and the mode that the tmpfs is to have there.
 fn covered(mounts: &[Mount]) -> Vec<(String, u32)> {
     let tmpfs = mounts.iter().filter_map(|mount| match mount {
         Mount::Tmpfs {
@@ -136,18 +137,18 @@ fn covered(mounts: &[Mount]) -> Vec<(String, u32)> {
         .collect()
 }
 
-/// Whether what is mounted there is mounted over what is the image's, and not in another mount.
+/// Whether a mount there is over the image, and not in another mount.
 fn is_over_the_image(place: &Path, mounts: &[Mount]) -> bool {
     let above = place.parent().unwrap_or_else(|| Path::new("/"));
     !is_own(place) && is_the_image_s(above, mounts)
 }
 
-/// Whether the image decides what is there.
+/// Whether the image's content is visible there.
 pub(super) fn is_the_image_s(path: &Path, mounts: &[Mount]) -> bool {
     !is_own(path) && covering(path, mounts).is_none()
 }
 
-/// A path in its one spelling, so that it is looked up once.
+/// A normalized path, so that it is looked up once.
 fn spelled(path: &Path) -> String {
     path.components().collect::<PathBuf>().display().to_string()
 }

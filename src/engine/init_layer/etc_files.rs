@@ -1,4 +1,5 @@
-//! `/etc`: what is in the way of the files that every container gets there, and the link to what is mounted. Pure.
+//! `/etc`: what replaces entries that are in the way of the files that every container gets there, and the link to the
+//! list of mounts. Does not read the image.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::{InitLayer, Unusable, is_a_directory};
 use crate::engine::places::NEW;
 use crate::image::{Entry, Etc, Ownership};
 
-/// What must be in `/etc`.
+/// The items that must be in `/etc`.
 pub(super) fn items(found: &Etc, mounts: &[Mount], image: &str) -> Result<InitLayer, Unusable> {
     let mut layer = InitLayer::default();
     let place = Path::new("/etc");
@@ -26,7 +27,7 @@ pub(super) fn items(found: &Etc, mounts: &[Mount], image: &str) -> Result<InitLa
             image: image.to_owned(),
         });
     }
-    // A directory that is in a mount of the plan's is the plan's.
+    // A directory that is in a mount of the plan does not belong to the image.
     let is_image_s = |dir: &&Vec<(String, Ownership)>| {
         dir.last()
             .is_none_or(|(path, _)| is_the_image_s(Path::new(path), mounts))
@@ -51,7 +52,7 @@ pub(super) fn items(found: &Etc, mounts: &[Mount], image: &str) -> Result<InitLa
                 return Err(Unusable::Directory { path, image });
             }
             Entry::Mounts | Entry::Astray | Entry::Other if !is_dir => {
-                // The runtime makes do with the others.
+                // The runtime can mount over the others.
                 if entry != Entry::Other {
                     layer.needed.get_or_insert_with(|| path.clone());
                 }
@@ -65,7 +66,7 @@ pub(super) fn items(found: &Etc, mounts: &[Mount], image: &str) -> Result<InitLa
         (None, Entry::Nothing | Entry::File | Entry::Astray | Entry::Other) => {
             layer.items.push(Item::Mounts(path));
         }
-        // What is mounted over it would be mounted where the link leads.
+        // A mount over the link would be made where the link leads.
         (Some(mount), Entry::Mounts | Entry::Astray | Entry::Other) if !is_a_directory(mount) => {
             layer.items.push(Item::File(path));
         }
@@ -151,7 +152,7 @@ mod tests {
             [way("/etc"), file("/etc/hosts"), file("/etc/hostname")]
         );
         assert_eq!(layer.needed.as_deref(), Some("/etc/hostname"));
-        // Also for what the plan mounts there, unless that is a directory, for which there is another check.
+        // Also for a file that the plan mounts there; another check covers a directory.
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("hosts");
         fs::write(&own, "").unwrap();
@@ -221,7 +222,7 @@ mod tests {
             Item::Directory("/etc".to_owned(), NEW),
             Item::Mounts("/etc/mtab".to_owned()),
         ];
-        // The mount would be made where the link leads, which is the host's.
+        // The link leads into a mount, so the files would be made outside of the layer.
         assert_eq!(made(&linked, &[memory("/c")]), new);
         assert_eq!(made(&Etc { dir: None, ..linked }, &[]), new);
     }

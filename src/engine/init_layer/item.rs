@@ -1,4 +1,4 @@
-//! One thing that a writable layer has from the start.
+//! One item of the initial content of a writable layer.
 
 use std::fs;
 use std::io;
@@ -7,30 +7,30 @@ use std::path::Path;
 
 use crate::image::Ownership;
 
-/// What shows what is mounted.
+/// The list of mounts.
 const MOUNTS: &str = "/proc/mounts";
 
-/// Something that the layer has.
+/// An item of the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    /// A directory on the way to something else, as the image has it.
+    /// A parent directory of another item, as the image has it. An existing one stays as it is.
     Way(String, Ownership),
-    /// A directory of this owner and mode, whatever is there.
+    /// A directory of this owner and mode, which an existing one gets too.
     Directory(String, Ownership),
     /// An empty file.
     File(String),
-    /// A symbolic link to what is mounted.
+    /// A symbolic link to the list of mounts.
     Mounts(String),
 }
 
 impl Item {
-    /// Where it is in the container.
+    /// Its path in the container.
     pub(super) fn path(&self) -> &str {
         let (Self::Way(path, _) | Self::Directory(path, _) | Self::File(path) | Self::Mounts(path)) = self;
         path
     }
 
-    /// Makes it at this place of a layer that nobody has mounted.
+    /// Makes the item at this path of a layer that is not mounted.
     pub(super) fn make(&self, at: &Path) -> io::Result<()> {
         let there = match fs::symlink_metadata(at) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -39,7 +39,7 @@ impl Item {
         match (self, there) {
             (Self::Way(..), Some(true)) => return Ok(()),
             (Self::Directory(..), Some(true)) | (_, None) => {}
-            // A layer that is a copy of the image has the image's link, or whatever it is.
+            // A layer that is a copy of the image has the image's link, or other file, there.
             _ => fs::remove_file(at)?,
         }
         match self {

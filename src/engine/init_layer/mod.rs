@@ -1,19 +1,21 @@
-//! What a container's writable layer has from the start, as Docker's init layer has: what makes an image fit what every container
-//! gets, whatever the image has there.
+//! The content that a container's writable layer has from the start, like Docker's init layer. It makes any image fit
+//! the files and mounts that every container gets.
 //!
-//! - Plain files for `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` in the place of links and devices. The runtime, which
-//!   mounts over them, would follow a link: into /proc, which it refuses, or into a mount, where it would make a file of the
-//!   host's. A link at `/etc` itself stays if it leads to a directory of the image, where Docker puts an empty one in its place.
-//! - `/etc/mtab`, a link to what is mounted.
-//! - The modes of directories that file systems in memory cover: runc before 1.1.8 gives those the directory's mode, whatever
-//!   their options say.
-//! - What a symbolic link leads to that is the place of a mount, where that is nothing yet: runc since 1.3.3 does not make it.
+//! - Plain files for `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` in the place of links and devices. The
+//!   runtime, which mounts over them, would follow a link: into /proc, which it refuses, or into a mount, where it
+//!   would make a file on the host. A link at `/etc` itself stays if it leads to a directory of the image; Docker puts
+//!   an empty directory in its place.
+//! - `/etc/mtab`, a link to the list of mounts.
+//! - The modes of directories that a tmpfs covers: runc before 1.1.8 gives the tmpfs the directory's mode, whatever its
+//!   options are.
+//! - The target of a symbolic link at the place of a mount, if the target does not exist: runc since 1.3.3 does not
+//!   make it.
 //! - The directories of volumes that the image lacks.
-//! - Directories that everybody may enter, whatever umask containerd has: the root, and what the runtime would make itself, for
-//!   the working directory and for places of mounts.
+//! - Directories that every user may enter, whatever umask containerd has: the root, and those that the runtime would
+//!   make otherwise, for the working directory and for places of mounts.
 //!
-//! All of it goes with the layer. In an overlay's upper directory what is made hides the image's, so a directory on the way has
-//! the image's owner and mode.
+//! All of it is removed with the layer. In an overlay's upper directory, a new directory hides the image's, so each
+//! parent directory is made with the image's owner and mode.
 
 mod directories;
 mod etc_files;
@@ -37,7 +39,7 @@ use crate::containerd::Mount as Layers;
 use crate::image::{Image, Ownership};
 use crate::{ContainerId, Context};
 
-/// Why a container cannot have what it is to have from the start.
+/// Why this content cannot be made.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
     #[error("{path:?} in image {image} is a directory, where a container must have a file; change the image")]
@@ -55,15 +57,15 @@ enum Unusable {
     },
 }
 
-/// What one container's layer has, parents first.
+/// The initial content of one container's layer, parents first.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct InitLayer {
     items: Vec<Item>,
-    /// One of them without which there can be no container.
+    /// The path of an item without which there can be no container.
     needed: Option<String>,
 }
 
-/// Decides, and refuses by name what cannot be made to fit. Nothing is made yet.
+/// Plans the content, and refuses by name what cannot be made to fit. Nothing is made yet.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -112,7 +114,8 @@ pub(super) async fn plan(
 }
 
 impl InitLayer {
-    /// Makes it, in a layer that nobody has mounted yet. Where no directory is the layer's, only what is needed is missed.
+    /// Makes the content in a layer that is not mounted yet. If the layer has no directory of its own, this fails only
+    /// if an item is needed.
     pub(super) fn make(&self, deps: &Deps, id: &ContainerId, mounts: &[Layers]) -> Result<()> {
         let failed = |kind, error: Unusable| Error::new(Step::Rootfs, id, kind, error);
         let Some(layer) = layer(deps, mounts) else {
@@ -143,7 +146,8 @@ impl InitLayer {
     }
 }
 
-/// The root directory of a container is its layer's. containerd means it to be 755, and its umask may make less of that.
+/// The root directory of a container is that of its layer. containerd makes it with mode 755, from which its umask may
+/// remove permissions.
 fn open_to_all(layer: &Path) -> io::Result<()> {
     let mode = fs::metadata(layer)?.mode();
     if mode & NEW.mode == NEW.mode {
@@ -152,8 +156,8 @@ fn open_to_all(layer: &Path) -> io::Result<()> {
     fs::set_permissions(layer, fs::Permissions::from_mode((mode & 0o7777) | NEW.mode))
 }
 
-/// Where a layer's files are: an overlay's upper directory, or a copy of everything. `None` if it has no directory, or
-/// containerd's is not the one of this path that we see.
+/// Where a layer's files are: an overlay's upper directory, or a copy of everything. `None` if the layer has no
+/// directory, or if containerd has another directory at this path than this process.
 fn layer(deps: &Deps, mounts: &[Layers]) -> Option<PathBuf> {
     let (layer, is_fresh) = match (Layer::of(mounts), mounts) {
         (Some(layer), _) => {
@@ -174,7 +178,7 @@ fn layer(deps: &Deps, mounts: &[Layers]) -> Option<PathBuf> {
     if is_fresh && is_theirs {
         return Some(layer);
     }
-    tracing::debug!(layer = %layer.display(), "the container's writable layer cannot be seen from here");
+    tracing::debug!(layer = %layer.display(), "the container's writable layer is not visible to this process");
     None
 }
 

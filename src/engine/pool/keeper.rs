@@ -1,7 +1,8 @@
-//! What keeps the pool filled, washed and sound: one task that decides, and tasks of its own for all that takes time.
+//! Keeps the pool filled, and its slots clean and usable: one task that decides, and tasks of their own for all that
+//! takes time.
 //!
-//! After a use a slot is looked at before it is used again: a process that is still in it (a container that shared it, say)
-//! makes it nobody's.
+//! A slot that comes back is examined ("washed") before it is used again. If a process is still in it (of a container
+//! that shared it, for example), no container gets it any more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,14 +19,14 @@ use crate::engine::{Deps, PoolConfig, host};
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::{Chores, Pool, Rate};
 
-/// How often the pool is looked after when nobody wakes it.
+/// How often the pool is maintained when nothing wakes its keeper.
 const TICK: Duration = Duration::from_secs(1);
-/// One idle slot is asked of its plugins this often; what could not be removed is tried again.
+/// How often the plugins check one idle slot, and slots that could not be removed are tried again.
 const CHECK: Duration = Duration::from_secs(10);
-/// How many slots are begun at the same time.
+/// How many slots the keeper begins to make at the same time.
 const AT_ONCE: usize = 4;
 
-/// Starts what keeps the pool. Ends with the engine, and removes every slot that no container has.
+/// Starts the keeper of the pool. It ends with the engine, and then removes every slot that no container has.
 pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
     let Some(pool) = deps.networks.pool.clone() else {
         return;
@@ -46,7 +47,7 @@ pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
 }
 
 struct Keeper {
-    /// Weak: the pool must not keep the engine that ends it.
+    /// Weak: the pool must not keep the engine alive that ends it.
     deps: Weak<Deps>,
     life: Context,
     tasks: TaskTracker,
@@ -97,7 +98,7 @@ impl Keeper {
         self.end(sandboxes).await;
     }
 
-    /// Removes what no container has, once nothing is under way any more.
+    /// Removes all slots that no container has, once no task of the keeper runs any more.
     async fn end(self, sandboxes: Option<Sandboxes>) {
         self.shared.pool.close();
         self.tasks.close();
@@ -111,7 +112,7 @@ impl Keeper {
                     let deps = Arc::clone(deps);
                     removing.spawn(async move { drop(making::discard(&deps, slot).await) }.in_current_span());
                 }
-                // Nobody closed the engine. A resident is left to the next start.
+                // The engine was dropped without a close. A resident is left to the next start.
                 (None, Some(sandboxes)) if slot.resident.is_none() => {
                     making::remove(sandboxes, &slot.sandbox.id).await;
                 }
@@ -145,7 +146,7 @@ impl Keeper {
         self.tasks.spawn(making.in_current_span());
     }
 
-    /// Looks at slots that came back. One in which somebody still is, or that is broken, is given up.
+    /// Examines slots that came back. A slot that is broken, or in which a process still is, is given up.
     fn wash(&self, slots: Vec<Slot>) {
         if slots.is_empty() {
             return;
@@ -174,8 +175,8 @@ impl Keeper {
         self.tasks.spawn(removing.in_current_span());
     }
 
-    /// What need not be done often: the plugins of one idle slot are asked, what could not be removed is tried again, and what
-    /// was given up in use is removed once nobody is in it.
+    /// Does the rare work: the plugins check one idle slot, slots that could not be removed are tried again, and slots
+    /// that were given up in use are removed once no process is in them.
     fn look_around(&self, deps: &Arc<Deps>) {
         for slot in std::mem::take(&mut *self.shared.stuck()) {
             self.shared.pool.stuck(slot);
@@ -208,7 +209,7 @@ impl Shared {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the plugins of the slot that has been idle longest.
+    /// Has the plugins check the slot that has been idle longest.
     async fn check_one(&self, deps: &Arc<Deps>, life: &Context) {
         let Some(slot) = self.pool.borrow() else { return };
         let ctx = life.with_timeout(PATIENCE);
@@ -232,7 +233,7 @@ impl Shared {
     }
 }
 
-/// Tells the pool that a slot is not coming, even if whoever makes it panics.
+/// Notifies the pool that a slot is not coming, even if the task that makes it panics.
 struct Unmade(Option<Arc<Shared>>);
 
 impl Unmade {

@@ -49,7 +49,7 @@ pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> 
     made
 }
 
-/// The container that lives in a slot: its image is pulled if it must be, and stays.
+/// Starts the container that lives in a slot, and leaves it running. Its image is pulled if needed.
 async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -> Result<Resident> {
     let mut plan = plan.clone();
     plan.id = ContainerId::new(format!("pool-{}", sandbox.id))
@@ -111,13 +111,13 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
     Ok((image, pin))
 }
 
-/// Removes a slot, its resident first. One that cannot be removed comes back.
+/// Removes a slot, its resident first. Returns the slot if it cannot be removed.
 pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
     let ctx = Context::timeout(PATIENCE);
     if let Some(Resident { id, .. }) = &slot.resident {
         let removed = async { find::adopt(deps, &ctx, id).await?.remove().await };
         match removed.await {
-            // Without the slot nobody would know of its resident.
+            // Without the slot, the resident would be forgotten.
             Err(error) if error.kind() != Kind::NotFound => {
                 tracing::warn!(error = %crate::chain(&error), "cannot remove the container of a slot of the pool");
                 return Err(slot);
@@ -138,7 +138,7 @@ pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
     }
 }
 
-/// [`discard`] for a slot that comes back after the pool has ended: nobody would try it again.
+/// [`discard`] for a slot that comes back after the pool has ended: a slot that cannot be removed is not tried again.
 pub(in crate::engine) fn discard_late(
     deps: Arc<Deps>,
     slot: Slot,
@@ -146,7 +146,7 @@ pub(in crate::engine) fn discard_late(
     Box::pin(async move { drop(discard(&deps, slot).await) })
 }
 
-/// Removes a sandbox that nobody is in.
+/// Removes a sandbox in which no container lives.
 pub(super) async fn remove(sandboxes: &Sandboxes, id: &str) {
     let ctx = Context::timeout(PATIENCE);
     if let Err(error) = sandboxes.remove(&ctx, id).await {

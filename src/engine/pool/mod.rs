@@ -1,4 +1,4 @@
-//! The pool of prepared network namespaces: what fills it and looks after it, and its state for a person to watch.
+//! The pool of prepared network namespaces: the tasks that fill and maintain it, and its state for monitoring.
 
 mod keeper;
 mod making;
@@ -9,11 +9,11 @@ pub(super) use self::keeper::start;
 pub(super) use self::making::discard_late;
 use crate::sandbox::pool::Counts;
 
-/// The state of a pool, for whoever watches it.
+/// The state of a pool, for monitoring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PoolState {
     pub(crate) counts: Counts,
-    /// How many are ready on each network.
+    /// How many slots are ready on each network.
     pub(crate) networks: Vec<(String, usize)>,
 }
 

@@ -43,7 +43,8 @@ async fn a_published_port_leads_into_the_container_until_it_is_gone() {
     assert_eq!(taken.kind(), ErrorKind::Conflict, "{taken:?}");
     assert!(
         taken.report().contains(&format!(
-            "port {port}:8080/tcp cannot be published: another container"
+            "port {port}:8080/tcp cannot be published: container {} has it",
+            server.id
         )),
         "{}",
         taken.report()
