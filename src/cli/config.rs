@@ -21,8 +21,9 @@ use super::failure::Failure;
 pub(super) enum Unread {
     /// The parser's error. A request for help is one too.
     Command(clap::Error),
-    /// The configuration file cannot be read, or `--address` and `--embedded` contradict each other.
-    File(Failure),
+    /// A sentence that is better than the parser's, or is about what the parser does not know: the configuration file, or
+    /// `--address` and `--embedded` together.
+    Explained(Failure),
 }
 
 impl From<clap::Error> for Unread {
@@ -42,7 +43,7 @@ pub(super) fn parse(words: &[OsString]) -> Result<Cli, Unread> {
     let named = matches.value_source("config") != Some(ValueSource::DefaultValue);
     let file = file.filter(|file| !file.as_os_str().is_empty());
     let settings = file.map_or(Ok(Vec::new()), |file| read(file, named, &command));
-    let settings = settings.map_err(|why| Unread::File(Failure::usage(why)))?;
+    let settings = settings.map_err(|why| Unread::Explained(Failure::usage(why)))?;
     if settings.is_empty() {
         return of(&matches, &[]);
     }
@@ -90,7 +91,7 @@ fn choose(cli: &mut Cli, matches: &ArgMatches, in_file: &[String]) -> Result<(),
     } else if address == embedded && address != Said::InEnvironment {
         // If both are in the environment, --embedded wins: CONTAINERD_ADDRESS may be set for other programs.
         let why = "--address and --embedded name two containerds: leave one of them out";
-        return Err(Unread::File(Failure::usage(why)));
+        return Err(Unread::Explained(Failure::usage(why)));
     }
     Ok(())
 }
@@ -184,7 +185,7 @@ fn values(arg: &Arg, value: &Value) -> Option<Vec<String>> {
 
 /// Improves the parser's error where possible: names the argument that is not UTF-8, and explains commands and options
 /// of docker that fnctr lacks. Removes a suggestion that the parser would not accept either.
-pub(super) fn explained(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+pub(super) fn explained(mut error: clap::Error, words: &[OsString]) -> Unread {
     let broken = words.iter().find(|word| word.to_str().is_none());
     let why = match (error.kind(), broken) {
         (ErrorKind::InvalidUtf8, Some(word)) => Some(format!(
@@ -199,12 +200,12 @@ pub(super) fn explained(mut error: clap::Error, words: &[OsString]) -> clap::Err
         _ => None,
     };
     if let Some(why) = why {
-        return clap::Error::raw(error.kind(), format!("{why}\n"));
+        return Unread::Explained(Failure::usage(why));
     }
     if error.kind() == ErrorKind::UnknownArgument {
         error.remove(ContextKind::Suggested);
     }
-    error
+    Unread::Command(error)
 }
 
 fn named(error: &clap::Error, what: ContextKind) -> Option<&str> {
@@ -287,16 +288,16 @@ mod tests {
             (Some("/a.sock"), false)
         );
         let both = parse(&words(&["--address", "/a.sock", "--embedded"]));
-        assert!(matches!(both, Err(Unread::File(_))));
+        assert!(matches!(both, Err(Unread::Explained(_))));
         fs::write(&file, "address = \"/a.sock\"\n").unwrap();
         let global = parse(&words(&["--embedded"])).unwrap().global;
         assert!(global.embedded);
         fs::write(&file, "address = \"/a.sock\"\nembedded = true\n").unwrap();
-        assert!(matches!(parse(&words(&[])), Err(Unread::File(_))));
+        assert!(matches!(parse(&words(&[])), Err(Unread::Explained(_))));
         fs::write(&file, "namespace = \"not/one\"\n").unwrap();
         assert!(matches!(parse(&words(&[])), Err(Unread::Command(_))));
         fs::remove_file(&file).unwrap();
-        assert!(matches!(parse(&words(&[])), Err(Unread::File(_))));
+        assert!(matches!(parse(&words(&[])), Err(Unread::Explained(_))));
     }
 
     #[test]
@@ -307,7 +308,10 @@ mod tests {
                 .map(Into::into)
                 .collect();
             match parse(&words) {
-                Err(Unread::Command(error)) => explained(error, &words).to_string(),
+                Err(Unread::Command(error)) => match explained(error, &words) {
+                    Unread::Command(error) => error.to_string(),
+                    Unread::Explained(failure) => failure.to_string(),
+                },
                 other => panic!("{other:?}"),
             }
         };

@@ -77,7 +77,7 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
         let date = created.split('T').next().unwrap_or_default();
         let unpacked = size(image.look.footprint.unpacked());
         vec![
-            plain(name.unwrap_or(NONE)),
+            plain(&name.map_or_else(|| NONE.to_owned(), |name| familiar(name, args.no_trunc))),
             id(image, args.no_trunc),
             plain(date),
             unpacked,
@@ -92,6 +92,12 @@ pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<
         width,
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name as a person types it; in full on request.
+fn familiar(name: &str, whole: bool) -> String {
+    let reference = Reference::parse(name).ok().filter(|_| !whole);
+    reference.map_or_else(|| name.to_owned(), |reference| reference.familiar())
 }
 
 /// Shown as the name of an image without a name.

@@ -99,9 +99,12 @@ impl Ready {
 fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
     let asked = |word: &str| words.iter().any(|given| given == word);
     let print = Print::new(asked("--json"));
+    let unread = match unread {
+        Unread::Command(error) => config::explained(error, words),
+        explained => explained,
+    };
     match unread {
         Unread::Command(error) => {
-            let error = config::explained(error, words);
             if !error.use_stderr() {
                 // Print clap's own text, with its colours. If printing fails, there is no other way to report that.
                 drop(error.print());
@@ -115,7 +118,7 @@ fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
                 drop(error.print());
             }
         }
-        Unread::File(failure) => print.failure(&failure),
+        Unread::Explained(failure) => print.failure(&failure),
     }
     ExitCode::from(if asked("run") { OWN_FAILURE } else { 2 })
 }

@@ -44,7 +44,7 @@ impl Print {
         if self.json {
             self.json(&serde_json::json!({ "error": failure.to_string(), "kind": failure.kind() }));
         } else {
-            note(&format!("fnctr: {failure}"));
+            note(&on_terminal(&format!("fnctr: {failure}")));
         }
     }
 }
@@ -57,6 +57,14 @@ pub(super) fn line(text: &str) {
 /// Prints a line on standard error.
 pub(super) fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// The text with its lines broken between words, if standard error is a terminal.
+fn on_terminal(text: &str) -> String {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 => wrapped(text, size.ws_col.into(), 0),
+        _ => text.to_owned(),
+    }
 }
 
 /// Replaces control characters by spaces, so that the text cannot move a terminal's cursor or change its colours.

@@ -112,7 +112,7 @@ impl Wait<'_> {
                     told = None;
                     if std::io::stderr().is_terminal() {
                         note(&format!(
-                            "fnctr: it has not ended yet, and is killed after {grace:?}; the same key again kills it now"
+                            "fnctr: it has not ended yet; it is killed {grace:?} after the signal, or at the next one"
                         ));
                     }
                 }
