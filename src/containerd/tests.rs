@@ -510,6 +510,25 @@ async fn memory_that_runs_out_is_told_beside_the_exit() {
     remove_snapshot(&session, &ctx, &id).await;
 }
 
+/// Waits until every thread of a process stands still: on a busy machine some go on after a SIGSTOP was sent.
+async fn stopped(pid: u32) {
+    let is_stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state follows the name in parentheses (proc_pid_stat(5)).
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .flatten()
+        .all(is_stopped)
+    {
+        assert!(tokio::time::Instant::now() < until, "it does not stop");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_hangs_does_not_hang_us_and_one_that_dies_is_unavailable() {
     let Some(mut private) = Private::start().await else {
@@ -519,6 +538,7 @@ async fn a_server_that_hangs_does_not_hang_us_and_one_that_dies_is_unavailable()
     let mut events = session.events().tasks(&ctx).await.unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(private.pid()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    stopped(private.pid()).await;
     let lease = LeaseId::new("late").unwrap();
     let short = Context::timeout(Duration::from_millis(200));
     let (leases, none) = (session.leases(), BTreeMap::new());

@@ -181,10 +181,10 @@ impl ContainerdDriver {
         if !config.container_label_tag.is_empty() && config.instance_id.is_empty() {
             config.instance_id = unique();
         }
-        version::require(
-            &config.server_version,
-            &engine.server_version(ctx).await.map_err(translate)?,
-        )?;
+        if !config.server_version.is_empty() {
+            let version = engine.server_version(ctx).await.map_err(translate)?;
+            version::require(&config.server_version, &version)?;
+        }
         let life = Context::new();
         let driver = Self(Arc::new(Shared {
             sampler: Sampler::start(&engine, &life),

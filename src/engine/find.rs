@@ -131,22 +131,12 @@ impl Engine {
 
 /// Every container of the engine in this containerd namespace.
 pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContainer>> {
-    let filter = format!("labels.\"{}\"", label::ENGINE);
-    let name = "the list of containers";
-    let records = deps
-        .session
-        .containers()
-        .list(ctx, &[filter])
-        .await
-        .at(Step::Find, name)?;
-    let mut tasks: BTreeMap<String, TaskInfo> = deps
-        .session
-        .tasks()
-        .list(ctx)
-        .await
-        .at(Step::Find, name)?
-        .into_iter()
-        .collect();
+    let filters = [format!("labels.\"{}\"", label::ENGINE)];
+    let (containers, tasks) = (deps.session.containers(), deps.session.tasks());
+    // At once: containerd asks every shim for the second. A task that was made in between belongs to a young record.
+    let (records, tasks) = tokio::try_join!(containers.list(ctx, &filters), tasks.list(ctx))
+        .at(Step::Find, "the list of containers")?;
+    let mut tasks: BTreeMap<String, TaskInfo> = tasks.into_iter().collect();
     Ok(records
         .into_iter()
         .map(|record| seen(deps, tasks.remove(record.id.as_str()), record))

@@ -19,16 +19,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fnctr_oci::Cgroup;
+use tokio::time::Instant;
 
 use super::error::{Error, Kind, Result, Step};
 use super::{Config, Deps};
 use crate::ContainerId;
+use crate::backoff::Backoff;
 use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
 use crate::containerd::Record;
 
-/// How often, and how many times, to look for shims before the cgroups of a namespace are kept.
-const SHIM_AGAIN: Duration = Duration::from_millis(20);
-const SHIM_LOOKS: u32 = 10;
+/// How long to wait for shims that are about to end before the cgroups of a namespace are kept.
+const SHIM_PATIENCE: Duration = Duration::from_millis(200);
+/// The first pause between two looks for them, and the longest. Most end within some milliseconds.
+const SHIM_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// The cgroup of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,12 +151,13 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     // containerd may do so here only with the default parent.
     let is_default = deps.config.cgroup_parent == cgroup::DEFAULT_PARENT;
     let busy = || deps.shims().iter().any(|shim| is_default || deps.is_ours(shim));
-    let mut looks = 0..SHIM_LOOKS;
+    let until = Instant::now() + SHIM_PATIENCE;
+    let mut backoff = Backoff::new(SHIM_AGAIN.0, SHIM_AGAIN.1);
     while busy() {
-        if looks.next().is_none() {
+        if Instant::now() >= until {
             return;
         }
-        tokio::time::sleep(SHIM_AGAIN).await;
+        backoff.wait().await;
     }
     if !is_empty() {
         return;
