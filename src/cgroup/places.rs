@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::error::{Error, is_gone};
 use crate::Context;
-use crate::backoff::Backoff;
+use crate::pauses::Pauses;
 
 /// How long one attempt waits for killed processes to disappear; the kernel needs milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -105,10 +105,10 @@ impl Places {
     /// Safe to drop: a later call can remove the directories that are left.
     pub(crate) async fn remove(&self, ctx: &Context) -> Result<(), Error> {
         let ctx = ctx.with_timeout(PATIENCE);
-        let mut backoff = Backoff::new(PAUSE, MAX_PAUSE);
+        let mut pauses = Pauses::new(PAUSE, MAX_PAUSE);
         while !self.remove_empty() {
             self.kill();
-            if ctx.run(backoff.wait()).await.is_err() {
+            if ctx.run(pauses.wait()).await.is_err() {
                 return self.0.iter().try_for_each(|dir| {
                     remove_tree(dir).map_err(|source| Error::Io {
                         op: "remove",

@@ -33,6 +33,15 @@ impl Failure {
         }
     }
 
+    /// Something that happened, and that nothing can tell any more.
+    pub(super) fn lost(sentence: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            kind: "not_found",
+            exec: None,
+        }
+    }
+
     /// A signal ended the command early.
     pub(super) fn interrupted() -> Self {
         Self {

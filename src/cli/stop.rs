@@ -67,7 +67,7 @@ async fn wait_for(engine: &Engine, id: &ContainerId, print: &Print) -> Result<()
     let container = engine.adopt(&Context::new(), id).await?;
     let exit = container.run().wait_exit().await;
     let Some(code) = exit.and_then(|exit| exit.code) else {
-        return Err(Failure::usage(format!(
+        return Err(Failure::lost(format!(
             "container {id} has ended, and its exit code is lost"
         )));
     };

@@ -18,9 +18,9 @@ use super::run::{Phase, Run, RunParts};
 use super::{
     checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo, volumes,
 };
-use crate::backoff::Backoff;
 use crate::containerd::Mount;
 use crate::image::Image;
+use crate::pauses::Pauses;
 use crate::stdio::{Fifos, Pumps, Streams};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -227,7 +227,7 @@ fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>
             return;
         }
         let tasks = deps.session.tasks();
-        let mut backoff = Backoff::new(STDIN_RETRY, MAX_STDIN_RETRY);
+        let mut pauses = Pauses::new(STDIN_RETRY, MAX_STDIN_RETRY);
         loop {
             let once = ctx.with_timeout(deps.config.close_grace);
             match tasks.close_stdin(&once, &id).await {
@@ -237,7 +237,7 @@ fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>
                 // Nothing else ends the input, and a function that reads to its end would wait forever.
                 Err(error) => tracing::warn!(%id, %error, "cannot end the container's input; trying again"),
             }
-            if ctx.run(backoff.wait()).await.is_err() {
+            if ctx.run(pauses.wait()).await.is_err() {
                 return;
             }
         }

@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::oom::OomRecorder;
-use crate::backoff::Backoff;
 use crate::containerd::{Session, TaskEvent, TaskExit};
+use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
 /// First pause before subscribing again after the stream broke; doubles up to [`MAX_PAUSE`].
@@ -120,13 +120,13 @@ impl Exits {
     }
 
     async fn listen(self, session: Session, ctx: Context) {
-        let fresh = Backoff::new(MIN_PAUSE, MAX_PAUSE);
-        let mut backoff = fresh.clone();
+        let fresh = Pauses::new(MIN_PAUSE, MAX_PAUSE);
+        let mut pauses = fresh.clone();
         while ctx.check().is_ok() {
             match session.events().tasks(&ctx).await {
                 Ok(mut stream) => {
                     while let Ok(event) = stream.next(&ctx).await {
-                        backoff.clone_from(&fresh);
+                        pauses.clone_from(&fresh);
                         self.deliver(&event);
                     }
                 }
@@ -134,7 +134,7 @@ impl Exits {
                     tracing::debug!(%error, "cannot subscribe to containerd's events; trying again")
                 }
             }
-            if ctx.run(backoff.wait()).await.is_err() {
+            if ctx.run(pauses.wait()).await.is_err() {
                 return;
             }
         }

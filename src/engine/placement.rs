@@ -24,9 +24,9 @@ use tokio::time::Instant;
 use super::error::{Error, Kind, Result, Step};
 use super::{Config, Deps};
 use crate::ContainerId;
-use crate::backoff::Backoff;
 use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
 use crate::containerd::Record;
+use crate::pauses::Pauses;
 
 /// How long to wait for shims that are about to end before the cgroups of a namespace are kept.
 const SHIM_PATIENCE: Duration = Duration::from_millis(200);
@@ -152,12 +152,12 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     let is_default = deps.config.cgroup_parent == cgroup::DEFAULT_PARENT;
     let busy = || deps.shims().iter().any(|shim| is_default || deps.is_ours(shim));
     let until = Instant::now() + SHIM_PATIENCE;
-    let mut backoff = Backoff::new(SHIM_AGAIN.0, SHIM_AGAIN.1);
+    let mut pauses = Pauses::new(SHIM_AGAIN.0, SHIM_AGAIN.1);
     while busy() {
         if Instant::now() >= until {
             return;
         }
-        backoff.wait().await;
+        pauses.wait().await;
     }
     if !is_empty() {
         return;

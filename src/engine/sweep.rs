@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Kind, Result, Step};
 use super::find::adopt_record;
-use crate::backoff::Backoff;
+use crate::pauses::Pauses;
 
 /// Decides by the labels of a container whether it belongs to another instance.
 pub(crate) trait Foreign: Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'static {}
@@ -35,7 +35,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
     let this = Arc::clone(deps);
     deps.recover(async move {
         let deps = this;
-        let mut backoff = Backoff::new(PAUSE, LONGEST_PAUSE);
+        let mut pauses = Pauses::new(PAUSE, LONGEST_PAUSE);
         for left in (0..TRIES).rev() {
             let Err(error) = once(&deps, &filter, &is_foreign).await else {
                 return;
@@ -57,7 +57,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
                     "cannot remove containers of another instance; trying again"
                 );
             }
-            if deps.background.life.run(backoff.wait()).await.is_err() {
+            if deps.background.life.run(pauses.wait()).await.is_err() {
                 return;
             }
         }

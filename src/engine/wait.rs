@@ -25,9 +25,9 @@ use super::Deps;
 use super::exits::Watching;
 use super::oom::{self, OomRecorder};
 use super::pidfd::{Alive, Pidfd};
-use crate::backoff::Backoff;
 use crate::cgroup::{Above, OomCount, Paths};
 use crate::containerd::TaskStatus;
+use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
 /// The pause before containerd is asked again if it does not answer; doubles up to [`MAX_RETRY`].
@@ -158,7 +158,7 @@ async fn learn(
 
 /// Calls Tasks/Wait, again and again while containerd cannot be reached.
 async fn by_reply(deps: &Deps, ctx: &Context, id: &ContainerId) -> Ended {
-    let mut backoff = Backoff::new(RETRY, MAX_RETRY);
+    let mut pauses = Pauses::new(RETRY, MAX_RETRY);
     loop {
         match deps.session.tasks().wait(ctx, id).await {
             Ok(exit) => return (Some(exit.code), exit.at),
@@ -168,7 +168,7 @@ async fn by_reply(deps: &Deps, ctx: &Context, id: &ContainerId) -> Ended {
                 tracing::debug!(%id, %error, "the wait for the container's exit was interrupted; asking again")
             }
         }
-        backoff.wait().await;
+        pauses.wait().await;
     }
 }
 
@@ -191,9 +191,9 @@ async fn by_absence(
     drop(process);
     // If containerd works, the reply or the event follows within microseconds, and asking is unnecessary.
     let first = if began.elapsed() < STANDS { RETRY } else { UNTOLD };
-    let mut backoff = Backoff::new(first, MAX_RETRY);
+    let mut pauses = Pauses::new(first, MAX_RETRY);
     loop {
-        backoff.wait().await;
+        pauses.wait().await;
         match Box::pin(deps.session.tasks().get(ctx, id)).await {
             // The task is that of a later container of the same name.
             Ok(task) if task.pid != 0 && Some(task.pid) != pid => break,

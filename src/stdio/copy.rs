@@ -16,7 +16,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::{Reader, Stream, StreamError, Writer, fifo};
-use crate::backoff::Backoff;
+use crate::pauses::Pauses;
 
 /// The size of one read. A buffer exists only while bytes flow, so an idle container holds none for its output.
 const BUFFER: usize = 64 << 10;
@@ -175,7 +175,7 @@ pub(super) async fn feed(path: &Path, mut from: Reader) -> InputEnd {
 /// Opens the write end of stdin as soon as the runtime has opened its read end.
 async fn open_sender(path: &Path) -> Result<pipe::Sender, StreamError> {
     let give_up = Instant::now() + OPENING;
-    let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
+    let mut pauses = Pauses::new(Duration::from_millis(1), Duration::from_millis(50));
     loop {
         match pipe::OpenOptions::new().open_sender(path) {
             Ok(sender) => {
@@ -188,6 +188,6 @@ async fn open_sender(path: &Path) -> Result<pipe::Sender, StreamError> {
         if Instant::now() >= give_up {
             return Err(StreamError::Unopened { within: OPENING });
         }
-        backoff.wait().await;
+        pauses.wait().await;
     }
 }

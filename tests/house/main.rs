@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
-    ("backoff", &[]),
+    ("pauses", &[]),
     ("holder", &[]),
     ("ids", &[]),
     ("units", &[]),
@@ -59,7 +59,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ),
 ];
 const FOUNDATION: [&str; 7] = [
-    "context", "teardown", "tracked", "backoff", "holder", "ids", "units",
+    "context", "teardown", "tracked", "pauses", "holder", "ids", "units",
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -50,7 +50,7 @@ use self::v1::V1;
 use self::v2::V2;
 use super::error::Error;
 use super::paths::Paths;
-use crate::backoff::Backoff;
+use crate::pauses::Pauses;
 
 /// How long reading back may block the calling thread.
 pub(super) const SPIN: Duration = Duration::from_micros(200);
@@ -306,7 +306,7 @@ impl Pending {
     /// Reads the state until the goal is reached (`true`) or the time `until` has come.
     async fn wait(&mut self, until: Instant) -> Result<bool, Error> {
         let cooperate_until = Instant::now() + COOPERATE;
-        let mut backoff = Backoff::new(Duration::from_millis(1), LONGEST_SLEEP);
+        let mut pauses = Pauses::new(Duration::from_millis(1), LONGEST_SLEEP);
         loop {
             if self.reached()? {
                 return Ok(true);
@@ -319,7 +319,7 @@ impl Pending {
                 thread::yield_now();
                 tokio::task::yield_now().await;
             } else {
-                sleep(backoff.pause().min(until - now)).await;
+                sleep(pauses.pause().min(until - now)).await;
                 if matches!(self.freezer, Freezer::V1(_)) {
                     self.request(self.goal)?;
                 }

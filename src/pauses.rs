@@ -4,12 +4,12 @@ use std::time::Duration;
 
 /// Pauses that double up to a limit.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
+pub(crate) struct Pauses {
     next: Duration,
     longest: Duration,
 }
 
-impl Backoff {
+impl Pauses {
     /// Pauses from `first` to `longest`.
     pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
         Self { next: first, longest }
@@ -38,10 +38,10 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_limit() {
         let ms = Duration::from_millis;
-        let mut backoff = Backoff::new(ms(3), ms(10));
-        let pauses: Vec<_> = (0..5).map(|_| backoff.pause()).collect();
+        let mut pauses = Pauses::new(ms(3), ms(10));
+        let pauses: Vec<_> = (0..5).map(|_| pauses.pause()).collect();
         assert_eq!(pauses, [ms(3), ms(6), ms(10), ms(10), ms(10)]);
-        let mut longest = Backoff::new(Duration::MAX, Duration::MAX);
+        let mut longest = Pauses::new(Duration::MAX, Duration::MAX);
         assert_eq!((longest.pause(), longest.pause()), (Duration::MAX, Duration::MAX));
     }
 }
