@@ -153,6 +153,31 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     patiently(listener.accept()).await.unwrap().0
 }
 
+/// Waits until the kernel has told the client that the server has closed its connection: its socket is in CLOSE_WAIT,
+/// which is 8 in the fourth column of proc_net(5). On a busy machine that takes a moment, in which a line would be lost,
+/// as with any syslog over TCP.
+async fn hung_up(client: std::net::SocketAddr) {
+    let local = match client {
+        std::net::SocketAddr::V4(at) => {
+            format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port())
+        }
+        std::net::SocketAddr::V6(_) => panic!("the servers of these tests listen on 127.0.0.1"),
+    };
+    let is_told = || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut rows = sockets
+            .lines()
+            .map(|row| row.split_whitespace().collect::<Vec<_>>());
+        rows.any(|row| row.get(1) == Some(&local.as_str()) && row.get(3) == Some(&"08"))
+    };
+    let told = async {
+        while !is_told() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    patiently(told).await;
+}
+
 async fn read_all(mut from: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
     patiently(from.read_to_end(&mut bytes)).await.unwrap();
@@ -376,7 +401,9 @@ async fn a_server_that_restarts_gets_every_line_of_an_idle_function() {
     let mut server = accept(&listener).await;
     log.out("before\n").await;
     assert_eq!(read_line(&mut server).await.text, "before");
+    let client = server.peer_addr().unwrap();
     drop((server, listener));
+    hung_up(client).await;
     // The server is down for a while, in which lines wait.
     log.out("while it is down\n").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -384,8 +411,9 @@ async fn a_server_that_restarts_gets_every_line_of_an_idle_function() {
     let mut server = accept(&listener).await;
     assert_eq!(read_line(&mut server).await.text, "while it is down");
     // The server restarts between two lines: the next line is not written into the dead connection.
+    let client = server.peer_addr().unwrap();
     drop(server);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    hung_up(client).await;
     log.out("after\n").await;
     let mut server = accept(&listener).await;
     assert_eq!(read_line(&mut server).await.text, "after");
