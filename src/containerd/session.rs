@@ -51,6 +51,8 @@ struct Scope {
     namespace: Namespace,
     stamp: MetadataValue<Ascii>,
     meter: Meter,
+    /// The process that listened when the session was made; `None` if it is in another pid namespace.
+    first_server: Option<u32>,
 }
 
 impl Session {
@@ -68,9 +70,9 @@ impl Session {
         let fail = |cause| Error::new(CALL, target.as_str(), cause);
         let stamp = MetadataValue::try_from(namespace.as_str())
             .map_err(|why| fail(Cause::Unusable(why.to_string())))?;
-        greeted(ctx, probe(ctx, address, CALL).await?)
-            .await
-            .map_err(fail)?;
+        let stream = probe(ctx, address, CALL).await?;
+        let first_server = peer_of(&stream).map_err(|why| fail(Cause::Socket(why)))?;
+        greeted(ctx, stream).await.map_err(fail)?;
         let path = Arc::<Path>::from(address);
         // The URI is never resolved: the connector opens the socket.
         let channel = Endpoint::from_static("http://containerd")
@@ -87,6 +89,7 @@ impl Session {
                 namespace: namespace.clone(),
                 stamp,
                 meter: Meter::default(),
+                first_server,
             }),
             lease: None,
         })
@@ -117,6 +120,12 @@ impl Session {
         }
     }
 
+    /// The process that listened on the socket when the session was made. [`Session::server_pid`] tells the one that
+    /// listens now, which is another after a restart of containerd.
+    pub(crate) fn first_server(&self) -> Option<u32> {
+        self.scope.first_server
+    }
+
     /// The process that listens on the socket, as the kernel reports it: the containerd daemon. `None` if the process
     /// is in another pid namespace.
     ///
@@ -128,13 +137,8 @@ impl Session {
     pub(crate) async fn server_pid(&self, ctx: &Context) -> Result<Option<u32>, Error> {
         const CALL: &str = "Connect";
         let stream = probe(ctx, self.address(), CALL).await?;
-        let peer = stream
-            .peer_cred()
-            .map_err(|why| Error::new(CALL, self.address().display().to_string(), Cause::Socket(why)))?;
-        Ok(peer
-            .pid()
-            .and_then(|pid| u32::try_from(pid).ok())
-            .filter(|pid| *pid != 0))
+        peer_of(&stream)
+            .map_err(|why| Error::new(CALL, self.address().display().to_string(), Cause::Socket(why)))
     }
 
     /// Records how long the calls of this connection take.
@@ -228,6 +232,14 @@ async fn greeted(ctx: &Context, mut stream: UnixStream) -> Result<(), Cause> {
         Ok(Ok([_, _, _, SETTINGS, ..])) | Ok(Err(_)) | Err(_) => Ok(()),
         Ok(Ok(_)) => Err(Cause::Foreign("another protocol")),
     }
+}
+
+/// The process at the other end, as SO_PEERCRED reports it (unix(7)); 0 stands for one in another pid namespace.
+fn peer_of(stream: &UnixStream) -> io::Result<Option<u32>> {
+    let pid = stream.peer_cred()?.pid();
+    Ok(pid
+        .and_then(|pid| u32::try_from(pid).ok())
+        .filter(|pid| *pid != 0))
 }
 
 async fn probe(ctx: &Context, address: &Path, call: &'static str) -> Result<UnixStream, Error> {

@@ -13,7 +13,7 @@ use super::{Config, fit, images, orphans, placement, pool, reconcile, unfinished
 use crate::Context;
 use crate::cgroup::{self, Root};
 use crate::containerd::Session;
-use crate::image::{Cache, ImageStore, Puller};
+use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, Puller};
 use crate::sandbox::pool::Pool;
 
 impl Engine {
@@ -28,20 +28,24 @@ impl Engine {
             .at(Step::Connect, &name)?;
         let internal = |error: cgroup::Error| Error::new(Step::Connect, &name, Kind::Internal, error);
         let cgroups = Root::probe().map_err(internal)?;
-        let visible = session.server_pid(ctx).await.at(Step::Connect, &name)?;
+        let visible = session.first_server();
         let daemon = visible.unwrap_or_else(std::process::id);
         placement::choose_driver(&mut config, daemon).await?;
-        session
-            .namespaces()
-            .create_if_missing(ctx, &config.namespace)
-            .await
-            .at(Step::Connect, &name)?;
-        fit::check(&session, ctx, &config, daemon).await?;
+        let store = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
+        // At once: no call needs the answer of another.
+        let namespaces = session.namespaces();
+        let (made, fits, orphans) = tokio::join!(
+            namespaces.create_if_missing(ctx, &config.namespace),
+            fit::check(&session, ctx, &config, daemon),
+            store.orphans(ctx, config.pulls.kept()),
+        );
+        made.at(Step::Connect, &name)?;
+        fits?;
         let host = HostFacts::look(cgroups, visible).map_err(internal)?;
         host::make_private(&config.run_dir)
             .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;
-        let deps = Arc::new(deps(config, session, host));
-        begin(&deps, ctx).await;
+        let deps = Arc::new(deps(config, session, store, host));
+        begin(&deps, ctx, orphans).await;
         Ok(Self(deps))
     }
 
@@ -67,7 +71,7 @@ impl Engine {
     }
 }
 
-fn deps(config: Config, session: Session, host: HostFacts) -> Deps {
+fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) -> Deps {
     let background = Background::new();
     let (tracker, life) = (&background.tracker, &background.life);
     if config.reclaim_after.is_some() && !host.cgroups.controllers().reclaim {
@@ -76,7 +80,6 @@ fn deps(config: Config, session: Session, host: HostFacts) -> Deps {
         );
     }
     let reclaims = config.reclaim_after;
-    let store = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
     let store = Arc::new(store);
     let puller = Puller::new(
         Arc::clone(&store),
@@ -107,9 +110,9 @@ fn deps(config: Config, session: Session, host: HostFacts) -> Deps {
 }
 
 /// Starts the background work: undoing what earlier processes left, and filling the pool.
-async fn begin(deps: &Arc<Deps>, ctx: &Context) {
+async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, ImageError>) {
     reconcile::reconcile(deps);
-    images::end_orphans(deps, ctx).await;
+    images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
     if deps.host.shares_pids {
         orphans::sweep(deps);

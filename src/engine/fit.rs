@@ -27,11 +27,15 @@ const SEPARATORS: [char; 3] = [',', ':', '\\'];
 /// Safe to drop.
 pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, daemon: u32) -> Result<()> {
     let refused = |why: String| Err(Error::new(Step::Connect, "containers", Kind::InvalidPlan, why));
-    match session
-        .snapshots(&config.snapshotter)
-        .stat(ctx, NO_SNAPSHOT)
-        .await
-    {
+    let snapshots = session.snapshots(&config.snapshotter);
+    let unmountable = async {
+        match config.snapshotter == OVERLAY {
+            true => unmountable(session, ctx).await,
+            false => None,
+        }
+    };
+    let (none, unmountable) = tokio::join!(snapshots.stat(ctx, NO_SNAPSHOT), unmountable);
+    match none {
         Err(error) if error.is_invalid() => {
             return refused(format!(
                 "snapshotter {:?} is not one of this containerd's; `ctr plugins ls` lists them",
@@ -41,9 +45,7 @@ pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, dae
         Err(error) if !error.is_not_found() => return Err(error).at(Step::Connect, "snapshots"),
         Ok(_) | Err(_) => {}
     }
-    if config.snapshotter == OVERLAY
-        && let Some((root, separator)) = unmountable(session, ctx).await
-    {
+    if let Some((root, separator)) = unmountable {
         return refused(format!(
             "containerd keeps its snapshots in {root:?}, where {separator:?} would separate the options of an overlay mount; set \
              root in its configuration to a directory without it"

@@ -9,14 +9,18 @@ use tokio::io::AsyncWrite;
 
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::{Deps, Engine};
-use crate::image::Reference;
+use crate::image::{AbandonedLeases, Reference};
 pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
 
-/// Ends the leases that killed processes have left, in the background. If they cannot be listed, the start continues
+/// Ends the leases that killed processes have left, in the background. If they could not be listed, the start continues
 /// without that.
-pub(super) async fn end_orphans(deps: &Arc<Deps>, ctx: &Context) {
-    let orphans = match deps.images.store.orphans(ctx, deps.config.pulls.kept()).await {
+pub(super) async fn end_orphans(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    listed: Result<AbandonedLeases, ImageError>,
+) {
+    let orphans = match listed {
         Ok(orphans) if orphans.is_empty() => return,
         Ok(orphans) => orphans,
         Err(why) => {

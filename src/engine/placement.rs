@@ -23,12 +23,12 @@ use tokio::time::Instant;
 
 use super::error::{Error, Kind, Result, Step};
 use super::{Config, Deps};
-use crate::ContainerId;
 use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
 use crate::containerd::Record;
 use crate::pauses::Pauses;
+use crate::{ContainerId, Context};
 
-/// How long to wait for shims that are about to end before the cgroups of a namespace are kept.
+/// How long to wait for shims that may be making a container before the cgroups of a namespace are kept.
 const SHIM_PATIENCE: Duration = Duration::from_millis(200);
 /// The first pause between two looks for them, and the longest. Most end within some milliseconds.
 const SHIM_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -147,13 +147,9 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     if !is_empty() {
         return;
     }
-    // A shim outlives its container by a moment; a shim that stays is making another container. The shims of another
-    // containerd may do so here only with the default parent.
-    let is_default = deps.config.cgroup_parent == cgroup::DEFAULT_PARENT;
-    let busy = || deps.shims().iter().any(|shim| is_default || deps.is_ours(shim));
     let until = Instant::now() + SHIM_PATIENCE;
     let mut pauses = Pauses::new(SHIM_AGAIN.0, SHIM_AGAIN.1);
-    while busy() {
+    while is_making(deps).await {
         if Instant::now() >= until {
             return;
         }
@@ -164,9 +160,37 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
     }
     places.remove_childless();
     // The cgroup above it belongs to fnctr only with the default parent.
-    if is_default && let Ok(above) = deps.host.cgroups.places(cgroup::DEFAULT_PARENT) {
+    if has_default_parent(deps)
+        && let Ok(above) = deps.host.cgroups.places(cgroup::DEFAULT_PARENT)
+    {
         above.remove_childless();
     }
+}
+
+/// Whether a shim may be making the cgroup of a container of this namespace. A shim exists before that cgroup and ends
+/// some milliseconds after it, and a record exists before its shim and is removed after the task. So a shim of this
+/// containerd that has no record is only about to end. The shims of another containerd may be making one here only with
+/// the default parent; whether they have a record cannot be seen.
+async fn is_making(deps: &Deps) -> bool {
+    let (own, foreign): (Vec<_>, Vec<_>) = deps.shims().into_iter().partition(|shim| deps.is_ours(shim));
+    if has_default_parent(deps) && !foreign.is_empty() {
+        return true;
+    }
+    let ctx = Context::timeout(SHIM_PATIENCE);
+    for shim in own {
+        let Ok(id) = ContainerId::new(&shim.id) else {
+            return true;
+        };
+        match deps.session.containers().get(&ctx, &id).await {
+            Err(error) if error.is_not_found() => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+    false
+}
+
+fn has_default_parent(deps: &Deps) -> bool {
+    deps.config.cgroup_parent == cgroup::DEFAULT_PARENT
 }
 
 impl Placement {

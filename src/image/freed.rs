@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::abandoned_leases::AbandonedLeases;
 use super::footprint::Part;
-use super::leftovers::Leftovers;
 use super::scratch::{PURPOSE, SUBJECT};
 use super::{Error, ImageStore};
 use crate::containerd::{self, Lease, Resource};
@@ -33,7 +33,7 @@ impl ImageStore {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn held_by(&self, ctx: &Context, leases: &Leftovers) -> Result<Parts, Error> {
+    pub(super) async fn held_by(&self, ctx: &Context, leases: &AbandonedLeases) -> Result<Parts, Error> {
         let mut parts = Parts::new();
         for lease in &leases.0 {
             for part in self.parts_of(ctx, lease).await? {

@@ -10,6 +10,7 @@
 //! Everything that is created is held by a lease until it is complete. `shelf` lists, names and removes the images of
 //! this host and `save` exports them; where a limit is set, `cache` removes unused images automatically.
 
+mod abandoned_leases;
 mod archive;
 mod bare;
 mod binfmt;
@@ -24,7 +25,6 @@ mod exec;
 mod fixtures;
 mod footprint;
 mod freed;
-mod leftovers;
 mod load;
 mod look;
 mod lookup;
@@ -50,6 +50,7 @@ mod unpack;
 mod walk;
 
 use self::store::MAX_JSON;
+pub(crate) use abandoned_leases::AbandonedLeases;
 pub(crate) use cache::{Cache, CacheSettings, Hold, Pin};
 pub(crate) use credentials::{Credential, Logins};
 pub(crate) use error::Error;

@@ -21,9 +21,9 @@ const PULL: &str = "pull";
 /// Leases that may be deleted.
 #[derive(Debug, Default)]
 #[must_use = "they still hold what they held"]
-pub(crate) struct Leftovers(pub(super) Vec<LeaseId>);
+pub(crate) struct AbandonedLeases(pub(super) Vec<LeaseId>);
 
-impl Leftovers {
+impl AbandonedLeases {
     /// Whether there are no such leases.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -55,7 +55,7 @@ impl ImageStore {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn orphans(&self, ctx: &Context, keep: Duration) -> Result<Leftovers, Error> {
+    pub(crate) async fn orphans(&self, ctx: &Context, keep: Duration) -> Result<AbandonedLeases, Error> {
         let now = SystemTime::now();
         let is_young = |lease: &Lease| {
             let age = lease.created.and_then(|created| now.duration_since(created).ok());
@@ -69,7 +69,7 @@ impl ImageStore {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn idle_leases(&self, ctx: &Context) -> Result<Leftovers, Error> {
+    pub(super) async fn idle_leases(&self, ctx: &Context) -> Result<AbandonedLeases, Error> {
         self.leases_that(ctx, |lease| lease.labels.contains_key(LEFT) || is_orphan(lease))
             .await
     }
@@ -78,7 +78,7 @@ impl ImageStore {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn left_of(&self, ctx: &Context, image: &str) -> Result<Leftovers, Error> {
+    pub(super) async fn left_of(&self, ctx: &Context, image: &str) -> Result<AbandonedLeases, Error> {
         let is_its = |lease: &Lease| {
             is_pull(lease) && lease.labels.get(SUBJECT).is_some_and(|subject| subject == image)
         };
@@ -109,7 +109,7 @@ impl ImageStore {
         &self,
         ctx: &Context,
         sweep: &mut Sweep,
-        leases: &Leftovers,
+        leases: &AbandonedLeases,
     ) -> Result<(), Error> {
         let parts = self.held_by(ctx, leases).await?;
         let ended = self.delete_all(ctx, leases).await;
@@ -118,7 +118,7 @@ impl ImageStore {
         ended
     }
 
-    async fn delete_all(&self, ctx: &Context, leases: &Leftovers) -> Result<(), Error> {
+    async fn delete_all(&self, ctx: &Context, leases: &AbandonedLeases) -> Result<(), Error> {
         let last = leases.0.len().saturating_sub(1);
         let mut failed = None;
         for (at, lease) in leases.0.iter().enumerate() {
@@ -132,10 +132,14 @@ impl ImageStore {
         })
     }
 
-    async fn leases_that(&self, ctx: &Context, fits: impl Fn(&Lease) -> bool) -> Result<Leftovers, Error> {
+    async fn leases_that(
+        &self,
+        ctx: &Context,
+        fits: impl Fn(&Lease) -> bool,
+    ) -> Result<AbandonedLeases, Error> {
         let all = self.session.leases().list(ctx, &[]).await;
         let all = all.map_err(Error::containerd("the list of leases"))?;
         let fitting = all.into_iter().filter(|lease| fits(lease)).map(|lease| lease.id);
-        Ok(Leftovers(fitting.collect()))
+        Ok(AbandonedLeases(fitting.collect()))
     }
 }
