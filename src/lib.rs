@@ -85,6 +85,8 @@
 //! * **The record is the lock.** A containerd record is made first and removed last. It reserves an id for one attempt,
 //!   and protects the snapshot that it names from containerd's garbage collector, so a container needs no lease. Leases
 //!   with an expiry protect data that has no record yet (images being loaded or pulled).
+//! * **The end of a kept container is written down before its task is deleted.** Afterwards nobody could ask for the exit
+//!   code. One process at a time changes the record of a kept container (`engine/turn.rs`).
 //! * **State that survives a reboot is written down first.** Network plugins keep the addresses that they assign in
 //!   files, so a sandbox has an entry on disk from before the first plugin runs until the last plugin has undone its
 //!   work. A container's record names its sandbox.

@@ -78,7 +78,7 @@ impl Connection {
         };
         match connected.await {
             Ok(engine) => {
-                engine.end_overdue();
+                engine.look_after_abandoned();
                 Ok(Self {
                     engine,
                     config,

@@ -11,7 +11,7 @@ use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Engine, Kind, ListedContainer, State};
+use crate::engine::{Engine, Kind, ListedContainer, State, Step};
 use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
@@ -45,7 +45,8 @@ async fn turn(
 ) -> Result<(), Failure> {
     let ctx = Context::new();
     let container = engine.adopt(&ctx, id).await?;
-    let run = container.run();
+    let step = if freeze { Step::Freeze } else { Step::Thaw };
+    let run = container.run_for(step)?;
     // Check first, so that a host that cannot reclaim memory leaves the container unfrozen.
     if reclaim {
         run.can_reclaim()?;
@@ -86,7 +87,7 @@ pub(super) async fn kill(at: At<'_>, args: &KillArgs, print: &Print) -> Result<E
         let send = async |id: &ContainerId| {
             let ctx = Context::new();
             let container = engine.adopt(&ctx, id).await?;
-            container.run().signal(&ctx, args.signal).await?;
+            container.run_for(Step::Signal)?.signal(&ctx, args.signal).await?;
             let value = serde_json::json!({ "id": id.as_str(), "signal": args.signal });
             print.result(&value, || id.to_string());
             Ok(())
@@ -174,7 +175,10 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
         return Err(Error::new(ErrorKind::Conflict, text).into());
     }
     let container = engine.adopt(&ctx, id).await?;
-    container.remove().await?;
+    match force {
+        true => container.remove().await?,
+        false => container.remove_unless_started().await?,
+    }
     removed();
     Ok(())
 }

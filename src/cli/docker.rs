@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 41] = [
+const COMMANDS: [(&str, &str); 38] = [
     (
         "attach",
         "the streams of a container belong to the `fnctr run` that started it",
@@ -18,7 +18,6 @@ const COMMANDS: [(&str, &str); 41] = [
         "cp",
         "give a container its files with --volume, or put them into its image",
     ),
-    ("create", ONCE),
     ("df", "`fnctr images` shows how much room images take"),
     ("diff", NOTHING),
     ("events", NOTHING),
@@ -45,12 +44,10 @@ const COMMANDS: [(&str, &str); 41] = [
         "rename",
         "a container keeps the name that `fnctr run --name` gave it",
     ),
-    ("restart", ONCE),
     ("search", "registries are not searched"),
     ("secret", NOTHING),
     ("service", NOTHING),
     ("stack", NOTHING),
-    ("start", ONCE),
     ("swarm", NOTHING),
     (
         "system",
@@ -73,7 +70,6 @@ const COMMANDS: [(&str, &str); 41] = [
 ];
 
 const NOTHING: &str = "fnctr has nothing like it";
-const ONCE: &str = "a container is started once, by `fnctr run`";
 const IMAGES: &str = "images are made elsewhere, and come here by `fnctr pull` or `fnctr load`";
 const LOGIN: &str = "log in with docker, podman or skopeo: fnctr reads docker's configuration file; or use `fnctr pull --username`";
 
@@ -137,7 +133,10 @@ const OPTIONS: [(&str, &str); 58] = [
     ("--privileged", CAPABILITIES),
     ("--publish-all", "name each port: --publish PORT:PORT"),
     ("-P", "name each port: --publish PORT:PORT"),
-    ("--restart", "a function that has ended is not started again"),
+    (
+        "--restart",
+        "a container that has ended is started again by `fnctr start` alone",
+    ),
     ("--security-opt", NOTHING),
     (
         "--shm-size",

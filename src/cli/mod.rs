@@ -34,6 +34,7 @@ mod remedy;
 mod run;
 mod save;
 mod standard;
+mod start;
 mod stats;
 mod stats_table;
 mod stop;
@@ -131,13 +132,16 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
     };
     match command {
         Command::Run(args) => run::run(at, *args, print).await,
+        Command::Create(args) => run::create(at, *args, print).await,
         Command::Ps(args) => ps::ps(at, args, print).await,
         Command::Inspect { ids } => ps::inspect(at, &ids, print).await,
         Command::Stats { ids, once } => stats::stats(at, &ids, once, print).await,
         Command::Freeze(args) => containers::freeze(at, &args, print).await,
         Command::Thaw(args) => containers::thaw(at, &args, print).await,
         Command::Kill(args) => containers::kill(at, &args, print).await,
+        Command::Start(args) => start::start(at, &args, print).await,
         Command::Stop(args) => stop::stop(at, &args, print).await,
+        Command::Restart(args) => start::restart(at, &args, print).await,
         Command::Wait(args) => stop::wait(at, &args, print).await,
         Command::Rm(args) => containers::rm(at, &args, print).await,
         Command::Container { what } => match what {
@@ -146,7 +150,9 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Freeze(args) => containers::freeze(at, &args, print).await,
             ContainerCommand::Thaw(args) => containers::thaw(at, &args, print).await,
             ContainerCommand::Kill(args) => containers::kill(at, &args, print).await,
+            ContainerCommand::Start(args) => start::start(at, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(at, &args, print).await,
+            ContainerCommand::Restart(args) => start::restart(at, &args, print).await,
             ContainerCommand::Wait(args) => stop::wait(at, &args, print).await,
             ContainerCommand::Rm(args) => containers::rm(at, &args, print).await,
             ContainerCommand::Prune { force } => containers::prune(at, force, print).await,

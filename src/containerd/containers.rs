@@ -7,13 +7,18 @@ use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+    UpdateContainerRequest,
 };
+use prost_types::{Any, FieldMask};
 use tonic::transport::Channel;
 
 use super::any::{moment, pack_options, pack_spec, unpack_options};
 use super::session::MAX_MESSAGE;
 use super::{Error, RuntimeOptions, Session};
 use crate::{ContainerId, Context, InvalidName};
+
+/// The type of an extension's bytes. containerd stores them and never reads them.
+const EXTENSION_TYPE: &str = "types.fnctr.io/json";
 
 /// A container record of containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,30 @@ pub(crate) struct Record {
     pub(crate) snapshot_key: String,
     /// When the container was created. Set by containerd; ignored on create.
     pub(crate) created_at: Option<SystemTime>,
+    /// What clients keep on the record for themselves, as JSON.
+    pub(crate) extensions: BTreeMap<String, Vec<u8>>,
+}
+
+/// The fields of a record that an update replaces; all others stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// All labels.
+    Labels,
+    /// The OCI runtime spec.
+    Spec,
+    /// The extension of this name.
+    Extension(&'static str),
+}
+
+impl Field {
+    /// The path in the mask (containerd's metadata/containers.go).
+    fn path(&self) -> String {
+        match self {
+            Self::Labels => "labels".to_owned(),
+            Self::Spec => "spec".to_owned(),
+            Self::Extension(name) => format!("extensions.{name}"),
+        }
+    }
 }
 
 /// The containers service.
@@ -136,6 +165,28 @@ impl Containers {
         Ok(reply.containers.into_iter().filter_map(nameable).collect())
     }
 
+    /// Replaces these fields of a record by those of `record`, at once.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no record of this name.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn update(&self, ctx: &Context, record: &Record, fields: &[Field]) -> Result<(), Error> {
+        let mut client = self.client();
+        let message = UpdateContainerRequest {
+            container: Some(to_wire(record)),
+            update_mask: Some(FieldMask {
+                paths: fields.iter().map(Field::path).collect(),
+            }),
+        };
+        self.session
+            .call(ctx, "Containers/Update", record.id.as_str())
+            .change(message, |r| async move { client.update(r).await })
+            .await?;
+        Ok(())
+    }
+
     /// Deletes a record. Its task and its snapshot are not touched.
     ///
     /// # Errors
@@ -177,8 +228,17 @@ fn to_wire(record: &Record) -> Container {
         spec: Some(pack_spec(&record.spec)),
         snapshotter: record.snapshotter.clone(),
         snapshot_key: record.snapshot_key.clone(),
+        extensions: record.extensions.iter().map(extension_to_wire).collect(),
         ..Container::default()
     }
+}
+
+fn extension_to_wire((name, value): (&String, &Vec<u8>)) -> (String, Any) {
+    let any = Any {
+        type_url: EXTENSION_TYPE.to_owned(),
+        value: value.clone(),
+    };
+    (name.clone(), any)
 }
 
 fn from_wire(container: Container) -> Result<Record, InvalidName> {
@@ -193,5 +253,10 @@ fn from_wire(container: Container) -> Result<Record, InvalidName> {
         snapshotter: container.snapshotter,
         snapshot_key: container.snapshot_key,
         created_at: moment(container.created_at),
+        extensions: container
+            .extensions
+            .into_iter()
+            .map(|(name, any)| (name, any.value))
+            .collect(),
     })
 }

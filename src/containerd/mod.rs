@@ -45,7 +45,7 @@ mod version;
 mod writer;
 
 pub(crate) use any::RuntimeOptions;
-pub(crate) use containers::{Containers, Record};
+pub(crate) use containers::{Containers, Field, Record};
 pub(crate) use content::{Content, Descriptor, Parts};
 pub(crate) use diff::Diff;
 pub(crate) use error::Error;

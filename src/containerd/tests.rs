@@ -282,6 +282,56 @@ fn spec(args: &[&str], cgroup: &str) -> Vec<u8> {
 }
 
 /// Creates a record, and a snapshot whose root file system contains only busybox.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_replaces_its_fields_and_no_others() {
+    let Some(private) = Private::start().await else {
+        return;
+    };
+    let (session, ctx) = (private.session().await, patience());
+    let id = ContainerId::new("updated").unwrap();
+    let first = Record {
+        id: id.clone(),
+        image: "none".into(),
+        labels: labels(&[("fnctr/a", "1"), ("fnctr/b", "2")]),
+        runtime: "io.containerd.runc.v2".into(),
+        runtime_options: None,
+        spec: b"{\"first\":true}".to_vec(),
+        snapshotter: "native".into(),
+        snapshot_key: id.to_string(),
+        created_at: None,
+        extensions: [("one", "1"), ("two", "2")]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+            .into(),
+    };
+    let containers = session.containers();
+    let none = containers.update(&ctx, &first, &[Field::Labels]).await;
+    assert!(none.unwrap_err().is_not_found());
+    containers.create(&ctx, &first).await.unwrap();
+    let second = Record {
+        labels: labels(&[("fnctr/a", "9")]),
+        spec: b"{\"second\":true}".to_vec(),
+        extensions: [("one".to_owned(), b"9".to_vec())].into(),
+        ..first.clone()
+    };
+    let read = async || Record {
+        created_at: None,
+        ..containers.get(&ctx, &id).await.unwrap()
+    };
+    containers
+        .update(&ctx, &second, &[Field::Extension("one")])
+        .await
+        .unwrap();
+    let mut expected = first.clone();
+    expected.extensions.insert("one".to_owned(), b"9".to_vec());
+    assert_eq!(read().await, expected);
+    containers
+        .update(&ctx, &second, &[Field::Labels, Field::Spec])
+        .await
+        .unwrap();
+    (expected.labels, expected.spec) = (second.labels.clone(), second.spec.clone());
+    assert_eq!(read().await, expected);
+}
+
 async fn container(session: &Session, id: &ContainerId, args: &[&str]) -> Vec<Mount> {
     let ctx = patience();
     let record = Record {
@@ -297,6 +347,7 @@ async fn container(session: &Session, id: &ContainerId, args: &[&str]) -> Vec<Mo
         snapshotter: "native".into(),
         snapshot_key: id.to_string(),
         created_at: None,
+        extensions: BTreeMap::new(),
     };
     session.containers().create(&ctx, &record).await.unwrap();
     let found = session.containers().get(&ctx, id).await.unwrap();

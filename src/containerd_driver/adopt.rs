@@ -43,9 +43,11 @@ pub struct Adoptable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContainerState {
-    /// It has no process: the host ended while the container was being created or removed.
+    /// It has no process: the host ended while the container was being created or removed, or, of a container that the
+    /// command keeps, while it ran.
     Dead,
-    /// It waits to be started. A process that adopts it cannot start it any more, because its streams are gone.
+    /// It waits to be started: its process waits behind a gate, which an adopter cannot open because the streams are
+    /// gone; or it is a container of the command that has never run.
     Created,
     /// It runs.
     Running,
@@ -102,7 +104,8 @@ impl ContainerdDriver {
     pub async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Adopted, Error> {
         self.0.open()?;
         let (container, image) = self.0.engine.adopt_of(ctx, id).await.map_err(translate)?;
-        let phase = if container.run().is_ready() {
+        // A kept container that has never run, or whose run is removed, can only be closed here.
+        let phase = if container.run().is_none_or(|run| run.is_ready()) {
             Phase::Created
         } else {
             Phase::Running

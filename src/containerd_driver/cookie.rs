@@ -4,6 +4,8 @@
 //! cancelled, and everything that was created by then stays in the cookie for `close` to undo. Freezing does not wait
 //! for the stage.
 
+mod kept;
+
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +22,7 @@ use super::wait::Started;
 use super::{Shared, host, pull, streams};
 use crate::Context;
 use crate::driver::{ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Phase, Step, WaitResult};
-use crate::engine::{self, Custody, Kind, Plan, Run};
+use crate::engine::{self, Kind, Plan, Run};
 use crate::image::{Image, Pin, refuses_volume};
 
 /// A cookie of the containerd driver.
@@ -140,12 +142,6 @@ impl ContainerdCookie {
         }
     }
 
-    /// Records on the container who looks after it, so that a later process can see whether anyone still does.
-    pub(crate) fn kept_for(self, custody: Custody) -> Self {
-        self.0.draft.kept_for(custody);
-        self
-    }
-
     /// The current plan. Only a container that was taken over has none, and no step of it needs one.
     fn plan(&self, step: Step) -> Result<Plan, Error> {
         let plan = self.0.draft.plan();
@@ -167,10 +163,11 @@ impl ContainerdCookie {
 
     /// The container's run, if `step` may be taken now. Does not block.
     fn running(&self, step: Step) -> Result<&Run, Error> {
-        match (self.0.container.get(), self.0.started.load(Ordering::Acquire)) {
-            (Some(held), true) => Ok(held.container.run()),
-            (Some(_), false) => Err(refuse(step, Phase::Created, &self.0.id)),
-            (None, _) => Err(refuse(step, self.phase(), &self.0.id)),
+        let started = self.0.started.load(Ordering::Acquire);
+        match self.0.container.get().map(|held| &held.run) {
+            Some(Some(run)) if started => Ok(run),
+            Some(_) => Err(refuse(step, Phase::Created, &self.0.id)),
+            None => Err(refuse(step, self.phase(), &self.0.id)),
         }
     }
 
@@ -232,23 +229,23 @@ impl ContainerdCookie {
             })
         };
         let created = self.0.shared.engine.create(&ctx, plan, image, streams).await;
-        let owned = created.map_err(|error| {
+        let (owned, run) = created.map_err(|error| {
             self.0.draft.give_back();
             translate(error)
         })?;
         stage.phase = Phase::Created;
         stage.image = None;
-        drop(self.0.container.set(owned.into()));
+        drop(self.0.container.set(Held::owned(owned, Some(run))));
         Ok(())
     }
 
     async fn run_now(self, ctx: Context, watched: Context) -> Result<Started, Error> {
         let mut stage = self.0.stage.lock().await;
         Step::Run.check(stage.phase, &self.0.id)?;
-        let Some(held) = self.0.container.get() else {
+        let held = self.0.container.get();
+        let Some((held, run)) = held.and_then(|held| Some((held, held.run.as_ref()?))) else {
             return Err(refuse(Step::Run, stage.phase, &self.0.id));
         };
-        let run = held.container.run();
         run.start(&ctx).await.map_err(translate)?;
         stage.phase = Phase::Running;
         self.0.started.store(true, Ordering::Release);

@@ -40,10 +40,10 @@ impl Draft {
         state.plan.clone()
     }
 
-    /// Sets who looks after the container, if the container is not created yet.
-    pub(super) fn kept_for(&self, custody: Custody) {
+    /// Sets who looks after the container, and whether it is kept after its end, if it is not created yet.
+    pub(super) fn looked_after(&self, custody: Custody, is_kept: bool) {
         if let Some(plan) = &mut self.state().plan {
-            plan.custody = Some(custody);
+            (plan.custody, plan.is_kept) = (Some(custody), is_kept);
         }
     }
 

@@ -10,7 +10,7 @@ use super::held::Held;
 use crate::driver::{
     self, ExitFacts, OutOfMemory, RunResult, StandardStream, StreamFailed, WaitResult, outcome,
 };
-use crate::engine::{OomCount, Outcome, Run, Whose};
+use crate::engine::{self, OomCount, Outcome, Whose};
 use crate::stdio::{Stream, StreamError};
 use crate::{ByteSize, Context};
 
@@ -32,8 +32,12 @@ impl Started {
         }
     }
 
-    fn run(&self) -> &Run {
-        self.held.container.run()
+    /// Waits for the end of the run; a container without a run has no end that could be told.
+    async fn end_of_run(&self, ctx: &Context) -> Result<Option<Outcome>, engine::Error> {
+        match &self.held.run {
+            Some(run) => run.wait(ctx).await,
+            None => Ok(None),
+        }
     }
 }
 
@@ -42,15 +46,19 @@ impl WaitResult for Started {
     async fn wait(&self, ctx: &Context) -> RunResult {
         let ended = tokio::select! {
             biased;
-            ended = self.run().wait(ctx) => ended,
+            ended = self.end_of_run(ctx) => ended,
             // The context is interrupted already, so this returns what is known now.
-            _ = self.watched.done() => self.run().wait(&self.watched).await,
-            _ = self.driver.done() => self.run().wait(&self.driver).await,
+            _ = self.watched.done() => self.end_of_run(&self.watched).await,
+            _ = self.driver.done() => self.end_of_run(&self.driver).await,
         };
         let interrupted = ctx.interrupted().or_else(|| self.watched.interrupted());
         let driver_closed = self.driver.interrupted().is_some();
         let facts = match ended {
             Ok(Some(outcome)) => facts(outcome, driver_closed),
+            Ok(None) if self.held.run.is_none() => ExitFacts {
+                lost: true,
+                ..ExitFacts::default()
+            },
             Ok(None) => ExitFacts {
                 driver_closed: driver_closed && interrupted.is_none(),
                 ..ExitFacts::default()
@@ -68,9 +76,10 @@ impl WaitResult for Started {
 
 impl fmt::Debug for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = self.run().exit_now().and_then(|exit| exit.code);
+        let exit = self.held.run.as_ref().and_then(|run| run.exit_now());
+        let code = exit.and_then(|exit| exit.code);
         f.debug_struct("Started")
-            .field("id", &self.run().id().as_str())
+            .field("id", &self.held.container.id().as_str())
             .field("exit_code", &code)
             .finish_non_exhaustive()
     }

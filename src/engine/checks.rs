@@ -102,7 +102,7 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     rlimits::check(&deps.host.ceilings, &plan.config.rlimits)
         .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
-    if let Err(taken) = cgroup_is_free(deps, plan) {
+    if let Err(taken) = cgroup_is_free(deps, deps.placement(&plan.id).as_ref()) {
         // A container of this name has a cgroup of this name: report the name instead.
         record::check_name(deps, ctx, &plan.id).await?;
         return Err(unfit(Kind::Conflict, taken));
@@ -115,6 +115,14 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
         .map_or_else(|| Path::new("/"), |process| process.cwd());
     places::check(deps, ctx, plan, image, cwd).await?;
     command(deps, ctx, plan, image, spec).await
+}
+
+/// Checks what may have changed since a kept container was made.
+pub(super) fn again(deps: &Deps, plan: &Plan, placement: Option<&Placement>, spec: &Spec) -> Result<()> {
+    let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
+    controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
+    cgroup_is_free(deps, placement).map_err(|error| unfit(Kind::Conflict, error))?;
+    mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))
 }
 
 /// Refuses what no host can serve, and parameters of the kernel that do not exist below `sysctls`.
@@ -190,15 +198,16 @@ fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
 
 /// Two containers in one cgroup would share limits, and be frozen and killed together. A name is unique in its
 /// containerd namespace only, and a host may run several containerds.
-fn cgroup_is_free(deps: &Deps, plan: &Plan) -> Result<(), Unfit> {
-    let Some(Placement { path: cgroup, .. }) = deps.placement(&plan.id) else {
+fn cgroup_is_free(deps: &Deps, placement: Option<&Placement>) -> Result<(), Unfit> {
+    let Some(Placement { path: cgroup, .. }) = placement else {
         return Ok(());
     };
-    let Ok(paths) = deps.host.cgroups.of_path(&cgroup) else {
+    let Ok(paths) = deps.host.cgroups.of_path(cgroup) else {
         return Ok(());
     };
     let used = |dir: &Path| std::fs::read(dir.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty());
     if paths.dirs().any(used) {
+        let cgroup = cgroup.clone();
         Err(Unfit::CgroupInUse { cgroup })
     } else {
         Ok(())
@@ -393,6 +402,7 @@ mod tests {
             writable: Vec::new(),
             hosts: Vec::new(),
             custody: None,
+            is_kept: false,
         }
     }
 

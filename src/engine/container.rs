@@ -1,15 +1,16 @@
 //! A container that exists: its record, its writable layer, and its run.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 
-use super::error::{self, At as _, Result, Step};
-use super::record::{self, Origin, Owner};
+use super::error::{Error, Kind, Result, Step};
+use super::kept::LastRun;
+use super::record::Origin;
 use super::run::Run;
-use super::{Deps, network, undo};
+use super::{Deps, undo};
+use crate::ContainerId;
 use crate::teardown::Teardown;
-use crate::{ContainerId, Context, containerd};
 
 /// A handle to a container; clones refer to the same container. Dropping a handle leaves the container as it is.
 #[derive(Debug, Clone)]
@@ -21,20 +22,46 @@ struct Inner {
     id: ContainerId,
     /// Which attempt made it: other containers may have had its name before, or have it now.
     origin: Origin,
-    run: Run,
-    /// The undo list of the record and the layer. Only tracked tasks hold the lock.
+    current: std::sync::Mutex<Current>,
+    /// The undo list of the record and the layer. Only tracked tasks hold the lock. Whoever needs the lock of the run's
+    /// stage too takes it after this one.
     undo: Mutex<Teardown>,
+}
+
+/// The run that the container has, and what its record says of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Current {
+    /// `None` if it has never run, or all of the last run is removed.
+    pub(super) run: Option<Run>,
+    /// `None` for a container that is not kept after its end.
+    pub(super) last: Option<LastRun>,
+}
+
+impl Current {
+    /// A kept container without a run.
+    pub(super) fn idle(last: LastRun) -> Self {
+        Self {
+            run: None,
+            last: Some(last),
+        }
+    }
 }
 
 impl Container {
     /// Takes over a container and its undo list.
-    pub(super) fn new(deps: &Arc<Deps>, run: Run, origin: Origin, undo: Teardown) -> Self {
+    pub(super) fn new(
+        deps: &Arc<Deps>,
+        id: &ContainerId,
+        current: Current,
+        origin: Origin,
+        undo: Teardown,
+    ) -> Self {
         debug_assert!(undo::is_whole_container(&undo), "{undo:?}");
         Self(Arc::new(Inner {
             deps: Arc::clone(deps),
-            id: run.id().clone(),
+            id: id.clone(),
             origin,
-            run,
+            current: current.into(),
             undo: Mutex::new(undo),
         }))
     }
@@ -44,118 +71,124 @@ impl Container {
         &self.0.id
     }
 
-    /// The container's run.
-    pub(crate) fn run(&self) -> &Run {
-        &self.0.run
+    /// The container's run: the current one, or the last one until all of it is removed.
+    pub(crate) fn run(&self) -> Option<Run> {
+        self.current().run
+    }
+
+    /// The container's run, for a step that needs one.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if the container has none.
+    pub(crate) fn run_for(&self, step: Step) -> Result<Run> {
+        let none = || Error::new(step, self.id(), Kind::NotFound, "it is not running");
+        self.run().ok_or_else(none)
+    }
+
+    /// Whether the container is kept after its end.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.current().last.is_some()
+    }
+
+    /// Whether the container is kept and has never run.
+    pub(crate) fn has_never_run(&self) -> bool {
+        self.current().last == Some(LastRun::Never)
+    }
+
+    /// Whether its process was started and has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.run()
+            .is_some_and(|run| !run.is_ready() && run.exit_now().is_none())
+    }
+
+    pub(super) fn current(&self) -> Current {
+        let current = self.0.current.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the run. The caller holds the lock of [`Self::undo`].
+    pub(super) fn set_current(&self, current: Current) {
+        *self.0.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+
+    /// The undo list of the record and the layer. Who holds it decides alone about the run.
+    pub(super) fn undo(&self) -> &Mutex<Teardown> {
+        &self.0.undo
     }
 
     pub(super) fn deps(&self) -> &Arc<Deps> {
         &self.0.deps
     }
 
-    /// Kills the container's processes and removes everything, last first. May be called in every phase, and again: if
-    /// a part could not be removed, this returns an error, and another call tries that part again.
+    /// How this process got the handle.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// The attempt that made the container.
+    pub(super) fn attempt(&self) -> &str {
+        self.0.origin.attempt()
+    }
+
+    /// Whether the cgroup of its run exists, so that no other container can have the name; see [`Run::is_intact`].
+    pub(super) fn is_intact(&self) -> bool {
+        self.run().is_some_and(|run| run.is_intact())
+    }
+
+    /// Leaves the container as it is: its watch ends, and its undo lists are emptied. A later process finds it by its
+    /// record.
     ///
     /// # Cancellation
-    /// Safe to drop: continues on its own task, with its own time limit.
-    pub(crate) async fn remove(&self) -> Result<()> {
+    /// Safe to drop: continues on its own task.
+    pub(crate) async fn leave(&self) {
         let this = self.clone();
-        self.deps()
-            .finished(async move { this.remove_here().await })
-            .await
-    }
-
-    /// Like [`Self::remove`], on the caller's own task, which must be tracked.
-    ///
-    /// # Cancellation
-    /// Not safe to drop.
-    pub(crate) async fn remove_here(&self) -> Result<()> {
-        self.remove_knowing(self.run().is_intact()).await
-    }
-
-    /// Like [`Self::remove_here`], if the cgroup of the run may be gone because its processes were killed for this
-    /// removal. `is_intact` is what [`Run::is_intact`] returned before.
-    ///
-    /// # Cancellation
-    /// Not safe to drop.
-    pub(super) async fn remove_knowing(&self, is_intact: bool) -> Result<()> {
-        let run = self.run();
-        run.idle_ends();
-        let mut stage = run.stage().lock().await;
-        let mut list = self.0.undo.lock().await;
-        if stage.is_undone() && list.is_empty() {
-            self.forget_unfinished();
-            return Ok(());
-        }
-        // The time limit starts here, so it does not include the wait for the stage.
-        let ctx = Context::timeout(self.deps().config.close_grace);
-        let ours: &[&str] = match self.owner(&ctx, is_intact).await {
-            Ok(Owner::This) => {
-                let mut failed = run.discard(&ctx, &mut stage).await;
-                failed.extend(undo::rest(&mut list, &ctx, &failed).await);
-                if failed.is_empty() {
-                    run.ends();
-                    self.forget_unfinished();
-                } else {
-                    self.note_unfinished();
-                }
-                return error::report(Step::Close, self.id(), failed);
-            }
-            // What is found by the name belongs to a later container of that name. If there is none, files may be left.
-            Ok(Owner::Another) => &[network::STEP],
-            Ok(Owner::Nobody) => &[network::STEP, undo::STREAMS],
-            Err(error) => {
-                self.note_unfinished();
-                return Err(error).at(Step::Close, self.id());
-            }
+        let leave = async move {
+            this.leave_here().await;
+            Ok(())
         };
-        list.forget();
-        let failed = run.discard_only(&ctx, &mut stage, ours).await;
-        if failed.is_empty() {
-            self.forget_unfinished();
+        if let Err(error) = self.deps().finished(leave).await {
+            tracing::error!(id = %self.id(), error = %crate::chain(&error), "cannot leave the container");
         }
-        error::report(Step::Close, self.id(), failed)
     }
 
-    /// Leaves the container running and empties its undo lists. A later process finds it by its record.
-    pub(super) async fn leave(&self) {
-        let mut stage = self.run().stage().lock().await;
-        self.run().leave(&mut stage);
-        self.0.undo.lock().await.forget();
+    /// Like [`Self::leave`], on the caller's own task, which must be tracked.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(super) async fn leave_here(&self) {
+        let mut list = self.0.undo.lock().await;
+        if let Some(run) = self.run() {
+            let mut stage = run.stage().lock().await;
+            run.leave(&mut stage);
+        }
+        list.forget();
     }
 
     /// Whether nothing is left to remove; `false` if that cannot be determined without waiting.
     pub(super) fn is_gone(&self) -> bool {
-        let undone = self.run().stage().try_lock().is_ok_and(|stage| stage.is_undone());
-        undone && self.0.undo.try_lock().is_ok_and(|list| list.is_empty())
-    }
-
-    /// Which container has the name now. Asks containerd only if needed: an adopted container may have been recreated
-    /// by another process, and a container made here may have been removed, in which case its cgroup is gone.
-    async fn owner(&self, ctx: &Context, is_intact: bool) -> Result<Owner, containerd::Error> {
-        match &self.0.origin {
-            Origin::Made { .. } if is_intact => Ok(Owner::This),
-            Origin::Made { attempt } | Origin::Adopted { attempt } => {
-                record::owner(&self.deps().session, ctx, self.id(), attempt).await
-            }
-        }
+        let Ok(list) = self.0.undo.try_lock() else {
+            return false;
+        };
+        let run = self.run();
+        let undone = |run: &Run| run.stage().try_lock().is_ok_and(|stage| stage.is_undone());
+        list.is_empty() && run.as_ref().is_none_or(undone)
     }
 
     /// Notes that the container is not removed completely, so that the next start continues if no other removal does.
-    fn note_unfinished(&self) {
-        self.deps().note_unfinished(self.id(), self.0.origin.attempt());
+    pub(super) fn note_unfinished(&self) {
+        self.deps().note_unfinished(self.id(), self.attempt());
     }
 
     /// The same before a removal, in case that this process ends in the middle of it.
     pub(super) fn note(&self) {
-        if let Err(error) = self.deps().note(self.id(), self.0.origin.attempt()) {
+        if let Err(error) = self.deps().note(self.id(), self.attempt()) {
             tracing::debug!(id = %self.id(), %error, "cannot note that the container is to be removed");
         }
     }
 
     /// Takes that back, because nothing is left of this container.
-    fn forget_unfinished(&self) {
-        self.deps().forget_unfinished(self.id(), self.0.origin.attempt());
+    pub(super) fn forget_unfinished(&self) {
+        self.deps().forget_unfinished(self.id(), self.attempt());
     }
 }
 

@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use fnctr_oci::{ContainerConfig, Spec};
 
-use super::container::Container;
+use super::container::{Container, Current};
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::init_layer::InitLayer;
+use super::kept::LastRun;
 use super::network::{Joining, NetworkHistory};
 use super::owned::Owned;
+use super::placement::Placement;
 use super::plan::Plan;
 use super::record::Origin;
+use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
+use super::turn::Turn;
 use super::{
     checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo, volumes,
 };
-use crate::containerd::Mount;
+use crate::containerd::{Mount, RuntimeOptions};
 use crate::image::Image;
 use crate::pauses::Pauses;
 use crate::stdio::{Fifos, Pumps, Streams};
@@ -42,12 +46,22 @@ impl Engine {
         plan: Plan,
         image: Image,
         streams: impl FnOnce(Context) -> F + Send + 'static,
-    ) -> Result<Owned>
+    ) -> Result<(Owned, Run)>
     where
         F: Future<Output = Result<Streams>> + Send + 'static,
     {
         let deps = Arc::clone(&self.0);
         let create = move |ctx: Context| async move { create(&deps, &ctx, &plan, &image, streams).await };
+        self.0.tracked(ctx, create).await
+    }
+
+    /// Creates a container that is kept, without a run. If it fails, nothing is left. [`Container::start`] runs it.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the creation is undone on its own task, as it is when `ctx` is interrupted.
+    pub(crate) async fn create_kept(&self, ctx: &Context, plan: Plan, image: Image) -> Result<Owned> {
+        let deps = Arc::clone(&self.0);
+        let create = move |ctx: Context| async move { create_kept(&deps, &ctx, &plan, &image).await };
         self.0.tracked(ctx, create).await
     }
 }
@@ -59,39 +73,106 @@ pub(super) async fn create<F>(
     plan: &Plan,
     image: &Image,
     streams: impl FnOnce(Context) -> F,
-) -> Result<Owned>
+) -> Result<(Owned, Run)>
 where
     F: Future<Output = Result<Streams>>,
 {
+    let _turn = turn(deps, ctx, plan).await?;
     let attempt = crate::ids::unique();
     let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
+    let last = LastRun::now();
     let made = async {
         let checked = check(deps, ctx, plan, image).await?;
-        let kept = keep(deps, ctx, plan, image, &checked, &attempt, &mut own).await?;
-        prepare(deps, ctx, plan, checked, &kept, streams, &mut of_run).await
+        let sandbox = checked.joining.sandbox().map(str::to_owned);
+        let new = record::New {
+            spec: &checked.spec,
+            sandbox: sandbox.as_deref(),
+            attempt: &attempt,
+            last_run: &last,
+        };
+        let rootfs = keep(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
+        let CheckedPlan { joining, config, .. } = checked;
+        let chosen = Chosen {
+            joining,
+            config,
+            options: deps.config.runtime.options(),
+            placement: deps.placement(&plan.id),
+            remains: Remains::of_plan(deps, &plan.id),
+        };
+        prepare(deps, ctx, plan, chosen, &rootfs, streams, &mut of_run).await
     };
     match made.await {
         Ok(parts) => {
             let run = Run::new(deps, &plan.id, parts, of_run);
-            Ok(Owned::new(Container::new(
-                deps,
-                run,
-                Origin::Made { attempt },
-                own,
-            )))
+            let current = Current {
+                run: Some(run.clone()),
+                last: plan.is_kept.then_some(last),
+            };
+            let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, own);
+            Ok((Owned::new(container), run))
         }
         Err(error) => {
-            let clean_up = ctx.detached(deps.config.close_grace);
-            let mut failed = of_run.run(&clean_up).await;
-            failed.extend(undo::rest(&mut own, &clean_up, &failed).await);
-            if !failed.is_empty() {
-                deps.note_unfinished(&plan.id, &attempt);
-            }
-            for failed in failed {
-                tracing::warn!(error = %crate::chain(&failed), "a failed create could not undo a step");
-            }
+            unwind(deps, ctx, &plan.id, &attempt, own, of_run).await;
             Err(error)
         }
+    }
+}
+
+/// Creates a container without a run, likewise.
+async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image) -> Result<Owned> {
+    let _turn = turn(deps, ctx, plan).await?;
+    let attempt = crate::ids::unique();
+    let mut own = Teardown::new(plan.id.as_str());
+    let made = async {
+        let checked = check(deps, ctx, plan, image).await?;
+        let new = record::New {
+            spec: &checked.spec,
+            // The network that was chosen for the checks is another one than a later run gets.
+            sandbox: None,
+            attempt: &attempt,
+            last_run: &LastRun::Never,
+        };
+        keep(deps, ctx, plan, image, new, &checked.layer, &mut own).await
+    };
+    match made.await {
+        Ok(_) => {
+            let current = Current::idle(LastRun::Never);
+            let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, own);
+            Ok(Owned::new(container))
+        }
+        Err(error) => {
+            let no_run = Teardown::new(plan.id.as_str());
+            unwind(deps, ctx, &plan.id, &attempt, own, no_run).await;
+            Err(error)
+        }
+    }
+}
+
+/// The turn to make a kept container: as soon as there is a record, another process could start it.
+async fn turn(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<Turn>> {
+    match plan.is_kept {
+        true => Turn::take(deps, ctx, &plan.id).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Undoes a create that failed.
+async fn unwind(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    id: &ContainerId,
+    attempt: &str,
+    mut own: Teardown,
+    mut of_run: Teardown,
+) {
+    let clean_up = ctx.detached(deps.config.close_grace);
+    let mut failed = of_run.run(&clean_up).await;
+    failed.extend(undo::rest(&mut own, &clean_up, &failed).await);
+    if !failed.is_empty() {
+        deps.note_unfinished(id, attempt);
+    }
+    for failed in failed {
+        tracing::warn!(error = %crate::chain(&failed), "a failed create could not undo a step");
     }
 }
 
@@ -130,34 +211,36 @@ async fn keep(
     ctx: &Context,
     plan: &Plan,
     image: &Image,
-    checked: &CheckedPlan,
-    attempt: &str,
+    new: record::New<'_>,
+    layer: &InitLayer,
     undo: &mut Teardown,
 ) -> Result<Vec<Mount>> {
     ctx.check().at(Step::Record, &plan.id)?;
-    record::create(
-        deps,
-        ctx,
-        plan,
-        &checked.spec,
-        checked.joining.sandbox(),
-        attempt,
-        undo,
-    )
-    .await?;
+    record::create(deps, ctx, plan, new, undo).await?;
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
-    checked.layer.make(deps, &plan.id, &mounts)?;
+    layer.make(deps, &plan.id, &mounts)?;
     Ok(mounts)
 }
 
+/// What was chosen for a run before anything of it is made.
+pub(super) struct Chosen {
+    pub(super) joining: Joining,
+    pub(super) config: ContainerConfig,
+    /// The runtime, the cgroup, and what may be left of both, as the container's record has them. The configuration of
+    /// the process that made the record may have been another.
+    pub(super) options: Option<RuntimeOptions>,
+    pub(super) placement: Option<Placement>,
+    pub(super) remains: Remains,
+}
+
 /// Makes a run, up to its start gate.
-async fn prepare<F>(
+pub(super) async fn prepare<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &Plan,
-    checked: CheckedPlan,
+    chosen: Chosen,
     rootfs: &[Mount],
     streams: impl FnOnce(Context) -> F,
     undo: &mut Teardown,
@@ -165,18 +248,24 @@ async fn prepare<F>(
 where
     F: Future<Output = Result<Streams>>,
 {
-    let CheckedPlan { joining, config, .. } = checked;
+    let Chosen {
+        joining,
+        config,
+        options,
+        placement,
+        remains,
+    } = chosen;
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
     let streams = streams(ctx.clone()).await?;
     let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
-    let pid = task::create(deps, ctx, &plan.id, rootfs, fifos.paths(), undo).await?;
+    let pid = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo).await?;
 
     // A caller that has gone away meanwhile needs none of it.
     ctx.check().at(Step::Task, &plan.id)?;
-    let paths = placement::cgroups_of(deps, &plan.id, Some(pid), deps.placement(&plan.id).as_ref());
+    let paths = placement::cgroups_of(deps, &plan.id, Some(pid), placement.as_ref());
     // Read before the start: a short input may be copied completely before the next line runs.
     let is_fed = fifos.has_input();
     let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
@@ -191,6 +280,7 @@ where
         pumps,
         phase: Phase::Ready,
         from_birth: true,
+        stays: false,
         network: NetworkHistory {
             of: joined.target.map(|target| target.id),
             counted: joined.is_used.then(|| traffic::of_pid(pid)).flatten(),

@@ -77,6 +77,12 @@ pub(crate) enum Step {
     Find,
     /// Undoing everything.
     Close,
+    /// Ending its process.
+    Stop,
+    /// Having the turn to start or stop it.
+    Turn,
+    /// Writing down how its run ended, and removing the run.
+    Settle,
     /// Having containerd collect its garbage.
     Collect,
     /// Work on a task of its own.
@@ -111,6 +117,9 @@ impl fmt::Display for Step {
             Self::Stats => "read the usage of",
             Self::Find => "find",
             Self::Close => "remove",
+            Self::Stop => "stop",
+            Self::Turn => "start or stop",
+            Self::Settle => "settle the end of",
             Self::Collect => "collect",
             Self::Finish => "finish",
             Self::Load => "load the images of",

@@ -115,6 +115,7 @@ mod tests {
             snapshotter: String::new(),
             snapshot_key: String::new(),
             created_at: None,
+            extensions: BTreeMap::new(),
         }
     }
 

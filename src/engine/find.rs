@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::container::Container;
+use super::container::{Container, Current};
 use super::custody::owner_is_gone;
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
+use super::kept::{self, LastRun, RunEnd};
 use super::label;
 use super::network::NetworkHistory;
 use super::record::Origin;
@@ -46,6 +47,8 @@ pub(crate) struct ListedContainer {
     pub(crate) spec: Vec<u8>,
     /// Its cgroups, if they were found.
     pub(crate) paths: Option<cgroup::Paths>,
+    /// How its last run went, if it is kept after its end.
+    pub(crate) last_run: Option<LastRun>,
     /// The end of its cgroup's path, which is unique to this container.
     pub(super) cgroup_name: Option<PathBuf>,
 }
@@ -57,8 +60,12 @@ impl ListedContainer {
     }
 
     /// Whether the process that looked after it is gone and has not left it running on purpose: the process was killed
-    /// while it waited for the container's end, or before the container was started.
+    /// while it waited for the container's end, or before the container was started. A container that is kept after its
+    /// end is an orphan only while it runs.
     pub(crate) fn is_orphaned(&self) -> bool {
+        if self.last_run.is_some() && !self.has_process() {
+            return false;
+        }
         let left = self.labels.contains_key(label::DETACHED) && self.state != State::Created;
         !left && owner_is_gone(&self.labels)
     }
@@ -67,6 +74,15 @@ impl ListedContainer {
     /// name no owner and count as looked after.
     pub(crate) fn is_looked_after(&self) -> bool {
         !self.labels.contains_key(label::DETACHED) && !owner_is_gone(&self.labels)
+    }
+
+    /// Whether it is kept and has never run.
+    pub(crate) fn waits_for_a_start(&self) -> bool {
+        self.last_run == Some(LastRun::Never) && self.pid.is_none()
+    }
+
+    fn has_process(&self) -> bool {
+        matches!(self.state, State::Running | State::Frozen | State::Lost) || self.pid.is_some()
     }
 
     /// The directories of its cgroups.
@@ -79,11 +95,11 @@ impl ListedContainer {
 /// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// A record without a process.
+    /// A record without a process. The end of a kept container that is dead is not known.
     Dead,
     /// Processes for which containerd has no task, because its state was removed: they can be killed and removed.
     Lost,
-    /// The process waits behind its start gate.
+    /// The process waits behind its start gate, or the container is kept and has never run.
     Created,
     /// Running.
     Running,
@@ -133,14 +149,35 @@ impl Engine {
 pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContainer>> {
     let filters = [format!("labels.\"{}\"", label::ENGINE)];
     let (containers, tasks) = (deps.session.containers(), deps.session.tasks());
-    // At once: containerd asks every shim for the second. A task that was made in between belongs to a young record.
+    // At once: containerd asks every shim for the second. A task that was made in between belongs to a young run.
     let (records, tasks) = tokio::try_join!(containers.list(ctx, &filters), tasks.list(ctx))
         .at(Step::Find, "the list of containers")?;
     let mut tasks: BTreeMap<String, TaskInfo> = tasks.into_iter().collect();
-    Ok(records
-        .into_iter()
-        .map(|record| seen(deps, tasks.remove(record.id.as_str()), record))
-        .collect())
+    let mut listed = Vec::with_capacity(records.len());
+    for record in records {
+        let task = tasks.remove(record.id.as_str());
+        if let Some(record) = after(deps, ctx, record, task.as_ref()).await? {
+            listed.push(seen(deps, task, record));
+        }
+    }
+    Ok(listed)
+}
+
+/// The record as it is after its task was looked for: the end of a run is written before its task is deleted, and may
+/// have been written in between. `None` if the container was removed meanwhile.
+async fn after(
+    deps: &Deps,
+    ctx: &Context,
+    record: Record,
+    task: Option<&TaskInfo>,
+) -> Result<Option<Record>> {
+    if task.is_some() || !matches!(kept::last_run(&record), Some(LastRun::Started { .. })) {
+        return Ok(Some(record));
+    }
+    match get(deps, ctx, &record.id).await {
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// One container.
@@ -151,7 +188,10 @@ pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Res
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error).at(Step::Find, id),
     };
-    Ok(seen(deps, task, record))
+    match after(deps, ctx, record, task.as_ref()).await? {
+        Some(record) => Ok(seen(deps, task, record)),
+        None => Err(Error::new(Step::Find, id, Kind::NotFound, "no such container")),
+    }
 }
 
 pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Record> {
@@ -165,6 +205,7 @@ pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<
 
 fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> ListedContainer {
     let pid = task.as_ref().and_then(living);
+    let last_run = kept::last_run(&record);
     let Facts {
         command, placement, ..
     } = Facts::of(&record);
@@ -172,7 +213,12 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> ListedContainer 
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
     let lives = || Remains::of_record(deps, &record, placement.clone()).live(deps);
     let state = match task.map(|task| (task.status, task.exit.code)) {
-        None if !lives() => State::Dead,
+        None if !lives() => match &last_run {
+            Some(LastRun::Never) => State::Created,
+            Some(LastRun::Started { .. }) if is_young(&record) => State::Created,
+            Some(LastRun::Ended(RunEnd { code: Some(code), .. })) => State::Exited(*code),
+            _ => State::Dead,
+        },
         // The task is about to be made.
         None if is_young(&record) => State::Created,
         None => State::Lost,
@@ -192,13 +238,16 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> ListedContainer 
         spec: record.spec,
         paths,
         cgroup_name: placement.map(|placement| placement.name),
+        last_run,
         id: record.id,
     }
 }
 
-/// Whether a record is so new that its task may not have been made yet.
+/// Whether a run is so new that its task may not have been made yet.
 fn is_young(record: &Record) -> bool {
-    let age = record.created_at.and_then(|at| at.elapsed().ok());
+    let last = kept::last_run(record);
+    let began = last.map_or(record.created_at, |last| last.started_at());
+    let age = began.and_then(|at| at.elapsed().ok());
     age.is_some_and(|age| age < CREATING)
 }
 
@@ -220,17 +269,33 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         let why = "the container of that name was not made by fnctr";
         return Err(Error::new(Step::Find, id, Kind::NotFound, why));
     }
+    let origin = Origin::Adopted {
+        attempt: record::attempt_of(record).to_owned(),
+    };
+    let current = current(deps, ctx, record).await?;
+    Ok(Container::new(deps, id, current, origin, undo_of(deps, record)))
+}
+
+/// The run of a container that was found by its record. A kept container has none if it has never run, or if its end is
+/// on the record and no task is left.
+pub(super) async fn current(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Current> {
+    let id = &record.id;
     let task = match deps.session.tasks().get(ctx, id).await {
         Ok(task) => Some(task),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error).at(Step::Find, id),
     };
+    let last = kept::last_run(record);
+    if task.is_none() && last == Some(LastRun::Never) {
+        return Ok(Current::idle(LastRun::Never));
+    }
     let pid = task.as_ref().and_then(living);
-    // Without a task there is no process, and nothing is known about its end.
-    let ended = match &task {
-        None => Some((None, None)),
-        Some(task) if task.status == TaskStatus::Stopped => Some((Some(task.exit.code), task.exit.at)),
-        Some(_) => None,
+    // Without a task there is no process, and nothing is known about its end but what the record tells.
+    let ended = match (&task, &last) {
+        (None, Some(LastRun::Ended(end))) => Some((end.code, end.ended_at)),
+        (None, _) => Some((None, None)),
+        (Some(task), _) if task.status == TaskStatus::Stopped => Some((Some(task.exit.code), task.exit.at)),
+        (Some(_), _) => None,
     };
     let created = task.is_some_and(|task| task.status == TaskStatus::Created);
     let Facts {
@@ -244,14 +309,43 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
+        stays: true,
         network: NetworkHistory::default(),
     };
     let remains = Remains::of_record(deps, record, placement);
     let run = Run::new(deps, id, parts, undo_of_run(deps, record, remains));
-    let origin = Origin::Adopted {
-        attempt: record::attempt_of(record).to_owned(),
-    };
-    Ok(Container::new(deps, run, origin, undo_of(deps, record)))
+    Ok(Current { run: Some(run), last })
+}
+
+impl Container {
+    /// Takes over the current run if another process has removed the one that this handle knows, or has started another
+    /// since. The caller holds the lock of the undo list.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(super) async fn catch_up(&self, ctx: &Context, record: &Record, last: &LastRun) -> Result<()> {
+        let Current { run: known, last: of } = self.current();
+        let is_same = of.as_ref().map(LastRun::started_at) == Some(last.started_at());
+        // A run of this process is watched here, and what is known of its end stays true.
+        let is_sure =
+            |run: &Run| run.is_from_birth() || run.exit_now().is_some_and(|exit| exit.code.is_some());
+        if is_same && known.as_ref().is_some_and(is_sure) {
+            return Ok(());
+        }
+        let now = current(self.deps(), ctx, record).await?;
+        self.set_current(now);
+        if let Some(known) = known {
+            known.leave(&mut *known.stage().lock().await);
+        }
+        Ok(())
+    }
+}
+
+/// Whether processes of a container run that containerd has no task for. While a task is being made, it does not count
+/// as lost.
+pub(super) fn is_lost(deps: &Deps, record: &Record) -> bool {
+    let placement = Facts::of(record).placement;
+    !is_young(record) && Remains::of_record(deps, record, placement).live(deps)
 }
 
 /// The undo list that `create` would have left for the container. It follows from the record alone; [`undo`] has its
@@ -305,6 +399,7 @@ mod tests {
             spec: Vec::new(),
             paths: None,
             cgroup_name: None,
+            last_run: None,
         }
     }
 

@@ -28,3 +28,5 @@ pub(crate) const DETACHED: &str = "io.fnctr.detached";
 /// Until when the container may run, for other processes if its owner is gone: milliseconds since 1970 by the host's
 /// clock.
 pub(crate) const DEADLINE: &str = "io.fnctr.deadline";
+/// Present if the container is kept after its end; see `kept`.
+pub(crate) const KEPT: &str = "io.fnctr.kept";

@@ -26,8 +26,22 @@
 //! | Tasks/Delete | ends the shim, removes the cgroup |
 //! | Containers/Delete, Snapshots/Remove | undo Containers/Create and Snapshots/Prepare |
 //!
+//! A container that is [`kept`] outlives its run: its record has the plan and how the last run went.
+//!
+//! ```text
+//!              start                       settle
+//!   Never ───────────────► Started ─────────────────────► Ended ──► start again, or remove
+//!   (record and layer)     (a run, with its own undo list)  (record and layer)
+//! ```
+//!
+//! The record is updated once before each further run (with the network of that run) and once after each run. One process
+//! at a time does so ([`turn`]). The process that made a run writes its end; if that process has left it or is gone, the
+//! next one that looks does ([`abandoned`]).
+//!
 //! This module depends on no driver contract, no HTTP and no command line. Driver and command both pass it a [`Plan`].
 
+mod abandoned;
+mod again;
 mod checks;
 mod close;
 mod config;
@@ -47,11 +61,11 @@ mod host;
 mod idle;
 mod images;
 mod init_layer;
+mod kept;
 pub(crate) mod label;
 mod network;
 mod oom;
 mod orphans;
-mod overdue;
 mod owned;
 mod pause;
 mod pidfd;
@@ -66,19 +80,24 @@ mod reclaim;
 mod reconcile;
 mod record;
 mod remains;
+mod removal;
 mod resolve;
+mod respec;
 mod rlimits;
 mod rootfs;
 mod run;
 mod runtime;
+mod settle;
 mod shim;
 mod signal;
 mod slot;
 mod spec;
 mod stats;
+mod stop;
 mod sweep;
 mod task;
 mod traffic;
+mod turn;
 mod undo;
 mod unfinished;
 mod volumes;
@@ -93,6 +112,7 @@ pub(crate) use self::disk::Unlimited;
 pub(crate) use self::error::{Error, Kind, Step};
 pub(crate) use self::find::{ListedContainer, State};
 pub(crate) use self::images::{Format, ImageError, Removed, Shelf, Shelved};
+pub(crate) use self::kept::{LastRun, RunEnd};
 pub(crate) use self::owned::Owned;
 pub use self::plan::Network;
 pub(crate) use self::plan::Plan;
@@ -101,6 +121,7 @@ pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulli
 pub(crate) use self::run::{Run, WeakRun};
 pub(crate) use self::runtime::{Runtime, RuntimeFailed};
 pub(crate) use self::stats::{Usage, standing};
+pub(crate) use self::stop::Stop;
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 pub(crate) use crate::image::Reference;

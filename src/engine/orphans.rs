@@ -111,6 +111,7 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
         snapshotter: deps.config.snapshotter.clone(),
         snapshot_key: id.to_string(),
         created_at: None,
+        extensions: BTreeMap::new(),
     };
     match deps.session.containers().create(&ctx, &record).await {
         Err(error) if error.is_already_exists() => return Ok(false),

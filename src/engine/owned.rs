@@ -40,7 +40,7 @@ impl Owned {
     pub(crate) async fn leave(&self) {
         let duty = Arc::clone(&self.0);
         let leave = async move {
-            duty.container.leave().await;
+            duty.container.leave_here().await;
             duty.is_left.store(true, Ordering::Release);
             Ok(())
         };
@@ -58,9 +58,11 @@ impl Drop for Duty {
         let container = self.container.clone();
         // If the process or its runtime ends before the removal does, the next start continues the removal.
         container.note();
-        let run = container.run();
-        let is_intact = run.is_intact();
-        if is_intact && let Some(paths) = run.paths() {
+        let is_intact = container.is_intact();
+        if is_intact
+            && let Some(run) = container.run()
+            && let Some(paths) = run.paths()
+        {
             // Also thaws processes that a v1 freezer holds. If this fails, the removal kills them through containerd.
             drop(cgroup::kill_all(paths));
         }

@@ -296,6 +296,7 @@ mod tests {
             snapshotter: String::new(),
             snapshot_key: String::new(),
             created_at: None,
+            extensions: Default::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use fnctr_oci::ContainerConfig;
+use serde::{Deserialize, Serialize};
 
 use super::custody::Custody;
 use crate::ContainerId;
@@ -13,7 +14,8 @@ use crate::image::Reference;
 use crate::sandbox::PortMapping;
 
 /// The network of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Network {
     /// No network except loopback.
     #[default]
@@ -60,4 +62,6 @@ pub(crate) struct Plan {
     pub(crate) hosts: Vec<(String, IpAddr)>,
     /// How this process looks after the container, if the record is to state that.
     pub(crate) custody: Option<Custody>,
+    /// Whether the container is kept after its end, and can be started again. Its record then has what that needs.
+    pub(crate) is_kept: bool,
 }

@@ -1,14 +1,15 @@
-//! Removes the containers that no process looks after any more, and no others.
+//! Removes the containers that no process looks after any more, and no others. Those that are kept are only ended.
 
 use super::error::{At as _, Result, Step};
 use super::find::{self, adopt_record};
 use super::label;
 use super::record::attempt_of;
+use super::stop::Stop;
 use super::{Deps, Engine};
 use crate::{ContainerId, Context};
 
 impl Engine {
-    /// Removes every orphaned container (see [`ListedContainer::is_orphaned`](super::ListedContainer::is_orphaned)), in any state, and
+    /// Removes or ends every orphaned container (see [`ListedContainer::is_orphaned`](super::ListedContainer::is_orphaned)), in any state, and
     /// returns the result for each.
     ///
     /// # Cancellation
@@ -34,5 +35,10 @@ async fn remove(deps: &std::sync::Arc<Deps>, ctx: &Context, id: &ContainerId, at
     if attempt_of(&record) != attempt {
         return Ok(());
     }
-    adopt_record(deps, ctx, &record).await?.remove().await
+    let container = adopt_record(deps, ctx, &record).await?;
+    if container.is_kept() {
+        // It was to stay after its end.
+        return container.stop(ctx, Stop::KILL).await.map(drop);
+    }
+    container.remove().await
 }

@@ -4,12 +4,14 @@
 //! collector. So it is made *before* the snapshot, and a container needs no lease of its own: a snapshot whose record
 //! is gone is garbage that containerd collects, even if the reply to a removal was lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use fnctr_oci::Spec;
 
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::kept::{self, LastRun};
 use super::label;
 use super::plan::Plan;
 use super::{Deps, facts};
@@ -62,16 +64,30 @@ impl Claim {
     }
 }
 
+/// What a new record has besides its plan.
+#[derive(Debug)]
+pub(super) struct New<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) sandbox: Option<&'a str>,
+    pub(super) attempt: &'a str,
+    /// The run that the record of a kept container is to show.
+    pub(super) last_run: &'a LastRun,
+}
+
 /// Makes the record, which has this attempt as a label. A container of the same id is a conflict, and stays untouched.
 pub(super) async fn create(
     deps: &Deps,
     ctx: &Context,
     plan: &Plan,
-    spec: &Spec,
-    sandbox: Option<&str>,
-    attempt: &str,
+    new: New<'_>,
     undo: &mut Teardown,
 ) -> Result<()> {
+    let New {
+        spec,
+        sandbox,
+        attempt,
+        last_run,
+    } = new;
     // The order of the spec's sets differs from run to run, which does not matter to readers of a record; sorting them
     // would cost more than all the rest of the translation.
     let spec_json =
@@ -89,6 +105,12 @@ pub(super) async fn create(
     if let Some(custody) = &plan.custody {
         labels.extend(custody.labels());
     }
+    let extensions = if plan.is_kept {
+        labels.insert(label::KEPT.to_owned(), "true".to_owned());
+        kept::extensions(plan, last_run)?
+    } else {
+        BTreeMap::new()
+    };
     let record = Record {
         id: plan.id.clone(),
         image: plan.image.to_string(),
@@ -99,6 +121,7 @@ pub(super) async fn create(
         snapshotter: deps.config.snapshotter.clone(),
         snapshot_key: plan.id.to_string(),
         created_at: None,
+        extensions,
     };
     let claim = Claim::new(UNKNOWN);
     defer(undo, &deps.session, &plan.id, attempt, &claim);
@@ -213,7 +236,6 @@ pub(super) fn hostname_of(record: &Record) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};
 
     use super::*;
@@ -250,6 +272,7 @@ mod tests {
             snapshotter: "overlayfs".to_owned(),
             snapshot_key: "kept".to_owned(),
             created_at: None,
+            extensions: BTreeMap::new(),
         };
         let snapshots = session.snapshots("overlayfs");
         // A snapshot that no record names is garbage at once; the order of the create prevents that.

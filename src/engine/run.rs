@@ -72,7 +72,10 @@ struct Inner {
     /// The run's part in taking memory back, if memory is taken back from frozen containers.
     idle: Option<Arc<ReclaimTarget>>,
     stage: Arc<Mutex<Stage>>,
-    is_adopted: bool,
+    /// See [`RunParts::from_birth`].
+    from_birth: bool,
+    /// See [`RunParts::stays`].
+    stays: bool,
     /// The context of the run's background work, such as the watch.
     life: Context,
 }
@@ -91,6 +94,8 @@ pub(super) struct RunParts {
     pub(super) phase: Phase,
     /// Whether the run was made just now, so that none of its events was missed.
     pub(super) from_birth: bool,
+    /// Whether it stays as it is when its last handle is dropped. Otherwise it has an owner, who removes it.
+    pub(super) stays: bool,
     pub(super) network: NetworkHistory,
 }
 
@@ -105,6 +110,7 @@ impl Run {
             pumps,
             phase,
             from_birth,
+            stays,
             network,
         } = parts;
         debug_assert!(undo::is_whole_run(&undo), "{undo:?}");
@@ -142,7 +148,8 @@ impl Run {
             on_host_network: OnceLock::new(),
             idle,
             stage: Arc::new(Mutex::new(Stage { phase, undo })),
-            is_adopted: !from_birth,
+            from_birth,
+            stays,
             life,
         }));
         // An earlier process may have left it frozen. The delay for its memory ended with that process.
@@ -204,6 +211,11 @@ impl Run {
         &self.0.stage
     }
 
+    /// Whether this process has made it, and has watched it from its start.
+    pub(super) fn is_from_birth(&self) -> bool {
+        self.0.from_birth
+    }
+
     /// Whether it waits behind its start gate.
     pub(crate) fn is_ready(&self) -> bool {
         self.stage()
@@ -254,7 +266,11 @@ impl Run {
         self.deps().tracked(ctx, start).await
     }
 
-    async fn start_now(&self, ctx: &Context) -> Result<()> {
+    /// Like [`Self::start`], on the caller's own task, which must be tracked.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(super) async fn start_now(&self, ctx: &Context) -> Result<()> {
         let mut stage = self.stage().lock().await;
         match stage.phase {
             Phase::Ready => {}
@@ -341,8 +357,7 @@ impl Drop for Inner {
         }
         self.life.cancel();
         self.init.cut_off();
-        // As in the drop of a container: an adopted run stays.
-        if self.is_adopted
+        if self.stays
             && let Some(stage) = Arc::get_mut(&mut self.stage)
         {
             stage.get_mut().undo.forget();

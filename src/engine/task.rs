@@ -8,7 +8,7 @@ use super::error::{Error, Judged as _, Kind, Result, Step};
 use super::remains::{self, Remains};
 use super::runtime::RuntimeFailed;
 use super::shim::Shim;
-use crate::containerd::{self, Mount, NewTask, Tasks};
+use crate::containerd::{self, Mount, NewTask, RuntimeOptions, Tasks};
 use crate::stdio;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -25,21 +25,23 @@ const SHIM_PATIENCE: Duration = Duration::from_secs(2);
 /// How often such a shim is looked for.
 const SHIM_AGAIN: Duration = Duration::from_millis(20);
 
-/// Creates the process; it waits for [`super::run::Run::start`]. Returns its pid.
+/// Creates the process; it waits for [`super::run::Run::start`]. Returns its pid. `options` and `remains` are those of
+/// the container's record.
 pub(super) async fn create(
     deps: &Arc<Deps>,
     ctx: &Context,
-    id: &ContainerId,
     rootfs: &[Mount],
     stdio::Paths {
         stdin,
         stdout,
         stderr,
     }: stdio::Paths,
+    options: Option<RuntimeOptions>,
+    remains: Remains,
     undo: &mut Teardown,
 ) -> Result<u32> {
-    defer_discard(undo, deps, Remains::of_plan(deps, id));
-    let options = deps.config.runtime.options();
+    let id = &remains.id().clone();
+    defer_discard(undo, deps, remains);
     let new = NewTask {
         id,
         rootfs,

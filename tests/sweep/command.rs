@@ -12,7 +12,7 @@ use crate::rig::{NS, Rig};
 use crate::undo::break_for_good;
 
 /// The command, on the fake containerd of this rig, with `root` for its files.
-fn fnctr(rig: &Rig, root: &Path, args: &[&str]) -> Child {
+pub(crate) fn fnctr(rig: &Rig, root: &Path, args: &[&str]) -> Child {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fnctr"));
     command.arg("--address").arg(rig.fake.socket());
     command.args(["--namespace", NS, "--root"]).arg(root).args(args);

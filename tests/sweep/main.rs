@@ -27,6 +27,7 @@ mod fault_sweep;
 mod foreign;
 mod host_code;
 mod images;
+mod kept;
 mod order;
 mod pulls;
 mod rig;

@@ -108,8 +108,12 @@ pub(in crate::cli) enum ContainerCommand {
     Thaw(IdsArgs),
     /// Send a signal to containers
     Kill(KillArgs),
+    /// Start containers that were created or have ended
+    Start(IdsArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time
     Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
     /// Wait until containers have ended, and print their exit codes
     Wait(IdsArgs),
     /// Remove containers and all that belongs to them

@@ -18,7 +18,7 @@ use self::containers::{ContainerCommand, FreezeArgs, IdsArgs, KillArgs, PsArgs, 
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
 use self::network::NetworkCommand;
-use self::run::RunArgs;
+use self::run::{CreateArgs, RunArgs};
 use self::shell::Shell;
 use crate::ContainerId;
 
@@ -61,6 +61,12 @@ pub(super) enum Command {
         echo data | fnctr run -i busybox wc -c"
     )]
     Run(Box<RunArgs>),
+    /// Create a container without starting it; `fnctr start` does, and the container is kept after its end
+    #[command(
+        after_help = "Examples:\n  fnctr create --name job --memory 64m busybox sh -c 'date >>/tmp/log; sleep 5'\n  \
+        fnctr start job && fnctr wait job && fnctr start job"
+    )]
+    Create(Box<CreateArgs>),
     /// List containers: those that run, with --all those that have ended too
     #[command(
         after_help = "Examples:\n  fnctr ps --filter label=team=red --filter status=frozen\n  \
@@ -103,8 +109,12 @@ pub(super) enum Command {
     Thaw(IdsArgs),
     /// Send a signal to containers; SIGKILL reaches every process, frozen or not
     Kill(KillArgs),
+    /// Start containers that were created or have ended, with the writable layer that they had; their output goes nowhere
+    Start(IdsArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
     /// Wait until containers have ended, and print their exit codes
     Wait(IdsArgs),
     /// Remove containers and all that belongs to them

@@ -1,4 +1,4 @@
-//! The arguments of `run`: the container as the user describes it.
+//! The arguments of `run` and `create`: the container as the user describes it.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -30,10 +30,7 @@ pub(in crate::cli) enum PullPolicy {
     disable_help_subcommand = true
 )]
 pub(in crate::cli) struct RunArgs {
-    /// Name of the container [default: made up]
-    #[arg(long)]
-    pub(in crate::cli) name: Option<ContainerId>,
-    /// Print the container's name and leave it running, without output; `fnctr rm` removes it
+    /// Print the container's name and leave it running, without output. It is kept after its end until `fnctr rm`
     #[arg(long, short)]
     pub(in crate::cli) detach: bool,
     /// Give it this process's standard input
@@ -41,15 +38,46 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) interactive: bool,
     #[arg(long, short, hide = true)]
     pub(in crate::cli) tty: bool,
-    /// Remove the container when it has ended: what happens anyway, unless it is detached
-    #[arg(long)]
-    pub(in crate::cli) rm: bool,
+    /// Whether to remove the container when it has ended; false keeps it, to be started again [default: true, and false
+    /// with --detach]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(in crate::cli) rm: Option<bool>,
     /// Send it SIGTERM after this time (10s, 1500ms, 2m), and SIGKILL after --stop-timeout more
     #[arg(long, value_parser = values::duration, value_name = "TIME", conflicts_with = "detach")]
     pub(in crate::cli) timeout: Option<Duration>,
     /// How long it may take to end after a signal, before it is killed
     #[arg(long, value_parser = values::duration, value_name = "TIME", default_value = "10s")]
     pub(in crate::cli) stop_timeout: Duration,
+    /// Report usage once a second
+    #[arg(long, conflicts_with = "detach")]
+    pub(in crate::cli) stats: bool,
+    #[command(flatten)]
+    pub(in crate::cli) container: ContainerArgs,
+}
+
+/// A container to create.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "fnctr create [OPTIONS] IMAGE [COMMAND] [ARG]...",
+    disable_help_subcommand = true
+)]
+pub(in crate::cli) struct CreateArgs {
+    #[command(flatten)]
+    pub(in crate::cli) container: ContainerArgs,
+}
+
+/// A container, and the image and command that it is made from.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ContainerArgs {
+    /// Name of the container [default: made up]
+    #[arg(long)]
+    pub(in crate::cli) name: Option<ContainerId>,
     /// Most memory, swap excluded (64m, 1g)
     #[arg(long, short, value_name = "SIZE", value_parser = values::memory)]
     pub(in crate::cli) memory: Option<ByteSize>,
@@ -149,9 +177,6 @@ pub(in crate::cli) struct RunArgs {
     /// Accept an image that declares volumes
     #[arg(long)]
     pub(in crate::cli) allow_volumes: bool,
-    /// Report usage once a second
-    #[arg(long, conflicts_with = "detach")]
-    pub(in crate::cli) stats: bool,
     /// The image, by name or id, then the command and its arguments [default: the image's]
     #[command(subcommand)]
     pub(in crate::cli) function: Option<Function>,

@@ -63,5 +63,7 @@ pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<Exit
 
 /// A cookie whose container is owned by this process, so that `fnctr ps` marks the container if it is left behind.
 fn cookie(driver: &ContainerdDriver, task: Task) -> Result<ContainerdCookie, Failure> {
-    Ok(driver.cookie(Arc::new(task))?.kept_for(Custody::WAITED))
+    Ok(driver
+        .cookie(Arc::new(task))?
+        .looked_after(Custody::WAITED, false))
 }

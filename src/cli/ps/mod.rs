@@ -15,7 +15,8 @@ use super::failure::Failure;
 use super::filter::Filters;
 use super::output::{Print, columns, fitted, line};
 use super::template::Template;
-use crate::engine::{ListedContainer, State};
+use crate::driver::Timestamp;
+use crate::engine::{LastRun, ListedContainer, RunEnd, State};
 use crate::sandbox::Listed;
 use crate::{ContainerId, Context};
 
@@ -124,6 +125,24 @@ fn whole(seen: &ListedContainer, sandboxes: &[Listed]) -> serde_json::Value {
         object.insert("labels".to_owned(), serde_json::json!(seen.labels));
         object.insert("cgroups".to_owned(), serde_json::json!(seen.cgroups()));
         object.insert("spec".to_owned(), spec);
+        object.insert("last_run".to_owned(), last_run(seen.last_run.as_ref()));
     }
     value
+}
+
+/// How the last run of a kept container went; null for a container that is not kept.
+fn last_run(last: Option<&LastRun>) -> serde_json::Value {
+    let Some(last) = last else {
+        return serde_json::Value::Null;
+    };
+    let end = match last {
+        LastRun::Ended(end) => end.clone(),
+        LastRun::Never | LastRun::Started { .. } => RunEnd::default(),
+    };
+    serde_json::json!({
+        "started": last.started_at().map(Timestamp::from),
+        "ended": end.ended_at.map(Timestamp::from),
+        "exit_code": end.code,
+        "oom": end.oom,
+    })
 }

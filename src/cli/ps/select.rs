@@ -34,7 +34,7 @@ impl Wanted {
     }
 
     pub(super) fn has(&self, seen: &ListedContainer, row: &Row) -> bool {
-        let ended = matches!(seen.state, State::Exited(_) | State::Dead);
+        let ended = matches!(seen.state, State::Exited(_) | State::Dead) || seen.waits_for_a_start();
         let filters = &self.filters;
         let image = |text: &str| {
             let name = Reference::parse(text).map(|name| name.to_string());

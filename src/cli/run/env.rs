@@ -1,9 +1,9 @@
-//! The environment variables that `run` sets in a container, from its options and the files that they name.
+//! The environment variables that `run` and `create` set in a container, from its options and the files that they name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cli::args::run::RunArgs;
+use crate::cli::args::run::ContainerArgs;
 use crate::cli::failure::Failure;
 
 /// The byte order mark that some editors write at the start of a UTF-8 file.
@@ -12,7 +12,7 @@ const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
 /// Collects the variables of the files, then those of the options, which override them.
-pub(super) fn environment(args: &RunArgs) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn environment(args: &ContainerArgs) -> Result<BTreeMap<String, String>, Failure> {
     let mut env = BTreeMap::new();
     for file in &args.env_file {
         let bytes = std::fs::read(file)

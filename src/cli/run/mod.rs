@@ -1,4 +1,4 @@
-//! `fnctr run`: runs one function, from its image to its exit code.
+//! `fnctr run`: runs one function, from its image to its exit code. `fnctr create`: makes one to be started later.
 
 mod cidfile;
 mod end;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use self::cidfile::CidFile;
 use self::report::Phases;
 use super::At;
-use super::args::run::{PullPolicy, RunArgs};
+use super::args::run::{ContainerArgs, CreateArgs, PullPolicy, RunArgs};
 use super::connect::Connection;
 use super::failure::Failure;
 use super::interrupt::Wishes;
@@ -22,16 +22,104 @@ use super::output::{Print, line, note};
 use super::pull;
 use super::standard::LineEnd;
 use crate::containerd_driver::ContainerdCookie;
-use crate::driver::{Cookie as _, WaitResult};
+use crate::driver::{Cookie as _, Task, WaitResult};
 use crate::engine::Custody;
 use crate::{ContainerOptions, ContainerdDriver, Context};
 
 /// Runs one container.
 pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<ExitCode, Failure> {
-    let (image, command) = task::words(&mut args)?;
-    task::check(&args)?;
+    let (image, command) = task::words(&mut args.container, "run")?;
+    task::check_run(&args)?;
     let line_end = LineEnd::new();
-    let mut task = task::task(&args, image, &line_end, at.interrupt, print)?;
+    let mut task = task::task(&args.container, image)?;
+    task::attached(&mut task, &args, &line_end, at.interrupt, print);
+    let custody = Custody {
+        detached: args.detach,
+        limit: args.timeout,
+    };
+    let is_kept = !args.rm.unwrap_or(!args.detach);
+    with_cookie(
+        at,
+        &args.container,
+        task,
+        async |driver, cookie, image, cid_file| {
+            let life = Life {
+                at,
+                making: Making {
+                    driver,
+                    cookie: &cookie.looked_after(custody, is_kept),
+                    args: &args.container,
+                    image,
+                },
+                args: &args,
+                is_kept,
+                line_end: &line_end,
+                print,
+            };
+            life.live(command, cid_file).await
+        },
+    )
+    .await
+}
+
+/// Creates one container, and leaves it to be started later.
+pub(super) async fn create(at: At<'_>, mut args: CreateArgs, print: &Print) -> Result<ExitCode, Failure> {
+    let (image, command) = task::words(&mut args.container, "create")?;
+    task::check(&args.container)?;
+    let task = task::task(&args.container, image)?;
+    let custody = Custody {
+        detached: true,
+        limit: None,
+    };
+    with_cookie(
+        at,
+        &args.container,
+        task,
+        async |driver, cookie, image, cid_file| {
+            let cookie = &cookie.looked_after(custody, true);
+            let making = Making {
+                driver,
+                cookie,
+                args: &args.container,
+                image,
+            };
+            let created = async {
+                making.choose(command)?;
+                making.fetch(at.interrupt.ctx(), &mut Phases::default()).await?;
+                cookie.create_kept(at.interrupt.ctx()).await?;
+                if let Some(file) = cid_file {
+                    file.write(cookie.id())?;
+                }
+                Ok::<_, Failure>(())
+            };
+            if let Err(failure) = created.await {
+                if let Err(error) = cookie.close(at.interrupt.ctx()).await {
+                    unclosed(&error);
+                }
+                return Err(failure);
+            }
+            cookie.leave().await;
+            print.result(&serde_json::json!({ "id": cookie.id(), "image": image }), || {
+                cookie.id().to_owned()
+            });
+            Ok(ExitCode::SUCCESS)
+        },
+    )
+    .await
+}
+
+/// Connects, and passes the cookie of a task on, with its driver and the full name of its image.
+async fn with_cookie(
+    at: At<'_>,
+    args: &ContainerArgs,
+    mut task: Task,
+    work: impl AsyncFnOnce(
+        &ContainerdDriver,
+        ContainerdCookie,
+        &str,
+        &mut Option<CidFile>,
+    ) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
     let mut cid_file = CidFile::create(&args.cidfile)?;
     let connection = Connection::open(at, |config| {
         config.enable_readonly_rootfs = args.read_only;
@@ -40,40 +128,41 @@ pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<
         config.image_enable_volume = args.allow_volumes;
     })
     .await?;
-    let ran = async {
-        let engine = &connection.engine;
-        if let Some(name) = pull::name_of_id(at.interrupt.ctx(), engine, &task.image).await? {
+    let worked = async {
+        if let Some(name) = pull::name_of_id(at.interrupt.ctx(), &connection.engine, &task.image).await? {
             task.image = name;
         }
         let driver = &connection.driver(at).await?;
         let image = task.image.clone();
-        let custody = Custody {
-            detached: args.detach,
-            limit: args.timeout,
-        };
-        let life = Life {
-            at,
+        // Boxed: the future of a command would be nested deeper than the compiler follows.
+        Box::pin(work(
             driver,
-            cookie: &driver.cookie(Arc::new(task))?.kept_for(custody),
-            args: &args,
-            image: &image,
-            line_end: &line_end,
-            print,
-        };
-        life.live(command, &mut cid_file).await
+            driver.cookie(Arc::new(task))?,
+            &image,
+            &mut cid_file,
+        ))
+        .await
     };
-    let ran = ran.await;
+    let worked = worked.await;
     connection.close().await;
-    ran
+    worked
+}
+
+/// The cookie of a container that is to be made, and what that needs.
+struct Making<'a> {
+    driver: &'a ContainerdDriver,
+    cookie: &'a ContainerdCookie,
+    args: &'a ContainerArgs,
+    image: &'a str,
 }
 
 /// The life of one function, and what it needs.
 struct Life<'a> {
     at: At<'a>,
-    driver: &'a ContainerdDriver,
-    cookie: &'a ContainerdCookie,
+    making: Making<'a>,
     args: &'a RunArgs,
-    image: &'a str,
+    /// Whether the container stays after its end.
+    is_kept: bool,
     line_end: &'a LineEnd,
     print: &'a Print,
 }
@@ -81,18 +170,20 @@ struct Life<'a> {
 impl Life<'_> {
     /// Runs the function from validation to close. The container is closed even if an earlier step fails.
     async fn live(&self, command: Vec<String>, cid_file: &mut Option<CidFile>) -> Result<ExitCode, Failure> {
-        let Self { at, cookie, args, .. } = *self;
+        let Self { at, args, .. } = *self;
+        let Making { cookie, image, .. } = self.making;
         let ctx = at.interrupt.ctx();
         let mut ms = Phases::default();
         let started = self.start(command, cid_file, &mut ms).await;
         if args.detach && started.is_ok() {
             cookie.leave().await;
-            self.print.result(
-                &serde_json::json!({ "id": cookie.id(), "image": self.image }),
-                || cookie.id().to_owned(),
-            );
+            self.print
+                .result(&serde_json::json!({ "id": cookie.id(), "image": image }), || {
+                    cookie.id().to_owned()
+                });
             return Ok(ExitCode::SUCCESS);
         }
+        let has_run = started.is_ok();
         let ended = match started {
             Ok((waiting, wishes)) => {
                 let ended = end::Wait {
@@ -107,18 +198,22 @@ impl Life<'_> {
             }
             Err(failure) => Err(failure),
         };
-        let closed = timed(&mut ms.close, cookie.close(ctx)).await;
+        let closed = async {
+            let settled = match self.is_kept && has_run {
+                true => cookie.settle().await,
+                false => Ok(()),
+            };
+            settled.and(cookie.close(ctx).await)
+        };
+        let closed = timed(&mut ms.close, closed).await;
         let ended = ended?;
         if self.print.is_json() && !self.line_end.is_clean() {
             line("");
         }
-        report::report(cookie.id(), self.image, &ended, ms, self.print);
+        report::report(cookie.id(), image, &ended, ms, self.print);
         // A failed close does not change the function's result, and the next command removes what was left behind.
         if let Err(error) = closed {
-            note(&format!(
-                "fnctr: warning: {}; the next fnctr command tries again",
-                error.report()
-            ));
+            unclosed(&error);
         }
         Ok(ExitCode::from(report::exit_code(&ended, at.interrupt.code())))
     }
@@ -129,18 +224,10 @@ impl Life<'_> {
         cid_file: &mut Option<CidFile>,
         ms: &mut Phases,
     ) -> Result<(Box<dyn WaitResult>, Wishes), Failure> {
-        let Self { cookie, args, .. } = *self;
+        let cookie = self.making.cookie;
         let ctx = self.at.interrupt.ctx();
-        {
-            let cookie: &dyn crate::driver::Cookie = cookie;
-            let mut chosen = Ok(());
-            let mut command = Some(command);
-            cookie.change_options(|options: &mut ContainerOptions| {
-                chosen = task::choose(options, args, command.take().unwrap_or_default());
-            })?;
-            chosen?;
-        }
-        self.fetch(ctx, ms).await?;
+        self.making.choose(command)?;
+        self.making.fetch(ctx, ms).await?;
         timed(&mut ms.create, cookie.create_container(ctx)).await?;
         if let Some(file) = cid_file {
             file.write(cookie.id())?;
@@ -148,6 +235,19 @@ impl Life<'_> {
         // From now on signals can be passed on to a function, even before its start has been reported.
         let wishes = self.at.interrupt.pass_on();
         Ok((timed(&mut ms.run, cookie.run(ctx)).await?, wishes))
+    }
+}
+
+impl Making<'_> {
+    /// Applies the arguments to the options of the container.
+    fn choose(&self, command: Vec<String>) -> Result<(), Failure> {
+        let cookie: &dyn crate::driver::Cookie = self.cookie;
+        let mut chosen = Ok(());
+        let mut command = Some(command);
+        cookie.change_options(|options: &mut ContainerOptions| {
+            chosen = task::choose(options, self.args, command.take().unwrap_or_default());
+        })?;
+        chosen
     }
 
     /// Validates the image, and pulls it if it is missing or `--pull` requires it.
@@ -178,6 +278,13 @@ impl Life<'_> {
         cookie.validate_image(ctx).await?;
         Ok(())
     }
+}
+
+fn unclosed(error: &crate::driver::Error) {
+    note(&format!(
+        "fnctr: warning: {}; the next fnctr command tries again",
+        error.report()
+    ));
 }
 
 async fn timed<T>(ms: &mut f64, work: impl Future<Output = T>) -> T {

@@ -1,4 +1,4 @@
-//! Translates the arguments of `run` into a task of the driver contract, and into options of the container where the
+//! Translates the arguments of `run` and `create` into a task of the driver contract, and into options of the container where the
 //! contract has no field.
 
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fnctr_oci::Mount;
 
 use super::env::environment;
-use crate::cli::args::run::{Function, RunArgs};
+use crate::cli::args::run::{ContainerArgs, Function, RunArgs};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::network;
@@ -18,11 +18,11 @@ use crate::driver::{Input, Output, Stat, Task};
 use crate::{ByteSize, ContainerOptions};
 
 /// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
-pub(super) fn words(args: &mut RunArgs) -> Result<(String, Vec<String>), Failure> {
+pub(super) fn words(args: &mut ContainerArgs, verb: &str) -> Result<(String, Vec<String>), Failure> {
     let Some(Function::Words(words)) = args.function.take() else {
-        return Err(Failure::usage(
-            "run needs an image: fnctr run [OPTIONS] IMAGE [COMMAND] [ARG]...",
-        ));
+        return Err(Failure::usage(format!(
+            "{verb} needs an image: fnctr {verb} [OPTIONS] IMAGE [COMMAND] [ARG]...",
+        )));
     };
     let text = |(at, word): (usize, OsString)| {
         word.into_string().map_err(|word| {
@@ -36,19 +36,24 @@ pub(super) fn words(args: &mut RunArgs) -> Result<(String, Vec<String>), Failure
     Ok((image, words.collect::<Result<_, _>>()?))
 }
 
-/// Refuses unsupported and contradictory options before anything is done.
-pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
+/// Refuses unsupported and contradictory options of `run` before anything is done.
+pub(super) fn check_run(args: &RunArgs) -> Result<(), Failure> {
     if args.tty {
         return Err(Failure::usage(
             "--tty (-t) is not supported: a function has no terminal; leave it out, and keep -i for its standard input",
         ));
     }
-    if args.rm && args.detach {
+    if args.rm == Some(true) && args.detach {
         return Err(Failure::usage(
             "--rm does not go with --detach, which leaves nobody to remove the container at its end: `fnctr rm` removes it then, \
              and `fnctr container prune` all that have ended",
         ));
     }
+    check(&args.container)
+}
+
+/// The same for the options that describe the container.
+pub(super) fn check(args: &ContainerArgs) -> Result<(), Failure> {
     if args.tmpfs_inodes.is_some() && args.tmpfs_size.is_none() && !args.read_only {
         return Err(Failure::usage(
             "--tmpfs-inodes needs --tmpfs-size or --read-only: there is no tmpfs without",
@@ -62,42 +67,39 @@ pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Translates the arguments that the driver contract covers.
-pub(super) fn task(
+/// The streams of `run`: this process's own, unless it does not wait for the container.
+pub(super) fn attached(
+    task: &mut Task,
     args: &RunArgs,
-    image: String,
     line_end: &LineEnd,
     interrupt: &Interrupt,
     print: &Print,
-) -> Result<Task, Failure> {
+) {
+    if args.detach {
+        return;
+    }
     let print = *print;
+    if args.interactive {
+        task.input = Input::from_reader(tokio::io::stdin()).into();
+    }
+    let stdout = Standard::new(tokio::io::stdout(), line_end, interrupt);
+    task.stdout = Output::to_writer(stdout).into();
+    task.stderr = Output::to_writer(tokio::io::stderr()).into();
+    task.stats = args
+        .stats
+        .then(|| Arc::new(move |stat: Stat| note(&describe(&stat, print))) as _);
+}
+
+/// Translates the arguments that the driver contract covers. The task has no streams.
+pub(super) fn task(args: &ContainerArgs, image: String) -> Result<Task, Failure> {
     let (uds_docker_path, uds_docker_dest) = args.uds.clone().unzip();
-    let streamed = |output: Output| {
-        if args.detach {
-            Output::Null.into()
-        } else {
-            output.into()
-        }
-    };
     Ok(Task {
         id: args.name.as_ref().map_or_else(made_up_name, ToString::to_string),
         image,
         env_vars: environment(args)?,
-        input: if args.interactive {
-            Input::from_reader(tokio::io::stdin())
-        } else {
-            Input::Null
-        }
-        .into(),
-        stdout: streamed(Output::to_writer(Standard::new(
-            tokio::io::stdout(),
-            line_end,
-            interrupt,
-        ))),
-        stderr: streamed(Output::to_writer(tokio::io::stderr())),
-        stats: args
-            .stats
-            .then(|| Arc::new(move |stat: Stat| note(&describe(&stat, print))) as _),
+        input: Input::Null.into(),
+        stdout: Output::Null.into(),
+        stderr: Output::Null.into(),
         volumes: args.volume.clone(),
         memory: args.memory.unwrap_or_default().0,
         cpus: args.cpus.unwrap_or_default().0,
@@ -119,7 +121,7 @@ pub(super) fn task(
 /// Applies the remaining arguments to the options of the container.
 pub(super) fn choose(
     options: &mut ContainerOptions,
-    args: &RunArgs,
+    args: &ContainerArgs,
     command: Vec<String>,
 ) -> Result<(), Failure> {
     let (attached, hostname) = network::choose(&args.network)?;

@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod firewall;
 mod host;
+mod kept;
 mod modes;
 mod pool;
 mod ports;

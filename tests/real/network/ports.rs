@@ -8,7 +8,7 @@ use super::host::host_gets;
 use super::rig::{Net, SERVER, attached};
 
 /// A port that nobody has now.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").expect("to listen");
     listener.local_addr().expect("an address").port()
 }

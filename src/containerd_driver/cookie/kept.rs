@@ -1,0 +1,52 @@
+//! Containers of the command, which may stay when their process has ended.
+
+use super::{ContainerdCookie, Held, refuse, translate};
+use crate::Context;
+use crate::driver::{Error, Phase, Step};
+use crate::engine::{Custody, Kind};
+
+impl ContainerdCookie {
+    /// Records on the container who looks after it, so that a later process can see whether anyone still does, and
+    /// whether the container is kept after its end.
+    pub(crate) fn looked_after(self, custody: Custody, is_kept: bool) -> Self {
+        self.0.draft.looked_after(custody, is_kept);
+        self
+    }
+
+    /// Creates a container that is kept, without a run. It is to be left and started later.
+    pub(crate) async fn create_kept(&self, ctx: &Context) -> Result<(), Error> {
+        self.step(ctx, Self::create_kept_now).await
+    }
+
+    /// Keeps a container that has ended: writes its end to the record, removes its run, and leaves it.
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
+        let Some(held) = self.0.container.get() else {
+            return Ok(());
+        };
+        let settled = held.container.settle().await;
+        // Left even if that failed: the container is to be kept, and the next command settles it.
+        held.leave().await;
+        match settled {
+            // Another process has started it again, or removed it.
+            Err(error) if matches!(error.kind(), Kind::OutOfOrder | Kind::NotFound) => Ok(()),
+            settled => settled.map(drop).map_err(translate),
+        }
+    }
+
+    async fn create_kept_now(self, ctx: Context) -> Result<(), Error> {
+        let mut stage = self.0.stage.lock().await;
+        Step::CreateContainer.check(stage.phase, &self.0.id)?;
+        let (Some(image), Some(plan)) = (stage.image.clone(), self.0.draft.take()) else {
+            return Err(refuse(Step::CreateContainer, Phase::Fresh, &self.0.id));
+        };
+        let created = self.0.shared.engine.create_kept(&ctx, plan, image).await;
+        let owned = created.map_err(|error| {
+            self.0.draft.give_back();
+            translate(error)
+        })?;
+        stage.phase = Phase::Created;
+        stage.image = None;
+        drop(self.0.container.set(Held::owned(owned, None)));
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! Starts a kept container: for the first time, or again after its end.
+//!
+//! The writable layer is the one that the container has had from its creation. Everything of the run is new: network,
+//! cgroup, streams and process.
+
+use std::sync::Arc;
+
+use fnctr_oci::Spec;
+use serde_json::Value;
+
+use super::container::{Container, Current};
+use super::create::{self, Chosen};
+use super::custody::Custody;
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::facts::Facts;
+use super::kept::{self, LastRun, RunEnd};
+use super::record::{self, Owner};
+use super::remains::Remains;
+use super::run::{Phase, Run, RunParts};
+use super::turn::Turn;
+use super::{Deps, checks, custody, find, label, network, respec, spec, undo};
+use crate::Context;
+use crate::containerd::{Field, Record};
+use crate::stdio::Streams;
+use crate::teardown::{Failed, Teardown};
+
+/// Why a kept container cannot be started.
+#[derive(Debug, thiserror::Error)]
+enum NotStarted {
+    #[error("it runs already")]
+    Runs,
+    #[error("another process is starting it")]
+    Starting,
+    #[error("its processes run, and containerd has lost them: `fnctr stop` or `fnctr kill` ends them")]
+    Lost,
+    #[error("it was removed")]
+    Removed,
+}
+
+impl Container {
+    /// Starts a kept container that does not run. If it fails, the container stays as it was before. `streams` is
+    /// called when the streams are needed; it receives the context of the start, which it must not outlast. `custody`
+    /// is how this process looks after the run.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfOrder`] if the container runs, or was not made to be kept; [`Kind::Busy`] if another process is
+    /// starting it; [`Kind::NotFound`] if it was removed.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the start is undone on its own task, as it is when `ctx` is interrupted.
+    pub(crate) async fn start<F>(
+        &self,
+        ctx: &Context,
+        custody: Custody,
+        streams: impl FnOnce(Context) -> F + Send + 'static,
+    ) -> Result<Run>
+    where
+        F: Future<Output = Result<Streams>> + Send + 'static,
+    {
+        let this = self.clone();
+        let start = move |ctx: Context| async move { this.start_here(&ctx, &custody, streams).await };
+        self.deps().tracked(ctx, start).await
+    }
+
+    /// Like [`Self::start`], with output that is discarded and no input.
+    ///
+    /// # Cancellation
+    /// As for [`Self::start`].
+    pub(crate) async fn start_without_streams(&self, ctx: &Context, custody: Custody) -> Result<Run> {
+        let none = |_| std::future::ready(Ok(Streams::default()));
+        self.start(ctx, custody, none).await
+    }
+
+    /// Fails as [`Self::start`] would for a container that was not made to be kept. Nothing is changed.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn can_start(&self, ctx: &Context) -> Result<()> {
+        let record = find::get(self.deps(), ctx, self.id()).await?;
+        kept::plan_of(&record).map(drop)
+    }
+
+    async fn start_here<F>(
+        &self,
+        ctx: &Context,
+        custody: &Custody,
+        streams: impl FnOnce(Context) -> F,
+    ) -> Result<Run>
+    where
+        F: Future<Output = Result<Streams>>,
+    {
+        let (deps, id) = (self.deps(), self.id());
+        let refuse = |kind, why| Err(Error::new(Step::Start, id, kind, why));
+        let _turn = Turn::take(deps, ctx, id).await?;
+        let _own = ctx.run(self.undo().lock()).await.at(Step::Start, id)?;
+        let mut record = find::get(deps, ctx, id).await?;
+        if record::attempt_of(&record) != self.attempt() {
+            return refuse(Kind::NotFound, NotStarted::Removed);
+        }
+        let plan = kept::plan_of(&record)?;
+        let mut before = kept::last_run(&record).unwrap_or_default();
+        self.catch_up(ctx, &record, &before).await?;
+        if let Some(run) = self.run() {
+            let mut stage = run.stage().lock().await;
+            match (run.exit_now(), stage.phase) {
+                (Some(exit), _) if exit.code.is_none() && find::is_lost(deps, &record) => {
+                    return refuse(Kind::OutOfOrder, NotStarted::Lost);
+                }
+                (Some(exit), _) => {
+                    // Before the task is removed, which nobody could ask for the code afterwards.
+                    if let LastRun::Started { .. } = before {
+                        before = before.ended(&exit);
+                        kept::write(&deps.session, ctx, &mut record, &before).await?;
+                    }
+                }
+                // Its process waits behind a gate that nobody will open if its owner is gone.
+                (None, Phase::Ready) if custody::owner_is_gone(&record.labels) => {
+                    before = LastRun::Ended(RunEnd::default());
+                }
+                (None, Phase::Ready) => return refuse(Kind::Busy, NotStarted::Starting),
+                (None, _) => return refuse(Kind::OutOfOrder, NotStarted::Runs),
+            }
+            let clean_up = ctx.detached(deps.config.close_grace);
+            let failed = run.discard(&clean_up, &mut stage).await;
+            super::error::report(Step::Close, id, failed)?;
+            run.ends();
+        }
+        self.set_current(Current::idle(before.clone()));
+        let (now, mut undo) = (LastRun::now(), Teardown::new(id.as_str()));
+        let unchanged = record.clone();
+        let made = async {
+            let chosen = choose(deps, ctx, &plan, custody, &now, &mut record).await?;
+            let snapshots = deps.session.snapshots(&record.snapshotter);
+            let rootfs = snapshots.mounts(ctx, &record.snapshot_key).await;
+            let rootfs = rootfs.at(Step::Rootfs, id)?;
+            create::prepare(deps, ctx, &plan, chosen, &rootfs, streams, &mut undo).await
+        };
+        let run = match made.await {
+            // A kept container stays when its last handle is dropped, and so does its run.
+            Ok(parts) => Run::new(deps, id, RunParts { stays: true, ..parts }, undo),
+            Err(error) => {
+                if self.unwind(ctx, undo).await {
+                    self.write_back(ctx, unchanged, &before).await;
+                }
+                return Err(error);
+            }
+        };
+        if let Err(error) = run.start_now(ctx).await {
+            let clean_up = ctx.detached(deps.config.close_grace);
+            let mut stage = run.stage().lock().await;
+            let failed = run.discard(&clean_up, &mut stage).await;
+            run.leave(&mut stage);
+            if is_undone(&failed) {
+                self.write_back(ctx, unchanged, &before).await;
+            }
+            return Err(error);
+        }
+        self.set_current(Current {
+            run: Some(run.clone()),
+            last: Some(now),
+        });
+        Ok(run)
+    }
+
+    /// Undoes a start that failed, as far as it belongs to this container: another process may have removed it. Returns
+    /// whether nothing is left. If something is, the record shows the run, and the next command looks after it.
+    async fn unwind(&self, ctx: &Context, mut undo: Teardown) -> bool {
+        let deps = self.deps();
+        let clean_up = ctx.detached(deps.config.close_grace);
+        match record::owner(&deps.session, &clean_up, self.id(), self.attempt()).await {
+            Ok(Owner::Another) => undo.keep_only(&[network::STEP]),
+            Ok(Owner::Nobody) => undo.keep_only(&[network::STEP, undo::STREAMS]),
+            Ok(Owner::This) | Err(_) => {}
+        }
+        let failed = undo.run(&clean_up).await;
+        undo.forget();
+        is_undone(&failed)
+    }
+
+    /// Gives the record back what it had before a start that failed.
+    async fn write_back(&self, ctx: &Context, mut record: Record, before: &LastRun) {
+        let deps = self.deps();
+        let clean_up = ctx.detached(deps.config.close_grace);
+        let written = async {
+            let field = kept::set_last_run(&mut record, before)?;
+            let fields = [Field::Labels, Field::Spec, field];
+            let written = deps
+                .session
+                .containers()
+                .update(&clean_up, &record, &fields)
+                .await;
+            written.at(Step::Record, self.id())
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(error = %crate::chain(&error), "the record of a container that was not started cannot be written; it shows a run");
+        }
+    }
+}
+
+/// Whether no step failed; logs those that did.
+fn is_undone(failed: &[Failed]) -> bool {
+    for failed in failed {
+        tracing::warn!(error = %crate::chain(failed), "a failed start could not undo a step");
+    }
+    failed.is_empty()
+}
+
+/// Chooses the network, checks what may have changed since the container was made, and writes to the record that a run
+/// begins.
+async fn choose(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    plan: &super::Plan,
+    custody: &Custody,
+    now: &LastRun,
+    record: &mut Record,
+) -> Result<Chosen> {
+    let placement = Facts::of(record).placement;
+    let joining = network::reserve(deps, ctx, plan).await?;
+    let config = spec::complete(deps, plan, &joining);
+    let internal = |error| Error::new(Step::Record, &plan.id, Kind::Internal, error);
+    let refused = |error| Error::new(Step::Network, &plan.id, Kind::Unsupported, error);
+    let mut value: Value = serde_json::from_slice(&record.spec).map_err(internal)?;
+    respec::set_network(&mut value, joining.mode()).map_err(refused)?;
+    respec::set_sources(&mut value, &config);
+    record.spec = serde_json::to_vec(&value).map_err(internal)?;
+    let spec: Spec = serde_json::from_value(value).map_err(internal)?;
+    checks::again(deps, plan, placement.as_ref(), &spec)?;
+    record.labels.retain(|name, _| {
+        let of_a_run = [label::SANDBOX, label::OWNER, label::DETACHED, label::DEADLINE];
+        !of_a_run.contains(&name.as_str())
+    });
+    record.labels.extend(custody.labels());
+    if let Some(sandbox) = joining.sandbox() {
+        record
+            .labels
+            .insert(label::SANDBOX.to_owned(), sandbox.to_owned());
+    }
+    let last = kept::set_last_run(record, now)?;
+    let fields = [Field::Labels, Field::Spec, last];
+    // The sandbox is on the record before it is made, as in a create.
+    let written = deps.session.containers().update(ctx, record, &fields).await;
+    written.at(Step::Record, &plan.id)?;
+    Ok(Chosen {
+        joining,
+        config,
+        options: record.runtime_options.clone(),
+        remains: Remains::of_record(deps, record, placement.clone()),
+        placement,
+    })
+}

@@ -1,0 +1,305 @@
+//! What is kept of a container on its record while it does not run: the plan, as far as a later run needs it, and how
+//! the last run went.
+//!
+//! Only containers that are made to be kept have this, as two extensions of the record. The plan is written once. The
+//! last run is written before a process is made, and again when its end is known, so a record that says "started" and
+//! has no process tells of a run whose end nobody saw: the host went down, or the process that started it was killed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use fnctr_oci::ContainerConfig;
+use serde::{Deserialize, Serialize};
+
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::label;
+use super::plan::{Network, Plan};
+use super::wait::Exit;
+use crate::Context;
+use crate::containerd::{Field, Record, Session};
+use crate::image::Reference;
+
+/// The extension with the plan.
+const PLAN: &str = "io.fnctr.plan";
+/// The extension with the last run.
+const LAST_RUN: &str = "io.fnctr.last-run";
+
+/// The last run of a kept container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LastRun {
+    /// It has never run.
+    #[default]
+    Never,
+    /// Its process was started, or was about to be.
+    Started {
+        /// When, by the host's clock.
+        at: SystemTime,
+    },
+    /// Its process has ended.
+    Ended(RunEnd),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RunEnd {
+    /// When it was started, by the host's clock.
+    pub(crate) started_at: Option<SystemTime>,
+    /// When its process ended, by containerd's clock.
+    pub(crate) ended_at: Option<SystemTime>,
+    /// The exit code, 128 + N for signal N; `None` if it is lost.
+    pub(crate) code: Option<u32>,
+    /// Whether memory ran out; `None` if that is not known.
+    pub(crate) oom: Option<bool>,
+}
+
+/// The part of a plan that is not in other fields of the record.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedPlan {
+    config: ContainerConfig,
+    network: Network,
+    init: bool,
+    writable: Vec<PathBuf>,
+    hosts: Vec<(String, IpAddr)>,
+}
+
+/// Why the plan on a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum NoPlan {
+    #[error(
+        "it was not made to be kept: `fnctr create`, `fnctr run -d` and `fnctr run --rm=false` make containers that can be started again"
+    )]
+    NotKept,
+    #[error(
+        "another version of fnctr has made it, whose plan this one cannot read; start it with that version, or make it anew"
+    )]
+    Unreadable(#[source] serde_json::Error),
+    #[error("the name of its image, {image:?}, is no image name")]
+    Image { image: String },
+}
+
+/// The extensions of a new record.
+pub(super) fn extensions(plan: &Plan, last: &LastRun) -> Result<BTreeMap<String, Vec<u8>>> {
+    let saved = SavedPlan {
+        config: plan.config.clone(),
+        network: plan.network.clone(),
+        init: plan.init,
+        writable: plan.writable.clone(),
+        hosts: plan.hosts.clone(),
+    };
+    let internal = |error| Error::new(Step::Record, &plan.id, Kind::Internal, error);
+    let plan = serde_json::to_vec(&saved).map_err(internal)?;
+    let last = serde_json::to_vec(last).map_err(internal)?;
+    Ok([(PLAN.to_owned(), plan), (LAST_RUN.to_owned(), last)].into())
+}
+
+/// Whether the container is kept after its end.
+pub(super) fn is_kept(record: &Record) -> bool {
+    record.labels.contains_key(label::KEPT)
+}
+
+/// The last run of a kept container, and `None` for any other. A value of another version of fnctr counts as a run
+/// whose end is lost.
+pub(super) fn last_run(record: &Record) -> Option<LastRun> {
+    if !is_kept(record) {
+        return None;
+    }
+    let text = record.extensions.get(LAST_RUN).map_or(&[][..], Vec::as_slice);
+    let last = serde_json::from_slice(text).unwrap_or_else(|error| {
+        tracing::debug!(id = %record.id, %error, "cannot read how the last run went");
+        LastRun::Ended(RunEnd::default())
+    });
+    Some(last)
+}
+
+/// The plan of a kept container.
+///
+/// # Errors
+/// [`Kind::OutOfOrder`] if the container was not made to be kept.
+pub(super) fn plan_of(record: &Record) -> Result<Plan> {
+    let fail = |kind, why| Error::new(Step::Record, &record.id, kind, why);
+    let Some(saved) = record.extensions.get(PLAN).filter(|_| is_kept(record)) else {
+        return Err(fail(Kind::OutOfOrder, NoPlan::NotKept));
+    };
+    let saved: SavedPlan =
+        serde_json::from_slice(saved).map_err(|error| fail(Kind::Unsupported, NoPlan::Unreadable(error)))?;
+    let image = Reference::parse(&record.image).map_err(|_| {
+        let image = record.image.clone();
+        fail(Kind::Internal, NoPlan::Image { image })
+    })?;
+    let mut labels = record.labels.clone();
+    let fs_size = labels.get(label::FS_SIZE).and_then(|bytes| bytes.parse().ok());
+    labels.retain(|name, _| !name.starts_with(label::OWN));
+    Ok(Plan {
+        id: record.id.clone(),
+        image,
+        config: saved.config,
+        network: saved.network,
+        init: saved.init,
+        labels,
+        fs_size,
+        writable: saved.writable,
+        hosts: saved.hosts,
+        custody: None,
+        is_kept: true,
+    })
+}
+
+/// Sets the last run on a record that is written afterwards, with the returned field.
+pub(super) fn set_last_run(record: &mut Record, last: &LastRun) -> Result<Field> {
+    let text = serde_json::to_vec(last)
+        .map_err(|error| Error::new(Step::Record, &record.id, Kind::Internal, error))?;
+    record.extensions.insert(LAST_RUN.to_owned(), text);
+    Ok(Field::Extension(LAST_RUN))
+}
+
+/// Writes the last run, and nothing else.
+///
+/// # Cancellation
+/// Not safe to drop: the effect is then unknown.
+pub(super) async fn write(
+    session: &Session,
+    ctx: &Context,
+    record: &mut Record,
+    last: &LastRun,
+) -> Result<()> {
+    let field = set_last_run(record, last)?;
+    let written = session.containers().update(ctx, record, &[field]).await;
+    written.at(Step::Record, &record.id)
+}
+
+impl LastRun {
+    /// A run that begins now.
+    pub(super) fn now() -> Self {
+        Self::Started {
+            at: SystemTime::now(),
+        }
+    }
+
+    /// When the run was started.
+    pub(crate) fn started_at(&self) -> Option<SystemTime> {
+        match self {
+            Self::Never => None,
+            Self::Started { at } => Some(*at),
+            Self::Ended(end) => end.started_at,
+        }
+    }
+
+    /// The same run, after it has ended.
+    pub(super) fn ended(&self, exit: &Exit) -> Self {
+        Self::Ended(RunEnd {
+            started_at: self.started_at(),
+            ended_at: exit.at,
+            code: exit.code,
+            oom: exit.oom.as_ref().map(|count| count.kills > 0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::ContainerId;
+
+    fn plan() -> Plan {
+        Plan {
+            id: ContainerId::new("c1").unwrap(),
+            image: Reference::parse("busybox").unwrap(),
+            config: ContainerConfig {
+                command: Some(vec!["echo".to_owned(), "a b".to_owned()]),
+                hostname: Some("h".to_owned()),
+                ..ContainerConfig::default()
+            },
+            network: Network::Attached {
+                networks: vec!["n".to_owned()],
+                ports: vec!["127.0.0.1:80:8080/udp".parse().unwrap()],
+                pooled: false,
+            },
+            init: true,
+            labels: [("mine".to_owned(), "1".to_owned())].into(),
+            fs_size: Some(1 << 20),
+            writable: vec!["/w".into()],
+            hosts: vec![("db".to_owned(), "10.0.0.1".parse().unwrap())],
+            custody: None,
+            is_kept: true,
+        }
+    }
+
+    fn record(plan: &Plan, last: &LastRun) -> Record {
+        let mut labels = plan.labels.clone();
+        labels.insert(label::KEPT.to_owned(), "true".to_owned());
+        labels.insert(label::FS_SIZE.to_owned(), "1048576".to_owned());
+        Record {
+            id: plan.id.clone(),
+            image: plan.image.to_string(),
+            labels,
+            runtime: String::new(),
+            runtime_options: None,
+            spec: Vec::new(),
+            snapshotter: String::new(),
+            snapshot_key: String::new(),
+            created_at: None,
+            extensions: extensions(plan, last).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_plan_comes_back_as_it_was_for_every_network() {
+        let target = ContainerId::new("c2").unwrap();
+        for network in [
+            plan().network,
+            Network::None,
+            Network::Host,
+            Network::Of(target),
+            Network::Path("/run/netns/x".into()),
+        ] {
+            let plan = Plan { network, ..plan() };
+            assert_eq!(plan_of(&record(&plan, &LastRun::Never)).unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn how_the_last_run_went_comes_back_as_it_was() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_764_000_000_123);
+        let end = RunEnd {
+            started_at: Some(at),
+            ended_at: Some(at),
+            code: Some(137),
+            oom: Some(true),
+        };
+        for last in [LastRun::Never, LastRun::Started { at }, LastRun::Ended(end)] {
+            assert_eq!(last_run(&record(&plan(), &last)), Some(last));
+        }
+    }
+
+    #[test]
+    fn what_was_not_made_to_be_kept_is_refused_and_has_no_last_run() {
+        let mut record = record(&plan(), &LastRun::Never);
+        record.labels.remove(label::KEPT);
+        assert_eq!(last_run(&record), None);
+        let error = plan_of(&record).unwrap_err();
+        assert_eq!(error.kind(), Kind::OutOfOrder);
+        assert!(crate::chain(&error).contains("not made to be kept"), "{error}");
+    }
+
+    #[test]
+    fn another_version_is_told_and_its_end_counts_as_lost() {
+        let mut record = record(&plan(), &LastRun::Never);
+        for name in [PLAN, LAST_RUN] {
+            record
+                .extensions
+                .insert(name.to_owned(), b"{\"later\":1}".to_vec());
+        }
+        assert_eq!(last_run(&record), Some(LastRun::Ended(RunEnd::default())));
+        let error = plan_of(&record).unwrap_err();
+        assert!(
+            crate::chain(&error).contains("another version of fnctr"),
+            "{error}"
+        );
+    }
+}

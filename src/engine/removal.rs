@@ -1,0 +1,179 @@
+//! The removal of a container in whatever state it is, with everything that belongs to it.
+
+use tokio::sync::MutexGuard;
+
+use super::container::Container;
+use super::error::{self, At as _, Error, Kind, Result, Step};
+use super::record::{self, Origin, Owner};
+use super::run::Run;
+use super::turn::Turn;
+use super::{find, kept, network, undo};
+use crate::teardown::{Failed, Teardown};
+use crate::{Context, containerd};
+
+impl Container {
+    /// Kills the container's processes and removes everything, last first. May be called in every phase, and again: if
+    /// a part could not be removed, this returns an error, and another call tries that part again.
+    ///
+    /// # Cancellation
+    /// Safe to drop: continues on its own task, with its own time limit.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        let this = self.clone();
+        self.deps()
+            .finished(async move { this.remove_here().await })
+            .await
+    }
+
+    /// Like [`Self::remove`], except that a kept container that another process has started since it was found stays.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it runs.
+    ///
+    /// # Cancellation
+    /// Safe to drop: continues on its own task, with its own time limit.
+    pub(crate) async fn remove_unless_started(&self) -> Result<()> {
+        let this = self.clone();
+        let remove = async move {
+            let turn = this.turn_of_removal().await;
+            let mut list = this.undo().lock().await;
+            this.look_again().await;
+            if this.is_kept() && this.is_running() {
+                let why = "it was started a moment ago";
+                return Err(Error::new(Step::Close, this.id(), Kind::Conflict, why));
+            }
+            this.remove_holding(&mut list, turn, this.is_intact()).await
+        };
+        self.deps().finished(remove).await
+    }
+
+    /// Like [`Self::remove`], on the caller's own task, which must be tracked.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(crate) async fn remove_here(&self) -> Result<()> {
+        self.remove_knowing(self.is_intact()).await
+    }
+
+    /// Like [`Self::remove_here`], if the cgroup of the run may be gone because its processes were killed for this
+    /// removal. `is_intact` is what [`Self::is_intact`] returned before.
+    ///
+    /// # Cancellation
+    /// Not safe to drop.
+    pub(super) async fn remove_knowing(&self, is_intact: bool) -> Result<()> {
+        // A freeze that waits holds the stage, and gives up when the run is closed.
+        if let Some(run) = self.run() {
+            run.idle_ends();
+        }
+        let turn = self.turn_of_removal().await;
+        let mut list = self.undo().lock().await;
+        self.look_again().await;
+        self.remove_holding(&mut list, turn, is_intact).await
+    }
+
+    /// The turn to remove a kept container. Without it, for example because no file can be made, the container is
+    /// removed all the same: a start that is under way then fails, and undoes what it has made.
+    async fn turn_of_removal(&self) -> Option<Turn> {
+        if !self.is_kept() {
+            return None;
+        }
+        let ctx = Context::timeout(self.deps().config.close_grace).halved();
+        let turn = Turn::take(self.deps(), &ctx, self.id()).await;
+        turn.inspect_err(|error| tracing::debug!(%error, "removing without the turn"))
+            .ok()
+    }
+
+    /// Looks for the run of a kept container, which may be another by now. The caller holds the lock of the undo list.
+    async fn look_again(&self) {
+        if !self.is_kept() {
+            return;
+        }
+        let ctx = Context::timeout(self.deps().config.close_grace);
+        let look = async {
+            let record = find::get(self.deps(), &ctx, self.id()).await?;
+            match kept::last_run(&record) {
+                Some(last) if record::attempt_of(&record) == self.attempt() => {
+                    self.catch_up(&ctx, &record, &last).await
+                }
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = look.await {
+            tracing::debug!(%error, "removing the run that was known before");
+        }
+    }
+
+    async fn remove_holding(
+        &self,
+        list: &mut MutexGuard<'_, Teardown>,
+        _turn: Option<Turn>,
+        is_intact: bool,
+    ) -> Result<()> {
+        let run = self.run();
+        let mut stage = match &run {
+            Some(run) => Some((run, run.stage().lock().await)),
+            None => None,
+        };
+        if list.is_empty() && stage.as_ref().is_none_or(|(_, stage)| stage.is_undone()) {
+            self.forget_unfinished();
+            return Ok(());
+        }
+        // The time limit starts here, so it does not include the wait for the locks.
+        let ctx = Context::timeout(self.deps().config.close_grace);
+        let ours: &[&str] = match self.owner(&ctx, is_intact).await {
+            Ok(Owner::This) => {
+                let failed = match &mut stage {
+                    Some((run, stage)) => run.discard(&ctx, stage).await,
+                    None => Vec::new(),
+                };
+                return self.remove_rest(&ctx, list, run.as_ref(), failed).await;
+            }
+            // What is found by the name belongs to a later container of that name. If there is none, files may be left.
+            Ok(Owner::Another) => &[network::STEP],
+            Ok(Owner::Nobody) => &[network::STEP, undo::STREAMS],
+            Err(error) => {
+                self.note_unfinished();
+                return Err(error).at(Step::Close, self.id());
+            }
+        };
+        list.forget();
+        let failed = match &mut stage {
+            Some((run, stage)) => run.discard_only(&ctx, stage, ours).await,
+            None => Vec::new(),
+        };
+        if failed.is_empty() {
+            self.forget_unfinished();
+        }
+        error::report(Step::Close, self.id(), failed)
+    }
+
+    /// The second half of a removal: `failed` are the steps of the run that could not be undone.
+    async fn remove_rest(
+        &self,
+        ctx: &Context,
+        list: &mut MutexGuard<'_, Teardown>,
+        run: Option<&Run>,
+        mut failed: Vec<Failed>,
+    ) -> Result<()> {
+        failed.extend(undo::rest(list, ctx, &failed).await);
+        if failed.is_empty() {
+            if let Some(run) = run {
+                run.ends();
+            }
+            self.forget_unfinished();
+        } else {
+            self.note_unfinished();
+        }
+        error::report(Step::Close, self.id(), failed)
+    }
+
+    /// Which container has the name now. Asks containerd only if needed: an adopted container may have been recreated
+    /// by another process, and a container made here may have been removed, in which case its cgroup is gone.
+    async fn owner(&self, ctx: &Context, is_intact: bool) -> Result<Owner, containerd::Error> {
+        match self.origin() {
+            Origin::Made { .. } if is_intact => Ok(Owner::This),
+            Origin::Made { attempt } | Origin::Adopted { attempt } => {
+                record::owner(&self.deps().session, ctx, self.id(), attempt).await
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Ends the process of a container: a signal that asks for it, a grace period, and SIGKILL.
+
+use std::time::Duration;
+
+use super::container::Container;
+use super::custody::owner_is_gone;
+use super::error::{At as _, Kind, Result, Step};
+use super::kept::LastRun;
+use super::run::Run;
+use super::task::SIGKILL;
+use super::{find, kept, label};
+use crate::Context;
+use crate::pauses::Pauses;
+
+/// The first pause before a container that is just being started is looked for again, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+
+/// How a container is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// The signal that asks the process to end.
+    pub(crate) signal: u32,
+    /// How long the process may take before it is killed.
+    pub(crate) grace: Duration,
+}
+
+impl Stop {
+    /// Kills the process at once.
+    pub(super) const KILL: Self = Self {
+        signal: SIGKILL,
+        grace: Duration::MAX,
+    };
+}
+
+impl Container {
+    /// Ends the container's process, and returns its exit code if it is known. A container that does not run counts as
+    /// stopped. A frozen one is thawed, so that it receives the signal. The run of a kept container is then removed,
+    /// unless another process waits for its end and does that.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the stop is given up on its own task, and the signal may have been sent by then.
+    pub(crate) async fn stop(&self, ctx: &Context, how: Stop) -> Result<Option<u32>> {
+        let this = self.clone();
+        let stop = move |ctx: Context| async move { this.stop_here(&ctx, how).await };
+        self.deps().tracked(ctx, stop).await
+    }
+
+    pub(super) async fn stop_here(&self, ctx: &Context, how: Stop) -> Result<Option<u32>> {
+        let code = match self.run() {
+            Some(run) => end(ctx, &run, how).await?,
+            None => None,
+        };
+        if !self.is_kept() {
+            return Ok(code);
+        }
+        let record = find::get(self.deps(), ctx, self.id()).await?;
+        if record.labels.contains_key(label::DETACHED) || owner_is_gone(&record.labels) {
+            self.settle_here().await?;
+        }
+        Ok(code.or(code_of(self.current().last.as_ref())))
+    }
+
+    /// Waits for the end of the container's process; returns its exit code, or `None` if it is lost or the container
+    /// has never run.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn wait(&self, ctx: &Context) -> Result<Option<u32>> {
+        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+        let mut current = self.clone();
+        loop {
+            if let Some(run) = current.run()
+                && let Some(code) = run.wait_exit().await.and_then(|exit| exit.code)
+            {
+                return Ok(Some(code));
+            }
+            if !self.is_kept() {
+                return Ok(None);
+            }
+            // Another process may have written the code down before this one could ask containerd for it, or it has
+            // only begun to start the container.
+            let record = find::get(self.deps(), ctx, self.id()).await?;
+            match kept::last_run(&record) {
+                Some(LastRun::Started { .. }) if !owner_is_gone(&record.labels) => {}
+                last => return Ok(code_of(last.as_ref())),
+            }
+            ctx.run(pauses.wait()).await.at(Step::Wait, self.id())?;
+            current = find::adopt_record(self.deps(), ctx, &record).await?;
+        }
+    }
+}
+
+fn code_of(last: Option<&LastRun>) -> Option<u32> {
+    match last {
+        Some(LastRun::Ended(end)) => end.code,
+        _ => None,
+    }
+}
+
+/// Ends a run, and returns its exit code if it is known.
+async fn end(ctx: &Context, run: &Run, how: Stop) -> Result<Option<u32>> {
+    // A frozen container receives a signal only after it has thawed. If the thaw fails, the container has ended, or it
+    // is killed below.
+    if run.exit_now().is_none() {
+        drop(run.thaw(ctx).await);
+    }
+    for (signal, grace) in [(how.signal, Some(how.grace)), (SIGKILL, None)] {
+        match run.signal(ctx, signal).await {
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => {}
+        }
+        let ended = run.wait_exit();
+        let ended = match grace {
+            Some(grace) => ctx.run(tokio::time::timeout(grace, ended)).await,
+            None => ctx.run(ended).await.map(Ok),
+        };
+        if let Ok(exit) = ended.at(Step::Stop, run.id())? {
+            return Ok(exit.and_then(|exit| exit.code));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,129 @@
+//! One process at a time changes the record of a kept container: makes it, starts a run, writes the end of a run, or
+//! removes it. For this there is a file lock per container.
+//!
+//! containerd updates a record without a condition, so without the lock a process that was slow could write the end of
+//! one run over the start of the next. The kernel releases a lock when its process ends, however it ends. The files lie
+//! beside the directories of the containers' streams, and do not survive a reboot. Processes that use the same
+//! containerd namespace with different directories do not see each other's locks.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::Deps;
+use super::error::{At as _, Error, Kind, Result, Step};
+use crate::pauses::Pauses;
+use crate::{ContainerId, Context};
+
+/// No container has this name: names begin with a letter or a digit.
+const DIR: &str = ".turns";
+/// The first pause between two tries to take a lock, and the longest. Waiting without tries would block a thread.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// The right to start, stop or settle one container; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "it is given back when it is dropped"]
+pub(super) struct Turn {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Turn {
+    /// Waits for the turn.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] or [`Kind::Cancelled`] if `ctx` ends while another process has it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn take(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Self> {
+        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+        loop {
+            if let Some(turn) = Self::take_if_free(deps, id)? {
+                return Ok(turn);
+            }
+            ctx.run(pauses.wait()).await.at(Step::Turn, id)?;
+        }
+    }
+
+    /// Takes the turn; `None` if another process has it.
+    pub(super) fn take_if_free(deps: &Deps, id: &ContainerId) -> Result<Option<Self>> {
+        let dir = deps.config.run_dir.join(deps.config.namespace.as_str()).join(DIR);
+        let path = dir.join(id.as_str());
+        let taken = super::host::make_private(&dir).and_then(|()| attempt(&path));
+        let taken = taken.map_err(|error| {
+            let why = format!("its lock {} cannot be taken: {error}", path.display());
+            Error::new(Step::Turn, id, Kind::Internal, io::Error::new(error.kind(), why))
+        })?;
+        Ok(taken.map(|file| Self { _file: file, path }))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // While the lock is held: a process that has opened this file, and gets the lock next, sees that it is gone.
+        drop(std::fs::remove_file(&self.path));
+        // Fails if another container's lock is in use.
+        drop(self.path.parent().map(std::fs::remove_dir));
+    }
+}
+
+/// Locks the file; `None` if another process has the lock, or has removed the file or its directory.
+fn attempt(path: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(false).mode(0o600);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let (locked, there) = (file.metadata()?, std::fs::metadata(path));
+    let is_there = there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()));
+    Ok(is_there.then_some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_one_holders_until_it_is_given_back_and_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c1");
+        let take = || {
+            attempt(&path).unwrap().map(|file| Turn {
+                _file: file,
+                path: path.clone(),
+            })
+        };
+        let first = take().unwrap();
+        assert!(take().is_none());
+        drop(first);
+        assert!(!dir.path().exists());
+        assert!(take().is_none());
+        std::fs::create_dir(dir.path()).unwrap();
+        drop(take().unwrap());
+        assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn the_lock_of_a_removed_file_is_nobodys_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c1");
+        let held = attempt(&path).unwrap().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        // Another file of the same name: the lock on the old one does not count for it.
+        let next = attempt(&path).unwrap().unwrap();
+        assert!(attempt(&path).unwrap().is_none());
+        drop((held, next));
+    }
+}
