@@ -72,20 +72,17 @@ impl Connection {
         };
         let grace = settings.close_grace;
         let connected = async {
-            Engine::connect(&ctx, settings.engine(&config)?)
-                .await
-                .map_err(not_connected)
+            let mut config = settings.engine(&config)?;
+            config.is_command = true;
+            Engine::connect(&ctx, config).await.map_err(not_connected)
         };
         match connected.await {
-            Ok(engine) => {
-                engine.look_after_abandoned();
-                Ok(Self {
-                    engine,
-                    config,
-                    grace,
-                    embedded,
-                })
-            }
+            Ok(engine) => Ok(Self {
+                engine,
+                config,
+                grace,
+                embedded,
+            }),
             Err(error) => {
                 if let Some(embedded) = embedded {
                     leave(embedded).await;

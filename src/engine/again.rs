@@ -110,7 +110,7 @@ impl Container {
                     // Before the task is removed, which nobody could ask for the code afterwards.
                     if let LastRun::Started { .. } = before {
                         before = before.ended(&exit);
-                        kept::write(&deps.session, ctx, &mut record, &before).await?;
+                        kept::write_end(&deps.session, ctx, &mut record, &before).await?;
                     }
                 }
                 // Its process waits behind a gate that nobody will open if its owner is gone.
@@ -182,8 +182,8 @@ impl Container {
         let deps = self.deps();
         let clean_up = ctx.detached(deps.config.close_grace);
         let written = async {
-            let field = kept::set_last_run(&mut record, before)?;
-            let fields = [Field::Labels, Field::Spec, field];
+            let [labels, last] = kept::set_last_run(&mut record, before)?;
+            let fields = [labels, last, Field::Spec];
             let written = deps
                 .session
                 .containers()
@@ -236,8 +236,8 @@ async fn choose(
             .labels
             .insert(label::SANDBOX.to_owned(), sandbox.to_owned());
     }
-    let last = kept::set_last_run(record, now)?;
-    let fields = [Field::Labels, Field::Spec, last];
+    let [labels, last] = kept::set_last_run(record, now)?;
+    let fields = [labels, last, Field::Spec];
     // The sandbox is on the record before it is made, as in a create.
     let written = deps.session.containers().update(ctx, record, &fields).await;
     written.at(Step::Record, &plan.id)?;

@@ -42,6 +42,9 @@ pub(crate) struct Config {
     pub(crate) pulls: image::PullSettings,
     /// How much room images may take.
     pub(crate) cache: image::CacheSettings,
+    /// Whether this is the engine of a command, which ends soon: it leaves facts about images to later commands, and
+    /// looks after containers that earlier commands have abandoned.
+    pub(crate) is_command: bool,
 }
 
 /// The configuration of the pool.

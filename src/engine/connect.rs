@@ -7,9 +7,10 @@ use tokio::sync::OnceCell;
 use super::deps::{Background, Deps, Engine, Images, Networks};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::exits::Exits;
+use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};
 use super::reclaim::Reclaims;
-use super::{Config, fit, images, orphans, placement, pool, reconcile, unfinished};
+use super::{Config, abandoned, fit, images, orphans, placement, pool, reconcile, unfinished};
 use crate::Context;
 use crate::cgroup::{self, Root};
 use crate::containerd::Session;
@@ -32,6 +33,10 @@ impl Engine {
         let daemon = visible.unwrap_or_else(std::process::id);
         placement::choose_driver(&mut config, daemon).await?;
         let store = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
+        let store = match config.is_command {
+            true => store.remembering(),
+            false => store,
+        };
         // At once: no call needs the answer of another.
         let namespaces = session.namespaces();
         let (made, fits, orphans) = tokio::join!(
@@ -114,8 +119,12 @@ async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, 
     reconcile::reconcile(deps);
     images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
+    let first = FirstRecords::default();
     if deps.host.shares_pids {
-        orphans::sweep(deps);
+        orphans::sweep(deps, &first);
+    }
+    if deps.config.is_command {
+        abandoned::look_after(deps, &first);
     }
     if let Some(config) = deps.config.pool.clone() {
         pool::start(deps, config);

@@ -148,26 +148,31 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
     })
 }
 
-/// Sets the last run on a record that is written afterwards, with the returned field.
-pub(super) fn set_last_run(record: &mut Record, last: &LastRun) -> Result<Field> {
+/// Sets the last run on a record that is written afterwards, with the returned fields.
+pub(super) fn set_last_run(record: &mut Record, last: &LastRun) -> Result<[Field; 2]> {
     let text = serde_json::to_vec(last)
         .map_err(|error| Error::new(Step::Record, &record.id, Kind::Internal, error))?;
     record.extensions.insert(LAST_RUN.to_owned(), text);
-    Ok(Field::Extension(LAST_RUN))
+    record
+        .labels
+        .insert(label::KEPT.to_owned(), last.label().to_owned());
+    Ok([Field::Labels, Field::Extension(LAST_RUN)])
 }
 
-/// Writes the last run, and nothing else.
+/// Writes the end of the last run.
 ///
 /// # Cancellation
 /// Not safe to drop: the effect is then unknown.
-pub(super) async fn write(
+pub(super) async fn write_end(
     session: &Session,
     ctx: &Context,
     record: &mut Record,
-    last: &LastRun,
+    end: &LastRun,
 ) -> Result<()> {
-    let field = set_last_run(record, last)?;
-    let written = session.containers().update(ctx, record, &[field]).await;
+    // Nothing of the run is looked after any more.
+    record.labels.remove(label::DEADLINE);
+    let fields = set_last_run(record, end)?;
+    let written = session.containers().update(ctx, record, &fields).await;
     written.at(Step::Record, &record.id)
 }
 
@@ -176,6 +181,14 @@ impl LastRun {
     pub(super) fn now() -> Self {
         Self::Started {
             at: SystemTime::now(),
+        }
+    }
+
+    /// The value of [`label::KEPT`] that goes with it.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => label::KEPT_WITH_RUN,
+            Self::Never | Self::Ended(_) => label::KEPT_WITHOUT_RUN,
         }
     }
 
@@ -232,7 +245,7 @@ mod tests {
 
     fn record(plan: &Plan, last: &LastRun) -> Record {
         let mut labels = plan.labels.clone();
-        labels.insert(label::KEPT.to_owned(), "true".to_owned());
+        labels.insert(label::KEPT.to_owned(), last.label().to_owned());
         labels.insert(label::FS_SIZE.to_owned(), "1048576".to_owned());
         Record {
             id: plan.id.clone(),

@@ -28,5 +28,10 @@ pub(crate) const DETACHED: &str = "io.fnctr.detached";
 /// Until when the container may run, for other processes if its owner is gone: milliseconds since 1970 by the host's
 /// clock.
 pub(crate) const DEADLINE: &str = "io.fnctr.deadline";
-/// Present if the container is kept after its end; see `kept`.
+/// Present if the container is kept after its end; see `kept`. The value tells whether it has a run.
 pub(crate) const KEPT: &str = "io.fnctr.kept";
+/// The value of [`KEPT`] from before a run is made until its end is written. A filter finds these among thousands that
+/// have ended.
+pub(crate) const KEPT_WITH_RUN: &str = "with-run";
+/// The value of [`KEPT`] of a container without a run.
+pub(crate) const KEPT_WITHOUT_RUN: &str = "without-run";

@@ -56,6 +56,7 @@ mod etc;
 mod exits;
 mod facts;
 mod find;
+mod first_records;
 mod fit;
 mod host;
 mod idle;

@@ -1,5 +1,6 @@
 //! Remains of containers that have no record, and so appear in no list: shims with everything that they hold, and empty
-//! cgroups. They are removed at the start, in the background, and on request for one name.
+//! cgroups; and shims of kept containers whose run is over. They are removed at the start, in the background, and on
+//! request for one name.
 //!
 //! A runtime or a containerd that was killed half-way leaves them. Objects that a container of another containerd could
 //! own stay: a shim is identified by its socket, and a cgroup is removed only if no shim has its name. The remains of a
@@ -10,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{At as _, Error, Kind, Result, Step};
+use super::first_records::FirstRecords;
+use super::kept::{self, LastRun};
 use super::label;
 use super::remains::Remains;
-use super::{Deps, Engine, find, placement};
+use super::{Deps, Engine, find, placement, settle};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
@@ -20,23 +23,24 @@ use crate::{ContainerId, Context};
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Starts the search.
-pub(super) fn sweep(deps: &Arc<Deps>) {
-    let this = Arc::clone(deps);
+pub(super) fn sweep(deps: &Arc<Deps>, first: &FirstRecords) {
+    let (this, first) = (Arc::clone(deps), first.clone());
     deps.recover(async move {
-        if let Err(error) = once(&this).await {
+        if let Err(error) = once(&this, first).await {
             tracing::warn!(error = %crate::chain(&error), "cannot remove the remains of containers; the next start tries again");
         }
     });
 }
 
-async fn once(deps: &Arc<Deps>) -> Result<()> {
-    let first = look(deps).await?;
+async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<()> {
+    let first = look(deps, &records).await?;
+    drop(records);
     if first.is_empty() {
         return Ok(());
     }
     // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
     tokio::time::sleep(SETTLE).await;
-    let now = look(deps).await?;
+    let now = look(deps, &FirstRecords::default()).await?;
     let mut failed = Ok(());
     for (id, trace) in now {
         if first.get(&id) != Some(&trace) {
@@ -49,6 +53,10 @@ async fn once(deps: &Arc<Deps>) -> Result<()> {
                     tracing::info!(%id, "removed the empty cgroup of a container that is gone");
                 }
             }
+            Trace::EndedRun => match settle(deps, &id).await {
+                Ok(()) => tracing::info!(%id, "removed the rest of a run that has ended"),
+                Err(error) => failed = Err(error),
+            },
             Trace::Shim => match remove(deps, &id).await {
                 Ok(true) => tracing::info!(%id, "removed the remains of a container that has no record"),
                 Ok(false) => {}
@@ -66,13 +74,15 @@ enum Trace {
     Shim,
     /// A cgroup without processes, and without a shim of any containerd.
     Cgroup,
+    /// A shim of a kept container whose end is on its record: the process that removed the run was killed.
+    EndedRun,
 }
 
-async fn look(deps: &Deps) -> Result<BTreeMap<ContainerId, Trace>> {
+async fn look(deps: &Deps, records: &FirstRecords) -> Result<BTreeMap<ContainerId, Trace>> {
     // The order matters: a shim exists before its cgroup and is removed after it; a record exists before its shim and
-    // is removed after it.
+    // is removed after it. The first look may have older records, and so find too much; the second does not.
     let cgroups = placement::present(deps);
-    let shims = deps.shims();
+    let shims = deps.shim_args();
     let named: BTreeSet<&str> = shims.iter().map(|shim| shim.id.as_str()).collect();
     let empty = cgroups.into_iter().filter(|id| {
         let remains = || Remains::of_plan(deps, id);
@@ -82,14 +92,31 @@ async fn look(deps: &Deps) -> Result<BTreeMap<ContainerId, Trace>> {
     let own = shims.iter().filter(|shim| deps.is_ours(shim));
     let own: Vec<_> = own.filter_map(|shim| ContainerId::new(&shim.id).ok()).collect();
     if !own.is_empty() {
+        let first: BTreeSet<_> = records.get(deps).await?.iter().map(|record| &record.id).collect();
+        if own.iter().all(|id| first.contains(id)) {
+            return Ok(found);
+        }
         let ctx = Context::timeout(deps.config.close_grace);
         let records = deps.session.containers().list(&ctx, &[]).await;
         let records = records.at(Step::Find, "the remains of containers")?;
-        let known: BTreeSet<_> = records.into_iter().map(|record| record.id).collect();
-        let lost = own.into_iter().filter(|id| !known.contains(id));
-        found.extend(lost.map(|id| (id, Trace::Shim)));
+        let known: BTreeMap<_, _> = records.iter().map(|record| (&record.id, record)).collect();
+        for id in own {
+            match known.get(&id).map(|record| kept::last_run(record)) {
+                None => drop(found.insert(id, Trace::Shim)),
+                Some(Some(LastRun::Ended(_))) => drop(found.insert(id, Trace::EndedRun)),
+                Some(_) => {}
+            }
+        }
     }
     Ok(found)
+}
+
+async fn settle(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
+    let ctx = Context::timeout(deps.config.close_grace);
+    match find::get(deps, &ctx, id).await {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        record => settle::settle(deps, &ctx, &record?).await,
+    }
 }
 
 /// Removes the remains of a container without a record, under a record that claims its name. Returns `false` if the

@@ -172,7 +172,7 @@ pub(super) async fn remove_empty_parents(deps: &Deps) {
 /// containerd that has no record is only about to end. The shims of another containerd may be making one here only with
 /// the default parent; whether they have a record cannot be seen.
 async fn is_making(deps: &Deps) -> bool {
-    let (own, foreign): (Vec<_>, Vec<_>) = deps.shims().into_iter().partition(|shim| deps.is_ours(shim));
+    let (own, foreign): (Vec<_>, Vec<_>) = deps.shim_args().into_iter().partition(|shim| deps.is_ours(shim));
     if has_default_parent(deps) && !foreign.is_empty() {
         return true;
     }

@@ -106,7 +106,7 @@ pub(super) async fn create(
         labels.extend(custody.labels());
     }
     let extensions = if plan.is_kept {
-        labels.insert(label::KEPT.to_owned(), "true".to_owned());
+        labels.insert(label::KEPT.to_owned(), last_run.label().to_owned());
         kept::extensions(plan, last_run)?
     } else {
         BTreeMap::new()

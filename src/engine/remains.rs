@@ -68,10 +68,14 @@ impl Remains {
         there && !self.are_anothers(deps)
     }
 
+    /// Whether processes run in a cgroup of the container's name, whichever containerd's they are.
+    pub(super) fn have_processes(&self, deps: &Deps) -> bool {
+        self.places(deps).is_some_and(|places| places.is_populated())
+    }
+
     /// Whether processes of the container run, and are not another containerd's.
     pub(super) fn live(&self, deps: &Deps) -> bool {
-        let live = self.places(deps).is_some_and(|places| places.is_populated());
-        live && !self.are_anothers(deps)
+        self.have_processes(deps) && !self.are_anothers(deps)
     }
 
     /// Removes the cgroups' directories in which no process is. Returns whether none is left.
@@ -80,7 +84,9 @@ impl Remains {
     }
 
     fn are_anothers(&self, deps: &Deps) -> bool {
-        deps.shims_of(&self.id).iter().any(|shim| !deps.is_ours(shim))
+        deps.shims_of(&self.id)
+            .iter()
+            .any(|shim| !deps.is_ours(&shim.args))
     }
 
     async fn remove(&self, deps: &Deps, ctx: &Context) -> Result<(), StepError> {
@@ -90,7 +96,7 @@ impl Remains {
             return Ok(());
         }
         let shims = deps.shims_of(&self.id);
-        if shims.iter().any(|shim| !deps.is_ours(shim)) {
+        if shims.iter().any(|shim| !deps.is_ours(&shim.args)) {
             tracing::debug!(id = %self.id, "another containerd has a container of this name; its cgroup is left alone");
             return Ok(());
         }

@@ -68,7 +68,7 @@ impl Container {
         // Before the task is removed, which nobody could ask for the code afterwards.
         if let LastRun::Started { .. } = last {
             last = last.ended(&exit);
-            kept::write(&deps.session, &ctx, &mut record, &last).await?;
+            kept::write_end(&deps.session, &ctx, &mut record, &last).await?;
         }
         let failed = run.discard(&ctx, &mut *run.stage().lock().await).await;
         if failed.is_empty() {
@@ -93,7 +93,7 @@ pub(super) fn is_due(deps: &Deps, record: &Record, task: Option<&TaskInfo>) -> b
     match kept::last_run(record) {
         None | Some(LastRun::Never) => false,
         _ if !has_ended => false,
-        Some(LastRun::Ended(_)) => task.is_some() || deps.fifo_dir(&record.id).exists(),
+        Some(LastRun::Ended(_)) => task.is_some(),
         Some(LastRun::Started { .. }) if task.is_some() => {
             record.labels.contains_key(label::DETACHED) || owner_is_gone()
         }

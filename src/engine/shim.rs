@@ -6,6 +6,8 @@
 //! so a cgroup without a shim belongs to no container of a containerd in this pid namespace.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -16,17 +18,15 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::{Deps, pidfd};
 use crate::ContainerId;
 
+/// Longer than a shim's command line, in bytes: it has two paths and two names.
+const MAX_CMDLINE: usize = 8 << 10;
 /// How the name of every shim's program begins.
 const PROGRAM: &[u8] = b"containerd-shim";
 
 /// A process that serves one container to its containerd, or that containerd runs to start or to clean up a container.
 #[derive(Debug)]
 pub(super) struct Shim {
-    /// The container's name.
-    pub(super) id: String,
-    /// containerd's socket.
-    address: PathBuf,
-    namespace: String,
+    pub(super) args: ShimArgs,
     pid: u32,
     process: OwnedFd,
     /// Where containerd keeps the container's files, which is the working directory of every shim.
@@ -34,16 +34,13 @@ pub(super) struct Shim {
 }
 
 impl Shim {
-    fn of(pid: u32) -> Option<Self> {
-        let words = Words::of(pid)?;
+    fn of(pid: u32, args: ShimArgs) -> Option<Self> {
         let process = pidfd::open_once(pid)?;
         let bundle = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
-        let name = Path::new(&words.namespace).join(&words.id);
+        let name = Path::new(&args.namespace).join(&args.id);
         // The pid may have become another process's before the descriptor was opened.
-        (Words::of(pid).as_ref() == Some(&words) && !pidfd::has_ended(&process)).then(|| Self {
-            id: words.id,
-            address: words.address,
-            namespace: words.namespace,
+        (ShimArgs::of(pid).as_ref() == Some(&args) && !pidfd::has_ended(&process)).then(|| Self {
+            args,
             pid,
             process,
             // A directory that was removed has another name.
@@ -56,11 +53,11 @@ impl Shim {
         let sockets = self.sockets();
         match pidfd_send_signal(&self.process, Signal::KILL) {
             Ok(()) => tracing::warn!(
-                id = self.id,
+                id = self.args.id,
                 pid = self.pid,
                 "killed a shim that containerd has lost"
             ),
-            Err(error) => tracing::debug!(id = self.id, pid = self.pid, %error, "cannot kill a shim"),
+            Err(error) => tracing::debug!(id = self.args.id, pid = self.pid, %error, "cannot kill a shim"),
         }
         // No process listens there any more.
         for socket in sockets {
@@ -93,32 +90,35 @@ impl Shim {
 }
 
 impl Deps {
-    /// The shims of this containerd namespace, and of namespaces of the same name of other containerds.
-    pub(super) fn shims(&self) -> Vec<Shim> {
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter_map(Shim::of)
-            .filter(|shim| shim.namespace == self.config.namespace.as_str())
-            .collect()
+    /// The command lines of the shims of this containerd namespace, and of namespaces of the same name of other
+    /// containerds. Costs one file of each process of the host.
+    pub(super) fn shim_args(&self) -> Vec<ShimArgs> {
+        self.shim_processes().map(|(_, args)| args).collect()
     }
 
     /// The shims of one container.
     pub(super) fn shims_of(&self, id: &ContainerId) -> Vec<Shim> {
-        let mut shims = self.shims();
-        shims.retain(|shim| shim.id == id.as_str());
-        shims
+        let own = self.shim_processes().filter(|(_, args)| args.id == id.as_str());
+        own.filter_map(|(pid, args)| Shim::of(pid, args)).collect()
+    }
+
+    fn shim_processes(&self) -> impl Iterator<Item = (u32, ShimArgs)> {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(|pid| Some((pid, ShimArgs::of(pid)?)))
+            .filter(|(_, args)| args.namespace == self.config.namespace.as_str())
     }
 
     /// The shims of one container that belong to this engine's containerd.
     pub(super) fn own_shims_of(&self, id: &ContainerId) -> Vec<Shim> {
         let mut shims = self.shims_of(id);
-        shims.retain(|shim| self.is_ours(shim));
+        shims.retain(|shim| self.is_ours(&shim.args));
         shims
     }
 
     /// Whether a shim belongs to the containerd that this engine uses, and not to another one that has a container of
     /// the same name.
-    pub(super) fn is_ours(&self, shim: &Shim) -> bool {
+    pub(super) fn is_ours(&self, shim: &ShimArgs) -> bool {
         let own = &self.config.address;
         let real = |path: &Path| path.canonicalize().ok();
         shim.address == *own || real(&shim.address).is_some_and(|theirs| Some(theirs) == real(own))
@@ -136,15 +136,21 @@ fn listener(line: &str) -> Option<(&str, &str)> {
 
 /// The arguments on a shim's command line.
 #[derive(Debug, PartialEq, Eq)]
-struct Words {
+pub(super) struct ShimArgs {
+    /// The container's name.
+    pub(super) id: String,
+    /// containerd's socket.
     address: PathBuf,
     namespace: String,
-    id: String,
 }
 
-impl Words {
+impl ShimArgs {
     fn of(pid: u32) -> Option<Self> {
-        Self::parse(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?)
+        // Read at once: this is done for every process of the host.
+        let mut cmdline = [0; MAX_CMDLINE];
+        let mut file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
+        let length = file.read(&mut cmdline).ok()?;
+        Self::parse(cmdline.get(..length)?)
     }
 
     /// `None` for the command line of anything but a shim.
@@ -179,7 +185,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Option<(String, String, String)> {
-        let words = Words::parse(line.replace(' ', "\0").as_bytes())?;
+        let words = ShimArgs::parse(line.replace(' ', "\0").as_bytes())?;
         Some((words.address.display().to_string(), words.namespace, words.id))
     }
 

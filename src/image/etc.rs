@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
 
 use super::lookup::{Ownership, Place, place};
 use super::walk::{End, is, open, walk};
@@ -21,7 +22,7 @@ const MOUNTS: [&str; 4] = [
 ];
 
 /// The contents of an image in `/etc`, and its `/dev`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Etc {
     /// The directory without links, together with its parents, parents first; `None` if `/etc` is not a directory and
     /// does not lead to one.
@@ -31,13 +32,13 @@ pub(crate) struct Etc {
     pub(crate) resolv_conf: Entry,
     pub(crate) mtab: Entry,
     /// The files of users and groups that are directories in the image: runtimes read them for every container.
-    pub(crate) not_files: Vec<&'static str>,
+    pub(crate) not_files: Vec<String>,
     /// The directory `/dev`, if the image has one.
     pub(crate) dev: Option<Ownership>,
 }
 
 /// The kind of a directory entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Entry {
     Nothing,
     File,
@@ -70,7 +71,7 @@ pub(super) fn etc(root: BorrowedFd<'_>) -> io::Result<Etc> {
     let mut not_files = Vec::new();
     for path in ["/etc/passwd", "/etc/group"] {
         if let Place::Directory(_) | Place::Linked(_) = place(root, path)? {
-            not_files.push(path);
+            not_files.push(path.to_owned());
         }
     }
     let dev = match place(root, "/dev")? {

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
 
 use super::binfmt;
 use super::exec::{self, Format, Machine, NoProgram};
@@ -19,7 +20,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const MAX_INTERPRETERS: usize = 5;
 
 /// The program to look up, as a container would start it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Lookup {
     /// The first argument: a name to search or a path.
     pub(crate) program: String,
@@ -99,7 +100,7 @@ fn of_another_system(interpreter: &str) -> &'static str {
 }
 
 /// What exists at a path in an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// Nothing exists, but something could be created at this path, which has no links.
     Nothing(String),
@@ -114,7 +115,7 @@ pub(crate) enum Place {
 }
 
 /// The owner and the mode of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ownership {
     pub(crate) uid: u32,
     pub(crate) gid: u32,

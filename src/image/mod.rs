@@ -21,6 +21,7 @@ mod credentials;
 mod error;
 mod etc;
 mod exec;
+mod facts;
 #[cfg(test)]
 mod fixtures;
 mod footprint;
@@ -34,6 +35,7 @@ mod platform;
 mod pull;
 mod reference;
 mod registry;
+mod remembered;
 mod rootfs;
 mod save;
 mod scratch;

@@ -18,7 +18,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
 pub(crate) use super::etc::{Entry, Etc};
+use super::facts::RootfsFacts;
 pub(crate) use super::lookup::{Lookup, NotExecutable, Ownership, Place, Program};
+use super::remembered::Sheet;
 use super::scratch::{Scratch, discard, unique};
 use super::{Error, Image, ImageStore, etc, lookup};
 use crate::Context;
@@ -30,18 +32,6 @@ const EXPIRY: Duration = Duration::from_secs(600);
 /// The kernel accepts at most one page of mount options.
 const MAX_OPTIONS: usize = 4095;
 
-/// Facts about an image that each of its containers may need.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RootfsFacts {
-    /// The text of /etc/passwd, empty if there is none; or why it cannot be read, which matters only if a user is
-    /// looked up by name.
-    pub(crate) passwd: Result<String, String>,
-    /// The text of /etc/group, in the same form as `passwd`.
-    pub(crate) group: Result<String, String>,
-    /// What the image contains where a container gets its own files.
-    pub(crate) etc: Etc,
-}
-
 impl ImageStore {
     /// The user databases of an image, and what it contains where containers get their own files.
     ///
@@ -51,6 +41,7 @@ impl ImageStore {
     /// # Cancellation
     /// Safe to drop: the view is held by a lease that expires.
     pub(crate) async fn facts(&self, ctx: &Context, image: &Image) -> Result<Arc<RootfsFacts>, Error> {
+        self.recall(&image.chain_id);
         if let Some(facts) = self.facts.get(&image.chain_id) {
             return Ok(facts);
         }
@@ -70,6 +61,7 @@ impl ImageStore {
         image: &Image,
         lookup: &Lookup,
     ) -> Result<Program, Error> {
+        self.recall(&image.chain_id);
         let key = (image.chain_id.clone(), lookup.clone());
         if let Some(known) = self.executables.get(&key) {
             return Ok(known);
@@ -100,6 +92,7 @@ impl ImageStore {
         image: &Image,
         paths: &[String],
     ) -> Result<Vec<Place>, Error> {
+        self.recall(&image.chain_id);
         let key = |path: &String| (image.chain_id.clone(), path.clone());
         let known: Option<Vec<_>> = paths.iter().map(|path| self.places.get(&key(path))).collect();
         if let Some(known) = known {
@@ -134,7 +127,8 @@ impl ImageStore {
         let looked = match viewed {
             Ok(mounts) => {
                 let run_dir = self.run_dir.clone();
-                let look = move || look(&mounts, &run_dir, &question);
+                let asked = question.clone();
+                let look = move || look(&mounts, &run_dir, &asked);
                 let looked = tokio::task::spawn_blocking(look).await;
                 let looked = looked.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
                 looked.map_err(|source| Error::Rootfs {
@@ -147,14 +141,62 @@ impl ImageStore {
         let gone = discard(&scratch.leased(), ctx, &self.snapshotter, &key).await;
         scratch.release(ctx, !gone).await;
         let (facts, answer) = looked?;
+        self.remember_facts(&image.chain_id, &facts, question, &answer);
         let facts = Arc::new(facts);
         self.facts.put(image.chain_id.clone(), Arc::clone(&facts));
         Ok((facts, answer))
     }
 }
 
+impl ImageStore {
+    /// Reads what an earlier process remembered of a root file system, once.
+    fn recall(&self, chain_id: &str) {
+        let Some(remembered) = &self.remembered else {
+            return;
+        };
+        if self.recalled.get(&chain_id.to_owned()).is_some() {
+            return;
+        }
+        self.recalled.put(chain_id.to_owned(), ());
+        let Sheet {
+            facts,
+            programs,
+            places,
+            ..
+        } = remembered.load(chain_id);
+        if let Some(facts) = facts {
+            self.facts.put(chain_id.to_owned(), Arc::new(facts));
+        }
+        for (lookup, file) in programs {
+            self.executables
+                .put((chain_id.to_owned(), lookup), Program::Found(file));
+        }
+        for (path, place) in places {
+            self.places.put((chain_id.to_owned(), path), place);
+        }
+    }
+
+    fn remember_facts(&self, chain_id: &str, facts: &RootfsFacts, question: Question, answer: &Answer) {
+        let Some(remembered) = &self.remembered else {
+            return;
+        };
+        remembered.add(chain_id, |sheet| {
+            sheet.facts = Some(facts.clone());
+            match (question, answer) {
+                (Question::Program(lookup), Answer::Program(Program::Found(file))) => {
+                    sheet.programs.push((lookup, file.clone()));
+                }
+                (Question::Places(paths), Answer::Places(places)) => {
+                    sheet.places.extend(paths.into_iter().zip(places.iter().cloned()));
+                }
+                _ => {}
+            }
+        });
+    }
+}
+
 /// What to look up in a view, in addition to the facts that are always read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Question {
     Users,
     Program(Lookup),

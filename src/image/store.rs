@@ -10,8 +10,10 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::bounded::Bounded;
+use super::facts::RootfsFacts;
 use super::manifest::{self, Layers};
-use super::rootfs::{Lookup, Place, Program, RootfsFacts};
+use super::remembered::Remembered;
+use super::rootfs::{Lookup, Place, Program};
 use super::turns::Turns;
 use super::unpack::{self, Unpacking};
 use super::{Error, ImageSettings, Platform, Reference};
@@ -57,6 +59,10 @@ pub(crate) struct ImageStore {
     pub(super) facts: Bounded<String, Arc<RootfsFacts>>,
     pub(super) executables: Bounded<(String, Lookup), Program>,
     pub(super) places: Bounded<(String, String), Place>,
+    /// Where facts outlive the process, if they are to.
+    pub(super) remembered: Option<Remembered>,
+    /// The root file systems of which the remembered facts were read.
+    pub(super) recalled: Bounded<String, ()>,
 }
 
 impl ImageStore {
@@ -73,6 +79,17 @@ impl ImageStore {
             facts: Bounded::new(REMEMBERED),
             executables: Bounded::new(REMEMBERED),
             places: Bounded::new(REMEMBERED),
+            remembered: None,
+            recalled: Bounded::new(REMEMBERED),
+        }
+    }
+
+    /// The same store, which leaves facts about root file systems to later processes with the same run directory, and
+    /// takes those of earlier ones.
+    pub(crate) fn remembering(self) -> Self {
+        Self {
+            remembered: Some(Remembered::below(&self.run_dir)),
+            ..self
         }
     }
 

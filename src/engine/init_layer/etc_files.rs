@@ -176,7 +176,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(made(&found, &[bind(dir.path(), "/etc/resolv.conf")]).is_empty());
         let found = Etc {
-            not_files: vec!["/etc/passwd"],
+            not_files: vec!["/etc/passwd".to_owned()],
             ..etc()
         };
         let error = items(&found, &[], "i").unwrap_err().to_string();
