@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Deps;
-use super::error::{Error, Judged as _, Kind, Result, Step};
+use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
 use super::remains::{self, Remains};
 use super::runtime::RuntimeFailed;
 use super::shim::Shim;
@@ -51,7 +51,17 @@ pub(super) async fn create(
         terminal: false,
         options,
     };
-    let created = deps.session.tasks().create(ctx, &new).await;
+    let patience = ctx.halved().with_timeout(SHIM_PATIENCE);
+    let created = loop {
+        let created = deps.session.tasks().create(ctx, &new).await;
+        if !created.as_ref().is_err_and(is_in_the_way)
+            || patience.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err()
+        {
+            break created;
+        }
+        // The record reserves the name, so what is found under it is left of an attempt that was given up.
+        discard(deps, ctx, id).await.at(Step::Task, id)?;
+    };
     created.map_err(|error| match RuntimeFailed::of(&deps.config.runtime, &error) {
         Some(failed) => {
             tracing::debug!(%id, %error, "the runtime failed");
@@ -59,6 +69,12 @@ pub(super) async fn create(
         }
         None => Error::new(Step::Task, id, error.kind(), error),
     })
+}
+
+/// Whether a create fails because containerd has not cleaned up after an earlier one, whose caller was killed: there is
+/// a task of that name, or the directory for its files (os.Mkdir in containerd's runtime/v2/bundle.go).
+fn is_in_the_way(error: &containerd::Error) -> bool {
+    error.is_already_exists() || (error.says("mkdir") && error.says("file exists"))
 }
 
 /// Puts the end of the task on the list, and after it the removal of what its runtime may leave.

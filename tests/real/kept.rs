@@ -372,14 +372,14 @@ async fn a_start_that_is_killed_at_any_moment_can_be_repeated_and_leaves_nothing
     let usual = began.elapsed();
     assert_eq!(ok(stage, &["wait", "job"]), "1\n");
     let mut runs = 1;
-    for moment in 0..12 {
+    for moment in 0..16 {
         let mut start = fnctr(stage, &["start", "job"]);
         let mut start = start
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("to run fnctr");
-        std::thread::sleep(usual * moment / 12);
+        std::thread::sleep(usual * moment / 16);
         start.kill().expect("to kill it");
         start.wait().expect("an end");
         // Whatever the killed one has done: the next start runs it, or finds it running.
