@@ -57,7 +57,7 @@ impl Container {
         if record.labels.contains_key(label::DETACHED) || owner_is_gone(&record.labels) {
             self.settle_here().await?;
         }
-        Ok(code.or(code_of(self.current().last.as_ref())))
+        Ok(code.or_else(|| code_of(self.current().last.as_ref())))
     }
 
     /// Waits for the end of the container's process; returns its exit code, or `None` if it is lost or the container

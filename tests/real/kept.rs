@@ -2,10 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fnctr::driver::Driver as _;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::cli::fnctr;
 use crate::patience::patient;
@@ -64,13 +65,7 @@ fn inspected(stage: &Stage, id: &str) -> Value {
 fn tasks(stage: &Stage) -> Vec<String> {
     let listed = Command::new("ctr")
         .args(["--address", &stage.real.address().display().to_string()])
-        .args([
-            "--namespace",
-            &stage.real.namespace().to_string(),
-            "tasks",
-            "list",
-            "--quiet",
-        ])
+        .args(["--namespace", stage.real.namespace(), "tasks", "list", "--quiet"])
         .output()
         .expect("to run ctr");
     text(&listed.stdout).lines().map(str::to_owned).collect()
