@@ -9,6 +9,7 @@ use super::containers::each;
 use super::failure::Failure;
 use super::output::Print;
 use super::stop::how;
+use crate::driver::{Error, ErrorKind};
 use crate::engine::{Container, Custody, Engine, Kind};
 use crate::{ContainerId, Context};
 
@@ -17,6 +18,10 @@ pub(super) async fn start(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<E
     with(at, async |engine| {
         let start = async |id: &ContainerId| {
             let container = engine.adopt(&Context::new(), id).await?;
+            if container.is_frozen() {
+                let text = format!("container {id} is frozen: `fnctr thaw {id}` lets it go on");
+                return Err(Error::new(ErrorKind::Conflict, text).into());
+            }
             if !container.is_running() {
                 begin(engine, &container).await?;
             }

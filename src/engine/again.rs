@@ -91,7 +91,7 @@ impl Container {
     {
         let (deps, id) = (self.deps(), self.id());
         let refuse = |kind, why| Err(Error::new(Step::Start, id, kind, why));
-        let _turn = Turn::take(deps, ctx, id).await?;
+        let turn = Turn::take(deps, ctx, id).await?;
         let _own = ctx.run(self.undo().lock()).await.at(Step::Start, id)?;
         let mut record = find::get(deps, ctx, id).await?;
         if record::attempt_of(&record) != self.attempt() {
@@ -103,7 +103,8 @@ impl Container {
         if let Some(run) = self.run() {
             let mut stage = run.stage().lock().await;
             match (run.exit_now(), stage.phase) {
-                (Some(exit), _) if exit.code.is_none() && find::is_lost(deps, &record) => {
+                // Of a start that was killed half-way there may be processes too; they are removed below.
+                (Some(exit), _) if exit.code.is_none() && !turn.was_left && find::is_lost(deps, &record) => {
                     return refuse(Kind::OutOfOrder, NotStarted::Lost);
                 }
                 (Some(exit), _) => {

@@ -10,6 +10,7 @@ use super::record::Origin;
 use super::run::Run;
 use super::{Deps, undo};
 use crate::ContainerId;
+use crate::cgroup::State;
 use crate::teardown::Teardown;
 
 /// A handle to a container; clones refer to the same container. Dropping a handle leaves the container as it is.
@@ -99,6 +100,12 @@ impl Container {
     pub(crate) fn is_running(&self) -> bool {
         self.run()
             .is_some_and(|run| !run.is_ready() && run.exit_now().is_none())
+    }
+
+    /// Whether its process is frozen, as the kernel reports.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let state = self.run().map(|run| run.freezer().state());
+        matches!(state, Some(Ok(State::Frozen)))
     }
 
     pub(super) fn current(&self) -> Current {

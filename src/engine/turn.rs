@@ -7,7 +7,7 @@
 //! containerd namespace with different directories do not see each other's locks.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 pub(super) struct Turn {
     _file: File,
     path: PathBuf,
+    /// Whether the last one who had the turn was killed while it had it.
+    pub(super) was_left: bool,
 }
 
 impl Turn {
@@ -60,7 +62,11 @@ impl Turn {
             let why = format!("its lock {} cannot be taken: {error}", path.display());
             Error::new(Step::Turn, id, Kind::Internal, io::Error::new(error.kind(), why))
         })?;
-        Ok(taken.map(|file| Self { _file: file, path }))
+        Ok(taken.map(|(file, was_left)| Self {
+            _file: file,
+            path,
+            was_left,
+        }))
     }
 }
 
@@ -73,11 +79,12 @@ impl Drop for Turn {
     }
 }
 
-/// Locks the file; `None` if another process has the lock, or has removed the file or its directory.
-fn attempt(path: &Path) -> io::Result<Option<File>> {
+/// Locks the file; `None` if another process has the lock, or has removed the file or its directory. Returns, too,
+/// whether a process had the lock that has not removed the file: such a file has a byte.
+fn attempt(path: &Path) -> io::Result<Option<(File, bool)>> {
     let mut options = OpenOptions::new();
     options.create(true).write(true).truncate(false).mode(0o600);
-    let file = match options.open(path) {
+    let mut file = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -87,8 +94,14 @@ fn attempt(path: &Path) -> io::Result<Option<File>> {
         Err(error) => return Err(error.into()),
     }
     let (locked, there) = (file.metadata()?, std::fs::metadata(path));
-    let is_there = there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()));
-    Ok(is_there.then_some(file))
+    if !there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+        return Ok(None);
+    }
+    let was_left = locked.len() > 0;
+    if !was_left && let Err(error) = file.write_all(b"1") {
+        tracing::debug!(%error, path = %path.display(), "a kill of this process could not be told later");
+    }
+    Ok(Some((file, was_left)))
 }
 
 #[cfg(test)]
@@ -100,19 +113,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c1");
         let take = || {
-            attempt(&path).unwrap().map(|file| Turn {
+            attempt(&path).unwrap().map(|(file, was_left)| Turn {
                 _file: file,
                 path: path.clone(),
+                was_left,
             })
         };
         let first = take().unwrap();
-        assert!(take().is_none());
+        assert!(!first.was_left && take().is_none());
         drop(first);
         assert!(!dir.path().exists());
         assert!(take().is_none());
         std::fs::create_dir(dir.path()).unwrap();
         drop(take().unwrap());
         assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn a_turn_that_was_never_given_back_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c1");
+        // As the kernel leaves it of a killed process: unlocked, and not removed.
+        drop(attempt(&path).unwrap().unwrap());
+        let (_file, was_left) = attempt(&path).unwrap().unwrap();
+        assert!(was_left);
     }
 
     #[test]

@@ -136,6 +136,12 @@ async fn what_is_stopped_is_kept_and_a_restart_is_a_new_run() {
     // A frozen one is thawed, so that it gets the signal.
     ok(stage, &["freeze", "web"]);
     assert_eq!(status(stage, "web"), "frozen");
+    refused(
+        stage,
+        &["start", "web"],
+        1,
+        "container web is frozen: `fnctr thaw web`",
+    );
     assert_eq!(ok(stage, &["restart", "web"]), "web\n");
     assert_eq!(status(stage, "web"), "running");
     assert!(second < started("web").expect("a time"));

@@ -19,10 +19,10 @@ form=${VM_FORM:-full}
 if [ "$form" = short ]; then
     suites=${VM_SUITES-resources::brief memory::} bench=${VM_BENCH-}
 elif [ "${VM_INIT:-}" = systemd ]; then
-    suites=${VM_SUITES-drivers:: memory:: network::reach:: session::} bench=${VM_BENCH-}
+    suites=${VM_SUITES-drivers:: kept:: memory:: network::reach:: session::} bench=${VM_BENCH-}
     VM_SUITES_AGAIN=${VM_SUITES_AGAIN-drivers:: memory:: resources::}
 else
-    suites=${VM_SUITES-laws:: memory:: quota:: races:: reclaim:: resources:: stats::} bench=${VM_BENCH-1 10 100}
+    suites=${VM_SUITES-kept:: laws:: memory:: quota:: races:: reclaim:: resources:: stats::} bench=${VM_BENCH-1 10 100}
 fi
 again=${VM_SUITES_AGAIN-$(tr ' ' '\n' <<<"$suites" | sed -E '/^(quota|races|reclaim|stats)::$/d' | tr '\n' ' ')}
 began=$SECONDS
