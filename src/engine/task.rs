@@ -22,6 +22,9 @@ pub(super) const STEP: &str = "task";
 /// How long a shim without a task may exist before it counts as lost: containerd takes some hundred milliseconds to
 /// clean up after a create that it gave up.
 const SHIM_PATIENCE: Duration = Duration::from_secs(2);
+/// How long containerd may take to clean up after a create whose caller was killed. It allows its own cleaning five
+/// seconds (cleanupTimeout in its runtime/v2), and is slow on a busy machine.
+const CLEANING: Duration = Duration::from_secs(10);
 /// How often such a shim is looked for.
 const SHIM_AGAIN: Duration = Duration::from_millis(20);
 
@@ -51,7 +54,7 @@ pub(super) async fn create(
         terminal: false,
         options,
     };
-    let patience = ctx.halved().with_timeout(SHIM_PATIENCE);
+    let patience = ctx.halved().with_timeout(CLEANING);
     let created = loop {
         let created = deps.session.tasks().create(ctx, &new).await;
         if !created.as_ref().is_err_and(is_in_the_way)

@@ -96,7 +96,12 @@ async fn what_was_created_is_started_again_and_again_with_the_layer_that_it_had(
     let last = &inspected(stage, "job")["last_run"];
     assert_eq!(last["exit_code"], 3, "{last}");
     assert!(last["started"].as_str() < last["ended"].as_str(), "{last}");
-    assert_eq!(last["oom"], false, "{last}");
+    // systemd removes the cgroup, with the kernel's count of kills in it, before it can be read.
+    let is_systemd = std::env::var_os("FNCTR_TEST_SYSTEMD").is_some();
+    assert!(
+        last["oom"] == false || is_systemd && last["oom"].is_null(),
+        "{last}"
+    );
     // Nothing of the run is left but what the record tells.
     assert!(tasks(stage).is_empty());
     assert_eq!(ok(stage, &["wait", "job"]), "3\n");

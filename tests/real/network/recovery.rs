@@ -24,12 +24,12 @@ pub(super) fn fnctr(net: &Net, args: &[&str]) -> Command {
         .arg(net.dir(""))
         .arg("--cni-config-dir")
         .arg(net.dir("net.d"))
-        .args(crate::world::runtime().map(|runtime| format!("--runtime={runtime}")))
-        .args(args)
-        .stdin(Stdio::null());
+        .args(crate::world::runtime().map(|runtime| format!("--runtime={runtime}")));
     if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
         command.args(["--cgroup-driver", "systemd"]);
     }
+    // Last, because what follows an image is the function's.
+    command.args(args).stdin(Stdio::null());
     command
 }
 
