@@ -281,7 +281,6 @@ fn spec(args: &[&str], cgroup: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// Creates a record, and a snapshot whose root file system contains only busybox.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_replaces_its_fields_and_no_others() {
     let Some(private) = Private::start().await else {
@@ -332,6 +331,7 @@ async fn an_update_replaces_its_fields_and_no_others() {
     assert_eq!(read().await, expected);
 }
 
+/// Creates a record, and a snapshot whose root file system contains only busybox.
 async fn container(session: &Session, id: &ContainerId, args: &[&str]) -> Vec<Mount> {
     let ctx = patience();
     let record = Record {

@@ -1,5 +1,5 @@
 //! Containers that no process looks after: those past their deadline are ended, and the run of a kept container that
-//! has ended is settled. Any process that runs at the time does so, or else the next one.
+//! has ended is settled. Any command that runs at the time does so, or else the next one.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -276,8 +276,8 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
     Ok(Container::new(deps, id, current, origin, undo_of(deps, record)))
 }
 
-/// The run of a container that was found by its record. A kept container has none if it has never run, or if its end is
-/// on the record and no task is left.
+/// The run of a container that was found by its record. A kept container has none if it has never run. One whose end is
+/// on the record has one, because a part of that run may be left.
 pub(super) async fn current(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Current> {
     let id = &record.id;
     let task = match deps.session.tasks().get(ctx, id).await {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::container::{Container, Current};
 use super::error::{self, Error, Kind, Result, Step};
+use super::facts::Facts;
 use super::kept::{self, LastRun};
+use super::remains::Remains;
 use super::turn::Turn;
 use super::{Deps, custody, find, label, record};
 use crate::Context;
@@ -97,7 +99,11 @@ pub(super) fn is_due(deps: &Deps, record: &Record, task: Option<&TaskInfo>) -> b
         Some(LastRun::Started { .. }) if task.is_some() => {
             record.labels.contains_key(label::DETACHED) || owner_is_gone()
         }
-        Some(LastRun::Started { .. }) => owner_is_gone() && !find::is_lost(deps, record),
+        // Processes that containerd has lost are the user's to end.
+        Some(LastRun::Started { .. }) => {
+            let remains = Remains::of_record(deps, record, Facts::of(record).placement);
+            owner_is_gone() && !remains.have_processes(deps)
+        }
     }
 }
 

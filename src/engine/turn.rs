@@ -25,7 +25,7 @@ const DIR: &str = ".turns";
 /// The first pause between two tries to take a lock, and the longest. Waiting without tries would block a thread.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// The right to start, stop or settle one container; dropping it gives it back.
+/// The right to change the record of one kept container; dropping it gives it back.
 #[derive(Debug)]
 #[must_use = "it is given back when it is dropped"]
 pub(super) struct Turn {
