@@ -29,14 +29,14 @@ fn run(stage: &Stage, args: &[&str]) -> Done {
 }
 
 #[track_caller]
-fn ok(stage: &Stage, args: &[&str]) -> String {
+pub(crate) fn ok(stage: &Stage, args: &[&str]) -> String {
     let Done(code, out, err) = run(stage, args);
     assert_eq!(code, 0, "{args:?}: {out}{err}");
     out
 }
 
 #[track_caller]
-fn refused(stage: &Stage, args: &[&str], code: i32, said: &str) {
+pub(crate) fn refused(stage: &Stage, args: &[&str], code: i32, said: &str) {
     let done = run(stage, args);
     assert!(
         done.0 == code && done.1.is_empty() && done.2.contains(said),

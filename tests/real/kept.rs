@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::fnctr;
+use crate::habits::{ok, refused};
 use crate::patience::patient;
 use crate::world::{Stage, ctx};
 
@@ -21,30 +22,6 @@ fn text(bytes: &[u8]) -> String {
 
 fn run(stage: &Stage, args: &[&str]) -> Output {
     fnctr(stage, args).output().expect("to run fnctr")
-}
-
-#[track_caller]
-fn ok(stage: &Stage, args: &[&str]) -> String {
-    let done = run(stage, args);
-    assert!(
-        done.status.success(),
-        "{args:?}: {}{}",
-        text(&done.stdout),
-        text(&done.stderr)
-    );
-    text(&done.stdout)
-}
-
-#[track_caller]
-fn refused(stage: &Stage, args: &[&str], code: i32, said: &str) {
-    let done = run(stage, args);
-    let err = text(&done.stderr);
-    assert!(
-        done.status.code() == Some(code) && done.stdout.is_empty() && err.contains(said),
-        "{args:?}: {:?} {}{err}",
-        done.status,
-        text(&done.stdout)
-    );
 }
 
 fn status(stage: &Stage, id: &str) -> String {
