@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Check, NEWER_KERNEL};
+use crate::mountinfo::{Mount, mounts};
 
 /// The controllers that the limits of a function need, with the limit that is lost without each.
 const NEEDED: [(&str, &str); 3] = [("memory", "memory"), ("cpu", "CPU"), ("pids", "process")];
@@ -21,52 +22,15 @@ pub(super) struct Layout {
     parent: Option<(PathBuf, bool)>,
 }
 
-/// The fields of one line of mountinfo that matter here.
-#[derive(Debug)]
-pub(super) struct Mount<'a> {
-    /// The device number, which is the same for every mount of one file system.
-    device: &'a str,
-    pub(super) point: String,
-    /// The options of this mount.
-    flags: &'a str,
-    pub(super) kind: &'a str,
-    /// The options of the file system.
-    pub(super) options: &'a str,
-}
-
-impl Mount<'_> {
-    /// Returns the command that makes the mount writable, if it is read-only.
-    fn make_writable(&self) -> Option<String> {
-        let is = |options: &str| options.split(',').any(|option| option == "ro");
-        let how = match (is(self.flags), is(self.options)) {
-            (false, false) => return None,
-            (true, false) => "remount,bind,rw",
-            (_, true) => "remount,rw",
-        };
-        Some(format!("mount -o {how} {}", self.point))
-    }
-}
-
-/// Returns the mounts in a mountinfo file; proc(5) describes its fields.
-pub(super) fn mounts(mountinfo: &str) -> impl DoubleEndedIterator<Item = Mount<'_>> {
-    mountinfo.lines().filter_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let (mut before, mut after) = (before.split(' ').skip(2), after.split(' '));
-        Some(Mount {
-            device: before.next()?,
-            point: unescape(before.nth(1)?),
-            flags: before.next()?,
-            kind: after.next()?,
-            options: after.nth(1)?,
-        })
-    })
-}
-
-/// Undoes the kernel's octal escapes of the four characters that would break the fields of a line.
-fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |text, (code, real)| text.replace(code, real))
+/// Returns the command that makes the mount writable, if it is read-only.
+fn make_writable(mount: &Mount<'_>) -> Option<String> {
+    let is = |options: &str| options.split(',').any(|option| option == "ro");
+    let how = match (is(mount.flags), is(mount.options)) {
+        (false, false) => return None,
+        (true, false) => "remount,bind,rw",
+        (_, true) => "remount,rw",
+    };
+    Some(format!("mount -o {how} {}", mount.point))
 }
 
 /// Returns the read-only cgroup mounts that are not also mounted writable elsewhere, with the command that makes each
@@ -78,12 +42,12 @@ fn read_only(mountinfo: &str) -> BTreeMap<PathBuf, String> {
     let writable = |device: &str| {
         visible
             .values()
-            .any(|mount| mount.device == device && mount.make_writable().is_none())
+            .any(|mount| mount.device == device && make_writable(mount).is_none())
     };
     visible
         .iter()
         .filter(|(_, mount)| !writable(mount.device))
-        .filter_map(|(point, mount)| Some((point.into(), mount.make_writable()?)))
+        .filter_map(|(point, mount)| Some((point.into(), make_writable(mount)?)))
         .collect()
 }
 
@@ -124,7 +88,7 @@ impl Layout {
             let mut mount = mounts(mountinfo).filter(|mount| Path::new(&mount.point) == parent);
             let closed = mount
                 .next_back()
-                .is_some_and(|mount| mount.make_writable().is_some());
+                .is_some_and(|mount| make_writable(&mount).is_some());
             (parent.to_owned(), closed)
         });
         Self {
@@ -282,13 +246,6 @@ impl Layout {
     }
 }
 
-/// Returns the file system of a path: the last mount on the longest mount point above it.
-pub(super) fn file_system<'a>(mountinfo: &'a str, path: &Path) -> Option<Mount<'a>> {
-    mounts(mountinfo)
-        .filter(|mount| path.starts_with(&mount.point))
-        .max_by_key(|mount| Path::new(&mount.point).components().count())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Status;
@@ -397,13 +354,5 @@ mod tests {
         assert_eq!(found(HYBRID), "cgroup.freeze in /sys/fs/cgroup/unified");
         assert_eq!(found(V1), "v1 freezer at /sys/fs/cgroup/freezer");
         assert_eq!(Layout::of("", "").freezer().status, Status::Warn);
-    }
-
-    #[test]
-    fn a_path_is_on_the_innermost_mount_above_it() {
-        let kind = |path| file_system(UNIFIED, Path::new(path)).unwrap().kind;
-        assert_eq!(kind("/var/lib/fnctr"), "xfs");
-        assert_eq!(kind("/var/library"), "ext4");
-        assert_eq!(kind("/var/lib/with space/x"), "tmpfs");
     }
 }

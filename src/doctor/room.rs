@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::Check;
 use super::space::Space;
-use super::{Check, cgroup};
-use crate::ByteSize;
+use crate::{ByteSize, mountinfo};
 
 /// With less than this no container can be started.
 const NO_BYTES: u64 = 1 << 20;
@@ -56,7 +56,7 @@ pub(super) fn lack(name: &'static str, dir: &Path, mountinfo: &str, space: &Spac
 /// remove.
 fn more_files(mountinfo: &str, space: &Space) -> String {
     let point = point(mountinfo, space);
-    let kind = cgroup::file_system(mountinfo, &space.dir).map(|mount| mount.kind);
+    let kind = mountinfo::file_system(mountinfo, &space.dir).map(|mount| mount.kind);
     if kind == Some("tmpfs") {
         return format!("mount -o remount,nr_inodes=0 {point}");
     }
@@ -69,7 +69,7 @@ fn fewer_bytes(mountinfo: &str, space: &Space) -> String {
 }
 
 fn point(mountinfo: &str, space: &Space) -> String {
-    let mount = cgroup::file_system(mountinfo, &space.dir);
+    let mount = mountinfo::file_system(mountinfo, &space.dir);
     mount.map_or_else(|| space.dir.display().to_string(), |mount| mount.point)
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::space::Space;
-use super::{Check, cgroup, room};
-use crate::{ByteSize, embedded, quota};
+use super::{Check, room};
+use crate::{ByteSize, embedded, mountinfo, quota};
 
 /// File systems that cannot hold overlay's writable layer.
 const UNFIT: [&str; 8] = [
@@ -79,7 +79,7 @@ pub(super) fn place(data: &Path, mountinfo: &str, space: &Space, private: bool) 
             format!("{at} has {separator:?} in its name, which separates the options of an overlay mount");
         return Check::bad(NAME, found, elsewhere);
     }
-    let Some(mount) = cgroup::file_system(mountinfo, &space.dir) else {
+    let Some(mount) = mountinfo::file_system(mountinfo, &space.dir) else {
         return Check::warn(NAME, format!("the file system of {at} is unknown"), elsewhere);
     };
     let kind = mount.kind;

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
     ("pauses", &[]),
     ("holder", &[]),
+    ("mountinfo", &[]),
     ("ids", &[]),
     ("units", &[]),
     ("driver", &[]),
@@ -58,8 +59,15 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 7] = [
-    "context", "teardown", "tracked", "pauses", "holder", "ids", "units",
+const FOUNDATION: [&str; 8] = [
+    "context",
+    "teardown",
+    "tracked",
+    "pauses",
+    "holder",
+    "mountinfo",
+    "ids",
+    "units",
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
