@@ -67,7 +67,15 @@ impl Error {
     /// Whether containerd's refusal contains these words. Only for facts that its code does not carry: the words of a
     /// runtime.
     pub(crate) fn says(&self, words: &str) -> bool {
-        matches!(&self.cause, Cause::Refused(status) if status.message().contains(words))
+        self.message().is_some_and(|message| message.contains(words))
+    }
+
+    /// What containerd answered, if it refused the call.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Refused(status) => Some(status.message()),
+            _ => None,
+        }
     }
 
     /// The call, as in `Tasks/Create`.

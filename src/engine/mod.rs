@@ -42,6 +42,7 @@
 
 mod abandoned;
 mod again;
+mod bundle;
 mod checks;
 mod close;
 mod config;

@@ -12,9 +12,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, umount2};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::bundle::Bundle;
 use super::{Deps, pidfd};
 use crate::ContainerId;
 
@@ -29,22 +29,21 @@ pub(super) struct Shim {
     pub(super) args: ShimArgs,
     pid: u32,
     process: OwnedFd,
-    /// Where containerd keeps the container's files, which is the working directory of every shim.
-    bundle: Option<PathBuf>,
+    /// The working directory of every shim.
+    pub(super) bundle: Option<Bundle>,
 }
 
 impl Shim {
     fn of(pid: u32, args: ShimArgs) -> Option<Self> {
         let process = pidfd::open_once(pid)?;
-        let bundle = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
-        let name = Path::new(&args.namespace).join(&args.id);
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+        let bundle = cwd.and_then(|cwd| Bundle::of_shim(cwd, &args.namespace, &args.id));
         // The pid may have become another process's before the descriptor was opened.
         (ShimArgs::of(pid).as_ref() == Some(&args) && !pidfd::has_ended(&process)).then(|| Self {
             args,
             pid,
             process,
-            // A directory that was removed has another name.
-            bundle: bundle.filter(|bundle| bundle.ends_with(name)),
+            bundle,
         })
     }
 
@@ -75,17 +74,6 @@ impl Shim {
         let listening = known.lines().filter_map(listener);
         let own = listening.filter(|(inode, _)| targets.contains(&format!("socket:[{inode}]").into()));
         own.map(|(_, path)| path.into()).collect()
-    }
-
-    /// Unmounts the root file system that the shim has mounted for the container, in case containerd has lost the shim.
-    /// Other files in its directory are left to containerd's next start.
-    pub(super) fn unmount(&self) {
-        let Some(bundle) = &self.bundle else { return };
-        let rootfs = bundle.join("rootfs");
-        if umount2(&rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {
-            drop(std::fs::remove_dir(rootfs));
-            drop(std::fs::remove_dir(bundle));
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Deps;
+use super::bundle::Bundle;
 use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
 use super::remains::{self, Remains};
 use super::runtime::RuntimeFailed;
@@ -57,9 +58,13 @@ pub(super) async fn create(
     let patience = ctx.halved().with_timeout(CLEANING);
     let created = loop {
         let created = deps.session.tasks().create(ctx, &new).await;
-        if !created.as_ref().is_err_and(is_in_the_way)
-            || patience.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err()
-        {
+        let Some(refusal) = created.as_ref().err().filter(|error| is_in_the_way(error)) else {
+            break created;
+        };
+        if patience.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err() {
+            if deps.remove_bundle_named_by(refusal, id) {
+                break deps.session.tasks().create(ctx, &new).await;
+            }
             break created;
         }
         // The record reserves the name, so what is found under it is left of an attempt that was given up.
@@ -105,6 +110,7 @@ async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), con
         }
         let shims = deps.own_shims_of(id);
         if shims.is_empty() {
+            deps.remove_mounted_bundles(id);
             return Ok(());
         }
         if until.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err() {
@@ -119,7 +125,9 @@ async fn discard(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<(), con
             break;
         }
     }
-    lost.iter().for_each(Shim::unmount);
+    lost.iter()
+        .filter_map(|shim| shim.bundle.as_ref())
+        .for_each(Bundle::remove);
     delete(&tasks, ctx, id).await.map(drop)
 }
 

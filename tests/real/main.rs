@@ -26,6 +26,7 @@ mod drivers;
 mod files;
 mod full;
 mod habits;
+mod half_made;
 mod kept;
 mod laws;
 mod limits;

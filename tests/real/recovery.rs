@@ -224,72 +224,6 @@ async fn a_deadline_that_passes_anywhere_in_a_create_leaves_nothing() {
     stage.strike().await;
 }
 
-/// Does something as soon as the runtime has made a cgroup for a container, which is half-way through a create.
-fn when_its_cgroup_is_made(
-    stage: &Stage,
-    id: &str,
-    work: impl FnOnce() + Send + 'static,
-) -> std::thread::JoinHandle<()> {
-    let name = format!("{}/{id}", stage.real.namespace());
-    let id = id.to_owned();
-    std::thread::spawn(move || {
-        let hierarchies = || std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
-        let made = || {
-            let mut below = hierarchies().map(|hierarchy| hierarchy.path().join(&name));
-            below.any(|dir| dir.is_dir()) || std::path::Path::new("/sys/fs/cgroup").join(&name).is_dir()
-        };
-        let until = tokio::time::Instant::now() + patient(Duration::from_secs(20));
-        while !made() {
-            assert!(tokio::time::Instant::now() < until, "no cgroup for {id}");
-            std::thread::yield_now();
-        }
-        work();
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
-    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
-        return crate::real::skipped(
-            "a_shim_that_is_killed_half_way",
-            "its cgroup has another name under systemd",
-        );
-    }
-    let Some(stage) = Stage::set("a_shim_that_is_killed_half_way").await else {
-        return;
-    };
-    for _ in 0..8 {
-        let task = stage.task("/bin/sleep 60");
-        let id = task.id.clone();
-        let cookie = stage
-            .driver
-            .create_cookie(&ctx(), Arc::new(task))
-            .await
-            .expect("a cookie");
-        cookie.validate_image(&ctx()).await.expect("an image");
-        let (address, flag) = (stage.real.address(), format!("-id {id} "));
-        let killer = when_its_cgroup_is_made(&stage, &id, move || {
-            for shim in crate::real::shims(&address) {
-                if shim.command.contains(&flag) {
-                    let pid = nix::unistd::Pid::from_raw(shim.pid);
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                }
-            }
-        });
-        drop(cookie.create_container(&ctx()).await);
-        killer.join().expect("a killed shim");
-        cookie.close(&ctx()).await.expect("to close");
-        // And its name is free.
-        let again = fnctr::driver::Task {
-            id,
-            ..stage.task("/bin/true")
-        };
-        let lived = stage.life(again, None).await.expect("another life of the name");
-        assert_eq!(lived.status(), Status::Success);
-    }
-    stage.strike().await;
-}
-
 /// A container that runs for a minute and that this process knows nothing of any more.
 async fn abandoned(stage: &Stage) -> String {
     let task = stage.task("/bin/sleep 60");
@@ -424,46 +358,4 @@ async fn what_no_record_stands_for_is_removed_by_the_next_start_and_by_its_name(
     let (done, why) = said(&stage, &["rm", "nobody"]);
     assert!(!done && why.contains("no such container"), "{why}");
     stage.strike().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_containerd_that_is_killed_in_a_create_leaves_nothing_after_the_next_start() {
-    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
-        return crate::real::skipped(
-            "a_containerd_that_is_killed",
-            "its cgroup has another name under systemd",
-        );
-    }
-    let Some(mut stage) = Stage::set("a_containerd_that_is_killed").await else {
-        return;
-    };
-    for _ in 0..3 {
-        let task = stage.task("/bin/sleep 60");
-        let id = task.id.clone();
-        let cookie = stage
-            .driver
-            .create_cookie(&ctx(), Arc::new(task))
-            .await
-            .expect("a cookie");
-        cookie.validate_image(&ctx()).await.expect("an image");
-        let containerd = nix::unistd::Pid::from_raw(stage.real.pid().cast_signed());
-        let killer = when_its_cgroup_is_made(&stage, &id, move || {
-            let _ = nix::sys::signal::kill(containerd, nix::sys::signal::Signal::SIGKILL);
-        });
-        drop(cookie.create_container(&ctx()).await);
-        killer.join().expect("a killed containerd");
-        stage.real.crash();
-        stage.real.restart();
-        drop(cookie.close(&ctx()).await);
-        let next = stage.another(|_| {}).await.expect("a driver");
-        next.close(&ctx()).await.expect("to close");
-        stage.before.assert_same().await;
-    }
-    let parents = || {
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
-        let dirs = hierarchies.map(|hierarchy| hierarchy.path().join(stage.real.namespace()));
-        dirs.filter(|dir| dir.exists()).collect::<Vec<_>>()
-    };
-    stage.driver.close(&ctx()).await.expect("to close");
-    assert_eq!(parents(), Vec::<std::path::PathBuf>::new());
 }

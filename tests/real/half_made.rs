@@ -1,0 +1,221 @@
+//! Creates in which the shim or containerd is killed when the container is half made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fnctr::driver::{Driver as _, Status};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::patience::patient;
+use crate::world::{Stage, ctx};
+
+/// Does something as soon as the runtime has made a cgroup for a container, which is half-way through a create.
+fn when_its_cgroup_is_made<T: Send + 'static>(
+    stage: &Stage,
+    id: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    let name = format!("{}/{id}", stage.real.namespace());
+    let id = id.to_owned();
+    std::thread::spawn(move || {
+        let hierarchies = || std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+        let made = || {
+            let mut below = hierarchies().map(|hierarchy| hierarchy.path().join(&name));
+            below.any(|dir| dir.is_dir()) || std::path::Path::new("/sys/fs/cgroup").join(&name).is_dir()
+        };
+        let until = tokio::time::Instant::now() + patient(Duration::from_secs(20));
+        while !made() {
+            assert!(tokio::time::Instant::now() < until, "no cgroup for {id}");
+            std::thread::yield_now();
+        }
+        work()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
+    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
+        return crate::real::skipped(
+            "a_shim_that_is_killed_half_way",
+            "its cgroup has another name under systemd",
+        );
+    }
+    let Some(stage) = Stage::set("a_shim_that_is_killed_half_way").await else {
+        return;
+    };
+    for _ in 0..8 {
+        let task = stage.task("/bin/sleep 60");
+        let id = task.id.clone();
+        let cookie = stage
+            .driver
+            .create_cookie(&ctx(), Arc::new(task))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        let own = Shims::of(&stage, &id);
+        let killer = when_its_cgroup_is_made(&stage, &id, move || own.signal(Signal::SIGKILL));
+        drop(cookie.create_container(&ctx()).await);
+        killer.join().expect("a killed shim");
+        cookie.close(&ctx()).await.expect("to close");
+        // And its name is free.
+        let again = fnctr::driver::Task {
+            id,
+            ..stage.task("/bin/true")
+        };
+        let lived = stage.life(again, None).await.expect("another life of the name");
+        assert_eq!(lived.status(), Status::Success);
+    }
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_outlives_its_shim_and_containerds_patience_keeps_no_name() {
+    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
+        return crate::real::skipped(
+            "a_runtime_that_outlives_its_shim",
+            "its cgroup has another name under systemd",
+        );
+    }
+    let Some(stage) = Stage::set("a_runtime_that_outlives_its_shim").await else {
+        return;
+    };
+    let task = stage.task("/bin/sleep 60");
+    let id = task.id.clone();
+    let cookie = stage
+        .driver
+        .create_cookie(&ctx(), Arc::new(task))
+        .await
+        .expect("a cookie");
+    cookie.validate_image(&ctx()).await.expect("an image");
+    let own = Shims::of(&stage, &id);
+    // As on a machine that gives the runtime no processor time.
+    let killer = when_its_cgroup_is_made(&stage, &id, move || {
+        let runtime = own.below();
+        signal(&runtime, Signal::SIGSTOP);
+        own.signal(Signal::SIGKILL);
+        runtime
+    });
+    let refused = cookie.create_container(&ctx()).await;
+    let runtime = killer.join().expect("a killed shim");
+    refused.expect_err("a create without a shim");
+    cookie.close(&ctx()).await.expect("to close");
+    assert_eq!(
+        bundles(&stage),
+        Vec::<String>::new(),
+        "they stay although nothing of the container is left"
+    );
+    let again = fnctr::driver::Task {
+        id,
+        ..stage.task("/bin/true")
+    };
+    let lived = stage.life(again, None).await;
+    signal(&runtime, Signal::SIGCONT);
+    assert_eq!(lived.expect("another life of the name").status(), Status::Success);
+    let until = tokio::time::Instant::now() + patient(Duration::from_secs(20));
+    let runs = |pid: &Pid| std::path::Path::new(&format!("/proc/{pid}/exe")).exists();
+    while runtime.iter().any(runs) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stage.strike().await;
+}
+
+/// The shims of one container, while it is created.
+struct Shims {
+    address: std::path::PathBuf,
+    flag: String,
+}
+
+impl Shims {
+    fn of(stage: &Stage, id: &str) -> Self {
+        Self {
+            address: stage.real.address(),
+            flag: format!("-id {id} "),
+        }
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        let mut shims = crate::real::shims(&self.address);
+        shims.retain(|shim| shim.command.contains(&self.flag));
+        shims.iter().map(|shim| Pid::from_raw(shim.pid)).collect()
+    }
+
+    fn signal(&self, number: Signal) {
+        signal(&self.pids(), number);
+    }
+
+    /// The processes that they have started, and what those have started.
+    fn below(&self) -> Vec<Pid> {
+        let mut all = self.pids();
+        let shims = all.len();
+        let mut next = 0;
+        while let Some(pid) = all.get(next) {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+            for thread in threads.into_iter().flatten().flatten() {
+                let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+                let children = children.split_whitespace().map(|pid| pid.parse().expect("a pid"));
+                all.extend(children.map(Pid::from_raw));
+            }
+            next += 1;
+        }
+        all.split_off(shims)
+    }
+}
+
+fn signal(pids: &[Pid], number: Signal) {
+    for pid in pids {
+        let _ = nix::sys::signal::kill(*pid, number);
+    }
+}
+
+/// What containerd has of containers that have a task.
+fn bundles(stage: &Stage) -> Vec<String> {
+    let dir = stage.real.dir().join("state/io.containerd.runtime.v2.task");
+    let dir = dir.join(stage.real.namespace());
+    let found = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    found
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_is_killed_in_a_create_leaves_nothing_after_the_next_start() {
+    if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
+        return crate::real::skipped(
+            "a_containerd_that_is_killed",
+            "its cgroup has another name under systemd",
+        );
+    }
+    let Some(mut stage) = Stage::set("a_containerd_that_is_killed").await else {
+        return;
+    };
+    for _ in 0..3 {
+        let task = stage.task("/bin/sleep 60");
+        let id = task.id.clone();
+        let cookie = stage
+            .driver
+            .create_cookie(&ctx(), Arc::new(task))
+            .await
+            .expect("a cookie");
+        cookie.validate_image(&ctx()).await.expect("an image");
+        let containerd = nix::unistd::Pid::from_raw(stage.real.pid().cast_signed());
+        let killer = when_its_cgroup_is_made(&stage, &id, move || {
+            let _ = nix::sys::signal::kill(containerd, nix::sys::signal::Signal::SIGKILL);
+        });
+        drop(cookie.create_container(&ctx()).await);
+        killer.join().expect("a killed containerd");
+        stage.real.crash();
+        stage.real.restart();
+        drop(cookie.close(&ctx()).await);
+        let next = stage.another(|_| {}).await.expect("a driver");
+        next.close(&ctx()).await.expect("to close");
+        stage.before.assert_same().await;
+    }
+    let parents = || {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+        let dirs = hierarchies.map(|hierarchy| hierarchy.path().join(stage.real.namespace()));
+        dirs.filter(|dir| dir.exists()).collect::<Vec<_>>()
+    };
+    stage.driver.close(&ctx()).await.expect("to close");
+    assert_eq!(parents(), Vec::<std::path::PathBuf>::new());
+}
