@@ -153,6 +153,13 @@ mod quota;
     )
 )]
 mod sandbox;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        reason = "the command's verbs; a build with it finds what nobody uses"
+    )
+)]
 mod stdio;
 mod teardown;
 mod tracked;

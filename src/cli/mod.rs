@@ -10,6 +10,7 @@
 //! plus the number of the signal.
 
 mod args;
+mod attach;
 mod bench;
 mod config;
 mod confirm;
@@ -140,6 +141,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Thaw(args) => containers::thaw(at, &args, print).await,
         Command::Kill(args) => containers::kill(at, &args, print).await,
         Command::Start(args) => start::start(at, &args, print).await,
+        Command::Attach(args) => attach::attach(at, &args, print).await,
         Command::Stop(args) => stop::stop(at, &args, print).await,
         Command::Restart(args) => start::restart(at, &args, print).await,
         Command::Wait(args) => stop::wait(at, &args, print).await,
@@ -151,6 +153,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Thaw(args) => containers::thaw(at, &args, print).await,
             ContainerCommand::Kill(args) => containers::kill(at, &args, print).await,
             ContainerCommand::Start(args) => start::start(at, &args, print).await,
+            ContainerCommand::Attach(args) => attach::attach(at, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(at, &args, print).await,
             ContainerCommand::Restart(args) => start::restart(at, &args, print).await,
             ContainerCommand::Wait(args) => stop::wait(at, &args, print).await,

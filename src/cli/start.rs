@@ -3,18 +3,23 @@
 use std::process::ExitCode;
 
 use super::At;
-use super::args::containers::{IdsArgs, StopArgs};
+use super::args::containers::{StartArgs, StopArgs};
+use super::attach::{self, Watched};
 use super::connect::with;
 use super::containers::each;
 use super::failure::Failure;
-use super::output::Print;
+use super::output::{Print, note};
+use super::standard::{LineEnd, Standard};
 use super::stop::how;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Container, Custody, Engine, Kind};
+use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, Step, Wants};
 use crate::{ContainerId, Context};
 
 /// Starts containers. One that runs already stays as it is.
-pub(super) async fn start(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn start(at: At<'_>, args: &StartArgs, print: &Print) -> Result<ExitCode, Failure> {
+    if args.attach {
+        return start_attached(at, attach::only_one(&args.ids)?, args.interactive, print).await;
+    }
     with(at, async |engine| {
         let start = async |id: &ContainerId| {
             let container = engine.adopt(&Context::new(), id).await?;
@@ -29,6 +34,56 @@ pub(super) async fn start(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<E
             Ok(())
         };
         Ok(each(&args.ids, print, start).await)
+    })
+    .await
+}
+
+/// Starts a container, shows its output, and keeps it when it has ended. Attaches to one that runs already.
+async fn start_attached(
+    at: At<'_>,
+    id: &ContainerId,
+    interactive: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(at, async |engine| {
+        let ctx = Context::new();
+        let container = engine.adopt(&ctx, id).await?;
+        let watched = |run| Watched {
+            at,
+            container: &container,
+            run,
+            feeds: interactive,
+            print,
+        };
+        if container.is_running() {
+            let run = &container.run_for(Step::Attach)?;
+            let attachment = container.attach(&ctx, Wants::ALL).await?;
+            let code = watched(run).until_its_end(attachment, Some(at.interrupt.pass_on())).await?;
+            return watched(run).code(code);
+        }
+        let streams = match interactive {
+            true => SharedStreams::with_input(),
+            false => SharedStreams::output(),
+        };
+        let custody = Custody {
+            detached: false,
+            limit: None,
+        };
+        let stdout = Standard::new(tokio::io::stdout(), &LineEnd::new(), at.interrupt);
+        let opened = streams.streams_beside(stdout, tokio::io::stderr());
+        let started = container.start(&ctx, custody, move |_| std::future::ready(Ok(opened)));
+        let run = &started.await?;
+        let wishes = at.interrupt.pass_on();
+        if let Err(error) = run.share(&streams) {
+            tracing::warn!(%id, error = %crate::chain(&error), "other processes cannot attach to the container");
+        }
+        // If this command can show no more, the container runs on, and another one may take its streams over.
+        let code = watched(run).with_own_streams(streams.input(), wishes).await?;
+        if let Err(error) = container.settle().await {
+            let error = crate::chain(&error);
+            note(&format!("fnctr: warning: {error}; the next fnctr command tries again"));
+        }
+        watched(run).code(code)
     })
     .await
 }

@@ -306,7 +306,7 @@ fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardo
 }
 
 /// Closes the shim's write end of the stdin fifo at the end of the input. Until then, the process does not see the end.
-fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>) {
+pub(super) fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>) {
     let (deps, id, pumps) = (Arc::clone(deps), id.clone(), Arc::clone(pumps));
     let tracker = deps.background.tracker.clone();
     // A late try must not end the input of a later container of the same name.

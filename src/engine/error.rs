@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Rootfs,
     /// The fifos.
     Stdio,
+    /// Reading and writing the streams of a container that runs.
+    Attach,
     /// The created, not yet started process.
     Task,
     /// The start.
@@ -107,6 +109,7 @@ impl fmt::Display for Step {
             Self::Record => "create",
             Self::Rootfs => "prepare the root file system of",
             Self::Stdio => "open the streams of",
+            Self::Attach => "attach to",
             Self::Task => "create the process of",
             Self::Start => "start",
             Self::Wait => "wait for",

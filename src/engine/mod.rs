@@ -42,6 +42,7 @@
 
 mod abandoned;
 mod again;
+mod attach;
 mod bundle;
 mod checks;
 mod close;
@@ -105,6 +106,7 @@ mod unfinished;
 mod volumes;
 mod wait;
 
+pub(crate) use self::attach::{Attachment, SharedStreams};
 pub(crate) use self::config::{Config, PoolConfig};
 pub(crate) use self::container::Container;
 pub(crate) use self::custody::Custody;
@@ -128,3 +130,4 @@ pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, OomCount, Turns, Whose, is_slice};
 pub(crate) use crate::image::Reference;
 pub(crate) use crate::sandbox::pool::Bounds;
+pub(crate) use crate::stdio::{InputWriter, Over, Stream, Wants};

@@ -183,6 +183,11 @@ impl Run {
         &self.0.deps
     }
 
+    /// The context of the run's background work.
+    pub(super) fn life(&self) -> &Context {
+        &self.0.life
+    }
+
     pub(super) fn alive(&self) -> &Alive {
         self.0.init.alive()
     }

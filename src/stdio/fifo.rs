@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -84,6 +84,33 @@ impl Fifos {
         })
     }
 
+    /// Takes over the fifos in `dir` that an earlier process made. A stream without a fifo stays null, whatever
+    /// `streams` has for it. Only one process may hold the streams at a time.
+    ///
+    /// # Errors
+    /// [`FifoError`] names the path.
+    pub(crate) fn reopen(dir: &Path, streams: Streams) -> Result<Self, FifoError> {
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = streams;
+        Ok(Self {
+            stdin: match stdin {
+                Source::Reader(from) => found(dir, Stream::Stdin).map(|path| Input { path, from }),
+                Source::Null => None,
+            },
+            stdout: reopened(dir, Stream::Stdout, stdout)?,
+            stderr: reopened(dir, Stream::Stderr, stderr)?,
+        })
+    }
+
+    /// Whether there is a fifo for any stream in `dir`.
+    pub(crate) fn are_in(dir: &Path) -> bool {
+        let all = [Stream::Stdin, Stream::Stdout, Stream::Stderr];
+        all.into_iter().any(|stream| found(dir, stream).is_some())
+    }
+
     /// The paths of the fifos, for the runtime.
     pub(crate) fn paths(&self) -> Paths {
         Paths {
@@ -140,12 +167,30 @@ fn output(dir: &Path, stream: Stream, sink: Sink) -> Result<Option<Output>, Fifo
     let Sink::Writer(to) = sink else {
         return Ok(None);
     };
-    let path = make(dir, stream)?;
+    opened(make(dir, stream)?, to).map(Some)
+}
+
+fn opened(path: PathBuf, to: Writer) -> Result<Output, FifoError> {
     let pipe = pipe::OpenOptions::new()
         .open_receiver(&path)
         .map_err(failed("open", &path))?;
     enlarge(&pipe);
-    Ok(Some(Output { path, pipe, to }))
+    Ok(Output { path, pipe, to })
+}
+
+fn found(dir: &Path, stream: Stream) -> Option<PathBuf> {
+    let path = dir.join(stream.file_name());
+    let found = fs::symlink_metadata(&path);
+    found
+        .is_ok_and(|found| found.file_type().is_fifo())
+        .then_some(path)
+}
+
+fn reopened(dir: &Path, stream: Stream, sink: Sink) -> Result<Option<Output>, FifoError> {
+    match (sink, found(dir, stream)) {
+        (Sink::Writer(to), Some(path)) => opened(path, to).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn make_empty(dir: &Path) -> Result<(), FifoError> {

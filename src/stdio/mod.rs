@@ -14,14 +14,18 @@
 //! Pumps::finished ─► all output has been delivered and flushed, or the first error
 //! ```
 //!
-//! A later process cannot take over the fifos of a container: output that the function writes while there is no reader
-//! stays in the pipe until the runtime closes it, and is then lost. A container that must outlive its creator gets null
-//! streams.
+//! The runtime holds both ends of the fifos of the output and the write end of the input, so a later process can take
+//! them over ([`Fifos::reopen`]): what was written meanwhile waits in the pipe, and a function that has filled it waits
+//! too. A container that must outlive its creator without that gets null streams.
+//!
+//! Any number of readers and writers, of this process and of others, can share the streams: [`Hub`] for the output,
+//! [`SharedInput`] for the input, [`Hold`] and [`Remote`] between processes.
 
 mod copy;
 mod error;
 mod fifo;
 mod pumps;
+mod shared;
 mod syslog;
 #[cfg(test)]
 mod tests;
@@ -33,6 +37,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub(crate) use error::{FifoError, Stream, StreamError};
 pub(crate) use fifo::{Fifos, Paths};
 pub(crate) use pumps::Pumps;
+pub(crate) use shared::{
+    Chunk, Hold, Hub, InputWriter, Listener, Over, Remote, RemoteListener, SharedInput, Tee, Wants,
+};
 pub(crate) use syslog::{Endpoint, NoSyslog, Syslog};
 
 /// The source of a function's input.

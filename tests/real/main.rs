@@ -19,6 +19,7 @@ mod real;
 #[path = "../support/registry.rs"]
 mod registry;
 
+mod attach;
 mod bad_input;
 mod cli;
 mod crowd;

@@ -52,6 +52,42 @@ pub(in crate::cli) struct IdsArgs {
     pub(in crate::cli) ids: Vec<ContainerId>,
 }
 
+/// Containers to start.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct StartArgs {
+    /// The containers
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<ContainerId>,
+    /// Show its output, pass signals on, and exit with its code
+    #[arg(long, short)]
+    pub(in crate::cli) attach: bool,
+    /// Pass standard input on, which --attach is needed for
+    #[arg(long, short, requires = "attach")]
+    pub(in crate::cli) interactive: bool,
+}
+
+/// A container to attach to.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct AttachArgs {
+    /// The container
+    #[arg(value_name = "ID")]
+    pub(in crate::cli) id: ContainerId,
+    /// Do not pass standard input on
+    #[arg(long)]
+    pub(in crate::cli) no_stdin: bool,
+    /// Pass signals on to the container; with `false`, they end this command alone
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(in crate::cli) sig_proxy: bool,
+}
+
 /// Containers to freeze.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct FreezeArgs {
@@ -109,7 +145,9 @@ pub(in crate::cli) enum ContainerCommand {
     /// Send a signal to containers
     Kill(KillArgs),
     /// Start containers that were created or have ended
-    Start(IdsArgs),
+    Start(StartArgs),
+    /// Show the output of a running container from now on, and pass input and signals on to it
+    Attach(AttachArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time
     Stop(StopArgs),
     /// Stop containers and start them again

@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use self::bench::Bench;
-use self::containers::{ContainerCommand, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StopArgs};
+use self::containers::{
+    AttachArgs, ContainerCommand, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StartArgs, StopArgs,
+};
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
 use self::network::NetworkCommand;
@@ -109,8 +111,13 @@ pub(super) enum Command {
     Thaw(IdsArgs),
     /// Send a signal to containers; SIGKILL reaches every process, frozen or not
     Kill(KillArgs),
-    /// Start containers that were created or have ended, with the writable layer that they had; their output goes nowhere
-    Start(IdsArgs),
+    /// Start containers that were created or have ended, with the writable layer that they had
+    #[command(
+        after_help = "Without --attach, the container runs on by itself: its output is discarded, and it reads no input."
+    )]
+    Start(StartArgs),
+    /// Show the output of a running container from now on, pass input and signals on to it, and exit with its code
+    Attach(AttachArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
     /// Stop containers and start them again

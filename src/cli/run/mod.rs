@@ -23,7 +23,7 @@ use super::pull;
 use super::standard::LineEnd;
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, Task, WaitResult};
-use crate::engine::Custody;
+use crate::engine::{Custody, SharedStreams};
 use crate::{ContainerOptions, ContainerdDriver, Context};
 
 /// Runs one container.
@@ -32,7 +32,7 @@ pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<
     task::check_run(&args)?;
     let line_end = LineEnd::new();
     let mut task = task::task(&args.container, image)?;
-    task::attached(&mut task, &args, &line_end, at.interrupt, print);
+    let shared = task::attached(&mut task, &args, &line_end, at.interrupt, print);
     let custody = Custody {
         detached: args.detach,
         limit: args.timeout,
@@ -52,6 +52,7 @@ pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<
                     image,
                 },
                 args: &args,
+                shared,
                 is_kept,
                 line_end: &line_end,
                 print,
@@ -161,6 +162,8 @@ struct Life<'a> {
     at: At<'a>,
     making: Making<'a>,
     args: &'a RunArgs,
+    /// The output that other processes may read too.
+    shared: Option<SharedStreams>,
     /// Whether the container stays after its end.
     is_kept: bool,
     line_end: &'a LineEnd,
@@ -229,6 +232,9 @@ impl Life<'_> {
         self.making.choose(command)?;
         self.making.fetch(ctx, ms).await?;
         timed(&mut ms.create, cookie.create_container(ctx)).await?;
+        if let Some(shared) = &self.shared {
+            cookie.share(shared);
+        }
         if let Some(file) = cid_file {
             file.write(cookie.id())?;
         }

@@ -15,6 +15,7 @@ use crate::cli::network;
 use crate::cli::output::{Print, note};
 use crate::cli::standard::{LineEnd, Standard};
 use crate::driver::{Input, Output, Stat, Task};
+use crate::engine::SharedStreams;
 use crate::{ByteSize, ContainerOptions};
 
 /// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
@@ -67,27 +68,30 @@ pub(super) fn check(args: &ContainerArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The streams of `run`: this process's own, unless it does not wait for the container.
+/// The streams of `run`: this process's own, unless it does not wait for the container. Returns the output, for other
+/// processes to read too.
 pub(super) fn attached(
     task: &mut Task,
     args: &RunArgs,
     line_end: &LineEnd,
     interrupt: &Interrupt,
     print: &Print,
-) {
+) -> Option<SharedStreams> {
     if args.detach {
-        return;
+        return None;
     }
+    let shared = SharedStreams::output();
     let print = *print;
     if args.interactive {
         task.input = Input::from_reader(tokio::io::stdin()).into();
     }
     let stdout = Standard::new(tokio::io::stdout(), line_end, interrupt);
-    task.stdout = Output::to_writer(stdout).into();
-    task.stderr = Output::to_writer(tokio::io::stderr()).into();
+    task.stdout = Output::to_writer(shared.stdout_beside(stdout)).into();
+    task.stderr = Output::to_writer(shared.stderr_beside(tokio::io::stderr())).into();
     task.stats = args
         .stats
         .then(|| Arc::new(move |stat: Stat| note(&describe(&stat, print))) as _);
+    Some(shared)
 }
 
 /// Translates the arguments that the driver contract covers. The task has no streams.

@@ -3,7 +3,7 @@
 use super::{ContainerdCookie, Held, refuse, translate};
 use crate::Context;
 use crate::driver::{Error, Phase, Step};
-use crate::engine::{Custody, Kind};
+use crate::engine::{Custody, Kind, SharedStreams};
 
 impl ContainerdCookie {
     /// Records on the container who looks after it, so that a later process can see whether anyone still does, and
@@ -16,6 +16,14 @@ impl ContainerdCookie {
     /// Creates a container that is kept, without a run. It is to be left and started later.
     pub(crate) async fn create_kept(&self, ctx: &Context) -> Result<(), Error> {
         self.step(ctx, Self::create_kept_now).await
+    }
+
+    /// Lets other processes read the container's output, if they can be let.
+    pub(crate) fn share(&self, streams: &SharedStreams) {
+        let run = self.0.container.get().and_then(|held| held.container.run());
+        if let Some(Err(error)) = run.map(|run| run.share(streams)) {
+            tracing::warn!(error = %crate::chain(&error), "other processes cannot attach to the container");
+        }
     }
 
     /// Keeps a container that has ended: writes its end to the record, removes its run, and leaves it.

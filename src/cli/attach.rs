@@ -1,0 +1,192 @@
+//! `attach`, and `start --attach`: shows the output of a container that other processes may read too, passes this
+//! process's input on to it, and ends with its exit code.
+
+use std::process::ExitCode;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio_util::task::TaskTracker;
+
+use super::At;
+use super::args::containers::AttachArgs;
+use super::connect::with;
+use super::failure::Failure;
+use super::interrupt::{Wish, Wishes};
+use super::output::{Print, note};
+use super::standard::{LineEnd, Standard};
+use crate::engine::{Attachment, Container, InputWriter, Over, Run, Step, Stream, Wants};
+use crate::{ContainerId, Context};
+
+const SIGKILL: u32 = 9;
+
+/// Attaches to a container that runs.
+pub(super) async fn attach(at: At<'_>, args: &AttachArgs, print: &Print) -> Result<ExitCode, Failure> {
+    with(at, async |engine| {
+        let ctx = Context::new();
+        let container = engine.adopt(&ctx, &args.id).await?;
+        let run = container.run_for(Step::Attach)?;
+        let attachment = container.attach(&ctx, Wants::ALL).await?;
+        let proxied = args.sig_proxy.then(|| at.interrupt.pass_on());
+        let watched = Watched {
+            at,
+            container: &container,
+            run: &run,
+            feeds: !args.no_stdin,
+            print,
+        };
+        let over = watched.until_its_end(attachment, proxied).await?;
+        watched.code(over)
+    })
+    .await
+}
+
+/// A container that this process is attached to.
+pub(super) struct Watched<'a> {
+    pub(super) at: At<'a>,
+    pub(super) container: &'a Container,
+    pub(super) run: &'a Run,
+    /// Whether this process's input is passed on.
+    pub(super) feeds: bool,
+    pub(super) print: &'a Print,
+}
+
+impl Watched<'_> {
+    /// Copies output, input and signals until the container has ended. Returns its exit code; `None` if that is lost.
+    pub(super) async fn until_its_end(
+        &self,
+        mut attachment: Attachment,
+        mut wishes: Option<Wishes>,
+    ) -> Result<Option<u32>, Failure> {
+        let ctx = &Context::new();
+        let line_end = LineEnd::new();
+        let mut stdout = Standard::new(tokio::io::stdout(), &line_end, self.at.interrupt);
+        let mut stderr = tokio::io::stderr();
+        let (tracker, feeding) = (TaskTracker::new(), Context::new());
+        if let Some(input) = attachment.take_input().filter(|_| self.feeds) {
+            tracker.spawn(feed(input, feeding.clone()));
+        }
+        let over = loop {
+            // A part of a frame that was read would be lost with the future, so it is kept over the signals.
+            let mut next = std::pin::pin!(attachment.next());
+            let next = loop {
+                tokio::select! {
+                    next = &mut next => break next,
+                    wish = wish(&mut wishes) => self.pass_on(ctx, wish).await,
+                }
+            };
+            match next {
+                Ok(chunk) if chunk.stream == Stream::Stderr => write(&mut stderr, &chunk.bytes).await?,
+                Ok(chunk) => write(&mut stdout, &chunk.bytes).await?,
+                Err(over) => break over,
+            }
+        };
+        feeding.cancel();
+        match over {
+            Over::Ended => {}
+            Over::CutOff => {
+                return Err(Failure::usage(format!(
+                    "the output of {} was not read for some seconds, so this command was cut off; the container runs on",
+                    self.container.id()
+                )));
+            }
+            Over::HolderGone if self.run.exit_now().is_none() => {
+                note(&format!(
+                    "fnctr: the process that held the streams of {} has ended; `fnctr attach` takes them over",
+                    self.container.id()
+                ));
+            }
+            Over::HolderGone => {}
+        }
+        let mut exit = std::pin::pin!(self.run.wait_exit());
+        loop {
+            tokio::select! {
+                exit = &mut exit => return Ok(exit.and_then(|exit| exit.code)),
+                wish = wish(&mut wishes) => self.pass_on(ctx, wish).await,
+            }
+        }
+    }
+
+    /// Passes input and signals on until the container has ended, whose output goes to this process's own streams.
+    /// Returns its exit code; `None` if that is lost.
+    pub(super) async fn with_own_streams(
+        &self,
+        input: Option<InputWriter>,
+        mut wishes: Wishes,
+    ) -> Result<Option<u32>, Failure> {
+        let ctx = &Context::new();
+        let (tracker, feeding) = (TaskTracker::new(), Context::new());
+        if let Some(input) = input {
+            tracker.spawn(feed(Box::new(input), feeding.clone()));
+        }
+        let mut waited = std::pin::pin!(self.run.wait(ctx));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut waited => break outcome,
+                wish = wishes.next() => self.pass_on(ctx, wish).await,
+            }
+        };
+        feeding.cancel();
+        Ok(outcome?.and_then(|outcome| outcome.exit.code))
+    }
+
+    /// Sends the container the signal that this process was sent.
+    async fn pass_on(&self, ctx: &Context, wish: Wish) {
+        let number = match wish {
+            Wish::Told(number) | Wish::End(number) => number.into(),
+            Wish::Kill => SIGKILL,
+        };
+        if let Err(error) = self.run.signal(ctx, number).await {
+            note(&format!("fnctr: {}", crate::chain(&error)));
+        }
+    }
+
+    /// The exit code of this process for that of the container.
+    pub(super) fn code(&self, code: Option<u32>) -> Result<ExitCode, Failure> {
+        let id = self.container.id();
+        let Some(code) = code else {
+            return Err(Failure::lost(format!(
+                "container {id} has ended, and its exit code is lost"
+            )));
+        };
+        if self.print.is_json() {
+            let value = serde_json::json!({ "id": id.as_str(), "exit_code": code });
+            self.print.result(&value, String::new);
+        }
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    }
+}
+
+/// The next wish of a user whose signals are passed on.
+async fn wish(wishes: &mut Option<Wishes>) -> Wish {
+    match wishes {
+        Some(wishes) => wishes.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Passes this process's input on. The container learns of its end.
+async fn feed(mut input: Box<dyn AsyncWrite + Send + Unpin>, until: Context) {
+    let copied = until
+        .run(tokio::io::copy(&mut tokio::io::stdin(), &mut input))
+        .await;
+    if let Ok(Ok(_)) = copied {
+        drop(input.shutdown().await);
+    }
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
+    let written = async {
+        to.write_all(bytes).await?;
+        to.flush().await
+    };
+    written.await.map_err(|error| Failure::host(&error))
+}
+
+/// What cannot be told to a container whose name is one of several.
+pub(super) fn only_one(ids: &[ContainerId]) -> Result<&ContainerId, Failure> {
+    match ids {
+        [id] => Ok(id),
+        _ => Err(Failure::usage(
+            "--attach shows the output of one container: start the others without it",
+        )),
+    }
+}

@@ -1,0 +1,238 @@
+//! Attaches to the streams of a container, whichever process holds them: this one, another one, or none since its holder
+//! has ended.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::AsyncWrite;
+
+use super::container::Container;
+use super::create;
+use super::error::{At as _, Error, Kind, Result, Step};
+use super::run::Run;
+use crate::Context;
+use crate::stdio::{
+    Chunk, Fifos, Hold, Hub, InputWriter, Listener, Over, Pumps, Remote, RemoteListener, SharedInput, Sink,
+    Stream, Streams, Tee, Wants,
+};
+
+/// The streams of a container that others may attach to. Clones refer to the same streams.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedStreams {
+    hub: Hub,
+    input: Option<SharedInput>,
+}
+
+/// Why nobody can attach to a container.
+#[derive(Debug, thiserror::Error)]
+enum NotAttached {
+    #[error("it is not running: `fnctr start --attach` starts it and attaches to it")]
+    NotRunning,
+    #[error(
+        "it was started without streams, and its output is discarded: start it with `fnctr run` or `fnctr start --attach`"
+    )]
+    NoStreams,
+    #[error("another process has its streams, and does not share them")]
+    NotShared,
+    #[error("its streams cannot be reached")]
+    Io(#[source] io::Error),
+}
+
+impl SharedStreams {
+    /// Output for any number of readers, and no input.
+    pub(crate) fn output() -> Self {
+        Self {
+            hub: Hub::default(),
+            input: None,
+        }
+    }
+
+    /// The same with an input, which the attachments of this process end.
+    pub(crate) fn with_input() -> Self {
+        Self {
+            hub: Hub::default(),
+            input: Some(SharedInput::default()),
+        }
+    }
+
+    /// A destination of standard output that these streams share with `first`.
+    pub(crate) fn stdout_beside<W>(&self, first: W) -> Tee<W> {
+        Tee::new(first, self.hub.writer(Stream::Stdout))
+    }
+
+    /// A destination of standard error that these streams share with `first`.
+    pub(crate) fn stderr_beside<W>(&self, first: W) -> Tee<W> {
+        Tee::new(first, self.hub.writer(Stream::Stderr))
+    }
+
+    /// The streams for a container that starts, with output that `stdout` and `stderr` get too.
+    pub(crate) fn streams_beside(
+        &self,
+        stdout: impl AsyncWrite + Send + Unpin + 'static,
+        stderr: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Streams {
+        Streams {
+            stdin: self.input.as_ref().map(SharedInput::source).unwrap_or_default(),
+            stdout: Sink::Writer(Box::new(self.stdout_beside(stdout))),
+            stderr: Sink::Writer(Box::new(self.stderr_beside(stderr))),
+        }
+    }
+
+    /// Where this process writes the container's input; `None` if there is none. Shutting it down ends the input.
+    pub(crate) fn input(&self) -> Option<InputWriter> {
+        self.input.as_ref().map(|input| input.writer(true))
+    }
+
+    /// The streams for a container that runs, which this process takes over.
+    fn streams(&self) -> Streams {
+        Streams {
+            stdin: self.input.as_ref().map(SharedInput::source).unwrap_or_default(),
+            stdout: self.hub.sink(Stream::Stdout),
+            stderr: self.hub.sink(Stream::Stderr),
+        }
+    }
+
+    fn attach(&self, wants: Wants) -> Attachment {
+        Attachment {
+            output: Output::Here(self.hub.listen(wants)),
+            input: self.input().map(|input| Box::new(input) as _),
+            _pumps: None,
+        }
+    }
+}
+
+/// The streams of a container, as one of those that are attached to it has them. Dropping it leaves the container as it
+/// is, unless nothing else holds its streams: then it waits as soon as its output fills the pipe.
+pub(crate) struct Attachment {
+    output: Output,
+    input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// The copies that this attachment has begun because no process held the streams.
+    _pumps: Option<Arc<Pumps>>,
+}
+
+#[derive(Debug)]
+enum Output {
+    Here(Listener),
+    There(RemoteListener),
+}
+
+impl Attachment {
+    /// The next part of the output.
+    ///
+    /// # Errors
+    /// [`Over`] says why there is none.
+    ///
+    /// # Cancellation
+    /// Not safe to drop and call again.
+    pub(crate) async fn next(&mut self) -> Result<Chunk, Over> {
+        match &mut self.output {
+            Output::Here(listener) => listener.next().await,
+            Output::There(listener) => listener.next().await,
+        }
+    }
+
+    /// Where to write the container's input; `None` if it has none, or it was taken before. If this process holds the
+    /// streams, shutting it down ends the input.
+    pub(crate) fn take_input(&mut self) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
+        self.input.take()
+    }
+}
+
+impl Run {
+    /// Lets other processes attach to the streams that this process holds, until the run is removed or left.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if the socket cannot be made.
+    pub(crate) fn share(&self, streams: &SharedStreams) -> Result<()> {
+        let deps = self.deps();
+        let shared = Hold::take(&deps.fifo_dir(self.id())).and_then(|hold| match hold {
+            Some(hold) => hold.serve(
+                streams.hub.clone(),
+                streams.input.clone(),
+                &deps.background.tracker,
+                self.life(),
+            ),
+            None => Err(io::Error::other("another process has them")),
+        });
+        shared.map_err(|error| Error::new(Step::Attach, self.id(), Kind::Internal, NotAttached::Io(error)))
+    }
+}
+
+impl Container {
+    /// Attaches to the container's streams. If the process that held them has ended, this process holds them from now
+    /// on, and shares them; what was written meanwhile comes first.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfOrder`] if the container does not run, has no streams, or its streams are not shared.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn attach(&self, ctx: &Context, wants: Wants) -> Result<Attachment> {
+        let refuse = |kind, why| Err(Error::new(Step::Attach, self.id(), kind, why));
+        let Some(run) = self.run().filter(|run| run.exit_now().is_none()) else {
+            return refuse(Kind::OutOfOrder, NotAttached::NotRunning);
+        };
+        let dir = self.deps().fifo_dir(self.id());
+        // A holder may end between the two looks; then the next pair finds the streams free.
+        for _ in 0..2 {
+            match ctx.run(Remote::connect(&dir, wants)).await {
+                Ok(Ok(Some(remote))) => return Ok(of_remote(remote)),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => return refuse(Kind::Unavailable, NotAttached::Io(error)),
+                Err(why) => return Err(why).at(Step::Attach, self.id()),
+            }
+            if !Fifos::are_in(&dir) {
+                return refuse(Kind::OutOfOrder, NotAttached::NoStreams);
+            }
+            match Hold::take(&dir) {
+                Ok(Some(hold)) => return self.hold(&run, hold, wants),
+                Ok(None) => {}
+                Err(error) => return refuse(Kind::Internal, NotAttached::Io(error)),
+            }
+        }
+        refuse(Kind::OutOfOrder, NotAttached::NotShared)
+    }
+
+    /// Takes over streams that no process holds.
+    fn hold(&self, run: &Run, hold: Hold, wants: Wants) -> Result<Attachment> {
+        let (deps, id) = (self.deps(), self.id());
+        let streams = SharedStreams::with_input();
+        let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
+        let fifos = Fifos::reopen(&deps.fifo_dir(id), streams.streams()).map_err(internal)?;
+        let is_fed = fifos.has_input();
+        let input = streams.input.clone().filter(|_| is_fed);
+        // Before anything flows, so that nothing is missed.
+        let mut attachment = streams.attach(wants);
+        if !is_fed {
+            attachment.input = None;
+        }
+        let pumps = Arc::new(fifos.start(&deps.background.tracker, run.life()));
+        if is_fed {
+            create::close_stdin_at_its_end(deps, id, &pumps);
+        }
+        let (tracker, life) = (&deps.background.tracker, run.life());
+        if let Err(error) = hold.serve(streams.hub.clone(), input, tracker, life) {
+            tracing::warn!(%id, %error, "other processes cannot attach to the container");
+        }
+        attachment._pumps = Some(pumps);
+        Ok(attachment)
+    }
+}
+
+fn of_remote(remote: Remote) -> Attachment {
+    let has_input = remote.has_input();
+    let (listener, writer) = remote.into_parts();
+    Attachment {
+        output: Output::There(listener),
+        input: has_input.then(|| Box::new(writer) as _),
+        _pumps: None,
+    }
+}
+
+impl std::fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attachment")
+            .field("output", &self.output)
+            .finish_non_exhaustive()
+    }
+}

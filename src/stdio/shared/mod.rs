@@ -1,0 +1,14 @@
+//! Streams of a container that any number of readers and writers share: all of them come and go without the container
+//! noticing.
+
+mod hub;
+mod input;
+mod socket;
+mod tee;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use hub::{Chunk, Hub, Listener, Over, Wants};
+pub(crate) use input::{InputWriter, SharedInput};
+pub(crate) use socket::{Hold, Remote, RemoteListener};
+pub(crate) use tee::Tee;
