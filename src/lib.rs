@@ -51,7 +51,7 @@
 //!        containerd)  host fit?)  of all)      ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
 //!                  ┌──────────┬──────────┬─────┴────┬──────────┐
-//!               image/    stdio/ sandbox/ cgroup/   quota/  containerd/   mechanisms: each hides one external world
+//!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
 //!                       context · teardown · tracked · pauses · holder · mountinfo · ids · units  foundation: imports nothing of ours
@@ -68,7 +68,7 @@
 //! | [`Context`], teardown, tracked, pauses, holder, mountinfo, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
-//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota` | one external world each (`image` also `containerd`) | import each other or the engine |
+//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | refer to the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, the socket of an [`embedded`] containerd, and the types of `image`, `stdio` and `sandbox` that it passes on | call containerd itself |
 //! | [`embedded`], [`init`], [`doctor`] | the host; `embedded` also `cgroup`; `doctor` also `cgroup`, `quota`, `sandbox`, `embedded` and `init` | call containerd's services, import the engine |
@@ -130,6 +130,14 @@ pub mod embedded;
     )
 )]
 mod engine;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        reason = "the command's verbs; a build with it finds what nobody uses"
+    )
+)]
+mod events;
 mod holder;
 mod ids;
 #[cfg_attr(

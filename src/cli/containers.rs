@@ -11,7 +11,7 @@ use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Engine, Kind, ListedContainer, State, Step};
+use crate::engine::{Action, Engine, Kind, ListedContainer, State, Step};
 use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
@@ -59,6 +59,7 @@ async fn turn(
     };
     let took = began.elapsed();
     turned?;
+    run.tell(if freeze { Action::Pause } else { Action::Unpause });
     let reclaimed = match reclaim {
         true => Some(run.reclaim(&ctx).await?.bytes),
         false => None,

@@ -18,6 +18,7 @@ mod connect;
 mod containers;
 mod docker;
 mod doctor;
+mod events;
 mod failure;
 mod filter;
 mod image_list;
@@ -142,6 +143,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Kill(args) => containers::kill(at, &args, print).await,
         Command::Start(args) => start::start(at, &args, print).await,
         Command::Attach(args) => attach::attach(at, &args, print).await,
+        Command::Events(args) => events::events(at, &args, print).await,
         Command::Stop(args) => stop::stop(at, &args, print).await,
         Command::Restart(args) => start::restart(at, &args, print).await,
         Command::Wait(args) => stop::wait(at, &args, print).await,

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::args::global::Global;
 use super::args::network::{Choice, NetworkArgs, NetworkCommand};
-use super::connect::network_settings;
+use super::connect::{home, network_settings};
 use super::failure::Failure;
 use super::output::{Print, columns, fitted, line, note};
 use crate::Network;
+use crate::engine::{Action, Event, EventKind, event_log};
 use crate::ids::unique;
 use crate::sandbox::{Error, Known, Listed, NewNetwork, Sandboxes};
 
@@ -67,12 +68,14 @@ pub(super) async fn network(
         } => {
             let created = sandboxes.networks().create(&NewNetwork { name, subnet, bridge });
             let row = row(created.map_err(failed)?, &[]);
+            tell(global, Action::Create, &row.network);
             print.result(&row, || format!("{} {}", row.network, row.subnets.join(" ")));
             Ok(ExitCode::SUCCESS)
         }
         NetworkCommand::Rm { names } => {
             for name in names {
                 sandboxes.remove_network(&name).map_err(failed)?;
+                tell(global, Action::Destroy, &name);
                 print.result(&serde_json::json!({ "network": name, "removed": true }), || {
                     name.clone()
                 });
@@ -80,6 +83,12 @@ pub(super) async fn network(
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Records that something has happened to a network.
+fn tell(global: &Global, action: Action, name: &str) {
+    let log = event_log(&home(global).fifo_dir(), &global.namespace);
+    log.record(Event::new(EventKind::Network, action, name));
 }
 
 fn failed(error: Error) -> Failure {

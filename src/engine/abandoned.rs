@@ -36,7 +36,15 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
                     AGAIN
                 }
             };
-            if this.background.life.run(tokio::time::sleep(pause)).await.is_err() {
+            let due = async {
+                // Not at once again: many may end together.
+                tokio::time::sleep(PAUSE).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause.saturating_sub(PAUSE)) => {}
+                    () = this.exits.unwatched() => {}
+                }
+            };
+            if this.background.life.run(due).await.is_err() {
                 return;
             }
         }

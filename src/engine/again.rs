@@ -112,6 +112,7 @@ impl Container {
                     if let LastRun::Started { .. } = before {
                         before = before.ended(&exit);
                         kept::write_end(&deps.session, ctx, &mut record, &before).await?;
+                        deps.tell_end(id, &exit);
                     }
                 }
                 // Its process waits behind a gate that nobody will open if its owner is gone.

@@ -10,11 +10,12 @@ use super::exits::Exits;
 use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};
 use super::reclaim::Reclaims;
-use super::{Config, abandoned, fit, images, orphans, placement, pool, reconcile, unfinished};
+use super::{Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, unfinished};
 use crate::Context;
 use crate::cgroup::{self, Root};
 use crate::containerd::Session;
-use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, Puller};
+use crate::events::{Action, Event, Kind as EventKind};
+use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, OnPulled, Puller};
 use crate::sandbox::pool::Pool;
 
 impl Engine {
@@ -86,13 +87,19 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
     }
     let reclaims = config.reclaim_after;
     let store = Arc::new(store);
+    let events = Arc::new(events::event_log(&config.run_dir, &config.namespace));
+    let pulled = Arc::clone(&events);
     let puller = Puller::new(
         Arc::clone(&store),
         config.pulls.clone(),
         tracker.clone(),
         life.child(),
+        OnPulled::new(move |image| {
+            pulled.record(Event::new(EventKind::Image, Action::Pull, image.to_string()));
+        }),
     );
     Deps {
+        events,
         oom_log: placement::oom_log(&config, &host.cgroups),
         exits: Exits::start(session.clone(), life.child(), tracker),
         reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),

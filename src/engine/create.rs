@@ -109,6 +109,7 @@ where
                 last: plan.is_kept.then_some(last),
             };
             let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, own);
+            deps.tell_created(plan);
             Ok((Owned::new(container), run))
         }
         Err(error) => {
@@ -138,6 +139,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
         Ok(_) => {
             let current = Current::idle(LastRun::Never);
             let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, own);
+            deps.tell_created(plan);
             Ok(Owned::new(container))
         }
         Err(error) => {
@@ -280,6 +282,7 @@ where
         pumps,
         phase: Phase::Ready,
         from_birth: true,
+        tells_end: !plan.is_kept,
         stays: false,
         network: NetworkHistory {
             of: joined.target.map(|target| target.id),

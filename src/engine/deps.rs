@@ -19,6 +19,7 @@ use super::reclaim::Reclaims;
 use super::slot::Slot;
 use crate::cgroup::OomLog;
 use crate::containerd::Session;
+use crate::events::EventLog;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::Pool;
@@ -40,6 +41,7 @@ pub(super) struct Deps {
     pub(super) images: Images,
     pub(super) networks: Networks,
     pub(super) exits: Exits,
+    pub(super) events: Arc<EventLog>,
     /// The kernel's log, if it can be read and systemd makes the cgroups: systemd removes them before their counters
     /// are read.
     pub(super) oom_log: Option<Arc<OomLog>>,

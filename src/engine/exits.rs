@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -36,7 +36,10 @@ struct Watch {
 
 /// Delivers events by container.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Exits(Arc<Mutex<Watches>>);
+pub(super) struct Exits {
+    watches: Arc<Mutex<Watches>>,
+    unwatched: Arc<Notify>,
+}
 
 /// A watch of one process of a container, which ends when this is dropped.
 #[derive(Debug)]
@@ -95,9 +98,20 @@ impl Exits {
         }
     }
 
+    /// Waits until a container's process has ended that nobody here watches.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn unwatched(&self) {
+        self.unwatched.notified().await;
+    }
+
     fn deliver(&self, event: &TaskEvent) {
         let mut watches = self.lock();
         match event {
+            TaskEvent::Exit(exit) if exit.is_init() && !watches.contains_key(exit.container_id.as_str()) => {
+                self.unwatched.notify_one();
+            }
             TaskEvent::Exit(exit) if exit.is_init() => {
                 let of_this = watches.get_mut(exit.container_id.as_str());
                 for watch in of_this
@@ -141,7 +155,7 @@ impl Exits {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Watches> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

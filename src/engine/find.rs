@@ -309,6 +309,7 @@ pub(super) async fn current(deps: &Arc<Deps>, ctx: &Context, record: &Record) ->
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
+        tells_end: false,
         stays: true,
         network: NetworkHistory::default(),
     };

@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::{Deps, Engine};
+use crate::events::{Action, Event, Kind as EventKind};
 use crate::image::{AbandonedLeases, Reference};
 pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, Shelf, Shelved};
 use crate::{Context, LeaseId};
@@ -79,7 +80,9 @@ impl Engine {
             };
             let loaded = loading.await;
             deps.images.cache.changed();
-            loaded.at(Step::Load, file.display())
+            loaded
+                .inspect(|loaded| deps.tell_loaded(loaded))
+                .at(Step::Load, file.display())
         };
         self.0.tracked(ctx, load).await
     }
@@ -101,7 +104,10 @@ impl Engine {
         let (deps, ctx, source, name) = (Arc::clone(&self.0), ctx.clone(), source.to_owned(), name.clone());
         let tag = async move {
             let tagged = deps.images.store.tag(&ctx, &source, &name).await;
-            tagged.at(Step::Tag, source)
+            tagged.at(Step::Tag, source)?;
+            let event = Event::new(EventKind::Image, Action::Tag, name.to_string());
+            deps.events.record(event);
+            Ok(())
         };
         self.0.finished(tag).await
     }
@@ -115,7 +121,9 @@ impl Engine {
         let remove = async move {
             let removed = deps.images.store.remove(&ctx, &image, force).await;
             deps.images.cache.changed();
-            removed.at(Step::Untag, image)
+            removed
+                .inspect(|removed| deps.tell_removed(removed))
+                .at(Step::Untag, image)
         };
         self.0.finished(remove).await
     }
@@ -129,7 +137,9 @@ impl Engine {
         let prune = move |ctx: Context| async move {
             let removed = deps.images.store.prune(&ctx, all).await;
             deps.images.cache.changed();
-            removed.at(Step::Untag, "the unused images")
+            removed
+                .inspect(|removed| deps.tell_removed(removed))
+                .at(Step::Untag, "the unused images")
         };
         self.0.tracked(ctx, prune).await
     }

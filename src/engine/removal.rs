@@ -4,10 +4,12 @@ use tokio::sync::MutexGuard;
 
 use super::container::Container;
 use super::error::{self, At as _, Error, Kind, Result, Step};
+use super::kept::LastRun;
 use super::record::{self, Origin, Owner};
 use super::run::Run;
 use super::turn::Turn;
 use super::{find, kept, network, undo};
+use crate::events::Action;
 use crate::teardown::{Failed, Teardown};
 use crate::{Context, containerd};
 
@@ -157,8 +159,13 @@ impl Container {
         failed.extend(undo::rest(list, ctx, &failed).await);
         if failed.is_empty() {
             if let Some(run) = run {
+                // A kept container whose end is not on the record is removed with it.
+                if let (Some(LastRun::Started { .. }), Some(exit)) = (self.current().last, run.exit_now()) {
+                    self.deps().tell_end(self.id(), &exit);
+                }
                 run.ends();
             }
+            self.deps().tell(Action::Destroy, self.id());
             self.forget_unfinished();
         } else {
             self.note_unfinished();

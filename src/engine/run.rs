@@ -19,6 +19,7 @@ use super::traffic::Traffic;
 use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
 use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
+use crate::events::Action;
 use crate::stdio::Pumps;
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context};
@@ -94,6 +95,8 @@ pub(super) struct RunParts {
     pub(super) phase: Phase,
     /// Whether the run was made just now, so that none of its events was missed.
     pub(super) from_birth: bool,
+    /// Whether this process records the event of its end. That of a kept container is recorded with its end.
+    pub(super) tells_end: bool,
     /// Whether it stays as it is when its last handle is dropped. Otherwise it has an owner, who removes it.
     pub(super) stays: bool,
     pub(super) network: NetworkHistory,
@@ -110,6 +113,7 @@ impl Run {
             pumps,
             phase,
             from_birth,
+            tells_end,
             stays,
             network,
         } = parts;
@@ -125,6 +129,7 @@ impl Run {
                     paths: paths.clone(),
                     witness: Arc::clone(&witness),
                     from_birth,
+                    tells_end,
                 };
                 wait::watch(deps, &life, watched)
             }
@@ -289,6 +294,7 @@ impl Run {
         let tasks = self.deps().session.tasks();
         tasks.start(ctx, self.id()).await.at(Step::Start, self.id())?;
         stage.phase = Phase::Running;
+        self.tell(Action::Start);
         Ok(())
     }
 

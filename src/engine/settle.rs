@@ -71,6 +71,7 @@ impl Container {
         if let LastRun::Started { .. } = last {
             last = last.ended(&exit);
             kept::write_end(&deps.session, &ctx, &mut record, &last).await?;
+            deps.tell_end(id, &exit);
         }
         let failed = run.discard(&ctx, &mut *run.stage().lock().await).await;
         if failed.is_empty() {

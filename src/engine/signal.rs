@@ -5,6 +5,7 @@ use super::run::Run;
 use super::task::SIGKILL;
 use crate::Context;
 use crate::cgroup::{self, Freezer};
+use crate::events::{Action, Event, Kind as EventKind};
 
 impl Run {
     /// Sends a signal to the container's first process; SIGKILL goes to every process of the container.
@@ -42,14 +43,17 @@ impl Run {
             } else {
                 None
             };
-            return self.kill_now(ctx).await;
+            self.kill_now(ctx).await?;
+        } else {
+            let tasks = self.deps().session.tasks();
+            let sent = tasks.kill(ctx, self.id(), signal, false).await;
+            sent.at(Step::Signal, self.id())?;
         }
+        let event = Event::new(EventKind::Container, Action::Kill, self.id().as_str());
         self.deps()
-            .session
-            .tasks()
-            .kill(ctx, self.id(), signal, false)
-            .await
-            .at(Step::Signal, self.id())
+            .events
+            .record(event.with("signal", signal.to_string()));
+        Ok(())
     }
 
     /// Whether the exit code is lost and processes of the container still run: containerd has lost its task.

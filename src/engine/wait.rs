@@ -62,6 +62,8 @@ pub(super) struct Watched {
     pub(super) witness: Arc<OomRecorder>,
     /// Whether no process of the container has run yet.
     pub(super) from_birth: bool,
+    /// See [`super::run::RunParts::tells_end`].
+    pub(super) tells_end: bool,
 }
 
 /// Watches the process until it ends. The receiver holds `None` until then, and is closed without an exit only if `ctx`
@@ -77,6 +79,7 @@ pub(super) fn watch(
         paths,
         witness,
         from_birth,
+        tells_end,
     } = watched;
     let (tx, rx) = watch::channel(None);
     let (deps, ctx) = (Arc::clone(deps), ctx.clone());
@@ -93,7 +96,11 @@ pub(super) fn watch(
         if let Ok((code, at)) = ctx.run(learned).await {
             let verdict = witness.verdict(&ctx, &id, paths.as_ref(), &above, code);
             let oom = Box::pin(verdict).await;
-            tx.send_replace(Some(Exit { code, oom, at }));
+            let exit = Exit { code, oom, at };
+            if tells_end {
+                deps.tell_end(&id, &exit);
+            }
+            tx.send_replace(Some(exit));
         }
     };
     tracker.spawn(work.in_current_span());

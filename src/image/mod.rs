@@ -58,7 +58,9 @@ pub(crate) use credentials::{Credential, Logins};
 pub(crate) use error::Error;
 pub(crate) use load::Loaded;
 pub(crate) use platform::Platform;
-pub(crate) use pull::{Again, LayerProgress, LayerState, Progress, PullSettings, Puller, Pulling, Request};
+pub(crate) use pull::{
+    Again, LayerProgress, LayerState, OnPulled, Progress, PullSettings, Puller, Pulling, Request,
+};
 pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;
 pub(crate) use rootfs::{Entry, Etc, Lookup, NotExecutable, Ownership, Place, Program};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
@@ -29,11 +29,20 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("cgroup", &[]),
     ("stdio", &[]),
     ("quota", &[]),
+    ("events", &[]),
     ("sandbox", &[]),
     ("image", &["containerd"]),
     (
         "engine",
-        &["containerd", "cgroup", "stdio", "image", "quota", "sandbox"],
+        &[
+            "containerd",
+            "cgroup",
+            "stdio",
+            "image",
+            "quota",
+            "sandbox",
+            "events",
+        ],
     ),
     (
         "containerd_driver",
@@ -54,6 +63,7 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
             "cgroup",
             "doctor",
             "embedded",
+            "events",
             "init",
             "sandbox",
         ],

@@ -24,6 +24,7 @@ mod bad_input;
 mod cli;
 mod crowd;
 mod drivers;
+mod events;
 mod files;
 mod full;
 mod habits;

@@ -292,8 +292,8 @@ impl Census {
                 // What containerd stores is counted by asking it; what is in a mounted root file system is its own.
                 let relative = path.strip_prefix(&dir).unwrap().display().to_string();
                 let stored = relative.starts_with("root") || relative.contains("/rootfs/");
-                // What the command remembers of images stays on purpose.
-                let stored = stored || relative.ends_with("/.image-facts");
+                // What the command remembers of images, and the log of events, stay on purpose.
+                let stored = stored || relative.ends_with("/.image-facts") || relative.contains("/.events");
                 let namespace = relative.ends_with(&format!("/{}", self.scope.namespace));
                 if !stored && !namespace {
                     self.add(Kind::File, path.display().to_string());

@@ -1,6 +1,6 @@
 //! The arguments of the commands about containers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
@@ -86,6 +86,23 @@ pub(in crate::cli) struct AttachArgs {
         action = clap::ArgAction::Set
     )]
     pub(in crate::cli) sig_proxy: bool,
+}
+
+/// Which events to show.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct EventsArgs {
+    /// Those since this time too: a duration before now (10m), seconds since 1970, or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(in crate::cli) since: Option<SystemTime>,
+    /// Only those until this time, written like --since; the command ends then
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(in crate::cli) until: Option<SystemTime>,
+    /// Only those with this type (container, image, network), event (such as die), container, image, network or label
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    pub(in crate::cli) filter: Vec<String>,
+    /// A template such as '{{.Time}} {{.Action}} {{.ID}}', or json
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(in crate::cli) format: Option<String>,
 }
 
 /// Containers to freeze.

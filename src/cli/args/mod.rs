@@ -15,7 +15,8 @@ use clap::{Parser, Subcommand};
 
 use self::bench::Bench;
 use self::containers::{
-    AttachArgs, ContainerCommand, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StartArgs, StopArgs,
+    AttachArgs, ContainerCommand, EventsArgs, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StartArgs,
+    StopArgs,
 };
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
@@ -118,6 +119,11 @@ pub(super) enum Command {
     Start(StartArgs),
     /// Show the output of a running container from now on, pass input and signals on to it, and exit with its code
     Attach(AttachArgs),
+    /// Show what happens to containers, images and networks, until a signal ends it
+    #[command(
+        after_help = "Example: fnctr events --since 10m --filter event=die --format '{{.Time}} {{.ID}} {{.ExitCode}}'"
+    )]
+    Events(EventsArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
     /// Stop containers and start them again

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fnctr_oci::{Mount, Rlimit, RlimitKind, TmpfsAccess};
 
@@ -22,6 +22,24 @@ pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     ms.map(Duration::from_millis).ok_or_else(bad)
+}
+
+/// A moment: a duration before now, seconds since 1970 with or without a fraction, or RFC 3339 in UTC.
+pub(in crate::cli) fn time(text: &str) -> Result<SystemTime, String> {
+    let bad = || {
+        format!(
+            "{text:?} is not a time, such as 10m (ago), 1767225600 (seconds since 1970) or 2026-01-01T00:00:00Z"
+        )
+    };
+    if let Ok(seconds) = text.parse::<f64>() {
+        let since = Duration::try_from_secs_f64(seconds).map_err(|_| bad())?;
+        return UNIX_EPOCH.checked_add(since).ok_or_else(bad);
+    }
+    if let Ok(ago) = duration(text) {
+        return SystemTime::now().checked_sub(ago).ok_or_else(bad);
+    }
+    let stamp = text.parse::<prost_types::Timestamp>().map_err(|_| bad())?;
+    SystemTime::try_from(stamp).map_err(|_| bad())
 }
 
 /// Docker's names for limits.

@@ -71,6 +71,7 @@ impl Flights {
             .tracker
             .spawn(async move { job.run(&ctx, again).await }.in_current_span());
         let (flights, flight, request) = (Arc::clone(self), Arc::clone(flight), request.clone());
+        let pulled = Arc::clone(shared);
         shared.tracker.spawn(async move {
             let landed = work.await.unwrap_or_else(|panic| {
                 Err(Error::Broken {
@@ -80,6 +81,9 @@ impl Flights {
             });
             // Callers that arrive from here on start a new pull, because the tag may have moved.
             flights.remove(&request, &flight);
+            if landed.is_ok() {
+                (pulled.on_pulled.0)(&request.reference);
+            }
             flight.landed.send_replace(Some(landed.map_err(Arc::new)));
         });
     }

@@ -64,6 +64,21 @@ pub(crate) struct Request {
 /// Decides whether a failed pull is retried: returns the delay before the retry, or `None` for no retry.
 pub(crate) type Again = Box<dyn FnMut(&Error) -> Option<Duration> + Send>;
 
+/// What is called with the name of each image that was pulled.
+pub(crate) struct OnPulled(Box<dyn Fn(&Reference) + Send + Sync>);
+
+impl OnPulled {
+    pub(crate) fn new(call: impl Fn(&Reference) + Send + Sync + 'static) -> Self {
+        Self(Box::new(call))
+    }
+}
+
+impl std::fmt::Debug for OnPulled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnPulled")
+    }
+}
+
 /// Pulls images. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Puller {
@@ -86,6 +101,7 @@ struct Shared {
     room: Semaphore,
     /// The leases that broken pulls have left for the next pull.
     left: Left,
+    on_pulled: OnPulled,
 }
 
 impl Puller {
@@ -95,6 +111,7 @@ impl Puller {
         settings: PullSettings,
         tracker: TaskTracker,
         life: Context,
+        on_pulled: OnPulled,
     ) -> Self {
         let registries = Registries::new(settings.registries.clone(), settings.logins.clone());
         Self {
@@ -107,6 +124,7 @@ impl Puller {
                 life,
                 blobs: Turns::new(),
                 left: Left::default(),
+                on_pulled,
             }),
             flights: Arc::default(),
         }

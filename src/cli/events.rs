@@ -1,0 +1,180 @@
+//! `events`: shows what happens, and what has happened.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use super::At;
+use super::args::containers::EventsArgs;
+use super::connect::Connection;
+use super::failure::Failure;
+use super::filter::Filters;
+use super::output::{Print, line, note};
+use super::template::{Fields, Template};
+use crate::engine::{Event, EventKind, Follower, Next, Reference};
+
+/// The keys by which events can be filtered.
+const KEYS: [&str; 6] = ["type", "event", "container", "image", "network", "label"];
+
+/// The fields of a template.
+const FIELDS: [(&str, &str); 6] = [
+    ("Time", "TIME"),
+    ("Type", "TYPE"),
+    ("Action", "ACTION"),
+    ("ID", "ID"),
+    ("ExitCode", "EXIT CODE"),
+    ("Image", "IMAGE"),
+];
+
+/// Shows events until a signal or the end of the time that was asked for.
+pub(super) async fn events(at: At<'_>, args: &EventsArgs, print: &Print) -> Result<ExitCode, Failure> {
+    let filters = Filters::parse(&args.filter, &KEYS).map_err(Failure::usage)?;
+    let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    let template = args.format.as_deref().map(|text| Template::parse(text, &names));
+    let show = Show {
+        filters,
+        template: template.transpose().map_err(Failure::usage)?,
+        print,
+    };
+    // With an engine, because the end of a container that no process looks after is noticed by the one that runs.
+    let connection = Connection::open(at, |_| {}).await?;
+    let shown = async {
+        let mut follower = connection
+            .engine
+            .events(args.since)
+            .map_err(|error| Failure::host(&error))?;
+        // A signal is how this command ends.
+        let mut wishes = at.interrupt.pass_on();
+        tokio::select! {
+            shown = show.until(&mut follower, args.until) => shown,
+            _ = wishes.next() => Ok(()),
+        }
+    };
+    let shown = shown.await;
+    connection.close().await;
+    shown.map(|()| ExitCode::SUCCESS)
+}
+
+struct Show<'a> {
+    filters: Filters,
+    template: Option<Template>,
+    print: &'a Print,
+}
+
+impl Show<'_> {
+    /// Shows what the log has and then what comes, until a moment, if one is given.
+    async fn until(&self, follower: &mut Follower, until: Option<SystemTime>) -> Result<(), Failure> {
+        loop {
+            let next = match until {
+                None => follower.next().await.map(Some),
+                Some(until) => {
+                    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+                    match tokio::time::timeout(left, follower.next()).await {
+                        Ok(next) => next.map(Some),
+                        // What was written before the moment, and is not read yet.
+                        Err(_) => follower.next_now(),
+                    }
+                }
+            };
+            match next.map_err(|error| Failure::host(&error))? {
+                None => return Ok(()),
+                Some(Next::Event(event)) if until.is_some_and(|until| event.at > until) => return Ok(()),
+                Some(Next::Event(event)) => self.show(&event),
+                Some(Next::Gap) => {
+                    note("fnctr: some events are missing here: more happened than the log holds")
+                }
+            }
+        }
+    }
+
+    fn show(&self, event: &Event) {
+        if !self.wants(event) {
+            return;
+        }
+        if let Some(template) = &self.template {
+            if *template == Template::Json {
+                return self.print.json(&value(event));
+            }
+            let heads: BTreeMap<&str, &str> = FIELDS.into_iter().collect();
+            let text = template.render(&[fields(event)], &heads);
+            return text.iter().for_each(|text| line(text));
+        }
+        self.print.result(&value(event), || text(event));
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        let of_kind = |key: &str, kind: EventKind| {
+            let is = |wanted: &str| event.kind == kind && event.id == wanted;
+            self.filters.any(key, is)
+        };
+        let image = |wanted: &str| {
+            let of = match event.kind {
+                EventKind::Image => Some(&event.id),
+                _ => event.attributes.get("image"),
+            };
+            of.is_some_and(|of| {
+                of == wanted || Reference::parse(wanted).is_ok_and(|name| name.to_string() == *of)
+            })
+        };
+        self.filters.any("type", |kind| event.kind.to_string() == kind)
+            && self
+                .filters
+                .any("event", |action| event.action.to_string() == action)
+            && of_kind("container", EventKind::Container)
+            && of_kind("network", EventKind::Network)
+            && self.filters.any("image", image)
+            && self.filters.labels(&event.attributes)
+    }
+}
+
+/// The line of an event, as in docker.
+fn text(event: &Event) -> String {
+    let attributes: Vec<_> = event
+        .attributes
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let attributes = match attributes.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", attributes.join(", ")),
+    };
+    format!(
+        "{} {} {} {}{attributes}",
+        time(event),
+        event.kind,
+        event.action,
+        event.id
+    )
+}
+
+fn value(event: &Event) -> serde_json::Value {
+    serde_json::json!({
+        "time": time(event),
+        "type": event.kind.to_string(),
+        "action": event.action.to_string(),
+        "id": event.id,
+        "attributes": event.attributes,
+    })
+}
+
+fn fields(event: &Event) -> Fields {
+    let attribute = |name: &str| event.attributes.get(name).cloned().unwrap_or_default();
+    Fields {
+        values: BTreeMap::from([
+            ("Time", time(event)),
+            ("Type", event.kind.to_string()),
+            ("Action", event.action.to_string()),
+            ("ID", event.id.clone()),
+            ("ExitCode", attribute("exitCode")),
+            ("Image", attribute("image")),
+        ]),
+        labels: event.attributes.clone(),
+    }
+}
+
+/// The event's time in UTC, to the microsecond.
+fn time(event: &Event) -> String {
+    let mut at = prost_types::Timestamp::from(event.at);
+    at.nanos -= at.nanos % 1000;
+    at.to_string()
+}

@@ -1,0 +1,177 @@
+//! Reads the log: what it has, and then what comes.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::event::Event;
+use super::files;
+
+/// How every event begins.
+const BEGINNING: &str = "{\"at\":";
+
+/// A reader of the log.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    dir: PathBuf,
+    since: Option<SystemTime>,
+    changes: AsyncFd<OwnedFd>,
+    /// The file that is read, and its number.
+    current: Option<(BufReader<File>, u64)>,
+    /// The number of the last file that was read to its end.
+    last: Option<u64>,
+    /// A line that is not complete yet.
+    part: String,
+    ready: VecDeque<Next>,
+}
+
+/// What a reader gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// An event.
+    Event(Event),
+    /// Events were lost here: more happened than the log holds before they were read.
+    Gap,
+}
+
+impl Follower {
+    pub(super) fn new(dir: &Path, since: Option<SystemTime>) -> io::Result<Self> {
+        let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        // Before the first read, so that nothing comes between the two.
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&changes, dir, what)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
+        )]
+        let changes = AsyncFd::with_interest(changes, Interest::READABLE)?;
+        let mut this = Self {
+            dir: dir.to_owned(),
+            since,
+            changes,
+            current: None,
+            last: None,
+            part: String::new(),
+            ready: VecDeque::new(),
+        };
+        match since {
+            Some(_) => this.current = files::open(&files::before(dir))?,
+            None => {
+                this.current = files::open(&files::now(dir))?;
+                if let Some((file, _)) = &mut this.current {
+                    file.seek(SeekFrom::End(0))?;
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// The next of the events that the log has by now; `None` if there is no more.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn next_now(&mut self) -> io::Result<Option<Next>> {
+        loop {
+            if let Some(next) = self.ready.pop_front() {
+                return Ok(Some(next));
+            }
+            if self.current.is_none() && !self.turn_page()? {
+                return Ok(None);
+            }
+            if self.read_line()? {
+                continue;
+            }
+            // The end of this file: of the log too, unless another one has taken its place.
+            if self.is_written()? {
+                return Ok(None);
+            }
+            // What was written between the two looks.
+            if !self.read_line()? {
+                self.last = self.current.take().map(|(_, number)| number);
+                self.part.clear();
+            }
+        }
+    }
+
+    /// The next event; waits for one if there is none.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn next(&mut self) -> io::Result<Next> {
+        loop {
+            if let Some(next) = self.next_now()? {
+                return Ok(next);
+            }
+            let mut changed = self.changes.readable().await?;
+            // What has changed is of no interest: the files are read.
+            match rustix::io::read(changed.get_inner(), &mut [0; 4096]) {
+                Err(Errno::WOULDBLOCK) => changed.clear_ready(),
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Goes on to the next file. Returns whether there is one.
+    fn turn_page(&mut self) -> io::Result<bool> {
+        let next = self.last.map(|last| last + 1);
+        let now = files::open(&files::now(&self.dir))?;
+        let before = files::open(&files::before(&self.dir))?;
+        let of_number = |file: &(_, u64)| next.is_none_or(|next| file.1 >= next);
+        // The earlier one first, if it was not read.
+        let found = match next {
+            Some(_) => before.filter(of_number).or_else(|| now.filter(of_number)),
+            None => now,
+        };
+        let Some(found) = found else { return Ok(false) };
+        if next.is_some_and(|next| found.1 > next) {
+            self.ready.push_back(Next::Gap);
+        }
+        self.current = Some(found);
+        Ok(true)
+    }
+
+    /// Whether the file that is read is the one that is written.
+    fn is_written(&self) -> io::Result<bool> {
+        let Some((file, _)) = &self.current else {
+            return Ok(false);
+        };
+        let own = file.get_ref().metadata()?;
+        let there = std::fs::metadata(files::now(&self.dir));
+        Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
+    }
+
+    /// Reads a line. Returns whether there was one.
+    fn read_line(&mut self) -> io::Result<bool> {
+        let Some((file, _)) = &mut self.current else {
+            return Ok(false);
+        };
+        if file.read_line(&mut self.part)? == 0 || !self.part.ends_with('\n') {
+            return Ok(false);
+        }
+        let line = std::mem::take(&mut self.part);
+        // A full disk may have left a part of an event before this one.
+        let whole = line.rfind(BEGINNING).and_then(|at| line.get(at..));
+        match serde_json::from_str::<Event>(whole.unwrap_or_default()) {
+            Ok(event) if self.since.is_none_or(|since| event.at >= since) => {
+                self.ready.push_back(Next::Event(event));
+            }
+            Ok(_) => {}
+            // Of another version of fnctr.
+            Err(error) => tracing::debug!(%error, "an event cannot be read"),
+        }
+        Ok(true)
+    }
+}

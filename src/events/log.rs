@@ -1,0 +1,158 @@
+//! Writes the log.
+//!
+//! Writers share a lock on the file; the one that begins the next file has it alone. So nothing is written to a file
+//! behind the back of a reader that has gone on to the next one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::event::Event;
+use super::files;
+use super::follow::Follower;
+
+/// How large a file of the log becomes, in bytes; there are two. A life of a function takes some 500.
+const LARGEST: u64 = 4 << 20;
+/// How often a lock is tried that another process has, which is while that process begins the next file.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// The log in one directory. Any number of processes may write it.
+#[derive(Debug)]
+pub(crate) struct EventLog {
+    dir: PathBuf,
+    largest: u64,
+    /// The file that was written last.
+    file: Mutex<Option<File>>,
+}
+
+impl EventLog {
+    /// The log in `dir`, which is made when it is first written.
+    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
+        Self::bounded(dir, LARGEST)
+    }
+
+    pub(super) fn bounded(dir: impl Into<PathBuf>, largest: u64) -> Self {
+        Self {
+            dir: dir.into(),
+            largest,
+            file: Mutex::new(None),
+        }
+    }
+
+    /// Writes an event. One that cannot be written is lost, and the reason is logged.
+    pub(crate) fn record(&self, event: Event) {
+        if let Err(error) = self.append(event) {
+            tracing::debug!(dir = %self.dir.display(), %error, "an event is lost");
+        }
+    }
+
+    /// The events since a time, or only those to come, and then what happens.
+    ///
+    /// # Errors
+    /// The directory cannot be made or watched.
+    pub(crate) fn follow(&self, since: Option<SystemTime>) -> io::Result<Follower> {
+        make_private(&self.dir)?;
+        Follower::new(&self.dir, since)
+    }
+
+    fn append(&self, mut event: Event) -> io::Result<()> {
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut file = match held.take() {
+                Some(file) => file,
+                None => self.open()?,
+            };
+            let is_locked = locked(&file, FlockOperation::NonBlockingLockShared);
+            // Another process may have begun the next file.
+            if !self.is_current(&file)? {
+                continue;
+            }
+            if is_locked && file.metadata()?.len() > self.largest && self.begin_next(&file)? {
+                continue;
+            }
+            event.at = SystemTime::now();
+            let mut line = serde_json::to_vec(&event)?;
+            line.push(b'\n');
+            // At once, because the kernel appends what is written at once as a whole.
+            file.write_all(&line)?;
+            flock(&file, FlockOperation::Unlock)?;
+            *held = Some(file);
+            return Ok(());
+        }
+    }
+
+    /// Opens the file that is written, and makes it if there is none.
+    fn open(&self) -> io::Result<File> {
+        loop {
+            let opened = OpenOptions::new().append(true).open(files::now(&self.dir));
+            match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make()?,
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Makes the file that is written, with its first line. Does nothing if another process is faster.
+    fn make(&self) -> io::Result<()> {
+        make_private(&self.dir)?;
+        let before = files::open(&files::before(&self.dir))?;
+        let number = before.map_or(1, |(_, number)| number + 1);
+        let new = self.dir.join(format!(".{}", crate::ids::unique()));
+        let mut options = OpenOptions::new();
+        let made = options.write(true).create_new(true).mode(0o600).open(&new);
+        let linked = made
+            .and_then(|mut file| file.write_all(files::header(number).as_bytes()))
+            .and_then(|()| std::fs::hard_link(&new, files::now(&self.dir)));
+        drop(std::fs::remove_file(&new));
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_current(&self, file: &File) -> io::Result<bool> {
+        let file = file.metadata()?;
+        let there = std::fs::metadata(files::now(&self.dir));
+        Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino())))
+    }
+
+    /// Makes the current file the one before, unless another process is writing it. Returns whether it did.
+    fn begin_next(&self, file: &File) -> io::Result<bool> {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if self.is_current(file)? => {}
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        std::fs::rename(files::now(&self.dir), files::before(&self.dir))?;
+        self.make()?;
+        Ok(true)
+    }
+}
+
+/// Takes a lock, unless another process keeps it for longer than anything here takes: one that is stopped holds up
+/// nobody.
+fn locked(file: &File, lock: FlockOperation) -> bool {
+    for _ in 0..TRIES {
+        match flock(file, lock) {
+            Ok(()) => return true,
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(PAUSE),
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// Makes the directory, private to this user.
+fn make_private(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(dir)
+}

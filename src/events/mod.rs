@@ -1,0 +1,16 @@
+//! What happens to containers, images and networks, for whoever wants to know: a bounded log in a directory, which every
+//! process of an instance writes, and which a reader can replay and then follow.
+//!
+//! A reader that replays and then follows reads one file after the other, so it sees each event once. An event that
+//! cannot be written (a full disk) is lost, and what it reports has happened all the same.
+
+mod event;
+mod files;
+mod follow;
+mod log;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use event::{Action, Event, Kind};
+pub(crate) use follow::{Follower, Next};
+pub(crate) use log::EventLog;
