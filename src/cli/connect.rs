@@ -10,7 +10,7 @@ use super::output::note;
 use crate::containerd_driver::not_connected;
 use crate::driver::{Config, Driver as _};
 use crate::embedded::{self, Embedded, Home};
-use crate::engine::Engine;
+use crate::engine::{Engine, Role};
 use crate::{CgroupDriver, ContainerdDriver, Context, NetworkSettings, Registries, Settings};
 
 /// How long starting a private containerd and connecting to it may take.
@@ -32,6 +32,15 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to the containerd that the command line names. `change` edits the configuration of drivers first.
     pub(super) async fn open(at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
+        Self::open_as(Role::Command, at, change).await
+    }
+
+    /// The same, for an engine that only looks.
+    pub(super) async fn observe(at: At<'_>) -> Result<Self, Failure> {
+        Self::open_as(Role::Observer, at, |_| {}).await
+    }
+
+    async fn open_as(role: Role, at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Failure::usage(
                 "containers need root: run fnctr as root, for example with sudo",
@@ -73,7 +82,7 @@ impl Connection {
         let grace = settings.close_grace;
         let connected = async {
             let mut config = settings.engine(&config)?;
-            config.is_command = true;
+            config.role = role;
             Engine::connect(&ctx, config).await.map_err(not_connected)
         };
         match connected.await {

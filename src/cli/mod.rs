@@ -32,6 +32,7 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod reconcile;
 mod remedy;
 mod run;
 mod save;
@@ -144,6 +145,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Start(args) => start::start(at, &args, print).await,
         Command::Attach(args) => attach::attach(at, &args, print).await,
         Command::Events(args) => events::events(at, &args, print).await,
+        Command::Reconcile { dry_run } => reconcile::reconcile(at, dry_run, print).await,
         Command::Stop(args) => stop::stop(at, &args, print).await,
         Command::Restart(args) => start::restart(at, &args, print).await,
         Command::Wait(args) => stop::wait(at, &args, print).await,

@@ -172,7 +172,7 @@ impl Settings {
             networks: self.networks,
             pulls: self.registries.pulls()?,
             cache: cache(config)?,
-            is_command: false,
+            role: engine::Role::Server,
         })
     }
 }

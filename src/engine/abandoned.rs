@@ -54,23 +54,12 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
 
 /// Ends and settles what is due, and returns the time until the next deadline.
 async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<Duration> {
-    let (mut next, mut failed) = (AGAIN, None);
-    let now = now();
-    for record in records.get(deps).await? {
-        let left = until_deadline(&record.labels, now);
-        if let Some(left) = left.filter(|left| !left.is_zero()) {
-            next = next.min(left);
-        }
+    let mut failed = None;
+    let Found { due, next } = find(deps, records).await?;
+    for (record, need) in due {
         // Not the engine's context: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(deps.config.close_grace);
-        // If the owner runs, it ends the container itself.
-        let is_overdue = left == Some(Duration::ZERO) && owner_is_gone(&record.labels);
-        let done = match kept::is_kept(record) {
-            true => look_at_kept(deps, &ctx, record, is_overdue).await,
-            false if is_overdue => remove(deps, &ctx, record).await,
-            false => Ok(()),
-        };
-        match done {
+        match mend(deps, &ctx, &record, need).await {
             Ok(()) => {}
             // Another process was faster.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::OutOfOrder) => {}
@@ -80,25 +69,74 @@ async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<Duration> {
     failed.map_or(Ok(next), Err)
 }
 
-async fn look_at_kept(deps: &Arc<Deps>, ctx: &Context, record: &Record, is_overdue: bool) -> Result<()> {
+/// What an abandoned container needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Its process is to be killed, and the container removed unless it is kept.
+    End,
+    /// The end of its run is to be written, and the run removed.
+    Settle,
+}
+
+/// The abandoned containers that need something, and the time until the next one may.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) due: Vec<(Record, Need)>,
+    next: Duration,
+}
+
+/// Finds the containers that need something now.
+pub(super) async fn find(deps: &Arc<Deps>, records: FirstRecords) -> Result<Found> {
+    let mut found = Found {
+        due: Vec::new(),
+        next: AGAIN,
+    };
+    let now = now();
+    for record in records.get(deps).await? {
+        let left = until_deadline(&record.labels, now);
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            found.next = found.next.min(left);
+        }
+        // If the owner runs, it ends the container itself.
+        let is_overdue = left == Some(Duration::ZERO) && owner_is_gone(&record.labels);
+        let need = match kept::is_kept(record) {
+            true => need_of_kept(deps, record, is_overdue).await?,
+            false => is_overdue.then_some(Need::End),
+        };
+        found.due.extend(need.map(|need| (record.clone(), need)));
+    }
+    Ok(found)
+}
+
+async fn need_of_kept(deps: &Arc<Deps>, record: &Record, is_overdue: bool) -> Result<Option<Need>> {
     let has_processes = Remains::of_record(deps, record, Facts::of(record).placement).have_processes(deps);
     // Most run, and need no question to their shims.
     if has_processes && !is_overdue {
-        return Ok(());
+        return Ok(None);
     }
-    let task = match deps.session.tasks().get(ctx, &record.id).await {
+    let ctx = Context::timeout(deps.config.close_grace);
+    let task = match deps.session.tasks().get(&ctx, &record.id).await {
         Err(error) if error.is_not_found() => None,
         found => Some(found.at(Step::Find, &record.id)?),
     };
-    if settle::is_due(deps, record, task.as_ref()) {
-        return settle::settle(deps, ctx, record).await;
+    Ok(match settle::is_due(deps, record, task.as_ref()) {
+        true => Some(Need::Settle),
+        false => (is_overdue && task.is_some()).then_some(Need::End),
+    })
+}
+
+/// Does what a container needs.
+pub(super) async fn mend(deps: &Arc<Deps>, ctx: &Context, record: &Record, need: Need) -> Result<()> {
+    match need {
+        Need::Settle => settle::settle(deps, ctx, record).await,
+        Need::End if kept::is_kept(record) => {
+            let container = adopt_record(deps, ctx, record).await?;
+            container.stop_here(ctx, Stop::KILL).await?;
+            tell(record);
+            Ok(())
+        }
+        Need::End => remove(deps, ctx, record).await,
     }
-    if is_overdue && task.is_some() {
-        let container = adopt_record(deps, ctx, record).await?;
-        container.stop_here(ctx, Stop::KILL).await?;
-        tell(record);
-    }
-    Ok(())
 }
 
 async fn remove(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<()> {

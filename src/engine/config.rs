@@ -42,9 +42,20 @@ pub(crate) struct Config {
     pub(crate) pulls: image::PullSettings,
     /// How much room images may take.
     pub(crate) cache: image::CacheSettings,
-    /// Whether this is the engine of a command, which ends soon: it leaves facts about images to later commands, and
-    /// looks after containers that earlier commands have abandoned.
-    pub(crate) is_command: bool,
+    /// What the engine is for.
+    pub(crate) role: Role,
+}
+
+/// What an engine is for, which determines its background work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It lives for long: again and again, it looks for what nothing needs any more.
+    Server,
+    /// It is a command's and ends soon: it leaves facts about images to later commands, and looks after containers that
+    /// earlier commands have abandoned.
+    Command,
+    /// It only looks, and changes nothing by itself.
+    Observer,
 }
 
 /// The configuration of the pool.

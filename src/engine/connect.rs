@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
+use super::config::Role;
 use super::deps::{Background, Deps, Engine, Images, Networks};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::exits::Exits;
 use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};
 use super::reclaim::Reclaims;
-use super::{Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, unfinished};
+use super::{
+    Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, stray_networks, unfinished,
+};
 use crate::Context;
 use crate::cgroup::{self, Root};
 use crate::containerd::Session;
@@ -34,9 +37,9 @@ impl Engine {
         let daemon = visible.unwrap_or_else(std::process::id);
         placement::choose_driver(&mut config, daemon).await?;
         let store = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
-        let store = match config.is_command {
-            true => store.remembering(),
-            false => store,
+        let store = match config.role {
+            Role::Command => store.remembering(),
+            Role::Server | Role::Observer => store,
         };
         // At once: no call needs the answer of another.
         let namespaces = session.namespaces();
@@ -123,15 +126,19 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
 
 /// Starts the background work: undoing what earlier processes left, and filling the pool.
 async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, ImageError>) {
-    reconcile::reconcile(deps);
+    if deps.config.role == Role::Observer {
+        return;
+    }
+    stray_networks::sweep(deps);
     images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
     let first = FirstRecords::default();
     if deps.host.shares_pids {
         orphans::sweep(deps, &first);
     }
-    if deps.config.is_command {
-        abandoned::look_after(deps, &first);
+    match deps.config.role {
+        Role::Server => reconcile::keep_looking(deps),
+        Role::Command | Role::Observer => abandoned::look_after(deps, &first),
     }
     if let Some(config) = deps.config.pool.clone() {
         pool::start(deps, config);

@@ -98,6 +98,7 @@ mod slot;
 mod spec;
 mod stats;
 mod stop;
+mod stray_networks;
 mod sweep;
 mod task;
 mod traffic;
@@ -108,7 +109,7 @@ mod volumes;
 mod wait;
 
 pub(crate) use self::attach::{Attachment, SharedStreams};
-pub(crate) use self::config::{Config, PoolConfig};
+pub(crate) use self::config::{Config, PoolConfig, Role};
 pub(crate) use self::container::Container;
 pub(crate) use self::custody::Custody;
 use self::deps::Deps;

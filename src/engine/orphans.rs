@@ -15,7 +15,7 @@ use super::first_records::FirstRecords;
 use super::kept::{self, LastRun};
 use super::label;
 use super::remains::Remains;
-use super::{Deps, Engine, find, placement, settle};
+use super::{Deps, Engine, find as records, placement, settle};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
@@ -33,43 +33,54 @@ pub(super) fn sweep(deps: &Arc<Deps>, first: &FirstRecords) {
 }
 
 async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<()> {
-    let first = look(deps, &records).await?;
-    drop(records);
-    if first.is_empty() {
-        return Ok(());
-    }
-    // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
-    tokio::time::sleep(SETTLE).await;
-    let now = look(deps, &FirstRecords::default()).await?;
     let mut failed = Ok(());
-    for (id, trace) in now {
-        if first.get(&id) != Some(&trace) {
-            continue;
-        }
-        match trace {
-            Trace::Cgroup => {
-                let remains = Remains::of_plan(deps, &id);
-                if remains.remove_empty(deps) {
-                    tracing::info!(%id, "removed the empty cgroup of a container that is gone");
-                }
-            }
-            Trace::EndedRun => match settle(deps, &id).await {
-                Ok(()) => tracing::info!(%id, "removed the rest of a run that has ended"),
-                Err(error) => failed = Err(error),
-            },
-            Trace::Shim => match remove(deps, &id).await {
-                Ok(true) => tracing::info!(%id, "removed the remains of a container that has no record"),
-                Ok(false) => {}
-                Err(error) => failed = Err(error),
-            },
+    for (id, trace) in find(deps, records).await? {
+        if let Err(error) = mend(deps, &id, trace).await {
+            failed = Err(error);
         }
     }
     failed
 }
 
+/// The remains that are there at two looks.
+pub(super) async fn find(deps: &Arc<Deps>, records: FirstRecords) -> Result<BTreeMap<ContainerId, Trace>> {
+    let first = look(deps, &records).await?;
+    drop(records);
+    if first.is_empty() {
+        return Ok(first);
+    }
+    // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
+    tokio::time::sleep(SETTLE).await;
+    let mut now = look(deps, &FirstRecords::default()).await?;
+    now.retain(|id, trace| first.get(id) == Some(trace));
+    Ok(now)
+}
+
+/// Removes what was found.
+pub(super) async fn mend(deps: &Arc<Deps>, id: &ContainerId, trace: Trace) -> Result<()> {
+    match trace {
+        Trace::Cgroup => {
+            let remains = Remains::of_plan(deps, id);
+            if remains.remove_empty(deps) {
+                tracing::info!(%id, "removed the empty cgroup of a container that is gone");
+            }
+        }
+        Trace::EndedRun => {
+            settle(deps, id).await?;
+            tracing::info!(%id, "removed the rest of a run that has ended");
+        }
+        Trace::Shim => {
+            if remove(deps, id).await? {
+                tracing::info!(%id, "removed the remains of a container that has no record");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The kind of the remains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trace {
+pub(super) enum Trace {
     /// A shim of this engine's containerd, without a record.
     Shim,
     /// A cgroup without processes, and without a shim of any containerd.
@@ -113,7 +124,7 @@ async fn look(deps: &Deps, records: &FirstRecords) -> Result<BTreeMap<ContainerI
 
 async fn settle(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
     let ctx = Context::timeout(deps.config.close_grace);
-    match find::get(deps, &ctx, id).await {
+    match records::get(deps, &ctx, id).await {
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         record => settle::settle(deps, &ctx, &record?).await,
     }
@@ -145,7 +156,7 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
         created => created.at(Step::Close, id)?,
     }
     // If this fails, the container appears in lists, and its removal tries again.
-    let claimed = find::adopt_record(deps, &ctx, &record).await?;
+    let claimed = records::adopt_record(deps, &ctx, &record).await?;
     claimed.remove_here().await?;
     Ok(true)
 }

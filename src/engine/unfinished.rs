@@ -53,15 +53,19 @@ impl Deps {
     }
 }
 
+/// The containers whose removal was noted and is not finished.
+pub(super) fn noted(deps: &Deps) -> Vec<ContainerId> {
+    let notes = fs::read_dir(deps.notes()).into_iter().flatten().flatten();
+    let names = notes.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| ContainerId::new(&name).ok()).collect()
+}
+
 /// Starts to continue the removals that earlier processes have noted, in the background.
 pub(super) fn resume(deps: &Arc<Deps>) {
-    let Ok(notes) = fs::read_dir(deps.notes()) else {
+    let ids = noted(deps);
+    if ids.is_empty() {
         return;
-    };
-    let names = notes
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
-    let ids: Vec<_> = names.filter_map(|name| ContainerId::new(&name).ok()).collect();
+    }
     let this = Arc::clone(deps);
     // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
     deps.recover(async move {
@@ -73,7 +77,8 @@ pub(super) fn resume(deps: &Arc<Deps>) {
     });
 }
 
-async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
+/// Continues the removal of one container.
+pub(super) async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
     let attempt = match fs::read_to_string(deps.notes().join(id.as_str())) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))?,

@@ -28,6 +28,16 @@ impl AbandonedLeases {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Their names.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &LeaseId> {
+        self.0.iter()
+    }
+
+    /// Leaves out those that do not fit.
+    pub(crate) fn retain(&mut self, fits: impl Fn(&LeaseId) -> bool) {
+        self.0.retain(fits);
+    }
 }
 
 /// The right to delete leases, with the number of bytes that this has freed and no removal has reported yet.

@@ -39,6 +39,7 @@ mod private;
 mod quota;
 mod races;
 mod reclaim;
+mod reconcile;
 mod recovery;
 mod resources;
 mod session;

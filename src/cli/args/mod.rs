@@ -124,6 +124,13 @@ pub(super) enum Command {
         after_help = "Example: fnctr events --since 10m --filter event=die --format '{{.Time}} {{.ID}} {{.ExitCode}}'"
     )]
     Events(EventsArgs),
+    /// Remove what killed processes have left: say what it is and why nothing needs it
+    #[command(after_help = "Every command does this too, without a word, when it starts.")]
+    Reconcile {
+        /// Only say what there is
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
     /// Stop containers and start them again

@@ -1,0 +1,51 @@
+//! `reconcile`: removes what nothing needs any more, and says what it was.
+
+use std::process::ExitCode;
+
+use super::At;
+use super::connect::Connection;
+use super::failure::Failure;
+use super::output::Print;
+use crate::Context;
+use crate::engine::Engine;
+
+/// Shows what killed processes have left, and removes it unless this is a dry run.
+pub(super) async fn reconcile(at: At<'_>, dry_run: bool, print: &Print) -> Result<ExitCode, Failure> {
+    let connection = Connection::observe(at).await?;
+    let done = at
+        .interrupt
+        .ctx()
+        .run(work(&connection.engine, dry_run, print))
+        .await;
+    connection.close().await;
+    done.unwrap_or_else(|_| Err(Failure::interrupted()))
+}
+
+async fn work(engine: &Engine, dry_run: bool, print: &Print) -> Result<ExitCode, Failure> {
+    let mut failed = false;
+    for found in engine.strays(&Context::new()).await? {
+        let mended = match dry_run {
+            true => Ok(()),
+            false => engine.mend(&found).await,
+        };
+        let (object, id, why) = (found.kind.object(), &found.id, found.kind.to_string());
+        match mended {
+            Ok(()) => {
+                let value = serde_json::json!({ "object": object, "id": id, "why": why, "mended": !dry_run });
+                print.result(&value, || match dry_run {
+                    true => format!("{object} {id}: {why}: would {}", found.kind.remedy()),
+                    false => format!("{object} {id}: {why}: done: {}", found.kind.remedy()),
+                });
+            }
+            Err(error) => {
+                failed = true;
+                print.failure(&error.into());
+            }
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
