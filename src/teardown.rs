@@ -17,7 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::Context;
+use crate::{Context, failpoint};
 
 /// How often an undo is tried before it counts as failed. A busy resource is often free a moment later.
 const TRIES: u32 = 4;
@@ -100,6 +100,7 @@ impl Teardown {
             Box::pin(async move { undoing.await.map_err(Into::into) })
         });
         self.steps.push(Step { name, undo, claim });
+        failpoint::reach("before", name);
     }
 
     /// The names of the steps, in the order in which they will run.
@@ -135,7 +136,10 @@ impl Teardown {
                 continue;
             }
             match insist(ctx, &mut step.undo).await {
-                Ok(()) => drop(self.steps.remove(at)),
+                Ok(()) => {
+                    failpoint::reach("undone", step.name);
+                    drop(self.steps.remove(at));
+                }
                 Err(source) => failed.push(Failed {
                     of: self.of.clone(),
                     step: step.name,

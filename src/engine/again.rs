@@ -19,10 +19,10 @@ use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
 use super::turn::Turn;
 use super::{Deps, checks, custody, find, label, network, respec, spec, undo};
-use crate::Context;
 use crate::containerd::{Field, Record};
 use crate::stdio::Streams;
 use crate::teardown::{Failed, Teardown};
+use crate::{Context, failpoint};
 
 /// Why a kept container cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +243,7 @@ async fn choose(
     // The sandbox is on the record before it is made, as in a create.
     let written = deps.session.containers().update(ctx, record, &fields).await;
     written.at(Step::Record, &plan.id)?;
+    failpoint::reach("after", "run on record");
     Ok(Chosen {
         joining,
         config,

@@ -27,7 +27,7 @@ use crate::image::Image;
 use crate::pauses::Pauses;
 use crate::stdio::{Fifos, Pumps, Streams};
 use crate::teardown::Teardown;
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, failpoint};
 
 /// The pause before containerd is asked again to end a container's input; doubles up to [`MAX_STDIN_RETRY`].
 const STDIN_RETRY: Duration = Duration::from_millis(50);
@@ -265,6 +265,7 @@ where
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo).await?;
 
+    failpoint::reach("after", "task");
     // A caller that has gone away meanwhile needs none of it.
     ctx.check().at(Step::Task, &plan.id)?;
     let paths = placement::cgroups_of(deps, &plan.id, Some(pid), placement.as_ref());

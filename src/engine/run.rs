@@ -22,7 +22,7 @@ use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
 use crate::events::Action;
 use crate::stdio::Pumps;
 use crate::teardown::{Failed, Teardown};
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, failpoint};
 
 /// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,6 +293,7 @@ impl Run {
         }
         let tasks = self.deps().session.tasks();
         tasks.start(ctx, self.id()).await.at(Step::Start, self.id())?;
+        failpoint::reach("after", "start");
         stage.phase = Phase::Running;
         self.tell(Action::Start);
         Ok(())

@@ -9,8 +9,8 @@ use super::kept::{self, LastRun};
 use super::remains::Remains;
 use super::turn::Turn;
 use super::{Deps, custody, find, label, record};
-use crate::Context;
 use crate::containerd::{Record, TaskInfo, TaskStatus};
+use crate::{Context, failpoint};
 
 /// Why the end of a run cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,7 @@ impl Container {
         if let LastRun::Started { .. } = last {
             last = last.ended(&exit);
             kept::write_end(&deps.session, &ctx, &mut record, &last).await?;
+            failpoint::reach("after", "end on record");
             deps.tell_end(id, &exit);
         }
         let failed = run.discard(&ctx, &mut *run.stage().lock().await).await;

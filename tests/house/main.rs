@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 22] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
     ("pauses", &[]),
     ("holder", &[]),
     ("mountinfo", &[]),
+    ("failpoint", &[]),
     ("ids", &[]),
     ("units", &[]),
     ("driver", &[]),
@@ -69,13 +70,14 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 8] = [
+const FOUNDATION: [&str; 9] = [
     "context",
     "teardown",
     "tracked",
     "pauses",
     "holder",
     "mountinfo",
+    "failpoint",
     "ids",
     "units",
 ];

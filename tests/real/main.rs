@@ -30,6 +30,7 @@ mod full;
 mod habits;
 mod half_made;
 mod kept;
+mod killed;
 mod laws;
 mod limits;
 mod memory;

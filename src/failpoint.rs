@@ -1,0 +1,40 @@
+//! Points at which a test can kill this process, to see that nothing is left whenever a process dies.
+//!
+//! In a build with the feature `failpoints`, `FNCTR_FAILPOINT=NAME` ends the process by SIGKILL as soon as it reaches the
+//! point of that name, and `FNCTR_FAILPOINT_LOG=FILE` writes the name of each point that it reaches to a file. Without
+//! the feature, which no release has, a point is nothing.
+
+#[cfg(feature = "failpoints")]
+mod enabled {
+    use std::io::Write as _;
+    use std::sync::OnceLock;
+
+    use nix::sys::signal::{Signal, kill};
+
+    /// Reaches the point `kind:name`.
+    pub(crate) fn reach(kind: &str, name: &str) {
+        static WANTED: OnceLock<(Option<String>, Option<String>)> = OnceLock::new();
+        let variable = |name| std::env::var(name).ok();
+        let read = || (variable("FNCTR_FAILPOINT"), variable("FNCTR_FAILPOINT_LOG"));
+        let (wanted, log) = WANTED.get_or_init(read);
+        let point = format!("{kind}:{name}");
+        if let Some(log) = log {
+            let file = std::fs::OpenOptions::new().append(true).create(true).open(log);
+            let written = file.and_then(|mut file| writeln!(file, "{point}"));
+            debug_assert!(written.is_ok(), "the log of points can be written");
+        }
+        if wanted.as_ref() == Some(&point) {
+            let killed = kill(nix::unistd::getpid(), Signal::SIGKILL);
+            debug_assert!(killed.is_ok(), "a process may kill itself");
+        }
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+mod enabled {
+    /// Does nothing.
+    #[inline]
+    pub(crate) fn reach(_: &str, _: &str) {}
+}
+
+pub(crate) use enabled::reach;
