@@ -54,7 +54,7 @@
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!                       context · teardown · tracked · pauses · holder · mountinfo · failpoint · ids · units  foundation: imports nothing of ours
+//!                       context · teardown · tracked · pauses · holder · metrics · mountinfo · failpoint · ids · units  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -65,7 +65,7 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, holder, mountinfo, failpoint, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, pauses, holder, metrics, mountinfo, failpoint, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -150,6 +150,7 @@ mod ids;
 )]
 mod image;
 pub mod init;
+mod metrics;
 mod mountinfo;
 mod pauses;
 mod quota;

@@ -88,7 +88,8 @@ pub(super) async fn network(
 /// Records that something has happened to a network.
 fn tell(global: &Global, action: Action, name: &str) {
     let log = event_log(&home(global).fifo_dir(), &global.namespace);
-    log.record(Event::new(EventKind::Network, action, name));
+    // One that is lost is logged.
+    let _ = log.record(Event::new(EventKind::Network, action, name));
 }
 
 fn failed(error: Error) -> Failure {

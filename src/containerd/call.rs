@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 use super::Session;
@@ -95,7 +96,9 @@ impl<'a> Call<'a> {
     {
         self.check()?;
         let running = self.session.meter().begin(self.name);
+        let began = Instant::now();
         let reply = self.bounded(send(self.request(message))).await;
+        self.count(began, &reply);
         drop(running);
         if let Some(Err(status)) = &reply
             && status.code() == Code::Cancelled
@@ -122,8 +125,10 @@ impl<'a> Call<'a> {
     {
         self.check()?;
         let running = self.session.meter().begin(self.name);
+        let began = Instant::now();
         let reply = self.bounded(send(self.request(message)));
         let reply = self.ctx.run(reply).await.map_err(|why| self.interrupted(why))?;
+        self.count(began, &reply);
         drop(running);
         self.settle(reply)
     }
@@ -214,6 +219,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    fn count<R>(&self, began: Instant, reply: &Option<Result<R, Status>>) {
+        let answer = match reply {
+            Some(Ok(_)) => "ok",
+            Some(Err(status)) => name_of(status.code()),
+            None => "none",
+        };
+        self.session.metrics().call(self.name, answer, began.elapsed());
+    }
+
     fn silent(&self) -> Error {
         match self.ctx.interrupted() {
             Some(why @ Interrupted::DeadlineExceeded) => self.interrupted(why),
@@ -223,6 +237,29 @@ impl<'a> Call<'a> {
 
     fn interrupted(&self, why: Interrupted) -> Error {
         self.error(Cause::Interrupted(why))
+    }
+}
+
+/// The name of a status, as gRPC's documentation writes it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

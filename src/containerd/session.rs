@@ -21,6 +21,7 @@ use super::{
     Containers, Content, Diff, Events, Images, Introspection, Leases, Meter, Namespaces, Snapshots, Tasks,
     Version,
 };
+use crate::metrics::Metrics;
 use crate::{Context, LeaseId, Namespace};
 
 /// containerd's own limit for one message (defaults.DefaultMaxRecvMsgSize); the library's default of 4 MiB is less.
@@ -51,6 +52,7 @@ struct Scope {
     namespace: Namespace,
     stamp: MetadataValue<Ascii>,
     meter: Meter,
+    metrics: Arc<Metrics>,
     /// The process that listened when the session was made; `None` if it is in another pid namespace.
     first_server: Option<u32>,
 }
@@ -89,6 +91,7 @@ impl Session {
                 namespace: namespace.clone(),
                 stamp,
                 meter: Meter::default(),
+                metrics: Arc::new(Metrics::new()),
                 first_server,
             }),
             lease: None,
@@ -103,6 +106,11 @@ impl Session {
     /// The path of containerd's socket.
     pub(crate) fn address(&self) -> &Path {
         &self.scope.address
+    }
+
+    /// What was counted of the calls, and what the session's owner counts beside them.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.scope.metrics
     }
 
     /// The lease that the calls of this session carry, if any.

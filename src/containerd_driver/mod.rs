@@ -233,6 +233,14 @@ impl ContainerdDriver {
         Ok(loaded.images.into_iter().map(|image| image.record).collect())
     }
 
+    /// What this driver's engine has counted and timed since it connected, in the text format of OpenMetrics 1.0, which
+    /// Prometheus reads (content type `application/openmetrics-text; version=1.0.0; charset=utf-8`): calls to containerd
+    /// by name and answer, phases of containers by outcome, freezes and thaws, ends of containers by how, and what killed
+    /// processes had left. Reads nothing outside this process.
+    pub fn metrics(&self) -> String {
+        self.0.engine.metrics()
+    }
+
     /// Waits until the driver has handled everything that earlier processes left on this machine: containers of other
     /// instances, networks without a container. This work starts with [`ContainerdDriver::connect`] and runs in the
     /// background; what it cannot remove is in the log.

@@ -58,7 +58,10 @@ impl Container {
         F: Future<Output = Result<Streams>> + Send + 'static,
     {
         let this = self.clone();
-        let start = move |ctx: Context| async move { this.start_here(&ctx, &custody, streams).await };
+        let start = move |ctx: Context| async move {
+            let started = this.start_here(&ctx, &custody, streams);
+            this.deps().phase("start", this.id(), started).await
+        };
         self.deps().tracked(ctx, start).await
     }
 

@@ -18,7 +18,7 @@ use crate::Context;
 use crate::cgroup::{self, Root};
 use crate::containerd::Session;
 use crate::events::{Action, Event, Kind as EventKind};
-use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, OnPulled, Puller};
+use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, OnEnd, Puller};
 use crate::sandbox::pool::Pool;
 
 impl Engine {
@@ -58,6 +58,11 @@ impl Engine {
         Ok(Self(deps))
     }
 
+    /// What this engine has counted and timed, as text for Prometheus.
+    pub(crate) fn metrics(&self) -> String {
+        self.0.metrics().text()
+    }
+
     /// The session with containerd, for measurements of the calls alone.
     pub(crate) fn session(&self) -> &Session {
         &self.0.session
@@ -91,14 +96,18 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
     let reclaims = config.reclaim_after;
     let store = Arc::new(store);
     let events = Arc::new(events::event_log(&config.run_dir, &config.namespace));
-    let pulled = Arc::clone(&events);
+    let (pulled, metrics) = (Arc::clone(&events), Arc::clone(session.metrics()));
     let puller = Puller::new(
         Arc::clone(&store),
         config.pulls.clone(),
         tracker.clone(),
         life.child(),
-        OnPulled::new(move |image| {
-            pulled.record(Event::new(EventKind::Image, Action::Pull, image.to_string()));
+        OnEnd::new(move |image, took, is_pulled| {
+            metrics.phase("pull", if is_pulled { "ok" } else { "failed" }, took);
+            let event = || Event::new(EventKind::Image, Action::Pull, image.to_string());
+            if is_pulled && !pulled.record(event()) {
+                metrics.lost_event();
+            }
         }),
     );
     Deps {

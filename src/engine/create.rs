@@ -51,7 +51,10 @@ impl Engine {
         F: Future<Output = Result<Streams>> + Send + 'static,
     {
         let deps = Arc::clone(&self.0);
-        let create = move |ctx: Context| async move { create(&deps, &ctx, &plan, &image, streams).await };
+        let create = move |ctx: Context| async move {
+            let created = create(&deps, &ctx, &plan, &image, streams);
+            deps.phase("create", &plan.id, created).await
+        };
         self.0.tracked(ctx, create).await
     }
 
@@ -61,7 +64,10 @@ impl Engine {
     /// Safe to drop: the creation is undone on its own task, as it is when `ctx` is interrupted.
     pub(crate) async fn create_kept(&self, ctx: &Context, plan: Plan, image: Image) -> Result<Owned> {
         let deps = Arc::clone(&self.0);
-        let create = move |ctx: Context| async move { create_kept(&deps, &ctx, &plan, &image).await };
+        let create = move |ctx: Context| async move {
+            let created = create_kept(&deps, &ctx, &plan, &image);
+            deps.phase("create", &plan.id, created).await
+        };
         self.0.tracked(ctx, create).await
     }
 }

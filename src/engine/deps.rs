@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -21,6 +22,7 @@ use crate::cgroup::OomLog;
 use crate::containerd::Session;
 use crate::events::EventLog;
 use crate::image::{Cache, ImageStore, Puller};
+use crate::metrics::Metrics;
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::Pool;
 use crate::{ContainerId, Context, tracked};
@@ -111,6 +113,25 @@ impl Deps {
     pub(super) fn recover(&self, work: impl Future<Output = ()> + Send + 'static) {
         let counted = self.background.recovery.track_future(work);
         self.background.tracker.spawn(counted.in_current_span());
+    }
+
+    /// What this engine counts.
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.session.metrics()
+    }
+
+    /// Times a phase, in a span of its own.
+    pub(super) async fn phase<T>(
+        &self,
+        name: &'static str,
+        id: &ContainerId,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let done = work.instrument(tracing::debug_span!("phase", name, %id)).await;
+        let outcome = done.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
+        self.metrics().phase(name, outcome, began.elapsed());
+        done
     }
 
     /// Runs an operation that changes something on its own task. If the caller drops the future, the operation is

@@ -40,6 +40,27 @@ pub(crate) enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// Its name, as a label of metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::InvalidPlan => "invalid_plan",
+            Self::CommandNotFound => "command_not_found",
+            Self::CommandNotExecutable => "command_not_executable",
+            Self::Unsupported => "unsupported",
+            Self::ImageRejected => "image_rejected",
+            Self::Busy => "busy",
+            Self::Conflict => "conflict",
+            Self::NotFound => "not_found",
+            Self::OutOfOrder => "out_of_order",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// The step that failed; its text follows "cannot".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Step {

@@ -18,10 +18,16 @@ pub(crate) fn event_log(run_dir: &Path, namespace: &Namespace) -> EventLog {
 }
 
 impl Deps {
+    /// Records an event.
+    pub(super) fn record(&self, event: Event) {
+        if !self.events.record(event) {
+            self.metrics().lost_event();
+        }
+    }
+
     /// Records that something has happened to a container.
     pub(super) fn tell(&self, action: Action, id: &ContainerId) {
-        self.events
-            .record(Event::new(Kind::Container, action, id.as_str()));
+        self.record(Event::new(Kind::Container, action, id.as_str()));
     }
 
     /// Records that a container was made.
@@ -29,7 +35,7 @@ impl Deps {
         let event = Event::new(Kind::Container, Action::Create, plan.id.as_str());
         let mut event = event.with("image", plan.image.to_string());
         event.attributes.extend(plan.labels.clone());
-        self.events.record(event);
+        self.record(event);
     }
 
     /// Records that a container's process has ended, and before that whether memory ran out.
@@ -38,7 +44,7 @@ impl Deps {
             self.tell(Action::Oom, id);
         }
         let event = Event::new(Kind::Container, Action::Die, id.as_str());
-        self.events.record(match exit.code {
+        self.record(match exit.code {
             Some(code) => event.with("exitCode", code.to_string()),
             None => event,
         });
@@ -47,19 +53,17 @@ impl Deps {
     /// Records that images were loaded.
     pub(super) fn tell_loaded(&self, loaded: &Loaded) {
         for image in &loaded.images {
-            self.events
-                .record(Event::new(Kind::Image, Action::Load, &image.record));
+            self.record(Event::new(Kind::Image, Action::Load, &image.record));
         }
     }
 
     /// Records that names of images were removed, and with them images.
     pub(super) fn tell_removed(&self, removed: &Removed) {
         for name in &removed.names {
-            self.events.record(Event::new(Kind::Image, Action::Untag, name));
+            self.record(Event::new(Kind::Image, Action::Untag, name));
         }
         for id in &removed.ids {
-            self.events
-                .record(Event::new(Kind::Image, Action::Delete, id.as_str()));
+            self.record(Event::new(Kind::Image, Action::Delete, id.as_str()));
         }
     }
 }

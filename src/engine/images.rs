@@ -106,7 +106,7 @@ impl Engine {
             let tagged = deps.images.store.tag(&ctx, &source, &name).await;
             tagged.at(Step::Tag, source)?;
             let event = Event::new(EventKind::Image, Action::Tag, name.to_string());
-            deps.events.record(event);
+            deps.record(event);
             Ok(())
         };
         self.0.finished(tag).await

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::run::{Phase, Run, Stage};
@@ -51,9 +52,17 @@ impl Run {
         if toward == Toward::Thawed {
             self.idle_ends();
         }
+        let began = Instant::now();
         let turned = self.turn_now(ctx, toward).await;
-        if toward == Toward::Frozen && turned.is_ok() {
-            self.idle_begins();
+        if turned.is_ok() {
+            let (metrics, took) = (self.deps().metrics(), began.elapsed());
+            match toward {
+                Toward::Frozen => {
+                    metrics.froze(took);
+                    self.idle_begins();
+                }
+                Toward::Thawed => metrics.thawed(took),
+            }
         }
         turned
     }

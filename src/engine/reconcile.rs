@@ -246,11 +246,13 @@ async fn mend(deps: &Arc<Deps>, finding: &Finding) -> Result<()> {
         Stray::Network => stray_networks::remove(deps, &finding.id).await,
         Stray::Lease => end_lease(deps, &ctx, &finding.id).await,
     };
-    match mended {
+    let mended = match mended {
         // Another process was faster.
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::OutOfOrder) => Ok(()),
         mended => mended,
-    }
+    };
+    deps.metrics().stray(finding.kind.object(), mended.is_ok());
+    mended
 }
 
 async fn look_after(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId, need: Need) -> Result<()> {

@@ -21,9 +21,11 @@ impl Container {
     /// Safe to drop: continues on its own task, with its own time limit.
     pub(crate) async fn remove(&self) -> Result<()> {
         let this = self.clone();
-        self.deps()
-            .finished(async move { this.remove_here().await })
-            .await
+        let remove = async move {
+            let removed = this.remove_here();
+            this.deps().phase("remove", this.id(), removed).await
+        };
+        self.deps().finished(remove).await
     }
 
     /// Like [`Self::remove`], except that a kept container that another process has started since it was found stays.

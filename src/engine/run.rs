@@ -272,7 +272,10 @@ impl Run {
     /// which calls the run allows next; discarding the run removes the process either way.
     pub(crate) async fn start(&self, ctx: &Context) -> Result<()> {
         let this = self.clone();
-        let start = move |ctx: Context| async move { this.start_now(&ctx).await };
+        let start = move |ctx: Context| async move {
+            let started = this.start_now(&ctx);
+            this.deps().phase("start", this.id(), started).await
+        };
         self.deps().tracked(ctx, start).await
     }
 

@@ -50,9 +50,7 @@ impl Run {
             sent.at(Step::Signal, self.id())?;
         }
         let event = Event::new(EventKind::Container, Action::Kill, self.id().as_str());
-        self.deps()
-            .events
-            .record(event.with("signal", signal.to_string()));
+        self.deps().record(event.with("signal", signal.to_string()));
         Ok(())
     }
 

@@ -97,6 +97,9 @@ pub(super) fn watch(
             let verdict = witness.verdict(&ctx, &id, paths.as_ref(), &above, code);
             let oom = Box::pin(verdict).await;
             let exit = Exit { code, oom, at };
+            if from_birth {
+                deps.metrics().end(how(&exit));
+            }
             if tells_end {
                 deps.tell_end(&id, &exit);
             }
@@ -105,6 +108,18 @@ pub(super) fn watch(
     };
     tracker.spawn(work.in_current_span());
     (rx, alive)
+}
+
+/// How a process has ended, as a label of metrics.
+fn how(exit: &Exit) -> &'static str {
+    const KILLED: u32 = 137;
+    match exit.code {
+        _ if exit.oom.as_ref().is_some_and(|oom| oom.kills > 0) => "out_of_memory",
+        Some(0) => "succeeded",
+        Some(KILLED) => "killed",
+        Some(_) => "failed",
+        None => "lost",
+    }
 }
 
 /// The watch of a process that has ended already.

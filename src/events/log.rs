@@ -46,11 +46,13 @@ impl EventLog {
         }
     }
 
-    /// Writes an event. One that cannot be written is lost, and the reason is logged.
-    pub(crate) fn record(&self, event: Event) {
-        if let Err(error) = self.append(event) {
+    /// Writes an event. One that cannot be written is lost, and the reason is logged. Returns whether it was written.
+    pub(crate) fn record(&self, event: Event) -> bool {
+        let written = self.append(event);
+        if let Err(error) = &written {
             tracing::debug!(dir = %self.dir.display(), %error, "an event is lost");
         }
+        written.is_ok()
     }
 
     /// The events since a time, or only those to come, and then what happens.

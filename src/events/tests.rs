@@ -108,7 +108,7 @@ async fn several_writers_lose_nothing_and_break_no_line() {
     let writers: Vec<_> = (0..4)
         .map(|writer| {
             let log = EventLog::bounded(dir.path(), 20_000);
-            std::thread::spawn(move || (0..50).for_each(|n| log.record(event(&format!("{writer}-{n}")))))
+            std::thread::spawn(move || (0..50).all(|n| log.record(event(&format!("{writer}-{n}")))))
         })
         .collect();
     let mut read = Vec::new();
@@ -116,7 +116,7 @@ async fn several_writers_lose_nothing_and_break_no_line() {
         read.extend(names(&mut follower));
         std::thread::yield_now();
     }
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(writers.into_iter().all(|writer| writer.join().unwrap()));
     read.sort();
     let mut written: Vec<_> = (0..4)
         .flat_map(|w| (0..50).map(move |n| format!("{w}-{n}")))

@@ -59,7 +59,7 @@ pub(crate) use error::Error;
 pub(crate) use load::Loaded;
 pub(crate) use platform::Platform;
 pub(crate) use pull::{
-    Again, LayerProgress, LayerState, OnPulled, Progress, PullSettings, Puller, Pulling, Request,
+    Again, LayerProgress, LayerState, OnEnd, Progress, PullSettings, Puller, Pulling, Request,
 };
 pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;

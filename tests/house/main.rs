@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 23] = [
+const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
     ("pauses", &[]),
     ("holder", &[]),
+    ("metrics", &[]),
     ("mountinfo", &[]),
     ("failpoint", &[]),
     ("ids", &[]),
@@ -70,12 +71,13 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 9] = [
+const FOUNDATION: [&str; 10] = [
     "context",
     "teardown",
     "tracked",
     "pauses",
     "holder",
+    "metrics",
     "mountinfo",
     "failpoint",
     "ids",

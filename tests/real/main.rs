@@ -34,6 +34,7 @@ mod killed;
 mod laws;
 mod limits;
 mod memory;
+mod metrics;
 mod network;
 mod orphans;
 mod private;

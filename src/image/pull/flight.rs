@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::progress::{Progress, Reporter};
@@ -71,7 +72,7 @@ impl Flights {
             .tracker
             .spawn(async move { job.run(&ctx, again).await }.in_current_span());
         let (flights, flight, request) = (Arc::clone(self), Arc::clone(flight), request.clone());
-        let pulled = Arc::clone(shared);
+        let (pulled, began) = (Arc::clone(shared), Instant::now());
         shared.tracker.spawn(async move {
             let landed = work.await.unwrap_or_else(|panic| {
                 Err(Error::Broken {
@@ -81,9 +82,7 @@ impl Flights {
             });
             // Callers that arrive from here on start a new pull, because the tag may have moved.
             flights.remove(&request, &flight);
-            if landed.is_ok() {
-                (pulled.on_pulled.0)(&request.reference);
-            }
+            (pulled.on_end.0)(&request.reference, began.elapsed(), landed.is_ok());
             flight.landed.send_replace(Some(landed.map_err(Arc::new)));
         });
     }

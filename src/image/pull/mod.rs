@@ -64,18 +64,20 @@ pub(crate) struct Request {
 /// Decides whether a failed pull is retried: returns the delay before the retry, or `None` for no retry.
 pub(crate) type Again = Box<dyn FnMut(&Error) -> Option<Duration> + Send>;
 
-/// What is called with the name of each image that was pulled.
-pub(crate) struct OnPulled(Box<dyn Fn(&Reference) + Send + Sync>);
+/// What is called when a pull has ended, with the name of the image, how long it took, and whether it succeeded.
+pub(crate) struct OnEnd(Box<EndOf>);
 
-impl OnPulled {
-    pub(crate) fn new(call: impl Fn(&Reference) + Send + Sync + 'static) -> Self {
+type EndOf = dyn Fn(&Reference, Duration, bool) + Send + Sync;
+
+impl OnEnd {
+    pub(crate) fn new(call: impl Fn(&Reference, Duration, bool) + Send + Sync + 'static) -> Self {
         Self(Box::new(call))
     }
 }
 
-impl std::fmt::Debug for OnPulled {
+impl std::fmt::Debug for OnEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OnPulled")
+        f.write_str("OnEnd")
     }
 }
 
@@ -101,7 +103,7 @@ struct Shared {
     room: Semaphore,
     /// The leases that broken pulls have left for the next pull.
     left: Left,
-    on_pulled: OnPulled,
+    on_end: OnEnd,
 }
 
 impl Puller {
@@ -111,7 +113,7 @@ impl Puller {
         settings: PullSettings,
         tracker: TaskTracker,
         life: Context,
-        on_pulled: OnPulled,
+        on_end: OnEnd,
     ) -> Self {
         let registries = Registries::new(settings.registries.clone(), settings.logins.clone());
         Self {
@@ -124,7 +126,7 @@ impl Puller {
                 life,
                 blobs: Turns::new(),
                 left: Left::default(),
-                on_pulled,
+                on_end,
             }),
             flights: Arc::default(),
         }
