@@ -92,7 +92,8 @@ impl SharedStreams {
         }
     }
 
-    fn attach(&self, wants: Wants) -> Attachment {
+    /// Attaches, from this process. The reader gets what is written from now on.
+    pub(crate) fn attach(&self, wants: Wants) -> Attachment {
         Attachment {
             output: Output::Here(self.hub.listen(wants)),
             input: self.input().map(|input| Box::new(input) as _),

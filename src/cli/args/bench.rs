@@ -2,9 +2,26 @@
 
 use clap::Subcommand;
 
+use crate::ByteSize;
+
 /// What to measure.
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum Bench {
+    /// How long a container's output takes to reach many readers, beside one; in turns
+    Attach {
+        /// The many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10000), value_name = "N")]
+        readers: u32,
+        /// How much the container writes
+        #[arg(long, default_value = "50m", value_name = "BYTES")]
+        bytes: ByteSize,
+        /// Containers of each kind
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// The image; needs head
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
     /// Freeze and thaw: through the driver, by the bare kernel write, and by containerd's Pause; interleaved
     Freeze {
         /// Processes in the container

@@ -1,5 +1,6 @@
 //! `fnctr bench`: measures this host, with the compared variants side by side in one run.
 
+mod attach;
 mod calls;
 mod figures;
 mod freeze;
@@ -22,6 +23,20 @@ use crate::engine::Custody;
 /// Runs the benchmark that the user chose.
 pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
     match what {
+        Bench::Attach {
+            readers,
+            bytes,
+            rounds,
+            image,
+        } => {
+            let plan = attach::Plan {
+                readers,
+                bytes: bytes.0,
+                rounds,
+                image,
+            };
+            attach::bench(at, &plan, print).await
+        }
         Bench::Freeze { procs, rounds, image } => freeze::bench(at, procs, rounds, &image, print).await,
         Bench::Idle {
             containers,
