@@ -99,9 +99,10 @@
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
 //! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code;
-//!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment; only
-//!   `main.rs` installs a subscriber or exits; every task that can change something outside this process belongs to a
-//!   tracker that a close waits for; the word "namespace" is always used with its kind.
+//!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment, and
+//!   `failpoint` in a build for tests; only `main.rs` installs a subscriber or exits; every task that can change
+//!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used
+//!   with its kind.
 
 mod cgroup;
 #[cfg(feature = "cli")]

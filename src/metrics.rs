@@ -80,7 +80,7 @@ impl Metrics {
         );
         registry.register(
             "strays",
-            "What nothing needed any more, by kind, and whether it could be removed",
+            "What nothing needed any more when an engine looked after its start, by kind, and whether it could be removed",
             this.strays.clone(),
         );
         registry.register(

@@ -2,6 +2,7 @@
 //! process's input on to it, and ends with its exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
@@ -11,20 +12,22 @@ use super::args::containers::AttachArgs;
 use super::connect::with;
 use super::failure::Failure;
 use super::interrupt::{Wish, Wishes};
-use super::output::{Print, note};
+use super::output::{Print, line, note};
 use super::standard::{LineEnd, Standard};
 use crate::engine::{Attachment, Container, InputWriter, Over, Run, Step, Stream, Wants};
 use crate::{ContainerId, Context};
 
 const SIGKILL: u32 = 9;
+/// How long to wait for more output of a container that has ended.
+const DELIVERY: Duration = Duration::from_secs(2);
 
 /// Attaches to a container that runs.
 pub(super) async fn attach(at: At<'_>, args: &AttachArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let ctx = Context::new();
         let container = engine.adopt(&ctx, &args.id).await?;
-        let run = container.run_for(Step::Attach)?;
         let attachment = container.attach(&ctx, Wants::ALL).await?;
+        let run = container.run_for(Step::Attach)?;
         let proxied = args.sig_proxy.then(|| at.interrupt.pass_on());
         let watched = Watched {
             at,
@@ -64,19 +67,32 @@ impl Watched<'_> {
         if let Some(input) = attachment.take_input().filter(|_| self.feeds) {
             tracker.spawn(feed(input, feeding.clone()));
         }
-        let over = loop {
+        let mut exit = std::pin::pin!(self.run.wait_exit());
+        let mut patience = std::pin::pin!(None);
+        let over = 'over: loop {
             // A part of a frame that was read would be lost with the future, so it is kept over the signals.
             let mut next = std::pin::pin!(attachment.next());
             let next = loop {
                 tokio::select! {
                     next = &mut next => break next,
                     wish = wish(&mut wishes) => self.pass_on(ctx, wish).await,
+                    _ = &mut exit, if patience.is_none() => {
+                        patience.set(Some(tokio::time::sleep(DELIVERY)));
+                    }
+                    // No process may have its output any more.
+                    () = async { match patience.as_mut().as_pin_mut() {
+                        Some(patience) => patience.await,
+                        None => std::future::pending().await,
+                    } } => break 'over Over::Ended,
                 }
             };
             match next {
                 Ok(chunk) if chunk.stream == Stream::Stderr => write(&mut stderr, &chunk.bytes).await?,
                 Ok(chunk) => write(&mut stdout, &chunk.bytes).await?,
                 Err(over) => break over,
+            }
+            if patience.is_some() {
+                patience.set(Some(tokio::time::sleep(DELIVERY)));
             }
         };
         feeding.cancel();
@@ -96,10 +112,14 @@ impl Watched<'_> {
             }
             Over::HolderGone => {}
         }
-        let mut exit = std::pin::pin!(self.run.wait_exit());
+        if self.print.is_json() && !line_end.is_clean() {
+            line("");
+        }
+        // A kept container has its end on its record, even if another process has removed the run by now.
+        let mut code = std::pin::pin!(self.container.wait(ctx));
         loop {
             tokio::select! {
-                exit = &mut exit => return Ok(exit.and_then(|exit| exit.code)),
+                code = &mut code => return Ok(code?),
                 wish = wish(&mut wishes) => self.pass_on(ctx, wish).await,
             }
         }
@@ -125,7 +145,14 @@ impl Watched<'_> {
             }
         };
         feeding.cancel();
-        Ok(outcome?.and_then(|outcome| outcome.exit.code))
+        let Some(outcome) = outcome? else { return Ok(None) };
+        if let Some(error) = outcome.streams {
+            let error = crate::chain(&*error);
+            note(&format!(
+                "fnctr: not all of its output could be delivered: {error}"
+            ));
+        }
+        Ok(outcome.exit.code)
     }
 
     /// Sends the container the signal that this process was sent.

@@ -1,6 +1,7 @@
 //! `events`: shows what happens, and what has happened.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -9,7 +10,8 @@ use super::args::containers::EventsArgs;
 use super::connect::Connection;
 use super::failure::Failure;
 use super::filter::Filters;
-use super::output::{Print, line, note};
+use super::interrupt::Interrupt;
+use super::output::{Print, note};
 use super::template::{Fields, Template};
 use crate::engine::{Event, EventKind, Follower, Next, Reference};
 
@@ -35,6 +37,7 @@ pub(super) async fn events(at: At<'_>, args: &EventsArgs, print: &Print) -> Resu
         filters,
         template: template.transpose().map_err(Failure::usage)?,
         print,
+        interrupt: at.interrupt,
     };
     // With an engine, because the end of a container that no process looks after is noticed by the one that runs.
     let connection = Connection::open(at, |_| {}).await?;
@@ -59,6 +62,7 @@ struct Show<'a> {
     filters: Filters,
     template: Option<Template>,
     print: &'a Print,
+    interrupt: &'a Interrupt,
 }
 
 impl Show<'_> {
@@ -79,7 +83,12 @@ impl Show<'_> {
             match next.map_err(|error| Failure::host(&error))? {
                 None => return Ok(()),
                 Some(Next::Event(event)) if until.is_some_and(|until| event.at > until) => return Ok(()),
-                Some(Next::Event(event)) => self.show(&event),
+                Some(Next::Event(event)) => {
+                    if self.show(&event).is_err() {
+                        self.interrupt.nobody_reads();
+                        return Ok(());
+                    }
+                }
                 Some(Next::Gap) => {
                     note("fnctr: some events are missing here: more happened than the log holds")
                 }
@@ -87,19 +96,17 @@ impl Show<'_> {
         }
     }
 
-    fn show(&self, event: &Event) {
+    fn show(&self, event: &Event) -> io::Result<()> {
         if !self.wants(event) {
-            return;
+            return Ok(());
         }
-        if let Some(template) = &self.template {
-            if *template == Template::Json {
-                return self.print.json(&value(event));
-            }
-            let heads: BTreeMap<&str, &str> = FIELDS.into_iter().collect();
-            let text = template.render(&[fields(event)], &heads);
-            return text.iter().for_each(|text| line(text));
-        }
-        self.print.result(&value(event), || text(event));
+        let lines = match &self.template {
+            None if !self.print.is_json() => vec![text(event)],
+            None | Some(Template::Json) => vec![value(event).to_string()],
+            Some(template) => template.render(&[fields(event)], &FIELDS.into_iter().collect()),
+        };
+        let mut out = io::stdout().lock();
+        lines.iter().try_for_each(|line| writeln!(out, "{line}"))
     }
 
     fn wants(&self, event: &Event) -> bool {

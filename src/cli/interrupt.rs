@@ -110,6 +110,11 @@ impl Interrupt {
         self.end_by(SIGPIPE);
     }
 
+    /// Whether that has happened.
+    pub(super) fn is_unread(&self) -> bool {
+        self.signal.load(Ordering::Acquire) == SIGPIPE
+    }
+
     /// Acts on a wish for a command that has no function to pass the signal on to: the command ends.
     pub(super) fn grant(&self, wish: Wish) -> Failure {
         match wish {

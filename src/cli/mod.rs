@@ -85,6 +85,8 @@ impl Ready {
         listening.end().await;
         match done {
             Ok(code) => code,
+            // Its reader has gone, and needs no word of it.
+            Err(_) if interrupt.is_unread() => ExitCode::from(interrupt.code()),
             Err(failure) => {
                 print.failure(&failure);
                 if interrupt.ctx().check().is_err() {

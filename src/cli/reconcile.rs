@@ -22,8 +22,9 @@ pub(super) async fn reconcile(at: At<'_>, dry_run: bool, print: &Print) -> Resul
 }
 
 async fn work(engine: &Engine, dry_run: bool, print: &Print) -> Result<ExitCode, Failure> {
+    let strays = engine.strays(&Context::new()).await;
     let mut failed = false;
-    for found in engine.strays(&Context::new()).await? {
+    for found in strays.found {
         let mended = match dry_run {
             true => Ok(()),
             false => engine.mend(&found).await,
@@ -42,6 +43,9 @@ async fn work(engine: &Engine, dry_run: bool, print: &Print) -> Result<ExitCode,
                 print.failure(&error.into());
             }
         }
+    }
+    if let Some(error) = strays.failed {
+        return Err(error.into());
     }
     Ok(if failed {
         ExitCode::FAILURE

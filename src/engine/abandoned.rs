@@ -4,18 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::custody::{now, owner_is_gone, until_deadline};
-use super::error::{At as _, Kind, Result, Step};
+use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
-use super::find::adopt_record;
+use super::find::{adopt_record, get};
 use super::first_records::FirstRecords;
 use super::remains::Remains;
 use super::stop::Stop;
 use super::{Deps, kept, settle};
-use crate::Context;
 use crate::containerd::Record;
+use crate::{ContainerId, Context};
 
 /// The longest pause between two looks at the records: an owner that runs now may be killed later.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -36,26 +37,47 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
                     AGAIN
                 }
             };
-            let due = async {
-                // Not at once again: many may end together.
-                tokio::time::sleep(PAUSE).await;
-                tokio::select! {
-                    () = tokio::time::sleep(pause.saturating_sub(PAUSE)) => {}
-                    () = this.exits.unwatched() => {}
+            let until = Instant::now() + pause;
+            loop {
+                let ended = this.exits.unwatched();
+                match this
+                    .background
+                    .life
+                    .run(tokio::time::timeout_at(until, ended))
+                    .await
+                {
+                    Ok(Ok(id)) => look_at(&this, &id).await,
+                    Ok(Err(_)) => break,
+                    Err(_) => return,
                 }
-            };
-            if this.background.life.run(due).await.is_err() {
-                return;
             }
         }
     };
     deps.background.tracker.spawn(work.in_current_span());
 }
 
+/// Looks at one container whose process has ended.
+async fn look_at(deps: &Arc<Deps>, id: &ContainerId) {
+    let ctx = Context::timeout(deps.config.close_grace);
+    let looked = async {
+        let record = get(deps, &ctx, id).await?;
+        match need_of(deps, &record).await? {
+            Some(need) => mend(deps, &ctx, &record, need).await,
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = looked.await {
+        tracing::debug!(%id, error = %crate::chain(&error), "cannot look after a container that has ended; the next look does");
+    }
+}
+
 /// Ends and settles what is due, and returns the time until the next deadline.
 async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<Duration> {
-    let mut failed = None;
-    let Found { due, next } = find(deps, records).await?;
+    let Found {
+        due,
+        next,
+        mut failed,
+    } = find(deps, records).await?;
     for (record, need) in due {
         // Not the engine's context: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(deps.config.close_grace);
@@ -83,6 +105,8 @@ pub(super) enum Need {
 pub(super) struct Found {
     pub(super) due: Vec<(Record, Need)>,
     next: Duration,
+    /// Why a container could not be looked at, if so.
+    pub(super) failed: Option<Error>,
 }
 
 /// Finds the containers that need something now.
@@ -90,6 +114,7 @@ pub(super) async fn find(deps: &Arc<Deps>, records: FirstRecords) -> Result<Foun
     let mut found = Found {
         due: Vec::new(),
         next: AGAIN,
+        failed: None,
     };
     let now = now();
     for record in records.get(deps).await? {
@@ -97,15 +122,23 @@ pub(super) async fn find(deps: &Arc<Deps>, records: FirstRecords) -> Result<Foun
         if let Some(left) = left.filter(|left| !left.is_zero()) {
             found.next = found.next.min(left);
         }
-        // If the owner runs, it ends the container itself.
-        let is_overdue = left == Some(Duration::ZERO) && owner_is_gone(&record.labels);
-        let need = match kept::is_kept(record) {
-            true => need_of_kept(deps, record, is_overdue).await?,
-            false => is_overdue.then_some(Need::End),
-        };
-        found.due.extend(need.map(|need| (record.clone(), need)));
+        match need_of(deps, record).await {
+            Ok(need) => found.due.extend(need.map(|need| (record.clone(), need))),
+            Err(error) => found.failed = Some(error),
+        }
     }
     Ok(found)
+}
+
+/// What a container needs now.
+pub(super) async fn need_of(deps: &Arc<Deps>, record: &Record) -> Result<Option<Need>> {
+    let is_over = until_deadline(&record.labels, now()) == Some(Duration::ZERO);
+    // If the owner runs, it ends the container itself.
+    let is_overdue = is_over && owner_is_gone(&record.labels);
+    match kept::is_kept(record) {
+        true => need_of_kept(deps, record, is_overdue).await,
+        false => Ok(is_overdue.then_some(Need::End)),
+    }
 }
 
 async fn need_of_kept(deps: &Arc<Deps>, record: &Record, is_overdue: bool) -> Result<Option<Need>> {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
@@ -15,6 +16,11 @@ use crate::stdio::{
     Chunk, Fifos, Hold, Hub, InputWriter, Listener, Over, Pumps, Remote, RemoteListener, SharedInput, Sink,
     Stream, Streams, Tee, Wants,
 };
+
+/// How often a container's streams are looked for that another process holds and does not share yet.
+const TRIES: u32 = 20;
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// The streams of a container that others may attach to. Clones refer to the same streams.
 #[derive(Debug, Clone)]
@@ -97,7 +103,7 @@ impl SharedStreams {
         Attachment {
             output: Output::Here(self.hub.listen(wants)),
             input: self.input().map(|input| Box::new(input) as _),
-            _pumps: None,
+            _held: None,
         }
     }
 }
@@ -107,8 +113,8 @@ impl SharedStreams {
 pub(crate) struct Attachment {
     output: Output,
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// The copies that this attachment has begun because no process held the streams.
-    _pumps: Option<Arc<Pumps>>,
+    /// The copies that this attachment has begun because no process held the streams, and the right to do so.
+    _held: Option<(Arc<Pumps>, Hold)>,
 }
 
 #[derive(Debug)]
@@ -146,15 +152,10 @@ impl Run {
     /// [`Kind::Internal`] if the socket cannot be made.
     pub(crate) fn share(&self, streams: &SharedStreams) -> Result<()> {
         let deps = self.deps();
-        let shared = Hold::take(&deps.fifo_dir(self.id())).and_then(|hold| match hold {
-            Some(hold) => hold.serve(
-                streams.hub.clone(),
-                streams.input.clone(),
-                &deps.background.tracker,
-                self.life(),
-            ),
-            None => Err(io::Error::other("another process has them")),
-        });
+        // Without streams there is nothing to share.
+        let Some(hold) = self.hold() else { return Ok(()) };
+        let (hub, input) = (streams.hub.clone(), streams.input.clone());
+        let shared = hold.serve(hub, input, &deps.background.tracker, self.life());
         shared.map_err(|error| Error::new(Step::Attach, self.id(), Kind::Internal, NotAttached::Io(error)))
     }
 }
@@ -174,28 +175,34 @@ impl Container {
             return refuse(Kind::OutOfOrder, NotAttached::NotRunning);
         };
         let dir = self.deps().fifo_dir(self.id());
-        // A holder may end between the two looks; then the next pair finds the streams free.
-        for _ in 0..2 {
+        // A holder may just begin or end.
+        for _ in 0..TRIES {
             match ctx.run(Remote::connect(&dir, wants)).await {
                 Ok(Ok(Some(remote))) => return Ok(of_remote(remote)),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => return refuse(Kind::Unavailable, NotAttached::Io(error)),
                 Err(why) => return Err(why).at(Step::Attach, self.id()),
             }
+            if run.exit_now().is_some() {
+                return refuse(Kind::OutOfOrder, NotAttached::NotRunning);
+            }
             if !Fifos::are_in(&dir) {
                 return refuse(Kind::OutOfOrder, NotAttached::NoStreams);
             }
             match Hold::take(&dir) {
-                Ok(Some(hold)) => return self.hold(&run, hold, wants),
+                Ok(Some(hold)) => return self.hold(&run, &hold, wants),
                 Ok(None) => {}
                 Err(error) => return refuse(Kind::Internal, NotAttached::Io(error)),
             }
+            ctx.run(tokio::time::sleep(PAUSE))
+                .await
+                .at(Step::Attach, self.id())?;
         }
         refuse(Kind::OutOfOrder, NotAttached::NotShared)
     }
 
     /// Takes over streams that no process holds.
-    fn hold(&self, run: &Run, hold: Hold, wants: Wants) -> Result<Attachment> {
+    fn hold(&self, run: &Run, hold: &Hold, wants: Wants) -> Result<Attachment> {
         let (deps, id) = (self.deps(), self.id());
         let streams = SharedStreams::with_input();
         let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
@@ -215,7 +222,7 @@ impl Container {
         if let Err(error) = hold.serve(streams.hub.clone(), input, tracker, life) {
             tracing::warn!(%id, %error, "other processes cannot attach to the container");
         }
-        attachment._pumps = Some(pumps);
+        attachment._held = Some((pumps, hold.clone()));
         Ok(attachment)
     }
 }
@@ -226,7 +233,7 @@ fn of_remote(remote: Remote) -> Attachment {
     Attachment {
         output: Output::There(listener),
         input: has_input.then(|| Box::new(writer) as _),
-        _pumps: None,
+        _held: None,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::error::{Error, Kind, Result, Step};
 use super::kept::LastRun;
-use super::record::Origin;
+use super::record::{Claim, Origin};
 use super::run::Run;
 use super::{Deps, undo};
 use crate::ContainerId;
@@ -23,6 +23,7 @@ struct Inner {
     id: ContainerId,
     /// Which attempt made it: other containers may have had its name before, or have it now.
     origin: Origin,
+    claim: Claim,
     current: std::sync::Mutex<Current>,
     /// The undo list of the record and the layer. Only tracked tasks hold the lock. Whoever needs the lock of the run's
     /// stage too takes it after this one.
@@ -55,6 +56,7 @@ impl Container {
         id: &ContainerId,
         current: Current,
         origin: Origin,
+        claim: Claim,
         undo: Teardown,
     ) -> Self {
         debug_assert!(undo::is_whole_container(&undo), "{undo:?}");
@@ -62,6 +64,7 @@ impl Container {
             deps: Arc::clone(deps),
             id: id.clone(),
             origin,
+            claim,
             current: current.into(),
             undo: Mutex::new(undo),
         }))
@@ -125,6 +128,11 @@ impl Container {
 
     pub(super) fn deps(&self) -> &Arc<Deps> {
         &self.0.deps
+    }
+
+    /// Whether this process has removed the record.
+    pub(super) fn is_removed_here(&self) -> bool {
+        self.0.claim.is_removed()
     }
 
     /// How this process got the handle.

@@ -15,7 +15,7 @@ use super::network::{Joining, NetworkHistory};
 use super::owned::Owned;
 use super::placement::Placement;
 use super::plan::Plan;
-use super::record::Origin;
+use super::record::{Claim, Origin};
 use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
 use super::turn::Turn;
@@ -25,7 +25,7 @@ use super::{
 use crate::containerd::{Mount, RuntimeOptions};
 use crate::image::Image;
 use crate::pauses::Pauses;
-use crate::stdio::{Fifos, Pumps, Streams};
+use crate::stdio::{Fifos, Hold, Paths, Pumps, Streams};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, failpoint};
 
@@ -84,7 +84,7 @@ where
     F: Future<Output = Result<Streams>>,
 {
     let _turn = turn(deps, ctx, plan).await?;
-    let attempt = crate::ids::unique();
+    let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
     let last = LastRun::now();
     let made = async {
@@ -94,6 +94,7 @@ where
             spec: &checked.spec,
             sandbox: sandbox.as_deref(),
             attempt: &attempt,
+            claim: &claim,
             last_run: &last,
         };
         let rootfs = keep(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
@@ -114,7 +115,7 @@ where
                 run: Some(run.clone()),
                 last: plan.is_kept.then_some(last),
             };
-            let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, own);
+            let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, claim, own);
             deps.tell_created(plan);
             Ok((Owned::new(container), run))
         }
@@ -128,7 +129,7 @@ where
 /// Creates a container without a run, likewise.
 async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image) -> Result<Owned> {
     let _turn = turn(deps, ctx, plan).await?;
-    let attempt = crate::ids::unique();
+    let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let mut own = Teardown::new(plan.id.as_str());
     let made = async {
         let checked = check(deps, ctx, plan, image).await?;
@@ -137,6 +138,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
             // The network that was chosen for the checks is another one than a later run gets.
             sandbox: None,
             attempt: &attempt,
+            claim: &claim,
             last_run: &LastRun::Never,
         };
         keep(deps, ctx, plan, image, new, &checked.layer, &mut own).await
@@ -144,7 +146,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
     match made.await {
         Ok(_) => {
             let current = Current::idle(LastRun::Never);
-            let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, own);
+            let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, claim, own);
             deps.tell_created(plan);
             Ok(Owned::new(container))
         }
@@ -266,7 +268,7 @@ where
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
     let streams = streams(ctx.clone()).await?;
-    let fifos = open_fifos(deps, &plan.id, streams, undo)?;
+    let (fifos, hold) = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo).await?;
@@ -289,6 +291,7 @@ where
         pumps,
         phase: Phase::Ready,
         from_birth: true,
+        hold,
         tells_end: !plan.is_kept,
         stays: false,
         network: NetworkHistory {
@@ -309,10 +312,22 @@ fn refusal(error: &fnctr_oci::Error) -> Kind {
     }
 }
 
-fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardown) -> Result<Fifos> {
+/// Opens the fifos, and takes the right to hold them if there are any.
+fn open_fifos(
+    deps: &Deps,
+    id: &ContainerId,
+    streams: Streams,
+    list: &mut Teardown,
+) -> Result<(Fifos, Option<Hold>)> {
     let dir = deps.fifo_dir(id);
     undo::defer_streams(list, &dir);
-    Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
+    let fifos =
+        Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))?;
+    if fifos.paths() == Paths::default() {
+        return Ok((fifos, None));
+    }
+    let hold = Hold::take(&dir).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))?;
+    Ok((fifos, hold))
 }
 
 /// Closes the shim's write end of the stdin fifo at the end of the input. Until then, the process does not see the end.

@@ -3,7 +3,7 @@
 //! Events may be lost (a reconnect, a full buffer at the server), so nothing depends on them alone: see [`super::wait`]
 //! for exits and [`super::oom`] for memory that ran out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::{ContainerId, Context};
 /// First pause before subscribing again after the stream broke; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// How many ends of containers that nobody watches are kept; those that are not are found by the next look.
+const MOST_UNWATCHED: usize = 64;
 
 /// The watches of each container.
 type Watches = HashMap<String, Vec<Watch>>;
@@ -38,7 +41,9 @@ struct Watch {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Exits {
     watches: Arc<Mutex<Watches>>,
-    unwatched: Arc<Notify>,
+    /// The containers that have ended and that nobody here watches, in order.
+    unwatched: Arc<Mutex<VecDeque<ContainerId>>>,
+    ended: Arc<Notify>,
 }
 
 /// A watch of one process of a container, which ends when this is dropped.
@@ -98,19 +103,36 @@ impl Exits {
         }
     }
 
-    /// Waits until a container's process has ended that nobody here watches.
+    /// Waits until a container's process has ended that nobody here watches. Only the last of many are kept.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn unwatched(&self) {
-        self.unwatched.notified().await;
+    pub(super) async fn unwatched(&self) -> ContainerId {
+        loop {
+            let next = self.ended.notified();
+            if let Some(id) = self.unwatched_now().pop_front() {
+                return id;
+            }
+            next.await;
+        }
+    }
+
+    fn unwatched_now(&self) -> std::sync::MutexGuard<'_, VecDeque<ContainerId>> {
+        self.unwatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deliver(&self, event: &TaskEvent) {
         let mut watches = self.lock();
         match event {
             TaskEvent::Exit(exit) if exit.is_init() && !watches.contains_key(exit.container_id.as_str()) => {
-                self.unwatched.notify_one();
+                if let Ok(id) = ContainerId::new(&exit.container_id) {
+                    let mut unwatched = self.unwatched_now();
+                    if unwatched.len() == MOST_UNWATCHED {
+                        unwatched.pop_front();
+                    }
+                    unwatched.push_back(id);
+                    self.ended.notify_one();
+                }
             }
             TaskEvent::Exit(exit) if exit.is_init() => {
                 let of_this = watches.get_mut(exit.container_id.as_str());

@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::kept::{self, LastRun, RunEnd};
 use super::label;
 use super::network::NetworkHistory;
-use super::record::Origin;
+use super::record::{Claim, Origin};
 use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
 use super::{disk, network, placement, record, rootfs, task, undo};
@@ -273,7 +273,8 @@ pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Recor
         attempt: record::attempt_of(record).to_owned(),
     };
     let current = current(deps, ctx, record).await?;
-    Ok(Container::new(deps, id, current, origin, undo_of(deps, record)))
+    let (undo, claim) = undo_of(deps, record);
+    Ok(Container::new(deps, id, current, origin, claim, undo))
 }
 
 /// The run of a container that was found by its record. A kept container has none if it has never run. One whose end is
@@ -309,6 +310,7 @@ pub(super) async fn current(deps: &Arc<Deps>, ctx: &Context, record: &Record) ->
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
+        hold: None,
         tells_end: false,
         stays: true,
         network: NetworkHistory::default(),
@@ -351,16 +353,16 @@ pub(super) fn is_lost(deps: &Deps, record: &Record) -> bool {
 
 /// The undo list that `create` would have left for the container. It follows from the record alone; [`undo`] has its
 /// order.
-fn undo_of(deps: &Arc<Deps>, record: &Record) -> Teardown {
+fn undo_of(deps: &Arc<Deps>, record: &Record) -> (Teardown, Claim) {
     let id = &record.id;
     let mut list = Teardown::new(id.as_str());
     let (session, snapshotter) = (&deps.session, &deps.config.snapshotter);
-    record::defer_removal(&mut list, session, record);
+    let claim = record::defer_removal(&mut list, session, record);
     rootfs::defer_removal(&mut list, session, snapshotter, id);
     if record.labels.contains_key(label::FS_SIZE) {
         disk::defer_release(&mut list, session, snapshotter, id);
     }
-    list
+    (list, claim)
 }
 
 /// The undo list that `create` would have left for the run.

@@ -61,7 +61,8 @@ pub(super) async fn mend(deps: &Arc<Deps>, id: &ContainerId, trace: Trace) -> Re
     match trace {
         Trace::Cgroup => {
             let remains = Remains::of_plan(deps, id);
-            if remains.remove_empty(deps) {
+            // A container of that name may have come meanwhile; it has a shim before its cgroup.
+            if deps.shims_of(id).is_empty() && remains.remove_empty(deps) {
                 tracing::info!(%id, "removed the empty cgroup of a container that is gone");
             }
         }

@@ -2,10 +2,11 @@
 //! killed containerd or a killed shim has left. Only what carries this engine's mark is ever found: its containerd
 //! namespace, its labels, its directories, its names of cgroups and networks.
 //!
-//! An engine does this at its start, in the background, and one that lives for long again and again.
+//! An engine does most of this at its start, in the background, and one that lives for long does it again and again.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use crate::{ContainerId, Context};
 const EVERY: Duration = Duration::from_secs(60);
 /// The longest pause after failures.
 const LONGEST: Duration = Duration::from_secs(600);
-/// The time between two looks at what may just be made, or removed.
-const SETTLE: Duration = Duration::from_millis(300);
+/// A directory that is younger may belong to a create that is under way: far longer than any takes.
+const YOUNG: Duration = Duration::from_secs(120);
 
 /// Something that nothing needs any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,16 +102,42 @@ impl fmt::Display for Stray {
     }
 }
 
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Strays {
+    /// In the order in which it is to be removed.
+    pub(crate) found: Vec<Finding>,
+    /// Why a part could not be looked at, if so.
+    pub(crate) failed: Option<Error>,
+}
+
+impl Strays {
+    fn add(&mut self, kind: Stray, id: impl Into<String>) {
+        self.found.push(Finding { kind, id: id.into() });
+    }
+
+    /// What a look has returned; a failure is kept, and the looks go on.
+    fn of<T: Default>(&mut self, looked: Result<T>) -> T {
+        looked.unwrap_or_else(|error| {
+            self.failed.get_or_insert(error);
+            T::default()
+        })
+    }
+}
+
 impl Engine {
-    /// Finds what nothing needs any more. Changes nothing; takes a third of a second if there is anything.
+    /// Finds what nothing needs any more. Changes nothing; takes a second if there is anything.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn strays(&self, ctx: &Context) -> Result<Vec<Finding>> {
-        strays(&self.0, ctx).await
+    pub(crate) async fn strays(&self, ctx: &Context) -> Strays {
+        let mut strays = Strays::default();
+        abandoned_ones(&self.0, &mut strays).await;
+        others(&self.0, ctx, &mut strays).await;
+        strays
     }
 
-    /// Removes what was found, if it is still there.
+    /// Removes what was found, if it is still there and still needed by nothing.
     ///
     /// # Cancellation
     /// Safe to drop: continues on its own task, with its own time limit.
@@ -120,69 +147,85 @@ impl Engine {
     }
 }
 
-/// Looks again and again, until the engine ends.
+/// Looks again and again, until the engine ends. Containers that a command has abandoned are left to commands, which may
+/// have another run directory.
 pub(super) fn keep_looking(deps: &Arc<Deps>) {
     let this = Arc::clone(deps);
     let work = async move {
         let fresh = Pauses::new(EVERY, LONGEST);
         let mut pauses = fresh.clone();
         while this.background.life.run(pauses.wait()).await.is_ok() {
-            match once(&this).await {
-                Ok(()) => pauses.clone_from(&fresh),
-                Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "cannot remove all that nothing needs any more; trying again later");
-                }
+            match this.background.life.run(look_once(&this)).await {
+                Ok(strays) => match remove_all(&this, strays).await {
+                    Ok(()) => pauses.clone_from(&fresh),
+                    Err(error) => {
+                        tracing::warn!(error = %crate::chain(&error), "cannot remove all that nothing needs any more; trying again later");
+                    }
+                },
+                Err(_) => return,
             }
         }
     };
     deps.background.tracker.spawn(work.in_current_span());
 }
 
-async fn once(deps: &Arc<Deps>) -> Result<()> {
-    let mut failed = Ok(());
-    for finding in strays(deps, &Context::timeout(deps.config.close_grace)).await? {
-        tracing::info!(id = finding.id, what = finding.kind.object(), why = %finding.kind, "found what nothing needs any more");
-        if let Err(error) = mend(deps, &finding).await {
-            failed = Err(error);
-        }
-    }
-    failed
+async fn look_once(deps: &Arc<Deps>) -> Strays {
+    let mut strays = Strays::default();
+    others(deps, &Context::timeout(deps.config.close_grace), &mut strays).await;
+    strays
 }
 
-async fn strays(deps: &Arc<Deps>, ctx: &Context) -> Result<Vec<Finding>> {
-    let mut all = Vec::new();
-    let mut found = |kind, id: String| all.push(Finding { kind, id });
-    for id in unfinished::noted(deps) {
-        found(Stray::Unfinished, id.to_string());
+async fn remove_all(deps: &Arc<Deps>, strays: Strays) -> Result<()> {
+    let mut failed = strays.failed;
+    for finding in strays.found {
+        if deps.background.life.check().is_err() {
+            break;
+        }
+        tracing::info!(id = finding.id, what = finding.kind.object(), why = %finding.kind, "found what nothing needs any more");
+        failed = mend(deps, &finding).await.err().or(failed);
     }
-    let first = FirstRecords::default();
-    for (record, need) in abandoned::find(deps, first.clone()).await?.due {
+    failed.map_or(Ok(()), Err)
+}
+
+/// Containers whose owner is gone.
+async fn abandoned_ones(deps: &Arc<Deps>, strays: &mut Strays) {
+    let Some(found) = strays.of(abandoned::find(deps, FirstRecords::default()).await.map(Some)) else {
+        return;
+    };
+    for (record, need) in found.due {
         let kind = match need {
             Need::End => Stray::Overdue,
             Need::Settle => Stray::Unsettled,
         };
-        found(kind, record.id.to_string());
+        strays.add(kind, record.id.as_str());
+    }
+    strays.failed = strays.failed.take().or(found.failed);
+}
+
+/// Everything else.
+async fn others(deps: &Arc<Deps>, ctx: &Context, strays: &mut Strays) {
+    for id in unfinished::noted(deps) {
+        strays.add(Stray::Unfinished, id.as_str());
     }
     if deps.host.shares_pids {
-        for (id, trace) in orphans::find(deps, first).await? {
-            found(of_trace(trace), id.to_string());
+        for (id, trace) in strays.of(orphans::find(deps, FirstRecords::default()).await) {
+            strays.add(of_trace(trace), id.as_str());
+        }
+        for id in strays.of(unused_streams(deps, ctx).await) {
+            strays.add(Stray::Streams, id.as_str());
         }
     }
-    for id in unused_streams(deps, ctx).await? {
-        found(Stray::Streams, id.to_string());
-    }
-    let networks = stray_networks::find(deps).await?;
+    let networks = strays.of(stray_networks::find(deps).await);
     for id in networks.holders {
-        found(Stray::Holder, id.to_string());
+        strays.add(Stray::Holder, id.as_str());
     }
     for id in networks.sandboxes {
-        found(Stray::Network, id);
+        strays.add(Stray::Network, id);
     }
     let leases = deps.images.store.orphans(ctx, deps.config.pulls.kept()).await;
-    for lease in leases.at(Step::Find, "the leases of images")?.ids() {
-        found(Stray::Lease, lease.to_string());
+    for lease in strays.of(leases.at(Step::Find, "the leases of images")).ids() {
+        strays.add(Stray::Lease, lease.as_str());
     }
-    Ok(all)
 }
 
 fn of_trace(trace: Trace) -> Stray {
@@ -193,32 +236,38 @@ fn of_trace(trace: Trace) -> Stray {
     }
 }
 
-/// The containers without a record that have files of streams, at two looks.
+/// The containers without a record that have files of streams, and have had them for a while. A container of another
+/// containerd may use the same directory; while it runs, it has a shim.
 async fn unused_streams(deps: &Deps, ctx: &Context) -> Result<Vec<ContainerId>> {
-    let first = unused_streams_now(deps, ctx).await?;
-    if first.is_empty() {
-        return Ok(first);
-    }
-    tokio::time::sleep(SETTLE).await;
-    let mut now = unused_streams_now(deps, ctx).await?;
-    now.retain(|id| first.contains(id));
-    Ok(now)
-}
-
-async fn unused_streams_now(deps: &Deps, ctx: &Context) -> Result<Vec<ContainerId>> {
     // The files are read first: they are made after the record, and removed before it.
     let dir = deps.config.run_dir.join(deps.config.namespace.as_str());
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut ids: Vec<_> = names.filter_map(|name| ContainerId::new(&name).ok()).collect();
+    let ids = names.filter_map(|name| ContainerId::new(&name).ok());
+    let mut ids: Vec<_> = ids.filter(|id| are_old_streams(&deps.fifo_dir(id))).collect();
     if ids.is_empty() {
         return Ok(ids);
     }
     let records = deps.session.containers().list(ctx, &[]).await;
     let records = records.at(Step::Find, "the streams of containers")?;
     let known: BTreeSet<_> = records.iter().map(|record| &record.id).collect();
-    ids.retain(|id| !known.contains(id));
+    let shims = deps.shim_args();
+    let has_shim = |id: &ContainerId| shims.iter().any(|shim| shim.id == id.as_str());
+    ids.retain(|id| !known.contains(id) && !has_shim(id));
     Ok(ids)
+}
+
+/// Whether a directory is one of streams, and no create that is under way has just made it.
+fn are_old_streams(dir: &Path) -> bool {
+    let age = || {
+        std::fs::symlink_metadata(dir)
+            .ok()?
+            .modified()
+            .ok()?
+            .elapsed()
+            .ok()
+    };
+    Fifos::are_in(dir) && age().is_some_and(|age| age > YOUNG)
 }
 
 /// Removes what was found.
@@ -238,10 +287,7 @@ async fn mend(deps: &Arc<Deps>, finding: &Finding) -> Result<()> {
         Stray::Shim => orphans::mend(deps, &id()?, Trace::Shim).await,
         Stray::Cgroup => orphans::mend(deps, &id()?, Trace::Cgroup).await,
         Stray::EndedRun => orphans::mend(deps, &id()?, Trace::EndedRun).await,
-        Stray::Streams => {
-            let removed = Fifos::remove(&deps.fifo_dir(&id()?));
-            removed.map_err(|error| Error::new(Step::Close, &finding.id, Kind::Internal, error))
-        }
+        Stray::Streams => remove_streams(deps, &ctx, &id()?).await,
         Stray::Holder => stray_networks::remove_holder(deps, &id()?).await,
         Stray::Network => stray_networks::remove(deps, &finding.id).await,
         Stray::Lease => end_lease(deps, &ctx, &finding.id).await,
@@ -255,9 +301,22 @@ async fn mend(deps: &Arc<Deps>, finding: &Finding) -> Result<()> {
     mended
 }
 
-async fn look_after(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId, need: Need) -> Result<()> {
+/// Does what a container still needs: it may be another one of that name by now.
+async fn look_after(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId, found: Need) -> Result<()> {
     let record = find::get(deps, ctx, id).await?;
-    abandoned::mend(deps, ctx, &record, need).await
+    match abandoned::need_of(deps, &record).await? {
+        Some(need) if need == found => abandoned::mend(deps, ctx, &record, need).await,
+        _ => Ok(()),
+    }
+}
+
+async fn remove_streams(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<()> {
+    // A container of that name may have come meanwhile.
+    if !unused_streams(deps, ctx).await?.contains(id) {
+        return Ok(());
+    }
+    let removed = Fifos::remove(&deps.fifo_dir(id));
+    removed.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))
 }
 
 async fn end_lease(deps: &Arc<Deps>, ctx: &Context, lease: &str) -> Result<()> {

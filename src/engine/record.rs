@@ -41,7 +41,7 @@ pub(super) async fn check_name(deps: &Deps, ctx: &Context, id: &ContainerId) -> 
 
 /// Whether the record under the container's id was made by this attempt, which may then remove it.
 #[derive(Debug, Clone)]
-struct Claim(Arc<AtomicU8>);
+pub(super) struct Claim(Arc<AtomicU8>);
 
 /// The reply to the create has not come, or was lost.
 const UNKNOWN: u8 = 0;
@@ -49,10 +49,23 @@ const UNKNOWN: u8 = 0;
 const OURS: u8 = 1;
 /// containerd refused the create: the id belongs to another container.
 const REFUSED: u8 = 2;
+/// This process has removed it.
+const REMOVED: u8 = 3;
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self::new(UNKNOWN)
+    }
+}
 
 impl Claim {
     fn new(state: u8) -> Self {
         Self(Arc::new(AtomicU8::new(state)))
+    }
+
+    /// Whether this process has removed the record.
+    pub(super) fn is_removed(&self) -> bool {
+        self.state() == REMOVED
     }
 
     fn settle(&self, state: u8) {
@@ -70,6 +83,8 @@ pub(super) struct New<'a> {
     pub(super) spec: &'a Spec,
     pub(super) sandbox: Option<&'a str>,
     pub(super) attempt: &'a str,
+    /// A new one.
+    pub(super) claim: &'a Claim,
     /// The run that the record of a kept container is to show.
     pub(super) last_run: &'a LastRun,
 }
@@ -86,6 +101,7 @@ pub(super) async fn create(
         spec,
         sandbox,
         attempt,
+        claim,
         last_run,
     } = new;
     // The order of the spec's sets differs from run to run, which does not matter to readers of a record; sorting them
@@ -123,8 +139,7 @@ pub(super) async fn create(
         created_at: None,
         extensions,
     };
-    let claim = Claim::new(UNKNOWN);
-    defer(undo, &deps.session, &plan.id, attempt, &claim);
+    defer(undo, &deps.session, &plan.id, attempt, claim);
     match deps.session.containers().create(ctx, &record).await {
         Ok(()) => {
             claim.settle(OURS);
@@ -141,8 +156,10 @@ pub(super) async fn create(
 }
 
 /// Puts the removal of a record that is known to exist on the list.
-pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, record: &Record) {
-    defer(undo, session, &record.id, attempt_of(record), &Claim::new(OURS));
+pub(super) fn defer_removal(undo: &mut Teardown, session: &Session, record: &Record) -> Claim {
+    let claim = Claim::new(OURS);
+    defer(undo, session, &record.id, attempt_of(record), &claim);
+    claim
 }
 
 fn defer(undo: &mut Teardown, session: &Session, id: &ContainerId, attempt: &str, claim: &Claim) {
@@ -152,18 +169,23 @@ fn defer(undo: &mut Teardown, session: &Session, id: &ContainerId, attempt: &str
         async move {
             match claim.state() {
                 REFUSED => Ok(()),
-                OURS => remove(&session, &ctx, &id).await,
+                OURS => {
+                    if remove(&session, &ctx, &id).await? {
+                        claim.settle(REMOVED);
+                    }
+                    Ok(())
+                }
                 _ => remove_attempt(&session, &ctx, &id, &attempt).await,
             }
         }
     });
 }
 
-/// Removes a record. Succeeds if it is gone already.
-async fn remove(session: &Session, ctx: &Context, id: &ContainerId) -> Result<(), containerd::Error> {
+/// Removes a record. Returns whether it was there.
+async fn remove(session: &Session, ctx: &Context, id: &ContainerId) -> Result<bool, containerd::Error> {
     match session.containers().delete(ctx, id).await {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other,
+        Err(error) if error.is_not_found() => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -175,7 +197,7 @@ async fn remove_attempt(
     attempt: &str,
 ) -> Result<(), containerd::Error> {
     match owner(session, ctx, id, attempt).await? {
-        Owner::This => remove(session, ctx, id).await,
+        Owner::This => remove(session, ctx, id).await.map(drop),
         Owner::Another | Owner::Nobody => Ok(()),
     }
 }

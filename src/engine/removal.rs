@@ -167,7 +167,10 @@ impl Container {
                 }
                 run.ends();
             }
-            self.deps().tell(Action::Destroy, self.id());
+            // Another process may remove it at the same time, and tells then.
+            if self.is_removed_here() {
+                self.deps().tell(Action::Destroy, self.id());
+            }
             self.forget_unfinished();
         } else {
             self.note_unfinished();

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::network::{self, NetworkHistory};
@@ -20,7 +20,7 @@ use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
 use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
 use crate::events::Action;
-use crate::stdio::Pumps;
+use crate::stdio::{Hold, Pumps};
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context, failpoint};
 
@@ -77,6 +77,10 @@ struct Inner {
     from_birth: bool,
     /// See [`RunParts::stays`].
     stays: bool,
+    /// See [`RunParts::hold`].
+    hold: Option<Hold>,
+    /// Whether the event of its start is recorded.
+    told_start: watch::Sender<bool>,
     /// The context of the run's background work, such as the watch.
     life: Context,
 }
@@ -95,6 +99,8 @@ pub(super) struct RunParts {
     pub(super) phase: Phase,
     /// Whether the run was made just now, so that none of its events was missed.
     pub(super) from_birth: bool,
+    /// The right to hold its streams, if it has any and this process made it.
+    pub(super) hold: Option<Hold>,
     /// Whether this process records the event of its end. That of a kept container is recorded with its end.
     pub(super) tells_end: bool,
     /// Whether it stays as it is when its last handle is dropped. Otherwise it has an owner, who removes it.
@@ -113,6 +119,7 @@ impl Run {
             pumps,
             phase,
             from_birth,
+            hold,
             tells_end,
             stays,
             network,
@@ -120,6 +127,7 @@ impl Run {
         debug_assert!(undo::is_whole_run(&undo), "{undo:?}");
         let life = deps.background.life.child();
         let witness = Arc::new(OomRecorder::new(memory, deps.oom_log.as_ref()));
+        let told_start = watch::Sender::new(phase == Phase::Running);
         let watched = match ended {
             Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),
             None => {
@@ -129,7 +137,7 @@ impl Run {
                     paths: paths.clone(),
                     witness: Arc::clone(&witness),
                     from_birth,
-                    tells_end,
+                    told_start: tells_end.then(|| told_start.subscribe()),
                 };
                 wait::watch(deps, &life, watched)
             }
@@ -155,6 +163,8 @@ impl Run {
             stage: Arc::new(Mutex::new(Stage { phase, undo })),
             from_birth,
             stays,
+            hold,
+            told_start,
             life,
         }));
         // An earlier process may have left it frozen. The delay for its memory ended with that process.
@@ -186,6 +196,11 @@ impl Run {
 
     pub(super) fn deps(&self) -> &Arc<Deps> {
         &self.0.deps
+    }
+
+    /// The right to hold its streams.
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        self.0.hold.as_ref()
     }
 
     /// The context of the run's background work.
@@ -299,6 +314,7 @@ impl Run {
         failpoint::reach("after", "start");
         stage.phase = Phase::Running;
         self.tell(Action::Start);
+        self.0.told_start.send_replace(true);
         Ok(())
     }
 

@@ -62,8 +62,9 @@ pub(super) struct Watched {
     pub(super) witness: Arc<OomRecorder>,
     /// Whether no process of the container has run yet.
     pub(super) from_birth: bool,
-    /// See [`super::run::RunParts::tells_end`].
-    pub(super) tells_end: bool,
+    /// Set once the event of its start is recorded, if that of its end is to be recorded here; see
+    /// [`super::run::RunParts::tells_end`].
+    pub(super) told_start: Option<watch::Receiver<bool>>,
 }
 
 /// Watches the process until it ends. The receiver holds `None` until then, and is closed without an exit only if `ctx`
@@ -79,7 +80,7 @@ pub(super) fn watch(
         paths,
         witness,
         from_birth,
-        tells_end,
+        told_start,
     } = watched;
     let (tx, rx) = watch::channel(None);
     let (deps, ctx) = (Arc::clone(deps), ctx.clone());
@@ -100,10 +101,19 @@ pub(super) fn watch(
             if from_birth {
                 deps.metrics().end(how(&exit));
             }
-            if tells_end {
+            let mut told_start = told_start;
+            let is_told = told_start.as_ref().map(|told| *told.borrow());
+            if is_told == Some(true) {
                 deps.tell_end(&id, &exit);
             }
-            tx.send_replace(Some(exit));
+            tx.send_replace(Some(exit.clone()));
+            // The reply to the start may still be on its way. A process that was never started tells nothing.
+            if let Some(told) = told_start.as_mut().filter(|_| is_told == Some(false)) {
+                let told = tokio::time::timeout(STANDS, told.wait_for(|told| *told));
+                if let Ok(Ok(Ok(_))) = ctx.run(told).await {
+                    deps.tell_end(&id, &exit);
+                }
+            }
         }
     };
     tracker.spawn(work.in_current_span());

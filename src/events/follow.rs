@@ -17,7 +17,7 @@ use super::event::Event;
 use super::files;
 
 /// How every event begins.
-const BEGINNING: &str = "{\"at\":";
+const BEGINNING: &[u8] = b"{\"at\":";
 
 /// A reader of the log.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Follower {
     /// The number of the last file that was read to its end.
     last: Option<u64>,
     /// A line that is not complete yet.
-    part: String,
+    part: Vec<u8>,
     ready: VecDeque<Next>,
 }
 
@@ -60,7 +60,7 @@ impl Follower {
             changes,
             current: None,
             last: None,
-            part: String::new(),
+            part: Vec::new(),
             ready: VecDeque::new(),
         };
         match since {
@@ -158,13 +158,14 @@ impl Follower {
         let Some((file, _)) = &mut self.current else {
             return Ok(false);
         };
-        if file.read_line(&mut self.part)? == 0 || !self.part.ends_with('\n') {
+        if file.read_until(b'\n', &mut self.part)? == 0 || !self.part.ends_with(b"\n") {
             return Ok(false);
         }
         let line = std::mem::take(&mut self.part);
         // A full disk may have left a part of an event before this one.
-        let whole = line.rfind(BEGINNING).and_then(|at| line.get(at..));
-        match serde_json::from_str::<Event>(whole.unwrap_or_default()) {
+        let at = line.windows(BEGINNING.len()).rposition(|part| part == BEGINNING);
+        let whole = at.and_then(|at| line.get(at..)).unwrap_or_default();
+        match serde_json::from_slice::<Event>(whole) {
             Ok(event) if self.since.is_none_or(|since| event.at >= since) => {
                 self.ready.push_back(Next::Event(event));
             }

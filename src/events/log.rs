@@ -20,7 +20,7 @@ use super::follow::Follower;
 /// How large a file of the log becomes, in bytes; there are two. A life of a function takes some 500.
 const LARGEST: u64 = 4 << 20;
 /// How often a lock is tried that another process has, which is while that process begins the next file.
-const TRIES: u32 = 20;
+const TRIES: u32 = 1000;
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// The log in one directory. Any number of processes may write it.
@@ -66,6 +66,7 @@ impl EventLog {
 
     fn append(&self, mut event: Event) -> io::Result<()> {
         let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_full = true;
         loop {
             let mut file = match held.take() {
                 Some(file) => file,
@@ -76,7 +77,11 @@ impl EventLog {
             if !self.is_current(&file)? {
                 continue;
             }
-            if is_locked && file.metadata()?.len() > self.largest && self.begin_next(&file)? {
+            if is_full && is_locked && file.metadata()?.len() > self.largest {
+                // If another process is writing, this one goes on with the file as it is. The lock is taken again,
+                // because the attempt to have it alone has given it up (flock(2)).
+                is_full = self.begin_next(&file)?;
+                *held = Some(file);
                 continue;
             }
             event.at = SystemTime::now();

@@ -1,9 +1,11 @@
 //! Attaching to containers whose streams this process, another one, or none holds.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::cli::fnctr;
@@ -17,19 +19,20 @@ const ANSWERS: &str = "while read line; do echo got $line; echo err $line >&2; d
 /// A command that runs beside the test.
 struct Beside {
     child: Child,
-    out: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Beside {
     fn start(stage: &Stage, args: &[&str]) -> Self {
-        let mut command = fnctr(stage, args);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("to run fnctr");
+        let mut child = spawn(stage, args);
         let out = BufReader::new(child.stdout.take().expect("its output"));
-        Self { child, out }
+        let (tx, lines) = channel();
+        std::thread::spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| tx.send(line))
+        });
+        Self { child, lines }
     }
 
     fn say(&mut self, line: &str) {
@@ -37,26 +40,38 @@ impl Beside {
         writeln!(stdin, "{line}").expect("to write to it");
     }
 
-    fn hear(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
+    fn hear(&self) -> String {
+        let wait = patient(Duration::from_secs(30));
+        self.lines.recv_timeout(wait).expect("a line")
     }
 
-    fn signal(&self, number: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        nix::sys::signal::kill(pid, number).expect("to signal it");
+    fn signal(&self, number: Signal) {
+        signal(&self.child, number);
     }
 
-    /// Ends its input, and returns its exit code and what it still says.
-    fn end(mut self) -> (Option<i32>, String, String) {
+    /// Ends its input, and returns its exit code, the lines that it still says, and its errors.
+    fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         drop(self.child.stdin.take());
-        let (mut out, mut err) = (String::new(), String::new());
-        self.out.read_to_string(&mut out).expect("its output");
-        let stderr = self.child.stderr.as_mut().expect("its errors");
+        let mut err = String::new();
+        let mut stderr = self.child.stderr.take().expect("its errors");
         stderr.read_to_string(&mut err).expect("its errors");
-        (self.child.wait().expect("its end").code(), out, err)
+        let code = self.child.wait().expect("its end").code();
+        (code, self.lines.iter().collect(), err)
     }
+}
+
+fn spawn(stage: &Stage, args: &[&str]) -> Child {
+    let mut command = fnctr(stage, args);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.spawn().expect("to run fnctr")
+}
+
+fn signal(child: &Child, number: Signal) {
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, number).expect("to signal it");
 }
 
 /// The fifo of the container's input.
@@ -103,7 +118,7 @@ async fn several_read_and_write_one_container_and_one_that_leaves_disturbs_nobod
     let mut heard = [first.hear(), first.hear(), first.hear()];
     heard.sort();
     assert_eq!(heard, ["got one", "got three", "got two"]);
-    third.signal(nix::sys::signal::Signal::SIGKILL);
+    third.signal(Signal::SIGKILL);
     drop(third.child.wait());
     // The end of another's input is not the end of the container's.
     let stdin = second.child.stdin.take();
@@ -111,7 +126,7 @@ async fn several_read_and_write_one_container_and_one_that_leaves_disturbs_nobod
     first.say("four");
     assert_eq!(first.hear(), "got four");
     let (code, out, err) = first.end();
-    assert_eq!((code, out.as_str()), (Some(7), ""));
+    assert_eq!((code, out), (Some(7), Vec::new()));
     assert_eq!(
         err.lines().filter(|line| line.starts_with("err ")).count(),
         5,
@@ -119,7 +134,7 @@ async fn several_read_and_write_one_container_and_one_that_leaves_disturbs_nobod
     );
     let (code, out, _) = second.end();
     assert_eq!(code, Some(7), "it ends as the container has");
-    assert!(out.ends_with("got four\n"), "{out}");
+    assert_eq!(out.last().map(String::as_str), Some("got four"), "{out:?}");
     assert_eq!(ok(stage, &["wait", "chat"]), "7\n");
     ok(stage, &["rm", "chat"]);
     set.strike().await;
@@ -142,14 +157,14 @@ async fn the_streams_of_a_killed_holder_are_taken_over_and_nothing_in_the_pipe_i
     reader.say("reader");
     assert_eq!(holder.hear(), "got reader");
     // While nobody reads, the answer stays in the pipe.
-    holder.signal(nix::sys::signal::Signal::SIGSTOP);
+    holder.signal(Signal::SIGSTOP);
     let fifo = std::fs::OpenOptions::new()
         .write(true)
         .open(fifo(stage, "chat"))
         .and_then(|mut fifo| fifo.write_all(b"second\n"));
     fifo.expect("to write to its input");
     tokio::time::sleep(patient(Duration::from_millis(500))).await;
-    holder.signal(nix::sys::signal::Signal::SIGKILL);
+    holder.signal(Signal::SIGKILL);
     drop(holder.child.wait());
     let mut err = BufReader::new(reader.child.stderr.take().expect("its errors"));
     let mut lines = (&mut err).lines().map(|line| line.expect("a line"));
@@ -173,15 +188,15 @@ async fn a_run_can_be_watched_and_what_has_no_streams_says_so() {
     let stage = &set;
     let ticks = "trap 'exit 3' TERM; while :; do echo tick; sleep 0.1; done";
     let run = Beside::start(stage, &["run", "--name", "clock", "busybox", "sh", "-c", ticks]);
-    let mut watcher = attached(stage, "clock").await;
+    let watcher = attached(stage, "clock").await;
     assert_eq!(watcher.hear(), "tick");
     // Its signals are the container's.
-    watcher.signal(nix::sys::signal::Signal::SIGTERM);
+    watcher.signal(Signal::SIGTERM);
     let (code, ..) = watcher.end();
     assert_eq!(code, Some(3));
     let (code, out, _) = run.end();
     assert_eq!(code, Some(3));
-    assert!(out.starts_with("tick\n"), "{out}");
+    assert_eq!(out.first().map(String::as_str), Some("tick"), "{out:?}");
     ok(stage, &["run", "-d", "--name", "quiet", "busybox", "sleep", "60"]);
     refused(stage, &["attach", "quiet"], 1, "its output is discarded");
     ok(stage, &["rm", "-f", "quiet"]);
@@ -199,20 +214,24 @@ async fn a_reader_that_is_stopped_holds_the_container_up_for_a_bounded_time() {
         stage,
         &["create", "--name", "flood", "busybox", "sh", "-c", floods],
     );
-    let mut holder = Beside::start(stage, &["start", "-a", "-i", "flood"]);
+    let mut holder = spawn(stage, &["start", "-a", "-i", "flood"]);
+    let mut out = holder.stdout.take().expect("its output");
     let mut stopped = attached(stage, "flood").await;
     stopped.say("attached");
-    assert_eq!(holder.hear(), "ready");
-    stopped.signal(nix::sys::signal::Signal::SIGSTOP);
-    holder.say("go");
+    let mut ready = [0; 6];
+    out.read_exact(&mut ready).expect("its answer");
+    assert_eq!(&ready, b"ready\n");
+    stopped.signal(Signal::SIGSTOP);
+    let stdin = holder.stdin.as_mut().expect("its input");
+    writeln!(stdin, "go").expect("to write to it");
     let mut all = vec![0; 20_000_000];
-    holder.out.read_exact(&mut all).expect("all of its output");
-    stopped.signal(nix::sys::signal::Signal::SIGCONT);
+    out.read_exact(&mut all).expect("all of its output");
+    stopped.signal(Signal::SIGCONT);
     let (code, _, err) = stopped.end();
     assert_eq!(code, Some(1));
     assert!(err.contains("the container runs on"), "{err}");
     ok(stage, &["kill", "flood"]);
-    assert_eq!(holder.end().0, Some(137));
+    assert_eq!(holder.wait().expect("its end").code(), Some(137));
     ok(stage, &["rm", "flood"]);
     set.strike().await;
 }

@@ -30,6 +30,7 @@ mod full;
 mod habits;
 mod half_made;
 mod kept;
+#[cfg(feature = "failpoints")]
 mod killed;
 mod laws;
 mod limits;

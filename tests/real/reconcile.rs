@@ -42,13 +42,43 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     assert_eq!(found(stage, &[]), Vec::<String>::new());
     // One that runs, which is nobody's business.
     ok(stage, &["run", "-d", "--name", "runs", "busybox", "sleep", "600"]);
-    // One whose time is over soon, and whose owner was killed.
+    ok(
+        stage,
+        &["run", "-d", "--name", "ended", "busybox", "sleep", "600"],
+    );
+    let inspected = ok(stage, &["--json", "inspect", "ended"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
+    let pid = inspected["pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .expect("a pid");
+    // Streams of a container that there is not, older than any create takes.
+    let ghost = stage
+        .real
+        .dir()
+        .join("cli/fifos")
+        .join(stage.real.namespace())
+        .join("ghost");
+    std::fs::create_dir_all(&ghost).expect("a directory");
+    nix::unistd::mkfifo(&ghost.join("stdout"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    let young = stage
+        .real
+        .dir()
+        .join("cli/fifos")
+        .join(stage.real.namespace())
+        .join("young");
+    std::fs::create_dir_all(&young).expect("a directory");
+    nix::unistd::mkfifo(&young.join("stdout"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    let dir = std::fs::File::open(&ghost).expect("the directory");
+    dir.set_modified(an_hour_ago).expect("to date it back");
+    // From here on no command runs that would look after them. One whose time is over, and whose owner was killed.
     let late = [
         "run",
         "--name",
         "late",
         "--timeout",
-        "8s",
+        "3s",
         "busybox",
         "sleep",
         "600",
@@ -58,34 +88,16 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
         .spawn()
         .expect("to run fnctr");
     let until = Instant::now() + patient(Duration::from_secs(30));
-    while !ok(stage, &["ps", "-q"]).contains("late") {
+    let shims = || crate::real::shims(&stage.real.address());
+    while !shims().iter().any(|shim| shim.command.contains(" late ")) {
         assert!(Instant::now() < until, "it does not run");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     owner.kill().expect("to kill");
     owner.wait().expect("to end");
-    // Streams of a container that there is not.
-    let ghost = stage
-        .real
-        .dir()
-        .join("cli/fifos")
-        .join(stage.real.namespace())
-        .join("ghost");
-    std::fs::create_dir_all(&ghost).expect("a directory");
-    nix::unistd::mkfifo(&ghost.join("stdout"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    // A kept container whose end no process sees: any command but this one would write it.
-    ok(
-        stage,
-        &[
-            "run",
-            "-d",
-            "--name",
-            "ended",
-            "busybox",
-            "sh",
-            "-c",
-            "sleep 1; exit 6",
-        ],
-    );
+    // A kept container whose end no process sees.
+    let killed = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    killed.expect("to kill it");
 
     let expected = ["container ended", "container late", "streams ghost"];
     let until = Instant::now() + patient(Duration::from_secs(60));
@@ -103,8 +115,9 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     );
     assert_eq!(found(stage, &[]), expected);
     assert_eq!(found(stage, &["--dry-run"]), Vec::<String>::new());
-    assert!(!ghost.exists());
-    assert_eq!(ok(stage, &["wait", "ended"]), "6\n");
+    assert!(!ghost.exists() && young.exists());
+    std::fs::remove_dir_all(young).expect("to remove it");
+    assert_eq!(ok(stage, &["wait", "ended"]), "137\n");
     let mut left: Vec<_> = ok(stage, &["ps", "-aq"]).lines().map(str::to_owned).collect();
     left.sort();
     assert_eq!(left, ["ended", "runs"]);

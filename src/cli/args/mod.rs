@@ -125,7 +125,9 @@ pub(super) enum Command {
     )]
     Events(EventsArgs),
     /// Remove what killed processes have left: say what it is and why nothing needs it
-    #[command(after_help = "Every command does this too, without a word, when it starts.")]
+    #[command(
+        after_help = "Every command does most of this too, without a word, when it starts; a driver does it every minute."
+    )]
     Reconcile {
         /// Only say what there is
         #[arg(long)]

@@ -22,7 +22,7 @@ const BACKLOG: usize = 1 << 20;
 /// What a chunk takes beside its bytes, so that a container that writes single bytes stays within [`BACKLOG`] too.
 const OVERHEAD: usize = 64;
 /// How long the output waits for a reader that takes nothing.
-const STALL: Duration = Duration::from_secs(5);
+pub(super) const STALL: Duration = Duration::from_secs(5);
 
 /// The output of one container, for any number of readers. Clones refer to the same output.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +69,7 @@ pub(crate) enum Over {
     Ended,
     /// The reader took nothing for too long. The container runs on.
     CutOff,
-    /// The process that holds the streams has ended. The container may run on.
+    /// The process that holds the streams has ended, or has given them up. The container may run on.
     HolderGone,
 }
 
@@ -92,6 +92,8 @@ struct State {
     next_key: u64,
     /// The sinks of the current run that have not ended.
     open: usize,
+    /// Whether a sink of the current run was given up before its stream had ended.
+    given_up: bool,
     /// The sinks that wait for a slow reader.
     waiting: Vec<Waker>,
 }
@@ -127,6 +129,9 @@ impl Hub {
     /// Like [`Self::sink`], for a caller that writes to something else too.
     pub(crate) fn writer(&self, stream: Stream) -> HubWriter {
         let mut state = self.state();
+        if state.open == 0 {
+            state.given_up = false;
+        }
         state.open += 1;
         for reader in state.readers.values_mut() {
             reader.began = true;
@@ -252,8 +257,9 @@ impl State {
         }
     }
 
-    /// A sink has ended.
-    fn close(&mut self) {
+    /// A sink has ended, or is given up.
+    fn close(&mut self, is_given_up: bool) {
+        self.given_up |= is_given_up;
         self.open -= 1;
         if self.open == 0 {
             self.readers
@@ -285,7 +291,7 @@ impl Listener {
         if let Some(chunk) = state.take(self.key) {
             return Poll::Ready(Ok(chunk));
         }
-        let is_open = state.open > 0;
+        let (is_open, given_up) = (state.open > 0, state.given_up);
         let Some(reader) = state.readers.get_mut(&self.key) else {
             return Poll::Ready(Err(Over::Ended));
         };
@@ -293,7 +299,7 @@ impl Listener {
             return Poll::Ready(Err(Over::CutOff));
         }
         if reader.began && !is_open {
-            return Poll::Ready(Err(Over::Ended));
+            return Poll::Ready(Err(if given_up { Over::HolderGone } else { Over::Ended }));
         }
         reader.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -311,7 +317,8 @@ impl Drop for Listener {
     }
 }
 
-/// The writing end of one stream. A write never fails.
+/// The writing end of one stream. A write never fails. Shutting it down is the end of the stream; dropping it before
+/// that gives the stream up.
 #[derive(Debug)]
 pub(crate) struct HubWriter {
     hub: Hub,
@@ -354,21 +361,21 @@ impl AsyncWrite for HubWriter {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        self.close();
+        self.close(false);
         Poll::Ready(Ok(()))
     }
 }
 
 impl HubWriter {
-    fn close(&mut self) {
+    fn close(&mut self, is_given_up: bool) {
         if std::mem::take(&mut self.is_open) {
-            self.hub.state().close();
+            self.hub.state().close(is_given_up);
         }
     }
 }
 
 impl Drop for HubWriter {
     fn drop(&mut self) {
-        self.close();
+        self.close(true);
     }
 }

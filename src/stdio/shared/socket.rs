@@ -11,16 +11,17 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::hub::{Chunk, Hub, Over, Wants};
+use super::hub::{Chunk, Hub, Over, STALL, Wants};
 use super::input::SharedInput;
 use crate::Context;
 use crate::stdio::Stream;
@@ -29,6 +30,8 @@ const SOCKET: &str = "attach";
 const LOCK: &str = "attach.lock";
 /// The longest frame, in bytes: more than the pumps read at once.
 const LONGEST: usize = 1 << 20;
+/// The pause after a reader could not be accepted.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The kinds of frames.
 mod frame {
@@ -42,9 +45,12 @@ mod frame {
     pub(super) const CUT_OFF: u8 = 4;
 }
 
-/// The right to hold a container's streams, of which there is one. Ends when it is dropped, or its process ends.
+/// The right to hold a container's streams, of which there is one. Ends with its last clone, or with its process.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold(Arc<Held>);
+
 #[derive(Debug)]
-pub(crate) struct Hold {
+struct Held {
     dir: PathBuf,
     _lock: File,
 }
@@ -59,10 +65,10 @@ impl Hold {
         let options = options.write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(dir.join(LOCK))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self {
+            Ok(()) => Ok(Some(Self(Arc::new(Held {
                 dir: dir.to_owned(),
                 _lock: lock,
-            })),
+            })))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -73,25 +79,34 @@ impl Hold {
     /// # Errors
     /// The socket cannot be made.
     pub(crate) fn serve(
-        self,
+        &self,
         hub: Hub,
         input: Option<SharedInput>,
         tracker: &TaskTracker,
         life: &Context,
     ) -> io::Result<()> {
-        let socket = Address::of(&self.dir)?;
+        let socket = Address::of(&self.0.dir)?;
         // Of a holder that was killed.
         drop(std::fs::remove_file(socket.path()));
         let listener = UnixListener::bind(socket.path())?;
         std::fs::set_permissions(socket.path(), PermissionsExt::from_mode(0o600))?;
-        let (life, readers) = (life.clone(), tracker.clone());
+        let (hold, life, readers) = (self.clone(), life.clone(), tracker.clone());
         let serve = async move {
             // Held until the last reader can come.
-            let _hold = self;
-            while let Ok(Ok((stream, _))) = life.run(listener.accept()).await {
+            let _hold = hold;
+            while let Ok(accepted) = life.run(listener.accept()).await {
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Such as too many open files; those who wait are accepted later.
+                        tracing::warn!(%error, "cannot accept a reader of the streams");
+                        let _ = life.run(tokio::time::sleep(RETRY)).await;
+                        continue;
+                    }
+                };
                 let (hub, input, life) = (hub.clone(), input.clone(), life.clone());
                 let reader = async move {
-                    if let Ok(Err(error)) = life.run(serve_one(stream, &hub, input)).await {
+                    if let Err(error) = serve_until(stream, &hub, input, &life).await {
                         tracing::debug!(%error, "a reader of the streams has left");
                     }
                 };
@@ -100,6 +115,23 @@ impl Hold {
         };
         tracker.spawn(serve.in_current_span());
         Ok(())
+    }
+}
+
+/// Serves one reader. Once `life` has ended, the reader has a while to take what is left.
+async fn serve_until(
+    stream: UnixStream,
+    hub: &Hub,
+    input: Option<SharedInput>,
+    life: &Context,
+) -> io::Result<()> {
+    let late = async {
+        life.cancelled().await;
+        tokio::time::sleep(STALL).await;
+    };
+    tokio::select! {
+        served = serve_one(stream, hub, input) => served,
+        () = late => Ok(()),
     }
 }
 
@@ -119,7 +151,11 @@ async fn serve_one(stream: UnixStream, hub: &Hub, input: Option<SharedInput>) ->
             },
             None => drop(tokio::io::copy(&mut from, &mut tokio::io::sink()).await),
         }
-        std::future::pending::<io::Result<()>>().await
+        // It sends no more, and may still read, or be gone.
+        while !from.ready(Interest::WRITABLE).await?.is_write_closed() {
+            tokio::time::sleep(STALL).await;
+        }
+        Ok(())
     };
     let deliver = async move {
         loop {
@@ -130,6 +166,7 @@ async fn serve_one(stream: UnixStream, hub: &Hub, input: Option<SharedInput>) ->
                 },
                 Err(Over::Ended) => (frame::ENDED, Arc::default()),
                 Err(Over::CutOff) => (frame::CUT_OFF, Arc::default()),
+                // The reader learns it from the end of the connection.
                 Err(Over::HolderGone) => return Ok(()),
             };
             send(&mut to, kind, &bytes).await?;
@@ -180,8 +217,22 @@ impl Remote {
             }
         };
         let (mut from, mut to) = stream.into_split();
-        to.write_u8(byte_of(wants)).await?;
-        let (kind, bytes) = receive(&mut from).await?;
+        let greeted = async {
+            to.write_u8(byte_of(wants)).await?;
+            receive(&mut from).await
+        };
+        let (kind, bytes) = match greeted.await {
+            Ok(greeted) => greeted,
+            // It has just ended.
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe => Ok(None),
+                    _ => Err(error),
+                };
+            }
+        };
         if kind != frame::HELLO {
             return Err(io::ErrorKind::InvalidData.into());
         }

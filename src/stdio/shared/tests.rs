@@ -48,7 +48,7 @@ async fn each_reader_gets_all_output_from_its_own_beginning() {
     out.write_all(b"c").await.unwrap();
     out.shutdown().await.unwrap();
     err.write_all(b"d").await.unwrap();
-    drop(err);
+    err.shutdown().await.unwrap();
     assert_eq!(all(&mut before).await, ("abcd".to_owned(), Over::Ended));
     assert_eq!(all(&mut later).await, ("bcd".to_owned(), Over::Ended));
     assert_eq!(all(&mut errors).await, ("bd".to_owned(), Over::Ended));
@@ -57,7 +57,7 @@ async fn each_reader_gets_all_output_from_its_own_beginning() {
 #[tokio::test]
 async fn a_reader_that_waits_for_the_next_run_is_not_told_that_the_last_one_has_ended() {
     let hub = Hub::default();
-    drop(hub.sink(Stream::Stdout));
+    writer(hub.sink(Stream::Stdout)).shutdown().await.unwrap();
     let mut waiting = hub.listen(Wants::ALL);
     assert!(
         tokio::time::timeout(Duration::ZERO, waiting.next())
@@ -66,8 +66,11 @@ async fn a_reader_that_waits_for_the_next_run_is_not_told_that_the_last_one_has_
     );
     let mut out = writer(hub.sink(Stream::Stdout));
     out.write_all(b"again").await.unwrap();
-    drop(out);
+    out.shutdown().await.unwrap();
     assert_eq!(all(&mut waiting).await, ("again".to_owned(), Over::Ended));
+    let mut given_up = hub.listen(Wants::ALL);
+    drop(hub.sink(Stream::Stdout));
+    assert_eq!(given_up.next().await, Err(Over::HolderGone));
 }
 
 #[tokio::test]
@@ -193,9 +196,10 @@ async fn another_process_reads_and_writes_the_streams_through_a_socket() {
     // Its own side is closed, and it still gets the output.
     out.write_all(b"bye").await.unwrap();
     assert_eq!(listener.next().await.unwrap().bytes[..], *b"bye");
-    drop(out);
+    out.shutdown().await.unwrap();
     assert_eq!(listener.next().await, Err(Over::Ended));
 
+    drop((listener, to, hold));
     life.cancel();
     tracker.close();
     tracker.wait().await;
@@ -217,13 +221,13 @@ async fn a_reader_learns_that_the_holder_has_ended() {
     let hub = Hub::default();
     let hold = Hold::take(&dir).unwrap().expect("nobody has it");
     hold.serve(hub.clone(), None, &tracker, &life).unwrap();
-    let _out = hub.sink(Stream::Stdout);
+    let out = hub.sink(Stream::Stdout);
     let remote = Remote::connect(&dir, Wants::ALL)
         .await
         .unwrap()
         .expect("a holder");
     let (mut listener, _to) = remote.into_parts();
-    life.cancel();
+    drop(out);
     assert_eq!(listener.next().await, Err(Over::HolderGone));
 }
 
