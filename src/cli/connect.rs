@@ -35,6 +35,11 @@ impl Connection {
         Self::open_as(Role::Command, at, change).await
     }
 
+    /// The same, for a command that lists all containers, once.
+    pub(super) async fn listing(at: At<'_>) -> Result<Self, Failure> {
+        Self::open_as(Role::List, at, |_| {}).await
+    }
+
     /// The same, for an engine that only looks.
     pub(super) async fn observe(at: At<'_>) -> Result<Self, Failure> {
         Self::open_as(Role::Observer, at, |_| {}).await

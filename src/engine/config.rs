@@ -54,6 +54,8 @@ pub(crate) enum Role {
     /// It is a command's and ends soon: it leaves facts about images to later commands, and looks after containers that
     /// earlier commands have abandoned.
     Command,
+    /// The same, for a command that lists all containers, once.
+    List,
     /// It only looks, and changes nothing by itself.
     Observer,
 }

@@ -38,7 +38,7 @@ impl Engine {
         placement::choose_driver(&mut config, daemon).await?;
         let store = ImageStore::new(session.clone(), &config.snapshotter, &config.run_dir);
         let store = match config.role {
-            Role::Command => store.remembering(),
+            Role::Command | Role::List => store.remembering(),
             Role::Server | Role::Observer => store,
         };
         // At once: no call needs the answer of another.
@@ -112,6 +112,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
     );
     Deps {
         events,
+        first: FirstRecords::default(),
         oom_log: placement::oom_log(&config, &host.cgroups),
         exits: Exits::start(session.clone(), life.child(), tracker),
         reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),
@@ -141,13 +142,17 @@ async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, 
     stray_networks::sweep(deps);
     images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
-    let first = FirstRecords::default();
+    let first = match deps.config.role {
+        Role::List => deps.first.clone(),
+        // Dropped after the start.
+        Role::Server | Role::Command | Role::Observer => FirstRecords::default(),
+    };
     if deps.host.shares_pids {
         orphans::sweep(deps, &first);
     }
     match deps.config.role {
         Role::Server => reconcile::keep_looking(deps),
-        Role::Command | Role::Observer => abandoned::look_after(deps, &first),
+        Role::Command | Role::List | Role::Observer => abandoned::look_after(deps, &first),
     }
     if let Some(config) = deps.config.pool.clone() {
         pool::start(deps, config);

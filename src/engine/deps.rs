@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use super::config::Config;
 use super::error::{Error, Kind, Result, Step};
 use super::exits::Exits;
+use super::first_records::FirstRecords;
 use super::host::HostFacts;
 use super::reclaim::Reclaims;
 use super::slot::Slot;
@@ -44,6 +45,8 @@ pub(super) struct Deps {
     pub(super) networks: Networks,
     pub(super) exits: Exits,
     pub(super) events: Arc<EventLog>,
+    /// The records of the engine of a command that lists all containers; of any other, nothing.
+    pub(super) first: FirstRecords,
     /// The kernel's log, if it can be read and systemd makes the cgroups: systemd removes them before their counters
     /// are read.
     pub(super) oom_log: Option<Arc<OomLog>>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::config::Role;
 use super::container::{Container, Current};
 use super::custody::owner_is_gone;
 use super::deps::{Deps, Engine};
@@ -147,11 +148,10 @@ impl Engine {
 
 /// Every container of the engine in this containerd namespace.
 pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContainer>> {
-    let filters = [format!("labels.\"{}\"", label::ENGINE)];
-    let (containers, tasks) = (deps.session.containers(), deps.session.tasks());
+    let tasks = deps.session.tasks();
     // At once: containerd asks every shim for the second. A task that was made in between belongs to a young run.
-    let (records, tasks) = tokio::try_join!(containers.list(ctx, &filters), tasks.list(ctx))
-        .at(Step::Find, "the list of containers")?;
+    let (records, tasks) = tokio::join!(records(deps, ctx), tasks.list(ctx));
+    let (records, tasks) = (records?, tasks.at(Step::Find, "the list of containers")?);
     let mut tasks: BTreeMap<String, TaskInfo> = tasks.into_iter().collect();
     let mut listed = Vec::with_capacity(records.len());
     for record in records {
@@ -161,6 +161,17 @@ pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContain
         }
     }
     Ok(listed)
+}
+
+/// Every record of the engine.
+async fn records(deps: &Deps, ctx: &Context) -> Result<Vec<Record>> {
+    // A command that lists them has just begun, and its start needs them too.
+    if deps.config.role == Role::List {
+        return Ok(deps.first.all(deps).await?.to_vec());
+    }
+    let filters = [format!("labels.\"{}\"", label::ENGINE)];
+    let listed = deps.session.containers().list(ctx, &filters).await;
+    listed.at(Step::Find, "the list of containers")
 }
 
 /// The record as it is after its task was looked for: the end of a run is written before its task is deleted, and may

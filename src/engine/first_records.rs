@@ -1,10 +1,11 @@
 //! The records that need attention, as the work at an engine's start finds them: listed once for all of that work, since
-//! a list has every spec.
+//! a list has every spec. The engine of a command that lists all containers lists them once for that too.
 
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
+use super::config::Role;
 use super::error::{At as _, Result, Step};
 use super::{Deps, label};
 use crate::Context;
@@ -20,11 +21,34 @@ impl FirstRecords {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn get(&self, deps: &Deps) -> Result<&[Record]> {
-        let filters = [
-            format!("labels.{:?}", label::DEADLINE),
-            format!("labels.{:?}=={}", label::KEPT, label::KEPT_WITH_RUN),
-        ];
+    pub(super) async fn get(&self, deps: &Deps) -> Result<Vec<&Record>> {
+        let needs = |record: &&Record| {
+            let labels = &record.labels;
+            labels.contains_key(label::DEADLINE)
+                || labels
+                    .get(label::KEPT)
+                    .is_some_and(|kept| kept == label::KEPT_WITH_RUN)
+        };
+        Ok(self.listed(deps).await?.iter().filter(needs).collect())
+    }
+
+    /// All records of the engine, for the engine of a command that lists them.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn all(&self, deps: &Deps) -> Result<&[Record]> {
+        debug_assert_eq!(deps.config.role, Role::List);
+        self.listed(deps).await
+    }
+
+    async fn listed(&self, deps: &Deps) -> Result<&[Record]> {
+        let filters = match deps.config.role {
+            Role::List => vec![format!("labels.{:?}", label::ENGINE)],
+            Role::Server | Role::Command | Role::Observer => vec![
+                format!("labels.{:?}", label::DEADLINE),
+                format!("labels.{:?}=={}", label::KEPT, label::KEPT_WITH_RUN),
+            ],
+        };
         // Not the engine's context: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(deps.config.close_grace);
         let list = || async { deps.session.containers().list(&ctx, &filters).await };

@@ -5,7 +5,7 @@
 //! fast freeze, which never waits while it holds the lock (see [`super::pause`]).
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use tokio::sync::{Mutex, watch};
 
@@ -77,8 +77,8 @@ struct Inner {
     from_birth: bool,
     /// See [`RunParts::stays`].
     stays: bool,
-    /// See [`RunParts::hold`].
-    hold: Option<Hold>,
+    /// See [`RunParts::hold`]. Given up when the run is removed or left.
+    hold: std::sync::Mutex<Option<Hold>>,
     /// Whether the event of its start is recorded.
     told_start: watch::Sender<bool>,
     /// The context of the run's background work, such as the watch.
@@ -163,7 +163,7 @@ impl Run {
             stage: Arc::new(Mutex::new(Stage { phase, undo })),
             from_birth,
             stays,
-            hold,
+            hold: hold.into(),
             told_start,
             life,
         }));
@@ -199,8 +199,12 @@ impl Run {
     }
 
     /// The right to hold its streams.
-    pub(super) fn hold(&self) -> Option<&Hold> {
-        self.0.hold.as_ref()
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.0.hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn let_go(&self) {
+        self.0.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// The context of the run's background work.
@@ -338,6 +342,7 @@ impl Run {
         stage.phase = Phase::Over;
         // A caller that closes before the result needs no more output.
         self.0.init.cut_off();
+        self.let_go();
         stage.undo.run(ctx).await
     }
 
@@ -350,6 +355,7 @@ impl Run {
         self.idle_ends();
         stage.phase = Phase::Over;
         self.0.init.cut_off();
+        self.let_go();
         self.ends();
         stage.undo.keep_only(steps);
         stage.undo.run(ctx).await
@@ -361,6 +367,7 @@ impl Run {
         stage.phase = Phase::Over;
         stage.undo.forget();
         self.0.init.cut_off();
+        self.let_go();
         self.ends();
     }
 

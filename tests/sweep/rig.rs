@@ -262,7 +262,8 @@ fn files(run: &Path) -> Vec<PathBuf> {
         .chain(entries(&run.join(NS)))
         .map(|entry| entry.path())
         .collect();
-    found.retain(|path| *path != run.join(NS));
+    // The log of events stays on purpose.
+    found.retain(|path| *path != run.join(NS) && !path.ends_with(".events"));
     found
 }
 
@@ -270,6 +271,6 @@ fn files(run: &Path) -> Vec<PathBuf> {
 fn descriptors(dir: &Path) -> Vec<PathBuf> {
     let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     open.filter_map(|fd| std::fs::read_link(fd.path()).ok())
-        .filter(|target| target.starts_with(dir))
+        .filter(|target| target.starts_with(dir) && !target.ends_with(".events/events.log"))
         .collect()
 }

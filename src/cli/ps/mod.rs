@@ -10,7 +10,7 @@ use self::row::{FIELDS, Row};
 use self::select::Wanted;
 use super::At;
 use super::args::containers::PsArgs;
-use super::connect::with;
+use super::connect::{Connection, with};
 use super::failure::Failure;
 use super::filter::Filters;
 use super::output::{Print, columns, fitted, line};
@@ -39,11 +39,14 @@ pub(super) async fn ps(at: At<'_>, args: PsArgs, print: &Print) -> Result<ExitCo
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
-    let listed = with(at, async |engine| {
-        let seen = engine.list(&Context::new()).await?;
-        Ok((seen, engine.sandboxes().await))
-    });
-    let (mut seen, sandboxes) = listed.await?;
+    let connection = Connection::listing(at).await?;
+    let listed = async {
+        let seen = connection.engine.list(&Context::new()).await?;
+        Ok((seen, connection.engine.sandboxes().await))
+    };
+    let listed = at.interrupt.ctx().run(listed).await;
+    connection.close().await;
+    let (mut seen, sandboxes) = listed.unwrap_or_else(|_| Err(Failure::interrupted()))?;
     seen.sort_by_key(|container| std::cmp::Reverse(container.created_at));
     let rows = seen.iter().map(|seen| (seen, Row::of(seen, &sandboxes)));
     let rows: Vec<_> = rows.filter(|(seen, row)| wanted.has(seen, row)).collect();
