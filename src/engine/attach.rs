@@ -103,7 +103,7 @@ impl SharedStreams {
         Attachment {
             output: Output::Here(self.hub.listen(wants)),
             input: self.input().map(|input| Box::new(input) as _),
-            _held: None,
+            _pumps: None,
         }
     }
 }
@@ -113,8 +113,8 @@ impl SharedStreams {
 pub(crate) struct Attachment {
     output: Output,
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// The copies that this attachment has begun because no process held the streams, and the right to do so.
-    _held: Option<(Arc<Pumps>, Hold)>,
+    /// The copies that this attachment has begun because no process held the streams.
+    _pumps: Option<Arc<Pumps>>,
 }
 
 #[derive(Debug)]
@@ -206,7 +206,7 @@ impl Container {
         let (deps, id) = (self.deps(), self.id());
         let streams = SharedStreams::with_input();
         let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
-        let fifos = Fifos::reopen(&deps.fifo_dir(id), streams.streams()).map_err(internal)?;
+        let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), streams.streams()).map_err(internal)?;
         let is_fed = fifos.has_input();
         let input = streams.input.clone().filter(|_| is_fed);
         // Before anything flows, so that nothing is missed.
@@ -222,7 +222,7 @@ impl Container {
         if let Err(error) = hold.serve(streams.hub.clone(), input, tracker, life) {
             tracing::warn!(%id, %error, "other processes cannot attach to the container");
         }
-        attachment._held = Some((pumps, hold.clone()));
+        attachment._pumps = Some(pumps);
         Ok(attachment)
     }
 }
@@ -233,7 +233,7 @@ fn of_remote(remote: Remote) -> Attachment {
     Attachment {
         output: Output::There(listener),
         input: has_input.then(|| Box::new(writer) as _),
-        _held: None,
+        _pumps: None,
     }
 }
 

@@ -112,7 +112,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
     );
     Deps {
         events,
-        first: FirstRecords::default(),
+        first: Arc::default(),
         oom_log: placement::oom_log(&config, &host.cgroups),
         exits: Exits::start(session.clone(), life.child(), tracker),
         reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),
@@ -143,7 +143,7 @@ async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, 
     images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
     let first = match deps.config.role {
-        Role::List => deps.first.clone(),
+        Role::List => FirstRecords::shared(deps),
         // Dropped after the start.
         Role::Server | Role::Command | Role::Observer => FirstRecords::default(),
     };

@@ -25,7 +25,7 @@ use super::{
 use crate::containerd::{Mount, RuntimeOptions};
 use crate::image::Image;
 use crate::pauses::Pauses;
-use crate::stdio::{Fifos, Hold, Paths, Pumps, Streams};
+use crate::stdio::{Fifos, Hold, Pumps, Streams};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, failpoint};
 
@@ -268,7 +268,7 @@ where
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
     let streams = streams(ctx.clone()).await?;
-    let (fifos, hold) = open_fifos(deps, &plan.id, streams, undo)?;
+    let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
     let pid = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo).await?;
@@ -279,6 +279,7 @@ where
     let paths = placement::cgroups_of(deps, &plan.id, Some(pid), placement.as_ref());
     // Read before the start: a short input may be copied completely before the next line runs.
     let is_fed = fifos.has_input();
+    let hold = fifos.hold().map(Hold::downgrade).unwrap_or_default();
     let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
     if is_fed {
         close_stdin_at_its_end(deps, &plan.id, &pumps);
@@ -312,22 +313,10 @@ fn refusal(error: &fnctr_oci::Error) -> Kind {
     }
 }
 
-/// Opens the fifos, and takes the right to hold them if there are any.
-fn open_fifos(
-    deps: &Deps,
-    id: &ContainerId,
-    streams: Streams,
-    list: &mut Teardown,
-) -> Result<(Fifos, Option<Hold>)> {
+fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardown) -> Result<Fifos> {
     let dir = deps.fifo_dir(id);
     undo::defer_streams(list, &dir);
-    let fifos =
-        Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))?;
-    if fifos.paths() == Paths::default() {
-        return Ok((fifos, None));
-    }
-    let hold = Hold::take(&dir).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))?;
-    Ok((fifos, hold))
+    Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
 }
 
 /// Closes the shim's write end of the stdin fifo at the end of the input. Until then, the process does not see the end.

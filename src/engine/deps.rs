@@ -15,12 +15,11 @@ use tracing::Instrument as _;
 use super::config::Config;
 use super::error::{Error, Kind, Result, Step};
 use super::exits::Exits;
-use super::first_records::FirstRecords;
 use super::host::HostFacts;
 use super::reclaim::Reclaims;
 use super::slot::Slot;
 use crate::cgroup::OomLog;
-use crate::containerd::Session;
+use crate::containerd::{Record, Session};
 use crate::events::EventLog;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::metrics::Metrics;
@@ -46,7 +45,7 @@ pub(super) struct Deps {
     pub(super) exits: Exits,
     pub(super) events: Arc<EventLog>,
     /// The records of the engine of a command that lists all containers; of any other, nothing.
-    pub(super) first: FirstRecords,
+    pub(super) first: Arc<OnceCell<Vec<Record>>>,
     /// The kernel's log, if it can be read and systemd makes the cgroups: systemd removes them before their counters
     /// are read.
     pub(super) oom_log: Option<Arc<OomLog>>,

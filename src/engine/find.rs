@@ -11,6 +11,7 @@ use super::custody::owner_is_gone;
 use super::deps::{Deps, Engine};
 use super::error::{At as _, Error, Kind, Result, Step};
 use super::facts::Facts;
+use super::first_records::FirstRecords;
 use super::kept::{self, LastRun, RunEnd};
 use super::label;
 use super::network::NetworkHistory;
@@ -20,7 +21,7 @@ use super::run::{Phase, Run, RunParts};
 use super::{disk, network, placement, record, rootfs, task, undo};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
-use crate::stdio::Pumps;
+use crate::stdio::{Pumps, WeakHold};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
@@ -167,7 +168,8 @@ pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContain
 async fn records(deps: &Deps, ctx: &Context) -> Result<Vec<Record>> {
     // A command that lists them has just begun, and its start needs them too.
     if deps.config.role == Role::List {
-        return Ok(deps.first.all(deps).await?.to_vec());
+        let shared = FirstRecords::shared(deps);
+        return Ok(shared.all(deps).await?.to_vec());
     }
     let filters = [format!("labels.\"{}\"", label::ENGINE)];
     let listed = deps.session.containers().list(ctx, &filters).await;
@@ -321,7 +323,7 @@ pub(super) async fn current(deps: &Arc<Deps>, ctx: &Context, record: &Record) ->
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
-        hold: None,
+        hold: WeakHold::default(),
         tells_end: false,
         stays: true,
         network: NetworkHistory::default(),

@@ -17,6 +17,11 @@ use crate::containerd::Record;
 pub(super) struct FirstRecords(Arc<OnceCell<Vec<Record>>>);
 
 impl FirstRecords {
+    /// Those of the engine of a command that lists all containers.
+    pub(super) fn shared(deps: &Deps) -> Self {
+        Self(Arc::clone(&deps.first))
+    }
+
     /// Lists the records, unless that was done before.
     ///
     /// # Cancellation

@@ -150,19 +150,21 @@ impl Engine {
 /// Looks again and again, until the engine ends. Containers that a command has abandoned are left to commands, which may
 /// have another run directory.
 pub(super) fn keep_looking(deps: &Arc<Deps>) {
-    let this = Arc::clone(deps);
+    // An engine that nobody has any more ends, so this must not keep it.
+    let (this, life) = (Arc::downgrade(deps), deps.background.life.clone());
     let work = async move {
         let fresh = Pauses::new(EVERY, LONGEST);
         let mut pauses = fresh.clone();
-        while this.background.life.run(pauses.wait()).await.is_ok() {
-            match this.background.life.run(look_once(&this)).await {
-                Ok(strays) => match remove_all(&this, strays).await {
-                    Ok(()) => pauses.clone_from(&fresh),
-                    Err(error) => {
-                        tracing::warn!(error = %crate::chain(&error), "cannot remove all that nothing needs any more; trying again later");
-                    }
-                },
-                Err(_) => return,
+        while life.run(pauses.wait()).await.is_ok() {
+            let Some(deps) = this.upgrade() else { return };
+            let Ok(strays) = life.run(look_once(&deps)).await else {
+                return;
+            };
+            match remove_all(&deps, strays).await {
+                Ok(()) => pauses.clone_from(&fresh),
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain(&error), "cannot remove all that nothing needs any more; trying again later");
+                }
             }
         }
     };

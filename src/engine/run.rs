@@ -5,7 +5,7 @@
 //! fast freeze, which never waits while it holds the lock (see [`super::pause`]).
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::{Mutex, watch};
 
@@ -20,7 +20,7 @@ use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
 use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
 use crate::events::Action;
-use crate::stdio::{Hold, Pumps};
+use crate::stdio::{Hold, Pumps, WeakHold};
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context, failpoint};
 
@@ -77,8 +77,8 @@ struct Inner {
     from_birth: bool,
     /// See [`RunParts::stays`].
     stays: bool,
-    /// See [`RunParts::hold`]. Given up when the run is removed or left.
-    hold: std::sync::Mutex<Option<Hold>>,
+    /// See [`RunParts::hold`].
+    hold: WeakHold,
     /// Whether the event of its start is recorded.
     told_start: watch::Sender<bool>,
     /// The context of the run's background work, such as the watch.
@@ -99,8 +99,8 @@ pub(super) struct RunParts {
     pub(super) phase: Phase,
     /// Whether the run was made just now, so that none of its events was missed.
     pub(super) from_birth: bool,
-    /// The right to hold its streams, if it has any and this process made it.
-    pub(super) hold: Option<Hold>,
+    /// The right to hold its streams, while this process copies them.
+    pub(super) hold: WeakHold,
     /// Whether this process records the event of its end. That of a kept container is recorded with its end.
     pub(super) tells_end: bool,
     /// Whether it stays as it is when its last handle is dropped. Otherwise it has an owner, who removes it.
@@ -163,7 +163,7 @@ impl Run {
             stage: Arc::new(Mutex::new(Stage { phase, undo })),
             from_birth,
             stays,
-            hold: hold.into(),
+            hold,
             told_start,
             life,
         }));
@@ -198,13 +198,9 @@ impl Run {
         &self.0.deps
     }
 
-    /// The right to hold its streams.
+    /// The right to hold its streams, while this process copies them.
     pub(super) fn hold(&self) -> Option<Hold> {
-        self.0.hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn let_go(&self) {
-        self.0.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.hold.upgrade()
     }
 
     /// The context of the run's background work.
@@ -342,7 +338,6 @@ impl Run {
         stage.phase = Phase::Over;
         // A caller that closes before the result needs no more output.
         self.0.init.cut_off();
-        self.let_go();
         stage.undo.run(ctx).await
     }
 
@@ -355,7 +350,6 @@ impl Run {
         self.idle_ends();
         stage.phase = Phase::Over;
         self.0.init.cut_off();
-        self.let_go();
         self.ends();
         stage.undo.keep_only(steps);
         stage.undo.run(ctx).await
@@ -367,7 +361,6 @@ impl Run {
         stage.phase = Phase::Over;
         stage.undo.forget();
         self.0.init.cut_off();
-        self.let_go();
         self.ends();
     }
 

@@ -14,7 +14,7 @@ use nix::unistd::mkfifo;
 use tokio::net::unix::pipe;
 use tokio_util::task::TaskTracker;
 
-use super::{FifoError, Pumps, Reader, Sink, Source, Stream, Streams, Writer};
+use super::{FifoError, Hold, Pumps, Reader, Sink, Source, Stream, Streams, Writer};
 use crate::Context;
 
 /// How much a fifo can hold while its reader is busy: enough for a burst of output, and below the kernel's default
@@ -27,6 +27,8 @@ pub(crate) struct Fifos {
     pub(super) stdin: Option<Input>,
     pub(super) stdout: Option<Output>,
     pub(super) stderr: Option<Output>,
+    /// The right to hold them, if there are any.
+    pub(super) hold: Option<Hold>,
 }
 
 /// The fifo of standard input. Its write end cannot be opened before the runtime opens the read end.
@@ -71,7 +73,7 @@ impl Fifos {
         if !matches!((&stdin, &stdout, &stderr), (Source::Null, Sink::Null, Sink::Null)) {
             make_empty(dir)?;
         }
-        Ok(Self {
+        let mut fifos = Self {
             stdin: match stdin {
                 Source::Null => None,
                 Source::Reader(from) => Some(Input {
@@ -81,15 +83,21 @@ impl Fifos {
             },
             stdout: output(dir, Stream::Stdout, stdout)?,
             stderr: output(dir, Stream::Stderr, stderr)?,
-        })
+            hold: None,
+        };
+        // Before there is a process, so that nobody takes its streams for those of a holder that is gone.
+        if fifos.paths() != Paths::default() {
+            fifos.hold = Hold::take(dir).map_err(failed("lock", dir))?;
+        }
+        Ok(fifos)
     }
 
-    /// Takes over the fifos in `dir` that an earlier process made. A stream without a fifo stays null, whatever
-    /// `streams` has for it. Only one process may hold the streams at a time.
+    /// Takes over the fifos in `dir` that an earlier process made, by the right to hold them. A stream without a fifo
+    /// stays null, whatever `streams` has for it.
     ///
     /// # Errors
     /// [`FifoError`] names the path.
-    pub(crate) fn reopen(dir: &Path, streams: Streams) -> Result<Self, FifoError> {
+    pub(crate) fn reopen(dir: &Path, hold: Hold, streams: Streams) -> Result<Self, FifoError> {
         let Streams {
             stdin,
             stdout,
@@ -102,6 +110,7 @@ impl Fifos {
             },
             stdout: reopened(dir, Stream::Stdout, stdout)?,
             stderr: reopened(dir, Stream::Stderr, stderr)?,
+            hold: Some(hold),
         })
     }
 
@@ -118,6 +127,11 @@ impl Fifos {
             stdout: self.stdout.as_ref().map(|output| output.path.clone()),
             stderr: self.stderr.as_ref().map(|output| output.path.clone()),
         }
+    }
+
+    /// The right to hold the streams, which the copies keep while one of them runs.
+    pub(crate) fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
     }
 
     /// Whether there is a standard input. If so, the runtime must be notified of its end.

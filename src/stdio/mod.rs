@@ -38,7 +38,7 @@ pub(crate) use error::{FifoError, Stream, StreamError};
 pub(crate) use fifo::{Fifos, Paths};
 pub(crate) use pumps::Pumps;
 pub(crate) use shared::{
-    Chunk, Hold, Hub, InputWriter, Listener, Over, Remote, RemoteListener, SharedInput, Tee, Wants,
+    Chunk, Hold, Hub, InputWriter, Listener, Over, Remote, RemoteListener, SharedInput, Tee, Wants, WeakHold,
 };
 pub(crate) use syslog::{Endpoint, NoSyslog, Syslog};
 

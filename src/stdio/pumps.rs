@@ -87,6 +87,7 @@ impl Pumps {
                 stdin: None,
                 stdout: None,
                 stderr: None,
+                hold: None,
             },
             &TaskTracker::new(),
             &Context::new(),
@@ -107,9 +108,12 @@ impl Pumps {
             stdin: all.child(),
             all,
         };
+        let hold = fifos.hold;
         if let Some(input) = fifos.stdin {
             let (report, stop) = (pumps.report(Stream::Stdin), pumps.stdin.clone());
+            let hold = hold.clone();
             let pump = async move {
+                let _hold = hold;
                 if let Ok(end) = stop.run(copy::feed(&input.path, input.from)).await {
                     report.input(end);
                 }
@@ -121,7 +125,9 @@ impl Pumps {
                 continue;
             };
             let (report, stop) = (pumps.report(stream), pumps.all.clone());
+            let hold = hold.clone();
             let pump = async move {
+                let _hold = hold;
                 if let Ok(end) = stop.run(copy::deliver(stream, pipe, to)).await {
                     report.output(end);
                 }

@@ -10,5 +10,5 @@ mod tests;
 
 pub(crate) use hub::{Chunk, Hub, Listener, Over, Wants};
 pub(crate) use input::{InputWriter, SharedInput};
-pub(crate) use socket::{Hold, Remote, RemoteListener};
+pub(crate) use socket::{Hold, Remote, RemoteListener, WeakHold};
 pub(crate) use tee::Tee;

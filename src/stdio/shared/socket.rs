@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -55,7 +55,23 @@ struct Held {
     _lock: File,
 }
 
+/// The same right, for as long as another one keeps it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WeakHold(Weak<Held>);
+
+impl WeakHold {
+    /// The right, if it has not ended.
+    pub(crate) fn upgrade(&self) -> Option<Hold> {
+        self.0.upgrade().map(Hold)
+    }
+}
+
 impl Hold {
+    /// A handle that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakHold {
+        WeakHold(Arc::downgrade(&self.0))
+    }
+
     /// Takes the right to hold the streams whose fifos are in `dir`. Returns `None` if another process has it.
     ///
     /// # Errors
