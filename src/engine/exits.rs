@@ -41,9 +41,38 @@ struct Watch {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Exits {
     watches: Arc<Mutex<Watches>>,
-    /// The containers that have ended and that nobody here watches, in order.
-    unwatched: Arc<Mutex<VecDeque<ContainerId>>>,
+    unwatched: Arc<Mutex<Unwatched>>,
     ended: Arc<Notify>,
+}
+
+/// The ends of processes that nobody here watches.
+#[derive(Debug, Default)]
+struct Unwatched {
+    /// Their containers, in order.
+    ended: VecDeque<ContainerId>,
+    /// The processes that were watched until a moment ago: the event of an end may come after the reply that told it.
+    watched: VecDeque<u32>,
+}
+
+impl Unwatched {
+    fn add(&mut self, exit: &TaskExit) -> bool {
+        let Ok(id) = ContainerId::new(&exit.container_id) else {
+            return false;
+        };
+        let is_new = !self.watched.contains(&exit.pid);
+        if is_new {
+            keep_last(&mut self.ended, id);
+        }
+        is_new
+    }
+}
+
+/// Adds a value, and drops the oldest one of too many.
+fn keep_last<T>(values: &mut VecDeque<T>, value: T) {
+    if values.len() == MOST_UNWATCHED {
+        values.pop_front();
+    }
+    values.push_back(value);
 }
 
 /// A watch of one process of a container, which ends when this is dropped.
@@ -51,6 +80,7 @@ pub(super) struct Exits {
 pub(super) struct Watching {
     exits: Exits,
     id: String,
+    pid: u32,
     oom: Arc<OomRecorder>,
     exit: oneshot::Receiver<TaskExit>,
 }
@@ -67,6 +97,7 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
+        keep_last(&mut self.exits.unwatched_now().watched, self.pid);
         let mut watches = self.exits.lock();
         if let Some(of_this) = watches.get_mut(&self.id) {
             of_this.retain(|watch| !Arc::ptr_eq(&watch.oom, &self.oom));
@@ -98,6 +129,7 @@ impl Exits {
         Watching {
             exits: self.clone(),
             id: id.to_string(),
+            pid,
             oom: Arc::clone(oom),
             exit: rx,
         }
@@ -110,14 +142,14 @@ impl Exits {
     pub(super) async fn unwatched(&self) -> ContainerId {
         loop {
             let next = self.ended.notified();
-            if let Some(id) = self.unwatched_now().pop_front() {
+            if let Some(id) = self.unwatched_now().ended.pop_front() {
                 return id;
             }
             next.await;
         }
     }
 
-    fn unwatched_now(&self) -> std::sync::MutexGuard<'_, VecDeque<ContainerId>> {
+    fn unwatched_now(&self) -> std::sync::MutexGuard<'_, Unwatched> {
         self.unwatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,12 +157,7 @@ impl Exits {
         let mut watches = self.lock();
         match event {
             TaskEvent::Exit(exit) if exit.is_init() && !watches.contains_key(exit.container_id.as_str()) => {
-                if let Ok(id) = ContainerId::new(&exit.container_id) {
-                    let mut unwatched = self.unwatched_now();
-                    if unwatched.len() == MOST_UNWATCHED {
-                        unwatched.pop_front();
-                    }
-                    unwatched.push_back(id);
+                if self.unwatched_now().add(exit) {
                     self.ended.notify_one();
                 }
             }
