@@ -1,11 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 38] = [
-    (
-        "attach",
-        "the streams of a container belong to the `fnctr run` that started it",
-    ),
+const COMMANDS: [(&str, &str); 36] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -20,7 +16,6 @@ const COMMANDS: [(&str, &str); 38] = [
     ),
     ("df", "`fnctr images` shows how much room images take"),
     ("diff", NOTHING),
-    ("events", NOTHING),
     (
         "exec",
         "a container has the processes that it started itself; `fnctr run` starts another container",

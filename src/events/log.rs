@@ -64,7 +64,7 @@ impl EventLog {
         Follower::new(&self.dir, since)
     }
 
-    fn append(&self, mut event: Event) -> io::Result<()> {
+    pub(super) fn append(&self, mut event: Event) -> io::Result<()> {
         let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_full = true;
         loop {

@@ -110,17 +110,25 @@ async fn several_writers_lose_nothing_and_break_no_line() {
     let writers: Vec<_> = (0..4)
         .map(|writer| {
             let log = EventLog::bounded(dir.path(), 20_000);
-            std::thread::spawn(move || (0..50).all(|n| log.record(event(&format!("{writer}-{n}")))))
+            std::thread::spawn(move || {
+                let write = |n| log.append(event(&format!("{writer}-{n}")));
+                (0..50).try_for_each(write)
+            })
         })
         .collect();
     let mut read = Vec::new();
     let until = Instant::now() + Duration::from_secs(60);
     while read.len() < 200 {
-        assert!(Instant::now() < until, "{} of 200 events", read.len());
+        // A writer that has failed says why below.
+        if Instant::now() > until {
+            break;
+        }
         read.extend(names(&mut follower));
         std::thread::yield_now();
     }
-    assert!(writers.into_iter().all(|writer| writer.join().unwrap()));
+    for writer in writers {
+        writer.join().unwrap().unwrap();
+    }
     read.sort();
     let mut written: Vec<_> = (0..4)
         .flat_map(|w| (0..50).map(move |n| format!("{w}-{n}")))

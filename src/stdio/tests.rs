@@ -446,7 +446,9 @@ async fn the_fifos_are_private_and_replace_what_a_crash_left_behind() {
         assert!(fs::symlink_metadata(&path).unwrap().file_type().is_fifo());
         assert_eq!(mode(&path), 0o600);
     }
-    assert_eq!(fs::read_dir(room.dir()).unwrap().count(), 2);
+    // And the lock of who holds them.
+    assert_eq!(mode(&room.dir().join("attach.lock")), 0o600);
+    assert_eq!(fs::read_dir(room.dir()).unwrap().count(), 3);
     // If the directory is only a symbolic link, the link is removed and its target stays.
     Fifos::remove(&room.dir()).unwrap();
     std::os::unix::fs::symlink(room.base.path(), room.dir()).unwrap();
@@ -493,7 +495,8 @@ async fn no_descriptor_and_no_task_is_left() {
         stdout: Sink::writer(tokio::io::sink()),
         ..Streams::default()
     });
-    assert_eq!(room.open_descriptors(), [room.dir().join("stdout")]);
+    let held = ["stdout", "attach.lock"].map(|name| room.dir().join(name));
+    assert_eq!(room.open_descriptors(), held);
     drop(dropped);
     room.all_tasks_end().await;
     assert_eq!(room.open_descriptors(), Vec::<PathBuf>::new());
