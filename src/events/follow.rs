@@ -63,14 +63,15 @@ impl Follower {
             part: Vec::new(),
             ready: VecDeque::new(),
         };
-        match since {
-            Some(_) => this.current = files::open(&files::before(dir))?,
-            None => {
-                this.current = files::open(&files::now(dir))?;
-                if let Some((file, _)) = &mut this.current {
-                    file.seek(SeekFrom::End(0))?;
-                }
-            }
+        let before = files::open(&files::before(dir))?;
+        // Without a file to begin with, the next one is the first that is made, even if it is full before it is read.
+        this.last = Some(before.as_ref().map_or(0, |(_, number)| *number));
+        this.current = match since {
+            Some(_) => before,
+            None => files::open(&files::now(dir))?,
+        };
+        if let (None, Some((file, _))) = (since, &mut this.current) {
+            file.seek(SeekFrom::End(0))?;
         }
         Ok(this)
     }
