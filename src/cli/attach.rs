@@ -1,17 +1,19 @@
 //! `attach`, and `start --attach`: shows the output of a container that other processes may read too, passes this
 //! process's input on to it, and ends with its exit code.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 
 use super::At;
 use super::args::containers::AttachArgs;
 use super::connect::with;
 use super::failure::Failure;
 use super::interrupt::{Wish, Wishes};
+use super::moment::reached;
 use super::output::{Print, line, note};
 use super::standard::{LineEnd, Standard};
 use crate::engine::{Attachment, Container, InputWriter, Over, Run, Step, Stream, Wants};
@@ -36,8 +38,8 @@ pub(super) async fn attach(at: At<'_>, args: &AttachArgs, print: &Print) -> Resu
             feeds: !args.no_stdin,
             print,
         };
-        let over = watched.until_its_end(attachment, proxied).await?;
-        watched.code(over)
+        let code = watched.until_its_end(attachment, proxied).await?;
+        watched.code(code)
     })
     .await
 }
@@ -59,69 +61,65 @@ impl Watched<'_> {
         mut attachment: Attachment,
         mut wishes: Option<Wishes>,
     ) -> Result<Option<u32>, Failure> {
-        let ctx = &Context::new();
-        let line_end = LineEnd::new();
-        let mut stdout = Standard::new(tokio::io::stdout(), &line_end, self.at.interrupt);
-        let mut stderr = tokio::io::stderr();
-        let (tracker, feeding) = (TaskTracker::new(), Context::new());
-        if let Some(input) = attachment.take_input().filter(|_| self.feeds) {
-            tracker.spawn(feed(input, feeding.clone()));
-        }
-        let mut exit = std::pin::pin!(self.run.wait_exit());
-        let mut patience = std::pin::pin!(None);
-        let over = 'over: loop {
-            // A part of a frame that was read would be lost with the future, so it is kept over the signals.
-            let mut next = std::pin::pin!(attachment.next());
-            let next = loop {
-                tokio::select! {
-                    next = &mut next => break next,
-                    wish = wish(&mut wishes) => self.pass_on(ctx, wish).await,
-                    _ = &mut exit, if patience.is_none() => {
-                        patience.set(Some(tokio::time::sleep(DELIVERY)));
-                    }
-                    // No process may have its output any more.
-                    () = async { match patience.as_mut().as_pin_mut() {
-                        Some(patience) => patience.await,
-                        None => std::future::pending().await,
-                    } } => break 'over Over::Ended,
-                }
-            };
-            match next {
-                Ok(chunk) if chunk.stream == Stream::Stderr => write(&mut stderr, &chunk.bytes).await?,
-                Ok(chunk) => write(&mut stdout, &chunk.bytes).await?,
-                Err(over) => break over,
-            }
-            if patience.is_some() {
-                patience.set(Some(tokio::time::sleep(DELIVERY)));
-            }
+        let input = attachment.take_input().filter(|_| self.feeds);
+        let over = tokio::select! {
+            over = self.show(attachment, &mut wishes) => over?,
+            never = feed(input) => match never {},
         };
-        feeding.cancel();
+        let id = self.container.id();
         match over {
-            Over::Ended => {}
             Over::CutOff => {
                 return Err(Failure::usage(format!(
-                    "the output of {} was not read for some seconds, so this command was cut off; the container runs on",
-                    self.container.id()
+                    "the output of {id} was not read for some seconds, so this command was cut off; the container runs on"
                 )));
             }
-            Over::HolderGone if self.run.exit_now().is_none() => {
-                note(&format!(
-                    "fnctr: the process that held the streams of {} has ended; `fnctr attach` takes them over",
-                    self.container.id()
-                ));
-            }
-            Over::HolderGone => {}
+            Over::HolderGone if self.run.exit_now().is_none() => note(&format!(
+                "fnctr: the process that held the streams of {id} has ended; `fnctr attach` takes them over"
+            )),
+            Over::Ended | Over::HolderGone => {}
         }
-        if self.print.is_json() && !line_end.is_clean() {
-            line("");
-        }
+        let ctx = &Context::new();
         // A kept container has its end on its record, even if another process has removed the run by now.
         let mut code = std::pin::pin!(self.container.wait(ctx));
         loop {
             tokio::select! {
                 code = &mut code => return Ok(code?),
-                wish = wish(&mut wishes) => self.pass_on(ctx, wish).await,
+                wish = wish(&mut wishes) => self.pass_on(wish).await,
             }
+        }
+    }
+
+    /// Shows the output, and returns why there is no more. Once the container has ended, more output is awaited for a
+    /// moment only: no process may have it any more.
+    async fn show(&self, mut attachment: Attachment, wishes: &mut Option<Wishes>) -> Result<Over, Failure> {
+        let line_end = LineEnd::new();
+        let mut stdout = Standard::new(tokio::io::stdout(), &line_end, self.at.interrupt);
+        let mut stderr = tokio::io::stderr();
+        let mut exit = std::pin::pin!(self.run.wait_exit());
+        let (mut has_ended, mut late) = (false, None);
+        loop {
+            // Kept over the signals, because the part of a frame that it has read would be lost with it.
+            let mut next = std::pin::pin!(attachment.next());
+            let next = loop {
+                tokio::select! {
+                    next = &mut next => break next,
+                    wish = wish(wishes) => self.pass_on(wish).await,
+                    _ = &mut exit, if !has_ended => {
+                        has_ended = true;
+                        late = Some(Instant::now() + DELIVERY);
+                    }
+                    () = reached(late) => break Err(Over::Ended),
+                }
+            };
+            match next {
+                Ok(chunk) if chunk.stream == Stream::Stderr => write(&mut stderr, &chunk.bytes).await?,
+                Ok(chunk) => write(&mut stdout, &chunk.bytes).await?,
+                Err(over) => {
+                    self.end_line(&line_end);
+                    return Ok(over);
+                }
+            }
+            late = late.map(|_| Instant::now() + DELIVERY);
         }
     }
 
@@ -130,22 +128,26 @@ impl Watched<'_> {
     pub(super) async fn with_own_streams(
         &self,
         input: Option<InputWriter>,
+        line_end: &LineEnd,
         mut wishes: Wishes,
     ) -> Result<Option<u32>, Failure> {
         let ctx = &Context::new();
-        let (tracker, feeding) = (TaskTracker::new(), Context::new());
-        if let Some(input) = input {
-            tracker.spawn(feed(Box::new(input), feeding.clone()));
-        }
-        let mut waited = std::pin::pin!(self.run.wait(ctx));
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut waited => break outcome,
-                wish = wishes.next() => self.pass_on(ctx, wish).await,
+        let input = input.map(|input| Box::new(input) as _);
+        let ended = async {
+            let mut waited = std::pin::pin!(self.run.wait(ctx));
+            loop {
+                tokio::select! {
+                    outcome = &mut waited => return outcome,
+                    wish = wishes.next() => self.pass_on(wish).await,
+                }
             }
         };
-        feeding.cancel();
-        let Some(outcome) = outcome? else { return Ok(None) };
+        let outcome = tokio::select! {
+            outcome = ended => outcome?,
+            never = feed(input) => match never {},
+        };
+        self.end_line(line_end);
+        let Some(outcome) = outcome else { return Ok(None) };
         if let Some(error) = outcome.streams {
             let error = crate::chain(&*error);
             note(&format!(
@@ -155,13 +157,20 @@ impl Watched<'_> {
         Ok(outcome.exit.code)
     }
 
+    /// Ends the container's last line, if a JSON value is to follow it.
+    fn end_line(&self, line_end: &LineEnd) {
+        if self.print.is_json() && !line_end.is_clean() {
+            line("");
+        }
+    }
+
     /// Sends the container the signal that this process was sent.
-    async fn pass_on(&self, ctx: &Context, wish: Wish) {
+    async fn pass_on(&self, wish: Wish) {
         let number = match wish {
             Wish::Told(number) | Wish::End(number) => number.into(),
             Wish::Kill => SIGKILL,
         };
-        if let Err(error) = self.run.signal(ctx, number).await {
+        if let Err(error) = self.run.signal(&Context::new(), number).await {
             note(&format!("fnctr: {}", crate::chain(&error)));
         }
     }
@@ -190,14 +199,15 @@ async fn wish(wishes: &mut Option<Wishes>) -> Wish {
     }
 }
 
-/// Passes this process's input on. The container learns of its end.
-async fn feed(mut input: Box<dyn AsyncWrite + Send + Unpin>, until: Context) {
-    let copied = until
-        .run(tokio::io::copy(&mut tokio::io::stdin(), &mut input))
-        .await;
-    if let Ok(Ok(_)) = copied {
+/// Passes this process's input on, if there is one to pass it on to. The container learns of its end.
+async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> Infallible {
+    if let Some(mut input) = input
+        && tokio::io::copy(&mut tokio::io::stdin(), &mut input).await.is_ok()
+    {
+        // The container may read no more, which is its own affair.
         drop(input.shutdown().await);
     }
+    std::future::pending().await
 }
 
 async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
@@ -208,7 +218,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), F
     written.await.map_err(|error| Failure::host(&error))
 }
 
-/// What cannot be told to a container whose name is one of several.
+/// The one container whose output is to be shown.
 pub(super) fn only_one(ids: &[ContainerId]) -> Result<&ContainerId, Failure> {
     match ids {
         [id] => Ok(id),

@@ -26,6 +26,7 @@ mod images;
 mod interrupt;
 mod keys;
 mod manual;
+mod moment;
 mod network;
 mod output;
 mod progress;

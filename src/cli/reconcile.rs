@@ -34,8 +34,8 @@ async fn work(engine: &Engine, dry_run: bool, print: &Print) -> Result<ExitCode,
             Ok(()) => {
                 let value = serde_json::json!({ "object": object, "id": id, "why": why, "mended": !dry_run });
                 print.result(&value, || match dry_run {
-                    true => format!("{object} {id}: {why}: would {}", found.kind.remedy()),
-                    false => format!("{object} {id}: {why}: done: {}", found.kind.remedy()),
+                    true => format!("{object} {id} would be {}: {why}", found.kind.outcome()),
+                    false => format!("{object} {id} is {}: {why}", found.kind.outcome()),
                 });
             }
             Err(error) => {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use crate::engine::{ImageError, RuntimeFailed, Unlimited};
+use crate::engine::{ImageError, NoPlan, NotAttached, NotStarted, RuntimeFailed, Unlimited};
 use crate::sandbox::Error as NetworkError;
 
 /// The advice to append to an error's sentence, if the command line has a remedy.
@@ -13,6 +13,7 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>>
     while let Some(error) = cause {
         let found = error.downcast_ref().and_then(of_image);
         let found = found.or_else(|| error.downcast_ref().and_then(of_network));
+        let found = found.or_else(|| of_container(error).map(Cow::Borrowed));
         if let Some(found) = found.or_else(|| error.downcast_ref().map(of_runtime)) {
             return Some(found);
         }
@@ -34,6 +35,25 @@ pub(super) fn renamed(error: &(dyn Error + 'static)) -> Option<(&'static str, &'
         cause = error.source();
     }
     None
+}
+
+fn of_container(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            NotAttached::NotRunning => Some("`fnctr start --attach` starts it and attaches to it"),
+            NotAttached::NoStreams => Some("start it with `fnctr run` or `fnctr start --attach`"),
+            NotAttached::NotShared | NotAttached::Io(_) => None,
+        };
+    }
+    if let Some(NotStarted::Lost) = error.downcast_ref() {
+        return Some("`fnctr stop` or `fnctr kill` ends them");
+    }
+    match error.downcast_ref() {
+        Some(NoPlan::NotKept) => Some(
+            "`fnctr create`, `fnctr run -d` and `fnctr run --rm=false` make containers that can be started again",
+        ),
+        _ => None,
+    }
 }
 
 fn of_image(error: &ImageError) -> Option<Cow<'static, str>> {

@@ -69,7 +69,8 @@ async fn start_attached(
             detached: false,
             limit: None,
         };
-        let stdout = Standard::new(tokio::io::stdout(), &LineEnd::new(), at.interrupt);
+        let line_end = LineEnd::new();
+        let stdout = Standard::new(tokio::io::stdout(), &line_end, at.interrupt);
         let opened = streams.streams_beside(stdout, tokio::io::stderr());
         let started = container.start(&ctx, custody, move |_| std::future::ready(Ok(opened)));
         let run = &started.await?;
@@ -78,7 +79,7 @@ async fn start_attached(
             tracing::warn!(%id, error = %crate::chain(&error), "other processes cannot attach to the container");
         }
         // If this command can show no more, the container runs on, and another one may take its streams over.
-        let code = watched(run).with_own_streams(streams.input(), wishes).await?;
+        let code = watched(run).with_own_streams(streams.input(), &line_end, wishes).await?;
         if let Err(error) = container.settle().await {
             let error = crate::chain(&error);
             note(&format!("fnctr: warning: {error}; the next fnctr command tries again"));

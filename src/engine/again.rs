@@ -26,13 +26,17 @@ use crate::{Context, failpoint};
 
 /// Why a kept container cannot be started.
 #[derive(Debug, thiserror::Error)]
-enum NotStarted {
+pub(crate) enum NotStarted {
+    /// It runs.
     #[error("it runs already")]
     Runs,
+    /// Another process has its turn.
     #[error("another process is starting it")]
     Starting,
-    #[error("its processes run, and containerd has lost them: `fnctr stop` or `fnctr kill` ends them")]
+    /// It has processes, and no task.
+    #[error("its processes run, and containerd has lost them")]
     Lost,
+    /// It is gone.
     #[error("it was removed")]
     Removed,
 }

@@ -14,7 +14,7 @@ use super::run::Run;
 use crate::Context;
 use crate::stdio::{
     Chunk, Fifos, Hold, Hub, InputWriter, Listener, Over, Pumps, Remote, RemoteListener, SharedInput, Sink,
-    Stream, Streams, Tee, Wants,
+    Source, Stream, Streams, Tee, Wants,
 };
 
 /// How often a container's streams are looked for that another process holds and does not share yet.
@@ -31,15 +31,17 @@ pub(crate) struct SharedStreams {
 
 /// Why nobody can attach to a container.
 #[derive(Debug, thiserror::Error)]
-enum NotAttached {
-    #[error("it is not running: `fnctr start --attach` starts it and attaches to it")]
+pub(crate) enum NotAttached {
+    /// It does not run.
+    #[error("it is not running")]
     NotRunning,
-    #[error(
-        "it was started without streams, and its output is discarded: start it with `fnctr run` or `fnctr start --attach`"
-    )]
+    /// It has null streams.
+    #[error("it was started without streams, and its output is discarded")]
     NoStreams,
+    /// The process that made it keeps them to itself, as a platform does.
     #[error("another process has its streams, and does not share them")]
     NotShared,
+    /// The socket or the fifos fail.
     #[error("its streams cannot be reached")]
     Io(#[source] io::Error),
 }
@@ -78,7 +80,7 @@ impl SharedStreams {
         stderr: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Streams {
         Streams {
-            stdin: self.input.as_ref().map(SharedInput::source).unwrap_or_default(),
+            stdin: self.source(),
             stdout: Sink::Writer(Box::new(self.stdout_beside(stdout))),
             stderr: Sink::Writer(Box::new(self.stderr_beside(stderr))),
         }
@@ -92,10 +94,14 @@ impl SharedStreams {
     /// The streams for a container that runs, which this process takes over.
     fn streams(&self) -> Streams {
         Streams {
-            stdin: self.input.as_ref().map(SharedInput::source).unwrap_or_default(),
+            stdin: self.source(),
             stdout: self.hub.sink(Stream::Stdout),
             stderr: self.hub.sink(Stream::Stderr),
         }
+    }
+
+    fn source(&self) -> Source {
+        self.input.as_ref().map(SharedInput::source).unwrap_or_default()
     }
 
     /// Attaches, from this process. The reader gets what is written from now on.

@@ -68,17 +68,21 @@ struct SavedPlan {
 
 /// Why the plan on a record cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum NoPlan {
-    #[error(
-        "it was not made to be kept: `fnctr create`, `fnctr run -d` and `fnctr run --rm=false` make containers that can be started again"
-    )]
+pub(crate) enum NoPlan {
+    /// It is removed at its end.
+    #[error("it was not made to be kept")]
     NotKept,
+    /// The plan is not one of this version.
     #[error(
         "another version of fnctr has made it, whose plan this one cannot read; start it with that version, or make it anew"
     )]
     Unreadable(#[source] serde_json::Error),
+    /// The record names no image.
     #[error("the name of its image, {image:?}, is no image name")]
-    Image { image: String },
+    Image {
+        /// What it has instead.
+        image: String,
+    },
 }
 
 /// The extensions of a new record.

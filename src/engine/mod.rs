@@ -108,7 +108,8 @@ mod unfinished;
 mod volumes;
 mod wait;
 
-pub(crate) use self::attach::{Attachment, SharedStreams};
+pub(crate) use self::again::NotStarted;
+pub(crate) use self::attach::{Attachment, NotAttached, SharedStreams};
 pub(crate) use self::config::{Config, PoolConfig, Role};
 pub(crate) use self::container::Container;
 pub(crate) use self::custody::Custody;
@@ -119,7 +120,7 @@ pub(crate) use self::error::{Error, Kind, Step};
 pub(crate) use self::events::event_log;
 pub(crate) use self::find::{ListedContainer, State};
 pub(crate) use self::images::{Format, ImageError, Removed, Shelf, Shelved};
-pub(crate) use self::kept::{LastRun, RunEnd};
+pub(crate) use self::kept::{LastRun, NoPlan, RunEnd};
 pub(crate) use self::owned::Owned;
 pub use self::plan::Network;
 pub(crate) use self::plan::Plan;

@@ -75,12 +75,12 @@ impl Stray {
         }
     }
 
-    /// What is done about it.
-    pub(crate) fn remedy(self) -> &'static str {
+    /// What is done about it, after "is" or "would be".
+    pub(crate) fn outcome(self) -> &'static str {
         match self {
-            Self::Unsettled => "write its end and remove the run",
-            Self::Overdue => "end it",
-            _ => "remove it",
+            Self::Unsettled => "settled",
+            Self::Overdue => "ended",
+            _ => "removed",
         }
     }
 }
@@ -262,14 +262,10 @@ async fn unused_streams(deps: &Deps, ctx: &Context) -> Result<Vec<ContainerId>> 
 /// Whether a directory is one of streams, and no create that is under way has just made it.
 fn are_old_streams(dir: &Path) -> bool {
     let age = || {
-        std::fs::symlink_metadata(dir)
-            .ok()?
-            .modified()
-            .ok()?
-            .elapsed()
-            .ok()
+        let made = std::fs::symlink_metadata(dir)?.modified()?;
+        made.elapsed().map_err(std::io::Error::other)
     };
-    Fifos::are_in(dir) && age().is_some_and(|age| age > YOUNG)
+    Fifos::are_in(dir) && age().is_ok_and(|age| age > YOUNG)
 }
 
 /// Removes what was found.

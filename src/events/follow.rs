@@ -27,8 +27,8 @@ pub(crate) struct Follower {
     changes: AsyncFd<OwnedFd>,
     /// The file that is read, and its number.
     current: Option<(BufReader<File>, u64)>,
-    /// The number of the last file that was read to its end.
-    last: Option<u64>,
+    /// The number of the last file that was read to its end, or that is not to be read.
+    last: u64,
     /// A line that is not complete yet.
     part: Vec<u8>,
     ready: VecDeque<Next>,
@@ -54,26 +54,25 @@ impl Follower {
             reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
         )]
         let changes = AsyncFd::with_interest(changes, Interest::READABLE)?;
-        let mut this = Self {
-            dir: dir.to_owned(),
-            since,
-            changes,
-            current: None,
-            last: None,
-            part: Vec::new(),
-            ready: VecDeque::new(),
-        };
         let before = files::open(&files::before(dir))?;
         // Without a file to begin with, the next one is the first that is made, even if it is full before it is read.
-        this.last = Some(before.as_ref().map_or(0, |(_, number)| *number));
-        this.current = match since {
+        let last = before.as_ref().map_or(0, |(_, number)| *number);
+        let mut current = match since {
             Some(_) => before,
             None => files::open(&files::now(dir))?,
         };
-        if let (None, Some((file, _))) = (since, &mut this.current) {
+        if let (None, Some((file, _))) = (since, &mut current) {
             file.seek(SeekFrom::End(0))?;
         }
-        Ok(this)
+        Ok(Self {
+            dir: dir.to_owned(),
+            since,
+            changes,
+            current,
+            last,
+            part: Vec::new(),
+            ready: VecDeque::new(),
+        })
     }
 
     /// The next of the events that the log has by now; `None` if there is no more.
@@ -97,7 +96,7 @@ impl Follower {
             }
             // What was written between the two looks.
             if !self.read_line()? {
-                self.last = self.current.take().map(|(_, number)| number);
+                self.last = self.current.take().map_or(self.last, |(_, number)| number);
                 self.part.clear();
             }
         }
@@ -127,17 +126,16 @@ impl Follower {
 
     /// Goes on to the next file. Returns whether there is one.
     fn turn_page(&mut self) -> io::Result<bool> {
-        let next = self.last.map(|last| last + 1);
+        let next = self.last + 1;
+        // In this order: the second look finds what was the first one's file, if it is full meanwhile.
         let now = files::open(&files::now(&self.dir))?;
         let before = files::open(&files::before(&self.dir))?;
-        let of_number = |file: &(_, u64)| next.is_none_or(|next| file.1 >= next);
-        // The earlier one first, if it was not read.
-        let found = match next {
-            Some(_) => before.filter(of_number).or_else(|| now.filter(of_number)),
-            None => now,
-        };
+        let found = [before, now]
+            .into_iter()
+            .flatten()
+            .find(|(_, number)| *number >= next);
         let Some(found) = found else { return Ok(false) };
-        if next.is_some_and(|next| found.1 > next) {
+        if found.1 > next {
             self.ready.push_back(Next::Gap);
         }
         self.current = Some(found);

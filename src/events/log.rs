@@ -97,12 +97,13 @@ impl EventLog {
 
     /// Opens the file that is written, and makes it if there is none.
     fn open(&self) -> io::Result<File> {
-        loop {
-            let opened = OpenOptions::new().append(true).open(files::now(&self.dir));
-            match opened {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make()?,
-                opened => return opened,
+        let open = || OpenOptions::new().append(true).open(files::now(&self.dir));
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make()?;
+                open()
             }
+            opened => opened,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fnctr::driver::{Driver as _, Status};
+use fnctr::driver::{Cookie, Driver as _, Status, Task};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -33,6 +33,16 @@ fn when_its_cgroup_is_made<T: Send + 'static>(
     })
 }
 
+/// A container that is about to be created.
+async fn validated(stage: &Stage) -> (String, Box<dyn Cookie>) {
+    let task = stage.task("/bin/sleep 60");
+    let id = task.id.clone();
+    let cookie = stage.driver.create_cookie(&ctx(), Arc::new(task)).await;
+    let cookie = cookie.expect("a cookie");
+    cookie.validate_image(&ctx()).await.expect("an image");
+    (id, cookie)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
     if std::env::var_os("FNCTR_TEST_SYSTEMD").is_some() {
@@ -45,21 +55,14 @@ async fn a_shim_that_is_killed_half_way_through_a_create_leaves_nothing() {
         return;
     };
     for _ in 0..8 {
-        let task = stage.task("/bin/sleep 60");
-        let id = task.id.clone();
-        let cookie = stage
-            .driver
-            .create_cookie(&ctx(), Arc::new(task))
-            .await
-            .expect("a cookie");
-        cookie.validate_image(&ctx()).await.expect("an image");
+        let (id, cookie) = validated(&stage).await;
         let own = Shims::of(&stage, &id);
         let killer = when_its_cgroup_is_made(&stage, &id, move || own.signal(Signal::SIGKILL));
         drop(cookie.create_container(&ctx()).await);
         killer.join().expect("a killed shim");
         cookie.close(&ctx()).await.expect("to close");
         // And its name is free.
-        let again = fnctr::driver::Task {
+        let again = Task {
             id,
             ..stage.task("/bin/true")
         };
@@ -80,14 +83,7 @@ async fn a_runtime_that_outlives_its_shim_and_containerds_patience_keeps_no_name
     let Some(stage) = Stage::set("a_runtime_that_outlives_its_shim").await else {
         return;
     };
-    let task = stage.task("/bin/sleep 60");
-    let id = task.id.clone();
-    let cookie = stage
-        .driver
-        .create_cookie(&ctx(), Arc::new(task))
-        .await
-        .expect("a cookie");
-    cookie.validate_image(&ctx()).await.expect("an image");
+    let (id, cookie) = validated(&stage).await;
     let own = Shims::of(&stage, &id);
     // As on a machine that gives the runtime no processor time.
     let killer = when_its_cgroup_is_made(&stage, &id, move || {
@@ -105,7 +101,7 @@ async fn a_runtime_that_outlives_its_shim_and_containerds_patience_keeps_no_name
         Vec::<String>::new(),
         "they stay although nothing of the container is left"
     );
-    let again = fnctr::driver::Task {
+    let again = Task {
         id,
         ..stage.task("/bin/true")
     };
@@ -190,14 +186,7 @@ async fn a_containerd_that_is_killed_in_a_create_leaves_nothing_after_the_next_s
         return;
     };
     for _ in 0..3 {
-        let task = stage.task("/bin/sleep 60");
-        let id = task.id.clone();
-        let cookie = stage
-            .driver
-            .create_cookie(&ctx(), Arc::new(task))
-            .await
-            .expect("a cookie");
-        cookie.validate_image(&ctx()).await.expect("an image");
+        let (id, cookie) = validated(&stage).await;
         let containerd = nix::unistd::Pid::from_raw(stage.real.pid().cast_signed());
         let killer = when_its_cgroup_is_made(&stage, &id, move || {
             let _ = nix::sys::signal::kill(containerd, nix::sys::signal::Signal::SIGKILL);

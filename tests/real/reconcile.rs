@@ -53,22 +53,14 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
         .and_then(|pid| i32::try_from(pid).ok())
         .expect("a pid");
     // Streams of a container that there is not, older than any create takes.
-    let ghost = stage
-        .real
-        .dir()
-        .join("cli/fifos")
-        .join(stage.real.namespace())
-        .join("ghost");
-    std::fs::create_dir_all(&ghost).expect("a directory");
-    nix::unistd::mkfifo(&ghost.join("stdout"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    let young = stage
-        .real
-        .dir()
-        .join("cli/fifos")
-        .join(stage.real.namespace())
-        .join("young");
-    std::fs::create_dir_all(&young).expect("a directory");
-    nix::unistd::mkfifo(&young.join("stdout"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    let streams_of = |id: &str| {
+        let all = stage.real.dir().join("cli/fifos").join(stage.real.namespace());
+        let dir = all.join(id);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        nix::unistd::mkfifo(&dir.join("stdout"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        dir
+    };
+    let (ghost, young) = (streams_of("ghost"), streams_of("young"));
     let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
     let dir = std::fs::File::open(&ghost).expect("the directory");
     dir.set_modified(an_hour_ago).expect("to date it back");
@@ -110,7 +102,7 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     }
     let text = ok(stage, &["reconcile", "--dry-run"]);
     assert!(
-        text.contains("late: its time is over") && text.contains("would end it"),
+        text.contains("container late would be ended: its time is over"),
         "{text}"
     );
     assert_eq!(found(stage, &[]), expected);

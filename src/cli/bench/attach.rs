@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::cookie;
 use super::figures::Figures;
@@ -84,7 +83,7 @@ async fn deliver(
         ..Task::default()
     };
     let cookie = cookie(driver, task)?;
-    let tracker = TaskTracker::new();
+    let tracker = driver.engine().tracker();
     let reading: Vec<_> = (0..readers)
         .map(|_| tracker.spawn(count(shared.attach(Wants::ALL))))
         .collect();

@@ -5,11 +5,12 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::Context;
 use crate::cli::At;
 use crate::cli::interrupt::{Wish, Wishes};
+use crate::cli::moment::reached;
 use crate::cli::output::note;
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{RunResult, Status, WaitResult};
@@ -127,13 +128,6 @@ impl Wait<'_> {
                 }
             }
         }
-    }
-}
-
-async fn reached(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 
