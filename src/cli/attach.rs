@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use super::At;
+use super::Invocation;
 use super::args::containers::AttachArgs;
 use super::connect::with;
 use super::failure::Failure;
@@ -24,7 +24,11 @@ const SIGKILL: u32 = 9;
 const DELIVERY: Duration = Duration::from_secs(2);
 
 /// Attaches to a container that runs.
-pub(super) async fn attach(at: At<'_>, args: &AttachArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn attach(
+    at: Invocation<'_>,
+    args: &AttachArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let ctx = Context::new();
         let container = engine.adopt(&ctx, &args.id).await?;
@@ -46,7 +50,7 @@ pub(super) async fn attach(at: At<'_>, args: &AttachArgs, print: &Print) -> Resu
 
 /// A container that this process is attached to.
 pub(super) struct Watched<'a> {
-    pub(super) at: At<'a>,
+    pub(super) at: Invocation<'a>,
     pub(super) container: &'a Container,
     pub(super) run: &'a Run,
     /// Whether this process's input is passed on.

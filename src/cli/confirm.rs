@@ -2,12 +2,12 @@
 
 use std::io::{self, BufRead as _, Write as _};
 
-use super::At;
+use super::Invocation;
 use super::failure::Failure;
 
 /// Asks on standard error, and reads the answer from standard input. Any answer other than yes is a failure, and so is
 /// a signal.
-pub(super) async fn confirm(at: At<'_>, question: String) -> Result<(), Failure> {
+pub(super) async fn confirm(at: Invocation<'_>, question: String) -> Result<(), Failure> {
     let asked = tokio::task::spawn_blocking(move || -> io::Result<String> {
         let mut out = io::stderr().lock();
         write!(out, "{question} [y/N] ")?;

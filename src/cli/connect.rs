@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::At;
+use super::Invocation;
 use super::args::global::Global;
 use super::failure::Failure;
 use super::output::note;
@@ -31,21 +31,25 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects to the containerd that the command line names. `change` edits the configuration of drivers first.
-    pub(super) async fn open(at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
+    pub(super) async fn open(at: Invocation<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
         Self::open_as(Role::Command, at, change).await
     }
 
     /// The same, for a command that lists all containers, once.
-    pub(super) async fn listing(at: At<'_>) -> Result<Self, Failure> {
+    pub(super) async fn listing(at: Invocation<'_>) -> Result<Self, Failure> {
         Self::open_as(Role::List, at, |_| {}).await
     }
 
     /// The same, for an engine that only looks.
-    pub(super) async fn observe(at: At<'_>) -> Result<Self, Failure> {
+    pub(super) async fn observe(at: Invocation<'_>) -> Result<Self, Failure> {
         Self::open_as(Role::Observer, at, |_| {}).await
     }
 
-    async fn open_as(role: Role, at: At<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
+    async fn open_as(
+        role: Role,
+        at: Invocation<'_>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Failure> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Failure::usage(
                 "containers need root: run fnctr as root, for example with sudo",
@@ -107,7 +111,7 @@ impl Connection {
     }
 
     /// A driver on the engine, for commands that use the driver contract.
-    pub(super) async fn driver(&self, at: At<'_>) -> Result<ContainerdDriver, Failure> {
+    pub(super) async fn driver(&self, at: Invocation<'_>) -> Result<ContainerdDriver, Failure> {
         let ctx = at.interrupt.ctx().with_timeout(CONNECT);
         Ok(ContainerdDriver::on(&ctx, self.engine.clone(), self.config.clone(), self.grace).await?)
     }
@@ -139,7 +143,7 @@ async fn leave(embedded: Embedded) {
 
 /// Connects, runs one command, and disconnects even if the command fails. A signal ends the command.
 pub(super) async fn with<T>(
-    at: At<'_>,
+    at: Invocation<'_>,
     command: impl AsyncFnOnce(&Engine) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let connection = Connection::open(at, |_| {}).await?;
@@ -150,7 +154,7 @@ pub(super) async fn with<T>(
 
 /// Like [`with`], but passes a driver to the command. `change` edits the driver's configuration first.
 pub(super) async fn with_driver<T>(
-    at: At<'_>,
+    at: Invocation<'_>,
     change: impl FnOnce(&mut Config),
     command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
 ) -> Result<T, Failure> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tokio::time::Instant;
 
-use super::At;
+use super::Invocation;
 use super::args::containers::{FreezeArgs, IdsArgs, KillArgs, RmArgs};
 use super::confirm::confirm;
 use super::connect::with;
@@ -15,7 +15,11 @@ use crate::engine::{Action, Engine, Kind, ListedContainer, State, Step};
 use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
-pub(super) async fn freeze(at: At<'_>, args: &FreezeArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn freeze(
+    at: Invocation<'_>,
+    args: &FreezeArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         Ok(each(&args.ids, print, async |id| {
             turn(engine, id, print, true, args.reclaim).await
@@ -26,7 +30,7 @@ pub(super) async fn freeze(at: At<'_>, args: &FreezeArgs, print: &Print) -> Resu
 }
 
 /// Thaws containers, and prints how long this took.
-pub(super) async fn thaw(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn thaw(at: Invocation<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         Ok(each(&args.ids, print, async |id| {
             turn(engine, id, print, false, false).await
@@ -83,7 +87,7 @@ async fn turn(
 }
 
 /// Sends a signal to containers.
-pub(super) async fn kill(at: At<'_>, args: &KillArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn kill(at: Invocation<'_>, args: &KillArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let send = async |id: &ContainerId| {
             let ctx = Context::new();
@@ -99,7 +103,7 @@ pub(super) async fn kill(at: At<'_>, args: &KillArgs, print: &Print) -> Result<E
 }
 
 /// Removes containers. A container that cannot be removed is reported, and the others are still removed.
-pub(super) async fn rm(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn rm(at: Invocation<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let ids = if args.all {
             let seen = engine.list(&Context::new()).await?;
@@ -116,7 +120,7 @@ pub(super) async fn rm(at: At<'_>, args: &RmArgs, print: &Print) -> Result<ExitC
 }
 
 /// Removes the containers that have ended, except those whose owner is alive and will remove them itself.
-pub(super) async fn prune(at: At<'_>, force: bool, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn prune(at: Invocation<'_>, force: bool, print: &Print) -> Result<ExitCode, Failure> {
     if !force {
         confirm(at, "fnctr: remove all containers that have ended?".to_owned()).await?;
     }

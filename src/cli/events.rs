@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::At;
+use super::Invocation;
 use super::args::containers::EventsArgs;
 use super::connect::Connection;
 use super::failure::Failure;
@@ -29,7 +29,11 @@ const FIELDS: [(&str, &str); 6] = [
 ];
 
 /// Shows events until a signal or the end of the time that was asked for.
-pub(super) async fn events(at: At<'_>, args: &EventsArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn events(
+    at: Invocation<'_>,
+    args: &EventsArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let filters = Filters::parse(&args.filter, &KEYS).map_err(Failure::usage)?;
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));

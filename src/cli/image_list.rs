@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::At;
+use super::Invocation;
 use super::args::images::ImagesArgs;
 use super::connect::with;
 use super::failure::Failure;
@@ -31,7 +31,7 @@ const FIELDS: [(&str, &str); 7] = [
 const KEYS: [&str; 3] = ["reference", "label", "dangling"];
 
 /// Lists images.
-pub(super) async fn list(at: At<'_>, args: ImagesArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn list(at: Invocation<'_>, args: ImagesArgs, print: &Print) -> Result<ExitCode, Failure> {
     let filters = Filters::parse(&args.filter, &KEYS).map_err(Failure::usage)?;
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));

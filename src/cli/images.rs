@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::At;
+use super::Invocation;
 use super::args::images::RmiArgs;
 use super::confirm::confirm;
 use super::connect::with;
@@ -16,7 +16,7 @@ use crate::Context;
 use crate::engine::{Reference, Removed, Shelf, Shelved};
 
 /// Loads the images of an archive.
-pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn load(at: Invocation<'_>, file: &Path, print: &Print) -> Result<ExitCode, Failure> {
     let spooled = if file == Path::new("-") {
         Some(Spooled::stdin(at).await?)
     } else {
@@ -43,7 +43,12 @@ pub(super) async fn load(at: At<'_>, file: &Path, print: &Print) -> Result<ExitC
 }
 
 /// Gives an image another name.
-pub(super) async fn tag(at: At<'_>, source: &str, name: &str, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn tag(
+    at: Invocation<'_>,
+    source: &str,
+    name: &str,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let name = Reference::parse(name).map_err(|why| Failure::usage(crate::chain(&why)))?;
     if name.digest().is_some() {
         let sentence = format!("{name} has a digest, which is not a name to give; give a tag");
@@ -61,7 +66,7 @@ pub(super) async fn tag(at: At<'_>, source: &str, name: &str, print: &Print) -> 
 }
 
 /// Removes names of images. A name that cannot be removed is reported, and the others are still removed.
-pub(super) async fn remove(at: At<'_>, args: &RmiArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn remove(at: Invocation<'_>, args: &RmiArgs, print: &Print) -> Result<ExitCode, Failure> {
     let failures = with(at, async |engine| {
         let mut failures = Vec::new();
         for image in &args.images {
@@ -84,7 +89,12 @@ pub(super) async fn remove(at: At<'_>, args: &RmiArgs, print: &Print) -> Result<
 }
 
 /// Removes images that no container uses: those without a name, or all of them.
-pub(super) async fn prune(at: At<'_>, all: bool, force: bool, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn prune(
+    at: Invocation<'_>,
+    all: bool,
+    force: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     if !force {
         let which = if all { "" } else { " and that have no name" };
         let question = format!("fnctr: remove all images that no container uses{which}?");
@@ -167,7 +177,11 @@ struct Settings<'a> {
 }
 
 /// Prints everything that is known about images.
-pub(super) async fn inspect(at: At<'_>, images: &[String], print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn inspect(
+    at: Invocation<'_>,
+    images: &[String],
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
     let mut inspected = Vec::new();
     for text in images {

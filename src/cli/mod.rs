@@ -132,7 +132,7 @@ fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
 
 async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
-    let at = At {
+    let at = Invocation {
         global: &global,
         interrupt,
     };
@@ -194,7 +194,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
 
 /// The context of a command: the options that choose its containerd, and what can interrupt the command.
 #[derive(Debug, Clone, Copy)]
-struct At<'a> {
+struct Invocation<'a> {
     global: &'a Global,
     interrupt: &'a Interrupt,
 }

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::At;
+use super::Invocation;
 use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use crate::Context;
 
 /// Removes orphaned containers. A container that cannot be removed is reported, and the others are still removed.
-pub(super) async fn prune(at: At<'_>, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn prune(at: Invocation<'_>, print: &Print) -> Result<ExitCode, Failure> {
     let pruned = with(at, async |engine| Ok(engine.prune(&Context::new()).await?)).await?;
     let mut code = ExitCode::SUCCESS;
     for (id, removed) in pruned {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::AsyncReadExt as _;
 
-use super::At;
+use super::Invocation;
 use super::args::images::PullArgs;
 use super::connect::Connection;
 use super::failure::Failure;
@@ -42,7 +42,7 @@ fn worth_another() -> RetryErrorChecker {
 }
 
 /// Pulls one image.
-pub(super) async fn pull(at: At<'_>, args: PullArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn pull(at: Invocation<'_>, args: PullArgs, print: &Print) -> Result<ExitCode, Failure> {
     let login = login(at, &args).await?;
     let connection = Connection::open(at, |_| {}).await?;
     let wanted = Wanted {
@@ -124,7 +124,7 @@ async fn shown(
 }
 
 /// Reads the password from standard input, because every user of the host can read arguments.
-async fn login(at: At<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failure> {
+async fn login(at: Invocation<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failure> {
     let Some(username) = &args.username else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::At;
+use super::Invocation;
 use super::connect::Connection;
 use super::failure::Failure;
 use super::output::Print;
@@ -10,7 +10,7 @@ use crate::Context;
 use crate::engine::Engine;
 
 /// Shows what killed processes have left, and removes it unless this is a dry run.
-pub(super) async fn reconcile(at: At<'_>, dry_run: bool, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn reconcile(at: Invocation<'_>, dry_run: bool, print: &Print) -> Result<ExitCode, Failure> {
     let connection = Connection::observe(at).await?;
     let done = at
         .interrupt

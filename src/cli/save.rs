@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::At;
+use super::Invocation;
 use super::args::images::SaveFormat;
 use super::connect::with;
 use super::failure::Failure;
@@ -21,7 +21,7 @@ const SPOOLED: &str = "standard input";
 
 /// Saves images as an archive.
 pub(super) async fn save(
-    at: At<'_>,
+    at: Invocation<'_>,
     output: &Path,
     format: SaveFormat,
     images: &[String],
@@ -85,7 +85,7 @@ pub(super) struct Spooled {
 
 impl Spooled {
     /// Reads standard input to its end.
-    pub(super) async fn stdin(at: At<'_>) -> Result<Self, Failure> {
+    pub(super) async fn stdin(at: Invocation<'_>) -> Result<Self, Failure> {
         if std::io::stdin().is_terminal() {
             return Err(Failure::usage(
                 "there is no archive on standard input: name a file, or redirect one",

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::At;
+use super::Invocation;
 use super::args::containers::{StartArgs, StopArgs};
 use super::attach::{self, Watched};
 use super::connect::with;
@@ -16,7 +16,7 @@ use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, Step, Wants
 use crate::{ContainerId, Context};
 
 /// Starts containers. One that runs already stays as it is.
-pub(super) async fn start(at: At<'_>, args: &StartArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn start(at: Invocation<'_>, args: &StartArgs, print: &Print) -> Result<ExitCode, Failure> {
     if args.attach {
         return start_attached(at, attach::only_one(&args.ids)?, args.interactive, print).await;
     }
@@ -40,7 +40,7 @@ pub(super) async fn start(at: At<'_>, args: &StartArgs, print: &Print) -> Result
 
 /// Starts a container, shows its output, and keeps it when it has ended. Attaches to one that runs already.
 async fn start_attached(
-    at: At<'_>,
+    at: Invocation<'_>,
     id: &ContainerId,
     interactive: bool,
     print: &Print,
@@ -90,7 +90,7 @@ async fn start_attached(
 }
 
 /// Stops containers and starts them again. One that does not run is started.
-pub(super) async fn restart(at: At<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn restart(at: Invocation<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let restart = async |id: &ContainerId| {
             let ctx = Context::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::At;
+use super::Invocation;
 use super::connect::with;
 use super::failure::Failure;
 use super::interrupt::Wish;
@@ -40,7 +40,7 @@ struct Report<'a> {
 
 /// Shows what the named containers use, or all running containers if none is named.
 pub(super) async fn stats(
-    at: At<'_>,
+    at: Invocation<'_>,
     ids: &[ContainerId],
     once: bool,
     print: &Print,

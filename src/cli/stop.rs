@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::At;
+use super::Invocation;
 use super::args::containers::{IdsArgs, StopArgs};
 use super::connect::with;
 use super::containers::each;
@@ -13,7 +13,7 @@ use crate::{ContainerId, Context};
 
 /// Ends containers by a signal, and by SIGKILL if they do not end in time. A container that has already ended counts as
 /// stopped.
-pub(super) async fn stop(at: At<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn stop(at: Invocation<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let stop = async |id: &ContainerId| {
             let ctx = Context::new();
@@ -37,7 +37,7 @@ pub(super) fn how(args: &StopArgs) -> Stop {
 }
 
 /// Waits for the end of containers, and prints their exit codes.
-pub(super) async fn wait(at: At<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn wait(at: Invocation<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         Ok(each(&args.ids, print, async |id| wait_for(engine, id, print).await).await)
     })

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::custody::{now, owner_is_gone, until_deadline};
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::facts::Facts;
 use super::find::{adopt_record, get};
 use super::first_records::FirstRecords;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::container::{Container, Current};
 use super::create::{self, Chosen};
 use super::custody::Custody;
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::facts::Facts;
 use super::kept::{self, LastRun, RunEnd};
 use super::record::{self, Owner};

@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 
 use super::container::Container;
 use super::create;
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::run::Run;
 use crate::Context;
 use crate::stdio::{

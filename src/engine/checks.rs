@@ -10,11 +10,11 @@ use fnctr_oci::{ContainerConfig, Mount, NetworkMode, Spec};
 use rustix::fs::StatVfsMountFlags;
 
 use super::Deps;
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::facts::MAX_LABEL;
 use super::placement::Placement;
 use super::plan::{Network, Plan};
-use super::{disk, places, record, rlimits};
+use super::{disk, mount_points, record, rlimits};
 use crate::Context;
 use crate::image::{Image, Lookup, NotExecutable, Program};
 
@@ -113,7 +113,7 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
         .process()
         .as_ref()
         .map_or_else(|| Path::new("/"), |process| process.cwd());
-    places::check(deps, ctx, plan, image, cwd).await?;
+    mount_points::check(deps, ctx, plan, image, cwd).await?;
     command(deps, ctx, plan, image, spec).await
 }
 
@@ -372,7 +372,7 @@ fn hidden(plan: &Plan) -> Vec<String> {
         let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;
         destination.display().to_string()
     });
-    let own = places::OWN
+    let own = mount_points::OWN
         .into_iter()
         .chain(plan.init.then_some(fnctr_oci::INIT_PATH));
     mounts.chain(own.map(str::to_owned)).collect()

@@ -3,7 +3,7 @@
 use tokio_util::task::TaskTracker;
 
 use super::deps::Engine;
-use super::error::{At as _, Result, Step};
+use super::error::{ErrorContext as _, Result, Step};
 use super::placement;
 use crate::Context;
 

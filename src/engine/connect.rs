@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 
 use super::config::Role;
 use super::deps::{Background, Deps, Engine, Images, Networks};
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::exits::Exits;
 use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};

@@ -8,7 +8,7 @@ use fnctr_oci::{ContainerConfig, Spec};
 
 use super::container::{Container, Current};
 use super::deps::{Deps, Engine};
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::init_layer::InitLayer;
 use super::kept::LastRun;
 use super::network::{Joining, NetworkHistory};

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Deps;
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::plan::Plan;
 use crate::containerd::{Mount, SNAPSHOTTER, Session};
 use crate::teardown::{StepError, Teardown};

@@ -311,12 +311,12 @@ pub(super) fn report(step: Step, id: &ContainerId, failed: Vec<Failed>) -> Resul
 }
 
 /// Attaches the step and the container to a mechanism's error.
-pub(super) trait At<T> {
+pub(super) trait ErrorContext<T> {
     /// For errors that determine their kind.
     fn at(self, step: Step, id: impl fmt::Display) -> Result<T>;
 }
 
-impl<T, E: Judged> At<T> for Result<T, E> {
+impl<T, E: Judged> ErrorContext<T> for Result<T, E> {
     fn at(self, step: Step, id: impl fmt::Display) -> Result<T> {
         self.map_err(|error| Error::new(step, id, error.kind(), error))
     }

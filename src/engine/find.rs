@@ -9,7 +9,7 @@ use super::config::Role;
 use super::container::{Container, Current};
 use super::custody::owner_is_gone;
 use super::deps::{Deps, Engine};
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::facts::Facts;
 use super::first_records::FirstRecords;
 use super::kept::{self, LastRun, RunEnd};

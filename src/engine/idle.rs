@@ -1,6 +1,6 @@
 //! Taking memory back from one container: after a delay while it is frozen, or at once.
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::run::Run;
 use crate::Context;
 use crate::cgroup::{Reclaimed, Reclaimer, State};

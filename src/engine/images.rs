@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWrite;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::{Deps, Engine};
 use crate::events::{Action, Event, Kind as EventKind};
 use crate::image::{AbandonedLeases, Reference};

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use fnctr_oci::ContainerConfig;
 use serde::{Deserialize, Serialize};
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
 use super::plan::{Network, Plan};
 use super::wait::Exit;

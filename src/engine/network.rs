@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fnctr_oci::NetworkMode;
 
-use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
 use super::label;
 use super::plan::{Network, Plan};
 use super::slot::{self, Slot};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::first_records::FirstRecords;
 use super::kept::{self, LastRun};
 use super::label;

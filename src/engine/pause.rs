@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::run::{Phase, Run, Stage};
 use crate::cgroup::{Attempt, Freezer, Pending};
 use crate::containerd::TaskStatus;

@@ -1,6 +1,6 @@
 //! Removes the containers that no process looks after any more, and no others. Those that are kept are only ended.
 
-use super::error::{At as _, Result, Step};
+use super::error::{ErrorContext as _, Result, Step};
 use super::find::{self, adopt_record};
 use super::label;
 use super::record::attempt_of;

@@ -2,7 +2,7 @@
 //! tracker, and ends with the engine.
 
 use super::Engine;
-use super::error::{At as _, Result, Step};
+use super::error::{ErrorContext as _, Result, Step};
 use super::plan::Plan;
 use crate::Context;
 use crate::image::{Again, Hold, Image, Pin, Request};

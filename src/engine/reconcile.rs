@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use super::abandoned::{self, Need};
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::first_records::FirstRecords;
 use super::orphans::{self, Trace};
 use super::{Deps, Engine, find, stray_networks, unfinished};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use fnctr_oci::Spec;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::{self, LastRun};
 use super::label;
 use super::plan::Plan;

@@ -3,7 +3,7 @@
 use tokio::sync::MutexGuard;
 
 use super::container::Container;
-use super::error::{self, At as _, Error, Kind, Result, Step};
+use super::error::{self, Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::LastRun;
 use super::record::{self, Origin, Owner};
 use super::run::Run;

@@ -2,7 +2,7 @@
 //! undone.
 
 use super::deps::{Deps, Engine};
-use super::error::{At as _, Result, Step};
+use super::error::{ErrorContext as _, Result, Step};
 use super::plan::Plan;
 use crate::Context;
 use crate::image::{Image, Pin};

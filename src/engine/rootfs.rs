@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Deps;
-use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
 use super::plan::Plan;
 use crate::containerd::{self, Mount, Session};
 use crate::image::Image;

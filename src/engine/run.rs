@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::{Mutex, watch};
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::network::{self, NetworkHistory};
 use super::oom::OomRecorder;
 use super::pidfd::Alive;

@@ -1,6 +1,6 @@
 //! Signals to a container's processes, frozen or not.
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::run::Run;
 use super::task::SIGKILL;
 use crate::Context;

@@ -2,7 +2,7 @@
 
 use fnctr_oci::{ContainerConfig, ImageConfig};
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::network::Joining;
 use super::plan::Plan;
 use super::volumes::Volumes;

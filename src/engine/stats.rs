@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::find::{self, ListedContainer};
 use super::run::Run;
 use super::traffic::{self, Traffic};

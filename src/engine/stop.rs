@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::custody::owner_is_gone;
-use super::error::{At as _, Kind, Result, Step};
+use super::error::{ErrorContext as _, Kind, Result, Step};
 use super::kept::LastRun;
 use super::run::Run;
 use super::task::SIGKILL;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Deps;
-use super::error::{At as _, Result, Step};
+use super::error::{ErrorContext as _, Result, Step};
 use super::find::{adopt_record, get};
 use super::label;
 use super::network::{refused, sandbox_of};

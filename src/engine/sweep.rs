@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deps::{Deps, Engine};
-use super::error::{At as _, Kind, Result, Step};
+use super::error::{ErrorContext as _, Kind, Result, Step};
 use super::find::adopt_record;
 use crate::pauses::Pauses;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Deps;
 use super::bundle::Bundle;
-use super::error::{At as _, Error, Judged as _, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
 use super::remains::{self, Remains};
 use super::runtime::RuntimeFailed;
 use super::shim::Shim;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use fnctr_oci::Mount;
 
 use super::Deps;
-use super::error::{At as _, Error, Kind, Result, Step};
-use super::places::{self, NEW, with_parents};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
+use super::mount_points::{self, NEW, with_parents};
 use super::plan::Plan;
 use crate::Context;
 use crate::image::{Image, Ownership, Place};
@@ -102,7 +102,7 @@ fn wanted(declared: &[String], mounts: &[Mount], image: &str) -> Result<Vec<Stri
         if path == Path::new("/") {
             return Err(refuse("it is the whole root file system"));
         }
-        if places::is_own(path) || places::covering(path, mounts).is_some() {
+        if mount_points::is_own(path) || mount_points::covering(path, mounts).is_some() {
             continue;
         }
         paths.insert(path.components().collect::<PathBuf>().display().to_string());

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cookie;
 use super::figures::Figures;
-use crate::cli::At;
+use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::Print;
@@ -26,7 +26,7 @@ pub(super) struct Plan {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
     let [one, many] = with_driver(
         at,
         |_| {},

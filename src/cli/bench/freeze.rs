@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::figures::Figures;
 use crate::cgroup::Raw;
-use crate::cli::At;
+use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
@@ -34,7 +34,7 @@ struct Measured {
 
 /// Measures and prints.
 pub(super) async fn bench(
-    at: At<'_>,
+    at: Invocation<'_>,
     procs: u32,
     rounds: u32,
     image: &str,

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::figures::Figures;
 use super::lifecycle::live;
-use crate::cli::At;
+use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
@@ -77,7 +77,7 @@ impl Row {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
     let rows = with_driver(
         at,
         |_| {},

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::calls::{clipped, gaps, union};
 use super::figures::Figures;
-use crate::cli::At;
+use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
@@ -61,7 +61,7 @@ struct Measured {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: At<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
     let (rounds, parallel) = (plan.rounds, plan.parallel);
     if rounds == 0 {
         return Err(Failure::usage("--rounds must be at least 1"));

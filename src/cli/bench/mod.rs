@@ -11,7 +11,7 @@ mod network;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::At;
+use super::Invocation;
 use super::args::bench::Bench;
 use super::failure::Failure;
 use super::output::Print;
@@ -21,7 +21,7 @@ use crate::driver::Task;
 use crate::engine::Custody;
 
 /// Runs the benchmark that the user chose.
-pub(super) async fn bench(at: At<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
     match what {
         Bench::Attach {
             readers,

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::figures::Figures;
 use crate::Context;
-use crate::cli::At;
+use crate::cli::Invocation;
 use crate::cli::connect::network_settings;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, table};
@@ -22,7 +22,7 @@ const TAKES: usize = 1000;
 
 /// Runs the benchmark and prints the result. It needs no containerd.
 pub(super) async fn bench(
-    at: At<'_>,
+    at: Invocation<'_>,
     network: &str,
     rounds: u32,
     takers: usize,

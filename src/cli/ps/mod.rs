@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use self::row::{FIELDS, Row};
 use self::select::Wanted;
-use super::At;
+use super::Invocation;
 use super::args::containers::PsArgs;
 use super::connect::{Connection, with};
 use super::failure::Failure;
@@ -33,7 +33,7 @@ pub(super) fn state_of(seen: &ListedContainer) -> &'static str {
 }
 
 /// Lists containers.
-pub(super) async fn ps(at: At<'_>, args: PsArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Result<ExitCode, Failure> {
     let filters = Filters::parse(&args.filter, &select::KEYS).map_err(Failure::usage)?;
     let wanted = Wanted::new(args.all, filters).map_err(Failure::usage)?;
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
@@ -94,7 +94,11 @@ fn pools(seen: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
 
 /// Shows containers: their records, states, cgroups and specs. The values of environment variables are left out,
 /// because they often hold secrets.
-pub(super) async fn inspect(at: At<'_>, ids: &[ContainerId], print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn inspect(
+    at: Invocation<'_>,
+    ids: &[ContainerId],
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let looked = with(at, async |engine| {
         let mut seen = Vec::new();
         for id in ids {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::Context;
-use crate::cli::At;
+use crate::cli::Invocation;
 use crate::cli::interrupt::{Wish, Wishes};
 use crate::cli::moment::reached;
 use crate::cli::output::note;
@@ -59,7 +59,7 @@ pub(super) struct Ended {
 
 /// The function to wait for, and its time limits.
 pub(super) struct Wait<'a> {
-    pub(super) at: At<'a>,
+    pub(super) at: Invocation<'a>,
     pub(super) cookie: &'a ContainerdCookie,
     pub(super) waiting: &'a dyn WaitResult,
     /// How long the function may run; `None` is without limit.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use self::cidfile::CidFile;
 use self::report::Phases;
-use super::At;
+use super::Invocation;
 use super::args::run::{ContainerArgs, CreateArgs, PullPolicy, RunArgs};
 use super::connect::Connection;
 use super::failure::Failure;
@@ -27,7 +27,7 @@ use crate::engine::{Custody, SharedStreams};
 use crate::{ContainerOptions, ContainerdDriver, Context};
 
 /// Runs one container.
-pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn run(at: Invocation<'_>, mut args: RunArgs, print: &Print) -> Result<ExitCode, Failure> {
     let (image, command) = task::words(&mut args.container, "run")?;
     task::check_run(&args)?;
     let line_end = LineEnd::new();
@@ -64,7 +64,11 @@ pub(super) async fn run(at: At<'_>, mut args: RunArgs, print: &Print) -> Result<
 }
 
 /// Creates one container, and leaves it to be started later.
-pub(super) async fn create(at: At<'_>, mut args: CreateArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn create(
+    at: Invocation<'_>,
+    mut args: CreateArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let (image, command) = task::words(&mut args.container, "create")?;
     task::check(&args.container)?;
     let task = task::task(&args.container, image)?;
@@ -111,7 +115,7 @@ pub(super) async fn create(at: At<'_>, mut args: CreateArgs, print: &Print) -> R
 
 /// Connects, and passes the cookie of a task on, with its driver and the full name of its image.
 async fn with_cookie(
-    at: At<'_>,
+    at: Invocation<'_>,
     args: &ContainerArgs,
     mut task: Task,
     work: impl AsyncFnOnce(
@@ -159,7 +163,7 @@ struct Making<'a> {
 
 /// The life of one function, and what it needs.
 struct Life<'a> {
-    at: At<'a>,
+    at: Invocation<'a>,
     making: Making<'a>,
     args: &'a RunArgs,
     /// The output that other processes may read too.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use fnctr_oci::Mount;
 
-use super::super::error::{At as _, Result, Step};
-use super::super::places::{covering, destination, is_own, with_parents};
+use super::super::error::{ErrorContext as _, Result, Step};
+use super::super::mount_points::{covering, destination, is_own, with_parents};
 use super::super::plan::Plan;
 use super::super::{Deps, etc};
 use super::is_a_directory;
 use super::item::Item;
 use crate::Context;
-use crate::engine::places::NEW;
+use crate::engine::mount_points::NEW;
 use crate::image::{Image, Ownership, Place};
 
 /// An image together with one plan for it.

@@ -6,11 +6,11 @@ use std::path::Path;
 use fnctr_oci::Mount;
 
 use super::super::etc;
-use super::super::places::{covering, destination};
+use super::super::mount_points::{covering, destination};
 use super::directories::is_the_image_s;
 use super::item::Item;
 use super::{InitLayer, Unusable, is_a_directory};
-use crate::engine::places::NEW;
+use crate::engine::mount_points::NEW;
 use crate::image::{Entry, Etc, Ownership};
 
 /// The items that must be in `/etc`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::error::{At as _, Error, Kind, Result, Step};
+use crate::engine::error::{Error, ErrorContext as _, Kind, Result, Step};
 use crate::engine::label;
 use crate::engine::plan::{Network, Plan};
 use crate::engine::slot::{Resident, Slot};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fnctr_oci::Mount;
 
-use super::error::{At as _, Error, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::plan::Plan;
 use super::{Deps, etc};
 use crate::Context;
