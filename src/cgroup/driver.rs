@@ -252,6 +252,7 @@ async fn listens(socket: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -422,7 +423,8 @@ mod tests {
         assert!(!listens(&socket).await);
         let listener = UnixListener::bind(&socket).unwrap();
         assert!(listens(&socket).await);
-        drop(listener);
+        // A drop would not be enough: a process that another test is just starting has the descriptor until its exec.
+        nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
         assert!(!listens(&socket).await);
         std::fs::write(dir.path().join("file"), "").unwrap();
         assert!(!listens(&dir.path().join("file")).await);
