@@ -3,10 +3,12 @@
 //! A value of one of these types is safe as a file name, a gRPC metadata value and a containerd identifier, so no other
 //! code checks it again.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 /// containerd's limit for the length of identifiers (containers, leases, namespaces).
@@ -19,6 +21,75 @@ pub struct InvalidName {
     what: &'static str,
     name: String,
     why: &'static str,
+}
+
+/// The longest name of a container: it is the container's host name unless another one is chosen, and a label of its
+/// record.
+const LONGEST_NAME: usize = 128;
+
+/// What people call a container whose id is made up. No two containers of a containerd namespace have the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerName(String);
+
+impl ContainerName {
+    /// Checks the name: letters, digits, `_`, `.` and `-`, of which the last three do not come first; at least two
+    /// characters, as Docker demands.
+    ///
+    /// # Errors
+    /// [`InvalidName`] states what is wrong with it.
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
+        let name = name.into();
+        let fail = |why| {
+            Err(InvalidName {
+                what: "container name",
+                name: name.chars().take(LONGEST_NAME).collect(),
+                why,
+            })
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric();
+        match () {
+            () if name.len() < 2 => fail("it has fewer than two characters"),
+            () if name.len() > LONGEST_NAME => fail("it is longer than 128 characters"),
+            () if !name.starts_with(is_plain) => fail("it must start with a letter or a digit"),
+            () if !name.chars().all(|c| is_plain(c) || matches!(c, '_' | '.' | '-')) => {
+                fail("only letters, digits, '_', '.' and '-' are allowed")
+            }
+            () => Ok(Self(name)),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl ContainerId {
+    /// A new id of 64 random hex digits, as Docker's clients expect it. The first twelve are enough for people, and
+    /// always contain a letter.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut bytes = [0; 32];
+        loop {
+            // Up to 256 bytes come whole, once the kernel's generator is ready (getrandom(2)); before, a signal may
+            // interrupt the wait.
+            if getrandom(&mut bytes, GetRandomFlags::empty()) != Ok(bytes.len()) {
+                continue;
+            }
+            let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            // A program that reads twelve digits may take them for a number.
+            if id.bytes().take(12).any(|digit| digit.is_ascii_alphabetic()) {
+                return Self(id);
+            }
+        }
+    }
 }
 
 /// A name that no other call on this host returns: process id, time and a counter.
@@ -104,6 +175,12 @@ macro_rules! name_type {
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

@@ -54,7 +54,7 @@
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!                       context · teardown · tracked · pauses · holder · metrics · mountinfo · failpoint · ids · units  foundation: imports nothing of ours
+//!                       context · teardown · tracked · pauses · holder · metrics · mountinfo · failpoint · sys · ids · units  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -65,7 +65,7 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, holder, metrics, mountinfo, failpoint, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, pauses, holder, metrics, mountinfo, failpoint, sys, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -98,7 +98,7 @@
 //!   error of the call that used them.
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
-//! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `quota/sys.rs` has unsafe code;
+//! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `sys.rs` has unsafe code;
 //!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment, and
 //!   `failpoint` in a build for tests; only `main.rs` installs a subscriber or exits; every task that can change
 //!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used
@@ -172,6 +172,7 @@ mod sandbox;
     )
 )]
 mod stdio;
+mod sys;
 mod teardown;
 mod tracked;
 mod units;
@@ -183,7 +184,7 @@ pub use containerd_driver::{
 };
 pub use context::{Context, Interrupted};
 pub use fnctr_oci as oci;
-pub use ids::{ContainerId, Digest, InvalidName, LeaseId, Namespace};
+pub use ids::{ContainerId, ContainerName, Digest, InvalidName, LeaseId, Namespace};
 pub use units::{ByteSize, InvalidQuantity, MilliCpus};
 
 pub(crate) use driver::report as chain;

@@ -1,12 +1,15 @@
 //! Pidfds (pidfd_open(2), kernel 5.3), which distinguish a process from a later one of the same pid.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::{Arc, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::sys;
 
 /// A descriptor that becomes readable when the process ends. The task that waits for the end holds it.
 #[derive(Debug)]
@@ -27,6 +30,17 @@ impl Pidfd {
         )]
         let fd = AsyncFd::with_interest(fd, Interest::READABLE).ok()?;
         Some(Arc::new(Self(fd)))
+    }
+
+    /// The exit code of the process once its parent has reaped it: 128 + N for signal N. `None` before, and on a kernel
+    /// that does not keep it, which is before Linux 6.15.
+    pub(super) fn exit_code(&self) -> Option<u32> {
+        const BY_SIGNAL: i32 = 128;
+        let status = sys::exit_status(self.0.get_ref().as_fd())?;
+        let code = status
+            .code()
+            .or(status.signal().map(|signal| BY_SIGNAL + signal))?;
+        u32::try_from(code).ok()
     }
 
     /// Waits for the end; `false` if waiting is not possible.
@@ -89,5 +103,32 @@ mod tests {
         drop(held);
         assert_eq!(alive.now(), None);
         assert!(open_once(u32::MAX).is_none() && Pidfd::open(0).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_is_kept_by_a_new_kernel_after_the_process_was_reaped() {
+        let of = async |script: &str| {
+            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let held = Pidfd::open(child.id()).unwrap();
+            assert!(held.ended().await);
+            let before = held.exit_code();
+            child.wait().unwrap();
+            (before, held.exit_code())
+        };
+        let codes = [of("sleep 0.1; exit 7").await, of("sleep 0.1; kill -9 $$").await];
+        let known = [(None, Some(7)), (None, Some(137))];
+        match keeps_exit_codes() {
+            true => assert_eq!(codes, known),
+            false => assert_eq!(codes, [(None, None); 2]),
+        }
+    }
+
+    /// Whether this is Linux 6.15 or later.
+    fn keeps_exit_codes() -> bool {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release
+            .split(['.', '-'])
+            .map(|number| number.trim().parse().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
     }
 }

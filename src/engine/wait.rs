@@ -1,18 +1,19 @@
 //! Waits until a container's process has really ended.
 //!
 //! The end is detected in three ways, whichever is first: the reply to Tasks/Wait, the exit event, and the process
-//! itself being gone (a pidfd, see pidfd_open(2), becomes readable). The third provides no exit code, but it works
-//! while containerd is down; containerd is asked for the code afterwards. Never kills anything: see [`super::signal`].
+//! itself being gone (a pidfd, see pidfd_open(2), becomes readable). The third works while containerd is down, too;
+//! containerd is asked for the exit code afterwards. If it has lost the task or does not answer, the kernel is asked,
+//! which keeps the code for the holder of a pidfd since Linux 6.15. Never kills anything: see [`super::signal`].
 //!
 //! ```text
 //! create ──► Tasks/Wait ──┬─ replies within 2 s ─────────────────────────────────────────────┐
 //!                         └─ taken back: the container idles ──► event ──────────────────────┼──► the end
-//!                                                           └──► process gone ──► Tasks/Get ─┘
+//!                                                           └──► process gone ──► Tasks/Get ─┤
+//!                                                                     no answer ──► kernel ──┘
 //! ```
 //!
 //! So a container that runs for longer costs one task and one descriptor here, and nothing in containerd or its shim.
-//! The exit code is not lost: once the process is gone, containerd is asked for it. Without a pidfd, the wait is not
-//! taken back.
+//! Without a pidfd, the wait is not taken back.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -48,7 +49,7 @@ pub(crate) struct Exit {
     /// Out-of-memory kills in the container's cgroup, read before the cgroup is removed, otherwise those that were seen
     /// before; `None` if nothing is known.
     pub(crate) oom: Option<OomCount>,
-    /// When the process ended, by containerd's clock.
+    /// When the process ended, by containerd's clock, or by this host's if containerd did not report the end.
     pub(crate) at: Option<SystemTime>,
 }
 
@@ -205,7 +206,7 @@ async fn by_reply(deps: &Deps, ctx: &Context, id: &ContainerId) -> Ended {
 }
 
 /// Waits until the process is gone, then asks containerd for the exit code until containerd returns it or has no such
-/// task.
+/// task, or the kernel knows the code of a process that containerd cannot be asked about.
 async fn by_absence(
     deps: &Deps,
     ctx: &Context,
@@ -220,7 +221,7 @@ async fn by_absence(
     if !process.ended().await {
         return std::future::pending().await;
     }
-    drop(process);
+    let at = SystemTime::now();
     // If containerd works, the reply or the event follows within microseconds, and asking is unnecessary.
     let first = if began.elapsed() < STANDS { RETRY } else { UNTOLD };
     let mut pauses = Pauses::new(first, MAX_RETRY);
@@ -231,11 +232,20 @@ async fn by_absence(
             Ok(task) if task.pid != 0 && Some(task.pid) != pid => break,
             Ok(task) if task.status == TaskStatus::Stopped => return (Some(task.exit.code), task.exit.at),
             Err(error) if error.is_not_found() => break,
-            // containerd has not noticed the end yet, or does not answer.
-            Ok(_) | Err(_) => {}
+            // containerd has not noticed the end yet.
+            Ok(_) => {}
+            // It does not answer.
+            Err(_) => {
+                if let Some(code) = process.exit_code() {
+                    return (Some(code), Some(at));
+                }
+            }
         }
     }
-    tracing::warn!(%id, "the container's process is gone and containerd does not have its exit code");
+    if let Some(code) = process.exit_code() {
+        return (Some(code), Some(at));
+    }
+    tracing::warn!(%id, "the container's process is gone, and neither containerd nor the kernel has its exit code");
     (None, None)
 }
 

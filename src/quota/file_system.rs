@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::error::Error;
 use super::mount::{self, Mount};
-use super::sys::{self, State, Target, Usage};
+use crate::sys::{self, State, Target, Usage};
 
 /// The project of files that were not given one. It always exists, so it can always be queried.
 const DEFAULT_PROJECT: u32 = 0;

@@ -35,7 +35,6 @@ mod error;
 mod file_system;
 mod limited;
 mod mount;
-mod sys;
 #[cfg(test)]
 mod tests;
 

@@ -14,7 +14,7 @@ use rustix::fs::Advice;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::world::{Stage, config, ctx, networks};
+use crate::world::{Stage, config, ctx, kernel, networks};
 
 /// How much the container reads. Page cache belongs to whoever read it first.
 const FILE: u64 = 32 << 20;
@@ -22,12 +22,7 @@ const FILE: u64 = 32 << 20;
 /// Whether memory is in the v2 tree here, and the kernel offers to take it back (Linux 5.19).
 fn offered() -> bool {
     let listed = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0u32));
-    let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    listed.split_whitespace().any(|name| name == "memory") && kernel >= (5, 19)
+    listed.split_whitespace().any(|name| name == "memory") && kernel() >= (5, 19)
 }
 
 /// A directory whose files have a disk behind them: pages of a tmpfs could only go to swap.

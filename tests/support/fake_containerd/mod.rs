@@ -1,7 +1,7 @@
 //! A containerd for tests: the gRPC services over a Unix socket, on a model in memory, with faults on demand.
 //!
 //! It answers as containerd 1.6 does (the same codes for the same mistakes) but has neither root, runtime nor layers.
-//! A task is a script that really opens the fifos it is given, and a real `sleep` process, so that a pid is a pid.
+//! A task is a script that really opens the fifos it is given, and a real process, so that a pid is a pid.
 //! That process lives in the cgroup of the test: never freeze or kill by what its `/proc/PID/cgroup` says.
 //!
 //! Every effect runs on a task of its own, as a shim's does: a caller that gives up does not stop it.

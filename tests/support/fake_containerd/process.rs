@@ -8,6 +8,8 @@ use std::time::Duration;
 use containerd_client::events::TaskExit;
 use containerd_client::types::v1::Status as Phase;
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use prost_types::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -98,14 +100,15 @@ pub(super) async fn create(
         stdout: open_output(stdout).await?,
         stderr: open_output(stderr).await?,
     };
-    let child = Command::new("sleep")
-        .arg("infinity")
-        .stdin(Stdio::null())
+    // It ends with the code that it reads, so that whoever asks the kernel learns the same as from this server.
+    let child = Command::new("sh")
+        .args(["-c", "read code && exit $code"])
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| failed(format!("sleep: {error}")))?;
+        .map_err(|error| failed(format!("sh: {error}")))?;
     let pid = child.id().unwrap();
     let (start, started) = oneshot::channel();
     let (signals, received) = mpsc::unbounded_channel();
@@ -210,8 +213,7 @@ impl Life {
                 () = &mut played => break script.exit_status,
             }
         };
-        // An error means that it is gone already.
-        drop(self.child.kill().await);
+        end(&mut self.child, status).await;
         let at = now();
         if let Some(namespace) = self.fake.state().namespaces.get_mut(&self.namespace)
             && let Some(task) = namespace.tasks.get_mut(&self.id)
@@ -230,6 +232,20 @@ impl Life {
         };
         self.fake.publish(&self.namespace, "/tasks/exit", &event);
     }
+}
+
+/// Ends the process with this exit code, and reaps it.
+async fn end(child: &mut Child, status: u32) {
+    // An error means that it is gone already.
+    match (child.stdin.take(), status) {
+        (Some(mut stdin), ..=127) => drop(stdin.write_all(format!("{status}\n").as_bytes()).await),
+        _ => {
+            let signal = Signal::try_from(status.saturating_sub(128).cast_signed());
+            let pid = child.id().map(|pid| Pid::from_raw(pid.cast_signed()));
+            drop(pid.map(|pid| kill(pid, signal.unwrap_or(Signal::SIGKILL))));
+        }
+    }
+    drop(child.wait().await);
 }
 
 impl Io {

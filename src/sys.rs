@@ -1,8 +1,10 @@
-//! The system calls of project quotas, as typed and safe functions. The only file of this project with unsafe code.
+//! System calls that no well-maintained crate wraps, as typed and safe functions. The only file of this project with
+//! unsafe code.
 //!
-//! No well-maintained crate has them: nix's `quotactl` supports only users and groups, and neither nix nor rustix has
-//! `FS_IOC_FSSETXATTR`. The generic commands (`Q_GETQUOTA`, `Q_SETQUOTA`, `Q_XGETQSTATV`) work for XFS and for ext4:
-//! the kernel translates them for each (fs/quota/quota.c).
+//! * Project quotas: nix's `quotactl` supports only users and groups, and neither nix nor rustix has
+//!   `FS_IOC_FSSETXATTR`. The generic commands (`Q_GETQUOTA`, `Q_SETQUOTA`, `Q_XGETQSTATV`) work for XFS and for ext4:
+//!   the kernel translates them for each (fs/quota/quota.c).
+//! * The exit status of a process that is not a child: `PIDFD_GET_INFO` (linux/pidfd.h).
 //!
 //! JUSTIFICATION for the unsafe code: each call hands the kernel a pointer to one structure of fixed layout, which
 //! lives for the whole call. The layouts are those of the kernel's uapi headers, and a test checks their sizes and
@@ -10,15 +12,17 @@
 
 #![expect(
     unsafe_code,
-    reason = "no crate wraps project quotas; every call is one structure of fixed layout, see above"
+    reason = "no crate wraps these calls; every one is one structure of fixed layout, see above"
 )]
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use nix::libc;
-use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
+use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// `struct fsxattr` (linux/fs.h).
 #[repr(C)]
@@ -58,11 +62,28 @@ const Q_GETQUOTA: u32 = 0x80_0007;
 const Q_SETQUOTA: u32 = 0x80_0008;
 const Q_XGETQSTATV: u32 = 0x5808;
 /// Limits are counted in blocks of this many bytes (`QIF_DQBLKSIZE`), usage in bytes.
-pub(super) const BLOCK: u64 = 1024;
+pub(crate) const BLOCK: u64 = 1024;
+
+/// `struct pidfd_info` (linux/pidfd.h) in its first version, whose size the request has.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct ProcessInfo {
+    /// The fields that the caller asks for, and on return those that are there.
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+const PIDFD_GET_INFO: Opcode = opcode::read_write::<ProcessInfo>(0xff, 11);
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
 /// How the kernel identifies the file system.
 #[derive(Debug)]
-pub(super) enum Target<'a> {
+pub(crate) enum Target<'a> {
     /// By any file on it: `quotactl_fd`, since Linux 5.14.
     File(BorrowedFd<'a>),
     /// By the path of its block device: `quotactl`.
@@ -71,29 +92,29 @@ pub(super) enum Target<'a> {
 
 /// What the kernel does with projects on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Whether it counts the usage of each project.
-    pub(super) counts: bool,
+    pub(crate) counts: bool,
     /// Whether it enforces the limits of projects.
-    pub(super) enforces: bool,
+    pub(crate) enforces: bool,
 }
 
 /// The usage and the limit of one project.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Bytes on disk.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Files, directories and the like.
-    pub(super) inodes: u64,
+    pub(crate) inodes: u64,
     /// The maximum number of bytes; 0 is without limit.
-    pub(super) limit: u64,
+    pub(crate) limit: u64,
 }
 
 /// Returns the project of a directory.
 ///
 /// # Errors
 /// `ENOTTY` where the file system has no such attributes.
-pub(super) fn project(dir: BorrowedFd<'_>) -> io::Result<u32> {
+pub(crate) fn project(dir: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(attributes(dir)?.projid)
 }
 
@@ -102,7 +123,7 @@ pub(super) fn project(dir: BorrowedFd<'_>) -> io::Result<u32> {
 /// # Errors
 /// `EPERM` if the caller does not own the directory, `EINVAL` outside of the initial user namespace, `EOPNOTSUPP` on
 /// ext4 without the project feature, `ENOTTY` where the file system has no such attributes.
-pub(super) fn set_project(dir: BorrowedFd<'_>, id: u32) -> io::Result<()> {
+pub(crate) fn set_project(dir: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     let old = attributes(dir)?;
     let new = Attributes {
         xflags: old.xflags | FS_XFLAG_PROJINHERIT,
@@ -124,7 +145,7 @@ fn attributes(dir: BorrowedFd<'_>) -> io::Result<Attributes> {
 
 /// Whether this kernel can identify a file system by an open file. Asked without a file, because with one `ENOSYS` is
 /// ambiguous: a file system without quotas returns it too.
-pub(super) fn knows_quotactl_fd() -> bool {
+pub(crate) fn knows_quotactl_fd() -> bool {
     // SAFETY: there is no descriptor -1, so the call returns before it looks at anything else.
     let answer = unsafe { libc::syscall(libc::SYS_quotactl_fd, -1, 0, 0, 0) };
     answer != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
@@ -134,7 +155,7 @@ pub(super) fn knows_quotactl_fd() -> bool {
 ///
 /// # Errors
 /// `ENOSYS` or `EINVAL` if it does nothing with them.
-pub(super) fn state(target: &Target<'_>) -> io::Result<State> {
+pub(crate) fn state(target: &Target<'_>) -> io::Result<State> {
     let mut data = StatV {
         version: FS_QSTATV_VERSION1,
         pad: 0,
@@ -154,7 +175,7 @@ pub(super) fn state(target: &Target<'_>) -> io::Result<State> {
 ///
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN, `ESRCH` where projects are not counted.
-pub(super) fn usage(target: &Target<'_>, id: u32) -> io::Result<Usage> {
+pub(crate) fn usage(target: &Target<'_>, id: u32) -> io::Result<Usage> {
     let mut data = empty();
     // SAFETY: the command fills in a `struct if_dqblk`, which is libc's `dqblk`; it outlives the call.
     match unsafe { quotactl(target, Q_GETQUOTA, id, (&raw mut data).cast()) } {
@@ -174,7 +195,7 @@ pub(super) fn usage(target: &Target<'_>, id: u32) -> io::Result<Usage> {
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN, `ERANGE` for more than the file system can express, `ESRCH` where projects are not
 /// counted.
-pub(super) fn set_limit(target: &Target<'_>, id: u32, bytes: u64) -> io::Result<()> {
+pub(crate) fn set_limit(target: &Target<'_>, id: u32, bytes: u64) -> io::Result<()> {
     let mut data = libc::dqblk {
         dqb_bhardlimit: bytes.div_ceil(BLOCK),
         dqb_valid: libc::QIF_BLIMITS,
@@ -182,6 +203,25 @@ pub(super) fn set_limit(target: &Target<'_>, id: u32, bytes: u64) -> io::Result<
     };
     // SAFETY: the command reads a `struct if_dqblk`, which is libc's `dqblk`; it outlives the call.
     unsafe { quotactl(target, Q_SETQUOTA, id, (&raw mut data).cast()) }
+}
+
+/// Returns the exit status of a process as waitpid(2) reports it, even if the process is no child of this one. `None`
+/// until its parent has reaped it, and on a kernel before Linux 6.15, which does not keep the status.
+pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let mut info = ProcessInfo {
+        mask: PIDFD_INFO_EXIT,
+        cgroup: 0,
+        pid: 0,
+        tgid: 0,
+        ppid: 0,
+        ids: [0; 8],
+        exit_code: 0,
+    };
+    // SAFETY: the request reads and fills in a `struct pidfd_info`, whose layout is that of `ProcessInfo`.
+    let request = unsafe { Updater::<PIDFD_GET_INFO, ProcessInfo>::new(&mut info) };
+    // SAFETY: the request fits its structure, as said above; any bits are valid in it, and it outlives the call.
+    unsafe { ioctl(pidfd, request) }.ok()?;
+    (info.mask & PIDFD_INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code))
 }
 
 const fn empty() -> libc::dqblk {
@@ -248,6 +288,11 @@ mod tests {
         assert_eq!(offset_of!(libc::dqblk, dqb_valid), 64);
         // The values that `cpp` computes from linux/fs.h on x86-64 and arm64.
         assert_eq!((FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR), (0x801c_581f, 0x401c_5820));
+        assert_eq!(
+            (size_of::<ProcessInfo>(), offset_of!(ProcessInfo, exit_code)),
+            (64, 60)
+        );
+        assert_eq!(PIDFD_GET_INFO, 0xc040_ff0b);
     }
 
     #[test]
