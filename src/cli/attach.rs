@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use super::Invocation;
 use super::args::containers::AttachArgs;
 use super::connect::with;
+use super::container_ref::ContainerRef;
 use super::failure::Failure;
 use super::interrupt::{Wish, Wishes};
 use super::moment::reached;
 use super::output::{Print, line, note};
 use super::standard::{LineEnd, Standard};
+use crate::Context;
 use crate::engine::{Attachment, Container, InputWriter, Over, Run, Step, Stream, Wants};
-use crate::{ContainerId, Context};
 
 const SIGKILL: u32 = 9;
 /// How long to wait for more output of a container that has ended.
@@ -31,7 +32,7 @@ pub(super) async fn attach(
 ) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let ctx = Context::new();
-        let container = engine.adopt(&ctx, &args.id).await?;
+        let container = engine.adopt(&ctx, &args.id.id(engine).await?).await?;
         let attachment = container.attach(&ctx, Wants::ALL).await?;
         let run = container.run_for(Step::Attach)?;
         let proxied = args.sig_proxy.then(|| at.interrupt.pass_on());
@@ -223,9 +224,9 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), F
 }
 
 /// The one container whose output is to be shown.
-pub(super) fn only_one(ids: &[ContainerId]) -> Result<&ContainerId, Failure> {
-    match ids {
-        [id] => Ok(id),
+pub(super) fn only_one(containers: &[ContainerRef]) -> Result<&ContainerRef, Failure> {
+    match containers {
+        [container] => Ok(container),
         _ => Err(Failure::usage(
             "--attach shows the output of one container: start the others without it",
         )),

@@ -45,6 +45,11 @@ impl Connection {
         Self::open_as(Role::Observer, at, |_| {}).await
     }
 
+    /// The same, for an engine that lives until a signal ends it.
+    pub(super) async fn serving(at: Invocation<'_>) -> Result<Self, Failure> {
+        Self::open_as(Role::Server, at, |_| {}).await
+    }
+
     async fn open_as(
         role: Role,
         at: Invocation<'_>,

@@ -8,6 +8,7 @@ use super::Invocation;
 use super::args::containers::{FreezeArgs, IdsArgs, KillArgs, RmArgs};
 use super::confirm::confirm;
 use super::connect::with;
+use super::container_ref::ContainerRef;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
@@ -21,7 +22,7 @@ pub(super) async fn freeze(
     print: &Print,
 ) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
-        Ok(each(&args.ids, print, async |id| {
+        Ok(each(engine, &args.ids, print, async |id| {
             turn(engine, id, print, true, args.reclaim).await
         })
         .await)
@@ -32,7 +33,7 @@ pub(super) async fn freeze(
 /// Thaws containers, and prints how long this took.
 pub(super) async fn thaw(at: Invocation<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
-        Ok(each(&args.ids, print, async |id| {
+        Ok(each(engine, &args.ids, print, async |id| {
             turn(engine, id, print, false, false).await
         })
         .await)
@@ -97,7 +98,7 @@ pub(super) async fn kill(at: Invocation<'_>, args: &KillArgs, print: &Print) -> 
             print.result(&value, || id.to_string());
             Ok(())
         };
-        Ok(each(&args.ids, print, send).await)
+        Ok(each(engine, &args.ids, print, send).await)
     })
     .await
 }
@@ -107,11 +108,11 @@ pub(super) async fn rm(at: Invocation<'_>, args: &RmArgs, print: &Print) -> Resu
     with(at, async |engine| {
         let ids = if args.all {
             let seen = engine.list(&Context::new()).await?;
-            seen.into_iter().map(|seen| seen.id).collect()
+            seen.into_iter().map(|seen| seen.id.into()).collect()
         } else {
             args.ids.clone()
         };
-        Ok(each(&ids, print, async |id| {
+        Ok(each(engine, &ids, print, async |id| {
             remove(engine, id, args.force, print).await
         })
         .await)
@@ -129,21 +130,30 @@ pub(super) async fn prune(at: Invocation<'_>, force: bool, print: &Print) -> Res
         let ended = |seen: &&ListedContainer| {
             matches!(seen.state, State::Exited(_) | State::Dead) && !seen.is_looked_after()
         };
-        let ids: Vec<_> = seen.iter().filter(ended).map(|seen| seen.id.clone()).collect();
-        Ok(each(&ids, print, async |id| remove(engine, id, false, print).await).await)
+        let ids: Vec<_> = seen
+            .iter()
+            .filter(ended)
+            .map(|seen| seen.id.clone().into())
+            .collect();
+        Ok(each(engine, &ids, print, async |id| {
+            remove(engine, id, false, print).await
+        })
+        .await)
     })
     .await
 }
 
 /// Does `work` for each container. A failure is reported, and does not stop the work for the others.
 pub(super) async fn each(
-    ids: &[ContainerId],
+    engine: &Engine,
+    containers: &[ContainerRef],
     print: &Print,
     work: impl AsyncFn(&ContainerId) -> Result<(), Failure>,
 ) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for id in ids {
-        if let Err(failure) = work(id).await {
+    for container in containers {
+        let done = async { work(&container.id(engine).await?).await };
+        if let Err(failure) = done.await {
             code = ExitCode::FAILURE;
             print.failure(&failure);
         }
@@ -168,7 +178,7 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
                 false => Err(error.into()),
             };
         }
-        seen => seen?,
+        found => found?.0,
     };
     if !force && matches!(seen.state, State::Running | State::Frozen | State::Lost) {
         let does = if seen.state == State::Frozen {

@@ -15,6 +15,7 @@ mod bench;
 mod config;
 mod confirm;
 mod connect;
+mod container_ref;
 mod containers;
 mod docker;
 mod doctor;
@@ -37,6 +38,7 @@ mod reconcile;
 mod remedy;
 mod run;
 mod save;
+mod serve;
 mod standard;
 mod start;
 mod stats;
@@ -149,6 +151,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Attach(args) => attach::attach(at, &args, print).await,
         Command::Events(args) => events::events(at, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(at, dry_run, print).await,
+        Command::Serve => serve::serve(at, print).await,
         Command::Stop(args) => stop::stop(at, &args, print).await,
         Command::Restart(args) => start::restart(at, &args, print).await,
         Command::Wait(args) => stop::wait(at, &args, print).await,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use crate::engine::{ImageError, NoPlan, NotAttached, NotStarted, RuntimeFailed, Unlimited};
+use crate::engine::{AlreadyServed, ImageError, NoPlan, NotAttached, NotStarted, RuntimeFailed, Unlimited};
 use crate::sandbox::Error as NetworkError;
 
 /// The advice to append to an error's sentence, if the command line has a remedy.
@@ -44,6 +44,9 @@ fn of_container(error: &(dyn Error + 'static)) -> Option<&'static str> {
             NotAttached::NoStreams => Some("start it with `fnctr run` or `fnctr start --attach`"),
             NotAttached::NotShared | NotAttached::Io(_) => None,
         };
+    }
+    if error.is::<AlreadyServed>() {
+        return Some("stop that one, or choose another --namespace");
     }
     if let Some(NotStarted::Lost) = error.downcast_ref() {
         return Some("`fnctr stop` or `fnctr kill` ends them");

@@ -6,6 +6,7 @@ use super::Invocation;
 use super::args::containers::{StartArgs, StopArgs};
 use super::attach::{self, Watched};
 use super::connect::with;
+use super::container_ref::ContainerRef;
 use super::containers::each;
 use super::failure::Failure;
 use super::output::{Print, note};
@@ -33,7 +34,7 @@ pub(super) async fn start(at: Invocation<'_>, args: &StartArgs, print: &Print) -
             said(id, print);
             Ok(())
         };
-        Ok(each(&args.ids, print, start).await)
+        Ok(each(engine, &args.ids, print, start).await)
     })
     .await
 }
@@ -41,12 +42,13 @@ pub(super) async fn start(at: Invocation<'_>, args: &StartArgs, print: &Print) -
 /// Starts a container, shows its output, and keeps it when it has ended. Attaches to one that runs already.
 async fn start_attached(
     at: Invocation<'_>,
-    id: &ContainerId,
+    container: &ContainerRef,
     interactive: bool,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
         let ctx = Context::new();
+        let id = &container.id(engine).await?;
         let container = engine.adopt(&ctx, id).await?;
         let watched = |run| Watched {
             at,
@@ -103,7 +105,7 @@ pub(super) async fn restart(at: Invocation<'_>, args: &StopArgs, print: &Print) 
             said(id, print);
             Ok(())
         };
-        Ok(each(&args.ids, print, restart).await)
+        Ok(each(engine, &args.ids, print, restart).await)
     })
     .await
 }
@@ -116,7 +118,7 @@ async fn begin(engine: &Engine, container: &Container) -> Result<(), Failure> {
         limit: None,
     };
     let (ctx, id) = (Context::new(), container.id());
-    match container.start_without_streams(&ctx, custody).await {
+    match container.start_detached(&ctx, custody).await {
         Ok(_) => {
             container.leave().await;
             Ok(())

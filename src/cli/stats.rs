@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Invocation;
 use super::connect::with;
+use super::container_ref::ContainerRef;
 use super::failure::Failure;
 use super::interrupt::Wish;
 use super::keys::Keys;
@@ -41,7 +42,7 @@ struct Report<'a> {
 /// Shows what the named containers use, or all running containers if none is named.
 pub(super) async fn stats(
     at: Invocation<'_>,
-    ids: &[ContainerId],
+    containers: &[ContainerRef],
     once: bool,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
@@ -56,9 +57,13 @@ pub(super) async fn stats(
     with(at, async |engine| {
         let mut wishes = at.interrupt.pass_on();
         let ctx = Context::new();
-        for id in ids {
-            engine.inspect(&ctx, id).await?;
+        let mut ids = Vec::with_capacity(containers.len());
+        for container in containers {
+            let id = container.id(engine).await?;
+            engine.inspect(&ctx, &id).await?;
+            ids.push(id);
         }
+        let ids = ids.as_slice();
         let mut show = Show {
             print: *print,
             rounds: 0,

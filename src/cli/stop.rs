@@ -23,7 +23,7 @@ pub(super) async fn stop(at: Invocation<'_>, args: &StopArgs, print: &Print) -> 
             print.result(&value, || id.to_string());
             Ok(())
         };
-        Ok(each(&args.ids, print, stop).await)
+        Ok(each(engine, &args.ids, print, stop).await)
     })
     .await
 }
@@ -39,7 +39,10 @@ pub(super) fn how(args: &StopArgs) -> Stop {
 /// Waits for the end of containers, and prints their exit codes.
 pub(super) async fn wait(at: Invocation<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
     with(at, async |engine| {
-        Ok(each(&args.ids, print, async |id| wait_for(engine, id, print).await).await)
+        Ok(each(engine, &args.ids, print, async |id| {
+            wait_for(engine, id, print).await
+        })
+        .await)
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! The event stream, reduced to the events of tasks.
+//! The event stream, reduced to the events that fnctr acts on.
 //!
 //! containerd answers a subscription only with its first event, so a silent stream may not be in force yet. A caller
 //! that starts a task right after subscribing could then miss its exit. Therefore the subscription also matches a topic
@@ -24,6 +24,13 @@ const EXIT_TOPIC: &str = "/tasks/exit";
 const EXIT_TYPE: &str = "containerd.events.TaskExit";
 const OOM_TOPIC: &str = "/tasks/oom";
 const OOM_TYPE: &str = "containerd.events.TaskOOM";
+/// The topics of what changes a record or begins a run, with the types of their events.
+const CHANGES: [(&str, &str); 4] = [
+    ("/containers/create", "containerd.events.ContainerCreate"),
+    ("/containers/update", "containerd.events.ContainerUpdate"),
+    ("/containers/delete", "containerd.events.ContainerDelete"),
+    ("/tasks/start", "containerd.events.TaskStart"),
+];
 const ECHO_TOPIC: &str = "/fnctr/subscribed";
 /// The interval between the published events. Once the subscription is in force, an event comes back within a
 /// millisecond.
@@ -77,19 +84,40 @@ impl Events {
         Self { session }
     }
 
-    /// Subscribes to the events of all tasks in the session's containerd namespace. When this returns, the subscription
-    /// is in force: no later event is missed while the stream lives.
+    /// Subscribes to the ends of processes, and to memory that runs out, in the session's containerd namespace. When this
+    /// returns, the subscription is in force: no later event is missed while the stream lives.
     ///
     /// # Errors
     /// Those of every call.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn tasks(&self, ctx: &Context) -> Result<TaskEvents, Error> {
+    pub(crate) async fn tasks(&self, ctx: &Context) -> Result<Subscription<TaskEvent>, Error> {
+        self.subscribe(ctx, &[EXIT_TOPIC, OOM_TOPIC], task_event).await
+    }
+
+    /// Likewise, to the ids of the containers whose record is made, updated or removed, or whose task is started.
+    ///
+    /// # Errors
+    /// Those of every call.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn changes(&self, ctx: &Context) -> Result<Subscription<String>, Error> {
+        self.subscribe(ctx, &CHANGES.map(|(topic, _)| topic), changed)
+            .await
+    }
+
+    async fn subscribe<T>(
+        &self,
+        ctx: &Context,
+        topics: &[&str],
+        decode: Decode<T>,
+    ) -> Result<Subscription<T>, Error> {
         let namespace = self.session.namespace().as_str();
-        let filter = |topic| format!("namespace==\"{namespace}\",topic==\"{topic}\"");
+        let filter = |topic: &&str| format!("namespace==\"{namespace}\",topic==\"{topic}\"");
         let message = SubscribeRequest {
-            filters: [EXIT_TOPIC, OOM_TOPIC, ECHO_TOPIC].map(filter).into(),
+            filters: topics.iter().chain(&[ECHO_TOPIC]).map(filter).collect(),
         };
         let mut client = self.client();
         let call = self
@@ -102,7 +130,8 @@ impl Events {
             tokio::select! {
                 biased;
                 stream = &mut opening => {
-                    return Ok(TaskEvents { session: self.session.clone(), stream: stream? });
+                    let (session, stream) = (self.session.clone(), stream?);
+                    return Ok(Subscription { session, stream, decode });
                 }
                 () = tokio::time::sleep(ECHO_EVERY) => self.echo(ctx).await?,
             }
@@ -132,23 +161,27 @@ impl Events {
     }
 }
 
+/// How an event is read; `None` for one that the subscription is not about.
+type Decode<T> = fn(&Envelope) -> Option<Result<T, prost::DecodeError>>;
+
 /// A subscription in force.
 #[derive(Debug)]
-pub(crate) struct TaskEvents {
+pub(crate) struct Subscription<T> {
     session: Session,
     stream: Streaming<Envelope>,
+    decode: Decode<T>,
 }
 
-impl TaskEvents {
+impl<T> Subscription<T> {
     /// Returns the next event.
     ///
     /// # Errors
     /// [`Error::is_unavailable`] when the stream has ended. Events may have been missed then: subscribe again, and
-    /// check every task.
+    /// check what they are about.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn next(&mut self, ctx: &Context) -> Result<TaskEvent, Error> {
+    pub(crate) async fn next(&mut self, ctx: &Context) -> Result<T, Error> {
         let namespace = self.session.namespace().as_str();
         let call = self
             .session
@@ -158,7 +191,7 @@ impl TaskEvents {
             let Some(envelope) = call.step(self.stream.message()).await? else {
                 return Err(call.fail(tonic::Status::unavailable("the event stream ended")));
             };
-            match event_in(&envelope) {
+            match (self.decode)(&envelope) {
                 Some(Ok(event)) => return Ok(event),
                 Some(Err(why)) => return Err(call.malformed(why.to_string())),
                 None => {}
@@ -167,7 +200,18 @@ impl TaskEvents {
     }
 }
 
-fn event_in(envelope: &Envelope) -> Option<Result<TaskEvent, prost::DecodeError>> {
+/// The container that an event of [`CHANGES`] is about.
+fn changed(envelope: &Envelope) -> Option<Result<String, prost::DecodeError>> {
+    let event = envelope.event.as_ref()?;
+    let [create, update, delete, start] = CHANGES.map(|(_, kind)| kind);
+    let created = || Some(unpack(event, create)?.map(|e: wire::ContainerCreate| e.id));
+    let updated = || Some(unpack(event, update)?.map(|e: wire::ContainerUpdate| e.id));
+    let deleted = || Some(unpack(event, delete)?.map(|e: wire::ContainerDelete| e.id));
+    let started = || Some(unpack(event, start)?.map(|e: wire::TaskStart| e.container_id));
+    created().or_else(updated).or_else(deleted).or_else(started)
+}
+
+fn task_event(envelope: &Envelope) -> Option<Result<TaskEvent, prost::DecodeError>> {
     let event = envelope.event.as_ref()?;
     let exit = || {
         let exit: Result<wire::TaskExit, _> = unpack(event, EXIT_TYPE)?;

@@ -49,7 +49,7 @@ pub(crate) use containers::{Containers, Field, Record};
 pub(crate) use content::{Content, Descriptor, Parts};
 pub(crate) use diff::Diff;
 pub(crate) use error::Error;
-pub(crate) use events::{Events, TaskEvent, TaskExit};
+pub(crate) use events::{Events, Subscription, TaskEvent, TaskExit};
 pub(crate) use images::{ImageRecord, Images};
 pub(crate) use introspection::{Introspection, SNAPSHOTTER};
 pub(crate) use leases::{Lease, Leases, Resource};

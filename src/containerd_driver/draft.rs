@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::options::ContainerOptions;
+use crate::ContainerName;
 use crate::engine::{Custody, Plan, label};
 
 /// The plan of a container that does not exist yet.
@@ -38,6 +39,13 @@ impl Draft {
         let mut state = self.state();
         state.taken = true;
         state.plan.clone()
+    }
+
+    /// Sets the container's name beside its id, if it is not created yet.
+    pub(super) fn named(&self, name: ContainerName) {
+        if let Some(plan) = &mut self.state().plan {
+            plan.name = Some(name);
+        }
     }
 
     /// Sets who looks after the container, and whether it is kept after its end, if it is not created yet.

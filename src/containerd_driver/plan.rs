@@ -75,6 +75,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         writable: uds.into_iter().collect(),
         hosts: Vec::new(),
         custody: None,
+        name: None,
         is_kept: false,
     })
 }

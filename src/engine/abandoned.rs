@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::adopt::adopt_record;
 use super::custody::{now, owner_is_gone, until_deadline};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::facts::Facts;
-use super::find::{adopt_record, get};
+use super::find::get;
 use super::first_records::FirstRecords;
 use super::remains::Remains;
 use super::stop::Stop;

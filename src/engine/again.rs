@@ -18,7 +18,7 @@ use super::record::{self, Owner};
 use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
 use super::turn::Turn;
-use super::{Deps, checks, custody, find, label, network, respec, spec, undo};
+use super::{Deps, checks, custody, find, label, network, respec, server_lock, spec, undo};
 use crate::containerd::{Field, Record};
 use crate::stdio::Streams;
 use crate::teardown::{Failed, Teardown};
@@ -69,13 +69,15 @@ impl Container {
         self.deps().tracked(ctx, start).await
     }
 
-    /// Like [`Self::start`], with output that is discarded and no input.
+    /// Like [`Self::start`], for a container that this process leaves running: see
+    /// [`server_lock::streams_of_detached`].
     ///
     /// # Cancellation
     /// As for [`Self::start`].
-    pub(crate) async fn start_without_streams(&self, ctx: &Context, custody: Custody) -> Result<Run> {
-        let none = |_| std::future::ready(Ok(Streams::default()));
-        self.start(ctx, custody, none).await
+    pub(crate) async fn start_detached(&self, ctx: &Context, custody: Custody) -> Result<Run> {
+        let streams = server_lock::streams_of_detached(self.deps());
+        self.start(ctx, custody, |_| std::future::ready(Ok(streams)))
+            .await
     }
 
     /// Fails as [`Self::start`] would for a container that was not made to be kept. Nothing is changed.

@@ -109,7 +109,7 @@ impl SharedStreams {
         Attachment {
             output: Output::Here(self.hub.listen(wants)),
             input: self.input().map(|input| Box::new(input) as _),
-            _pumps: None,
+            held: None,
         }
     }
 }
@@ -119,8 +119,8 @@ impl SharedStreams {
 pub(crate) struct Attachment {
     output: Output,
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// The copies that this attachment has begun because no process held the streams.
-    _pumps: Option<Arc<Pumps>>,
+    /// The streams, if this attachment holds them because no process did.
+    held: Option<HeldStreams>,
 }
 
 #[derive(Debug)]
@@ -209,27 +209,58 @@ impl Container {
 
     /// Takes over streams that no process holds.
     fn hold(&self, run: &Run, hold: &Hold, wants: Wants) -> Result<Attachment> {
-        let (deps, id) = (self.deps(), self.id());
-        let streams = SharedStreams::with_input();
-        let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
-        let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), streams.streams()).map_err(internal)?;
-        let is_fed = fifos.has_input();
-        let input = streams.input.clone().filter(|_| is_fed);
+        let reopened = self.reopen_streams(run, hold)?;
         // Before anything flows, so that nothing is missed.
-        let mut attachment = streams.attach(wants);
-        if !is_fed {
-            attachment.input = None;
-        }
-        let pumps = Arc::new(fifos.start(&deps.background.tracker, run.life()));
-        if is_fed {
-            create::close_stdin_at_its_end(deps, id, &pumps);
+        let mut attachment = reopened.held.attach(wants);
+        attachment.held = Some(reopened.start(self, run));
+        Ok(attachment)
+    }
+
+    /// Takes over streams that no process holds. Nothing flows yet.
+    pub(super) fn reopen_streams(&self, run: &Run, hold: &Hold) -> Result<ReopenedStreams> {
+        let (deps, id) = (self.deps(), self.id());
+        let mut held = SharedStreams::with_input();
+        let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
+        let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), held.streams()).map_err(internal)?;
+        if !fifos.has_input() {
+            held.input = None;
         }
         let (tracker, life) = (&deps.background.tracker, run.life());
-        if let Err(error) = hold.serve(streams.hub.clone(), input, tracker, life) {
+        if let Err(error) = hold.serve(held.hub.clone(), held.input.clone(), tracker, life) {
             tracing::warn!(%id, %error, "other processes cannot attach to the container");
         }
-        attachment._pumps = Some(pumps);
-        Ok(attachment)
+        Ok(ReopenedStreams { held, fifos })
+    }
+}
+
+/// Streams of a container that this process takes over, before anything flows.
+#[derive(Debug)]
+pub(super) struct ReopenedStreams {
+    held: SharedStreams,
+    fifos: Fifos,
+}
+
+impl ReopenedStreams {
+    /// Lets the streams flow, until the result is dropped or the run is removed or left.
+    pub(super) fn start(self, container: &Container, run: &Run) -> HeldStreams {
+        let deps = container.deps();
+        let is_fed = self.fifos.has_input();
+        let pumps = Arc::new(self.fifos.start(&deps.background.tracker, run.life()));
+        if is_fed {
+            create::close_stdin_at_its_end(deps, container.id(), &pumps);
+        }
+        HeldStreams(pumps)
+    }
+}
+
+/// Streams of a container that flow through this process. Dropping it leaves them to another process.
+#[derive(Debug)]
+pub(super) struct HeldStreams(Arc<Pumps>);
+
+impl HeldStreams {
+    /// Whether this process still carries them.
+    pub(super) fn are_carried(&self) -> bool {
+        self.0.life().check().is_ok()
     }
 }
 
@@ -239,7 +270,7 @@ fn of_remote(remote: Remote) -> Attachment {
     Attachment {
         output: Output::There(listener),
         input: has_input.then(|| Box::new(writer) as _),
-        _pumps: None,
+        held: None,
     }
 }
 

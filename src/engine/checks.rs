@@ -402,6 +402,7 @@ mod tests {
             writable: Vec::new(),
             hosts: Vec::new(),
             custody: None,
+            name: None,
             is_kept: false,
         }
     }

@@ -20,7 +20,8 @@ use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
 use super::turn::Turn;
 use super::{
-    checks, disk, etc, init_layer, network, placement, record, rootfs, spec, task, traffic, undo, volumes,
+    checks, disk, etc, init_layer, names, network, placement, record, rootfs, server_lock, spec, task,
+    traffic, undo, volumes,
 };
 use crate::containerd::{Mount, RuntimeOptions};
 use crate::image::Image;
@@ -83,7 +84,10 @@ pub(super) async fn create<F>(
 where
     F: Future<Output = Result<Streams>>,
 {
-    let _turn = turn(deps, ctx, plan).await?;
+    let _turns = (
+        turn(deps, ctx, plan).await?,
+        names::reserve(deps, ctx, plan).await?,
+    );
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
     let last = LastRun::now();
@@ -105,6 +109,13 @@ where
             options: deps.config.runtime.options(),
             placement: deps.placement(&plan.id),
             remains: Remains::of_plan(deps, &plan.id),
+        };
+        let is_left = plan.is_kept && plan.custody.as_ref().is_some_and(|custody| custody.detached);
+        let streams = move |ctx| async move {
+            match streams(ctx).await? {
+                null if is_left && null.are_null() => Ok(server_lock::streams_of_detached(deps)),
+                streams => Ok(streams),
+            }
         };
         prepare(deps, ctx, plan, chosen, &rootfs, streams, &mut of_run).await
     };
@@ -128,7 +139,10 @@ where
 
 /// Creates a container without a run, likewise.
 async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image) -> Result<Owned> {
-    let _turn = turn(deps, ctx, plan).await?;
+    let _turns = (
+        turn(deps, ctx, plan).await?,
+        names::reserve(deps, ctx, plan).await?,
+    );
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let mut own = Teardown::new(plan.id.as_str());
     let made = async {

@@ -66,6 +66,8 @@ impl Kind {
 pub(crate) enum Step {
     /// Connecting, before any container.
     Connect,
+    /// Becoming the server of an instance.
+    Serve,
     /// Finding the image.
     Image,
     /// Comparing the plan with the image and the host.
@@ -124,6 +126,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "use containerd for",
+            Self::Serve => "serve",
             Self::Image => "find the image of",
             Self::Check => "run",
             Self::Network => "give a network to",

@@ -73,6 +73,15 @@ impl Facts {
     }
 }
 
+/// The record without its spec, which is most of it, unless the facts can be read from the spec only.
+pub(super) fn without_spec(mut record: Record) -> Record {
+    let has = |name| record.labels.contains_key(name);
+    if has(label::COMMAND) && has(label::CGROUP) {
+        record.spec = Vec::new();
+    }
+    record
+}
+
 fn command_of(spec: &Value) -> String {
     let args = spec.pointer("/process/args").and_then(Value::as_array);
     let args: Vec<_> = args.into_iter().flatten().filter_map(Value::as_str).collect();

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::config::Role;
-use super::container::{Container, Current};
 use super::custody::owner_is_gone;
 use super::deps::{Deps, Engine};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
@@ -14,15 +12,10 @@ use super::facts::Facts;
 use super::first_records::FirstRecords;
 use super::kept::{self, LastRun, RunEnd};
 use super::label;
-use super::network::NetworkHistory;
-use super::record::{Claim, Origin};
 use super::remains::Remains;
-use super::run::{Phase, Run, RunParts};
-use super::{disk, network, placement, record, rootfs, task, undo};
+use super::{names, placement};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
-use crate::stdio::{Pumps, WeakHold};
-use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
 /// How long the creation of a task may take. Processes without a task count as lost after this time.
@@ -31,8 +24,10 @@ const CREATING: Duration = Duration::from_secs(5);
 /// A container as a list shows it.
 #[derive(Debug, Clone)]
 pub(crate) struct ListedContainer {
-    /// The container's name.
+    /// The container's id.
     pub(crate) id: ContainerId,
+    /// Its name, if it has one beside its id.
+    pub(crate) name: Option<String>,
     /// The image that it was made from.
     pub(crate) image: String,
     /// The command as a person would type it, without the init.
@@ -45,8 +40,6 @@ pub(crate) struct ListedContainer {
     pub(crate) created_at: Option<SystemTime>,
     /// All labels of the record.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Its OCI spec, as JSON.
-    pub(crate) spec: Vec<u8>,
     /// Its cgroups, if they were found.
     pub(crate) paths: Option<cgroup::Paths>,
     /// How its last run went, if it is kept after its end.
@@ -120,30 +113,16 @@ impl Engine {
         list(&self.0, ctx).await
     }
 
-    /// One container, even if another program made it.
+    /// One container, even if another program made it, and its OCI spec as JSON.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn inspect(&self, ctx: &Context, id: &ContainerId) -> Result<ListedContainer> {
+    pub(crate) async fn inspect(
+        &self,
+        ctx: &Context,
+        id: &ContainerId,
+    ) -> Result<(ListedContainer, Vec<u8>)> {
         inspect(&self.0, ctx, id).await
-    }
-
-    /// Takes over a container that an earlier process left.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn adopt(&self, ctx: &Context, id: &ContainerId) -> Result<Container> {
-        adopt(&self.0, ctx, id).await
-    }
-
-    /// Like [`Self::adopt`], and returns the full name of the image that the container was made from.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn adopt_of(&self, ctx: &Context, id: &ContainerId) -> Result<(Container, String)> {
-        let record = get(&self.0, ctx, id).await?;
-        let container = adopt_record(&self.0, ctx, &record).await?;
-        Ok((container, record.image))
     }
 }
 
@@ -158,7 +137,7 @@ pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContain
     for record in records {
         let task = tasks.remove(record.id.as_str());
         if let Some(record) = after(deps, ctx, record, task.as_ref()).await? {
-            listed.push(seen(deps, task, record));
+            listed.push(seen(deps, task, &record));
         }
     }
     Ok(listed)
@@ -193,8 +172,12 @@ async fn after(
     }
 }
 
-/// One container.
-pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<ListedContainer> {
+/// One container, and its spec.
+pub(super) async fn inspect(
+    deps: &Deps,
+    ctx: &Context,
+    id: &ContainerId,
+) -> Result<(ListedContainer, Vec<u8>)> {
     let record = get(deps, ctx, id).await?;
     let task = match deps.session.tasks().get(ctx, id).await {
         Ok(task) => Some(task),
@@ -202,7 +185,7 @@ pub(super) async fn inspect(deps: &Deps, ctx: &Context, id: &ContainerId) -> Res
         Err(error) => return Err(error).at(Step::Find, id),
     };
     match after(deps, ctx, record, task.as_ref()).await? {
-        Some(record) => Ok(seen(deps, task, record)),
+        Some(record) => Ok((seen(deps, task, &record), record.spec)),
         None => Err(Error::new(Step::Find, id, Kind::NotFound, "no such container")),
     }
 }
@@ -216,24 +199,24 @@ pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<
     }
 }
 
-fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> ListedContainer {
+fn seen(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> ListedContainer {
     let pid = task.as_ref().and_then(living);
-    let last_run = kept::last_run(&record);
+    let last_run = kept::last_run(record);
     let Facts {
         command, placement, ..
-    } = Facts::of(&record);
+    } = Facts::of(record);
     let paths = placement::cgroups_of(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
-    let lives = || Remains::of_record(deps, &record, placement.clone()).live(deps);
+    let lives = || Remains::of_record(deps, record, placement.clone()).live(deps);
     let state = match task.map(|task| (task.status, task.exit.code)) {
         None if !lives() => match &last_run {
             Some(LastRun::Never) => State::Created,
-            Some(LastRun::Started { .. }) if is_young(&record) => State::Created,
+            Some(LastRun::Started { .. }) if is_young(record) => State::Created,
             Some(LastRun::Ended(RunEnd { code: Some(code), .. })) => State::Exited(*code),
             _ => State::Dead,
         },
         // The task is about to be made.
-        None if is_young(&record) => State::Created,
+        None if is_young(record) => State::Created,
         None => State::Lost,
         Some((TaskStatus::Created, _)) => State::Created,
         Some((TaskStatus::Stopped, code)) => State::Exited(code),
@@ -242,22 +225,22 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: Record) -> ListedContainer 
         Some(_) => State::Running,
     };
     ListedContainer {
+        id: record.id.clone(),
+        name: names::name_of(record).map(str::to_owned),
         command,
-        image: record.image,
+        image: record.image.clone(),
         state,
         pid,
         created_at: record.created_at,
-        labels: record.labels,
-        spec: record.spec,
+        labels: record.labels.clone(),
         paths,
         cgroup_name: placement.map(|placement| placement.name),
         last_run,
-        id: record.id,
     }
 }
 
 /// Whether a run is so new that its task may not have been made yet.
-fn is_young(record: &Record) -> bool {
+pub(super) fn is_young(record: &Record) -> bool {
     let last = kept::last_run(record);
     let began = last.map_or(record.created_at, |last| last.started_at());
     let age = began.and_then(|at| at.elapsed().ok());
@@ -266,95 +249,8 @@ fn is_young(record: &Record) -> bool {
 
 /// The pid of a task; `None` if its process has ended. containerd keeps the pid of an ended process, which may belong
 /// to another process by now.
-fn living(task: &TaskInfo) -> Option<u32> {
+pub(super) fn living(task: &TaskInfo) -> Option<u32> {
     (task.pid != 0 && task.status != TaskStatus::Stopped).then_some(task.pid)
-}
-
-/// Adopts a container of a process that is gone. Its output up to now is lost with that process.
-pub(super) async fn adopt(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<Container> {
-    adopt_record(deps, ctx, &get(deps, ctx, id).await?).await
-}
-
-/// Like [`adopt`], for a record that was read before.
-pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Container> {
-    let id = &record.id;
-    if !record.labels.contains_key(label::ENGINE) {
-        let why = "the container of that name was not made by fnctr";
-        return Err(Error::new(Step::Find, id, Kind::NotFound, why));
-    }
-    let origin = Origin::Adopted {
-        attempt: record::attempt_of(record).to_owned(),
-    };
-    let current = current(deps, ctx, record).await?;
-    let (undo, claim) = undo_of(deps, record);
-    Ok(Container::new(deps, id, current, origin, claim, undo))
-}
-
-/// The run of a container that was found by its record. A kept container has none if it has never run. One whose end is
-/// on the record has one, because a part of that run may be left.
-pub(super) async fn current(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Current> {
-    let id = &record.id;
-    let task = match deps.session.tasks().get(ctx, id).await {
-        Ok(task) => Some(task),
-        Err(error) if error.is_not_found() => None,
-        Err(error) => return Err(error).at(Step::Find, id),
-    };
-    let last = kept::last_run(record);
-    if task.is_none() && last == Some(LastRun::Never) {
-        return Ok(Current::idle(LastRun::Never));
-    }
-    let pid = task.as_ref().and_then(living);
-    // Without a task there is no process, and nothing is known about its end but what the record tells.
-    let ended = match (&task, &last) {
-        (None, Some(LastRun::Ended(end))) => Some((end.code, end.ended_at)),
-        (None, _) => Some((None, None)),
-        (Some(task), _) if task.status == TaskStatus::Stopped => Some((Some(task.exit.code), task.exit.at)),
-        (Some(_), _) => None,
-    };
-    let created = task.is_some_and(|task| task.status == TaskStatus::Created);
-    let Facts {
-        placement, memory, ..
-    } = Facts::of(record);
-    let parts = RunParts {
-        pid,
-        ended,
-        paths: placement::cgroups_of(deps, id, pid, placement.as_ref()),
-        memory,
-        pumps: Arc::new(Pumps::none()),
-        phase: if created { Phase::Ready } else { Phase::Running },
-        from_birth: false,
-        hold: WeakHold::default(),
-        tells_end: false,
-        stays: true,
-        network: NetworkHistory::default(),
-    };
-    let remains = Remains::of_record(deps, record, placement);
-    let run = Run::new(deps, id, parts, undo_of_run(deps, record, remains));
-    Ok(Current { run: Some(run), last })
-}
-
-impl Container {
-    /// Takes over the current run if another process has removed the one that this handle knows, or has started another
-    /// since. The caller holds the lock of the undo list.
-    ///
-    /// # Cancellation
-    /// Not safe to drop.
-    pub(super) async fn catch_up(&self, ctx: &Context, record: &Record, last: &LastRun) -> Result<()> {
-        let Current { run: known, last: of } = self.current();
-        let is_same = of.as_ref().map(LastRun::started_at) == Some(last.started_at());
-        // A run of this process is watched here, and what is known of its end stays true.
-        let is_sure =
-            |run: &Run| run.is_from_birth() || run.exit_now().is_some_and(|exit| exit.code.is_some());
-        if is_same && known.as_ref().is_some_and(is_sure) {
-            return Ok(());
-        }
-        let now = current(self.deps(), ctx, record).await?;
-        self.set_current(now);
-        if let Some(known) = known {
-            known.leave(&mut *known.stage().lock().await);
-        }
-        Ok(())
-    }
 }
 
 /// Whether processes of a container run that containerd has no task for. While a task is being made, it does not count
@@ -362,29 +258,6 @@ impl Container {
 pub(super) fn is_lost(deps: &Deps, record: &Record) -> bool {
     let placement = Facts::of(record).placement;
     !is_young(record) && Remains::of_record(deps, record, placement).live(deps)
-}
-
-/// The undo list that `create` would have left for the container. It follows from the record alone; [`undo`] has its
-/// order.
-fn undo_of(deps: &Arc<Deps>, record: &Record) -> (Teardown, Claim) {
-    let id = &record.id;
-    let mut list = Teardown::new(id.as_str());
-    let (session, snapshotter) = (&deps.session, &deps.config.snapshotter);
-    let claim = record::defer_removal(&mut list, session, record);
-    rootfs::defer_removal(&mut list, session, snapshotter, id);
-    if record.labels.contains_key(label::FS_SIZE) {
-        disk::defer_release(&mut list, session, snapshotter, id);
-    }
-    (list, claim)
-}
-
-/// The undo list that `create` would have left for the run.
-fn undo_of_run(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
-    let mut list = Teardown::new(record.id.as_str());
-    network::defer_removal_of(&mut list, deps, record);
-    undo::defer_streams(&mut list, &deps.fifo_dir(&record.id));
-    task::defer_discard(&mut list, deps, remains);
-    list
 }
 
 #[cfg(test)]
@@ -412,7 +285,7 @@ mod tests {
             pid: None,
             created_at: None,
             labels,
-            spec: Vec::new(),
+            name: None,
             paths: None,
             cgroup_name: None,
             last_run: None,

@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::config::Role;
 use super::error::{ErrorContext as _, Result, Step};
-use super::{Deps, label};
+use super::{Deps, kept, label};
 use crate::Context;
 use crate::containerd::Record;
 
@@ -27,13 +27,7 @@ impl FirstRecords {
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn get(&self, deps: &Deps) -> Result<Vec<&Record>> {
-        let needs = |record: &&Record| {
-            let labels = &record.labels;
-            labels.contains_key(label::DEADLINE)
-                || labels
-                    .get(label::KEPT)
-                    .is_some_and(|kept| kept == label::KEPT_WITH_RUN)
-        };
+        let needs = |record: &&Record| record.labels.contains_key(label::DEADLINE) || kept::has_run(record);
         Ok(self.listed(deps).await?.iter().filter(needs).collect())
     }
 

@@ -17,9 +17,9 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
 use super::plan::{Network, Plan};
 use super::wait::Exit;
-use crate::Context;
 use crate::containerd::{Field, Record, Session};
 use crate::image::Reference;
+use crate::{ContainerName, Context};
 
 /// The extension with the plan.
 const PLAN: &str = "io.fnctr.plan";
@@ -105,6 +105,14 @@ pub(super) fn is_kept(record: &Record) -> bool {
     record.labels.contains_key(label::KEPT)
 }
 
+/// Whether a kept container has a run whose end is not written.
+pub(super) fn has_run(record: &Record) -> bool {
+    record
+        .labels
+        .get(label::KEPT)
+        .is_some_and(|kept| kept == label::KEPT_WITH_RUN)
+}
+
 /// The last run of a kept container, and `None` for any other. A value of another version of fnctr counts as a run
 /// whose end is lost.
 pub(super) fn last_run(record: &Record) -> Option<LastRun> {
@@ -136,6 +144,9 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
     })?;
     let mut labels = record.labels.clone();
     let fs_size = labels.get(label::FS_SIZE).and_then(|bytes| bytes.parse().ok());
+    let name = labels
+        .get(label::NAME)
+        .and_then(|name| ContainerName::new(name).ok());
     labels.retain(|name, _| !name.starts_with(label::OWN));
     Ok(Plan {
         id: record.id.clone(),
@@ -149,6 +160,7 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         hosts: saved.hosts,
         custody: None,
         is_kept: true,
+        name,
     })
 }
 
@@ -244,6 +256,7 @@ mod tests {
             hosts: vec![("db".to_owned(), "10.0.0.1".parse().unwrap())],
             custody: None,
             is_kept: true,
+            name: Some(ContainerName::new("web_1").unwrap()),
         }
     }
 
@@ -251,6 +264,11 @@ mod tests {
         let mut labels = plan.labels.clone();
         labels.insert(label::KEPT.to_owned(), last.label().to_owned());
         labels.insert(label::FS_SIZE.to_owned(), "1048576".to_owned());
+        labels.extend(
+            plan.name
+                .as_ref()
+                .map(|name| (label::NAME.to_owned(), name.to_string())),
+        );
         Record {
             id: plan.id.clone(),
             image: plan.image.to_string(),

@@ -6,6 +6,8 @@ pub(crate) const OWN: &str = "io.fnctr.";
 pub(crate) const ENGINE: &str = "io.fnctr.engine";
 /// Distinguishes two attempts to create the same id, so that an undo never removes another attempt's record.
 pub(crate) const ATTEMPT: &str = "io.fnctr.attempt";
+/// The container's name, if it has one beside its id; see `names`.
+pub(crate) const NAME: &str = "io.fnctr.name";
 /// The name of the sandbox (network namespace) that is removed with the container. A process that adopts the container
 /// gives it back.
 pub(crate) const SANDBOX: &str = "io.fnctr.sandbox";

@@ -41,6 +41,7 @@
 //! This module depends on no driver contract, no HTTP and no command line. Driver and command both pass it a [`Plan`].
 
 mod abandoned;
+mod adopt;
 mod again;
 mod attach;
 mod bundle;
@@ -68,6 +69,7 @@ mod init_layer;
 mod kept;
 pub(crate) mod label;
 mod mount_points;
+mod names;
 mod network;
 mod oom;
 mod orphans;
@@ -91,6 +93,8 @@ mod rlimits;
 mod rootfs;
 mod run;
 mod runtime;
+mod server;
+mod server_lock;
 mod settle;
 mod shim;
 mod signal;
@@ -128,6 +132,8 @@ pub(crate) use self::process::Outcome;
 pub(crate) use self::pull::{LayerProgress, LayerState, Platform, Progress, Pulling};
 pub(crate) use self::run::{Run, WeakRun};
 pub(crate) use self::runtime::{Runtime, RuntimeFailed};
+pub(crate) use self::server::Server;
+pub(crate) use self::server_lock::AlreadyServed;
 pub(crate) use self::stats::{Usage, standing};
 pub(crate) use self::stop::Stop;
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};

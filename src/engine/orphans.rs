@@ -15,7 +15,7 @@ use super::first_records::FirstRecords;
 use super::kept::{self, LastRun};
 use super::label;
 use super::remains::Remains;
-use super::{Deps, Engine, find as records, placement, settle};
+use super::{Deps, Engine, adopt, find as records, placement, settle};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
@@ -157,7 +157,7 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
         created => created.at(Step::Close, id)?,
     }
     // If this fails, the container appears in lists, and its removal tries again.
-    let claimed = records::adopt_record(deps, &ctx, &record).await?;
+    let claimed = adopt::adopt_record(deps, &ctx, &record).await?;
     claimed.remove_here().await?;
     Ok(true)
 }

@@ -9,9 +9,9 @@ use fnctr_oci::ContainerConfig;
 use serde::{Deserialize, Serialize};
 
 use super::custody::Custody;
-use crate::ContainerId;
 use crate::image::Reference;
 use crate::sandbox::PortMapping;
+use crate::{ContainerId, ContainerName};
 
 /// The network of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +42,10 @@ pub enum Network {
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a plan does nothing until the engine creates it"]
 pub(crate) struct Plan {
-    /// The container's name, unique in the containerd namespace.
+    /// The container's id, unique in the containerd namespace.
     pub(crate) id: ContainerId,
+    /// What people call it, if that is not its id; unique in the containerd namespace too.
+    pub(crate) name: Option<ContainerName>,
     /// The image whose file system and configuration it starts from.
     pub(crate) image: Reference,
     /// The configuration of the process. The engine fills in the cgroup, the init and the network namespace to join.

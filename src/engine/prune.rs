@@ -1,7 +1,8 @@
 //! Removes the containers that no process looks after any more, and no others. Those that are kept are only ended.
 
+use super::adopt::adopt_record;
 use super::error::{ErrorContext as _, Result, Step};
-use super::find::{self, adopt_record};
+use super::find;
 use super::label;
 use super::record::attempt_of;
 use super::stop::Stop;

@@ -25,7 +25,7 @@ pub(super) const STEP: &str = "record";
 /// Another container has the name.
 #[derive(Debug, thiserror::Error)]
 #[error("there is a container of this name; remove that, or choose another name")]
-struct NameTaken;
+pub(super) struct NameTaken;
 
 /// Refuses a name that has a record.
 ///
@@ -112,6 +112,9 @@ pub(super) async fn create(
     labels.extend(facts::labels(spec));
     labels.insert(label::ENGINE.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     labels.insert(label::ATTEMPT.to_owned(), attempt.to_owned());
+    if let Some(name) = &plan.name {
+        labels.insert(label::NAME.to_owned(), name.to_string());
+    }
     if let Some(sandbox) = sandbox {
         labels.insert(label::SANDBOX.to_owned(), sandbox.to_owned());
     }

@@ -179,6 +179,11 @@ impl Run {
         WeakRun(Arc::downgrade(&self.0))
     }
 
+    /// Whether this is the run of the weak handle.
+    pub(super) fn is(&self, other: &WeakRun) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0), other.0.as_ptr())
+    }
+
     /// The container's name.
     pub(crate) fn id(&self) -> &ContainerId {
         &self.0.id

@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::kept::{self, LastRun};
 use super::remains::Remains;
 use super::turn::Turn;
-use super::{Deps, custody, find, label, record};
+use super::{Deps, adopt, custody, find, label, record};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::{Context, failpoint};
 
@@ -117,6 +117,6 @@ pub(super) async fn settle(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> 
     let Some(turn) = Turn::take_if_free(deps, &record.id)? else {
         return Ok(());
     };
-    let container = find::adopt_record(deps, ctx, record).await?;
+    let container = adopt::adopt_record(deps, ctx, record).await?;
     container.settle_holding(turn).await.map(drop)
 }

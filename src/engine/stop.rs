@@ -8,7 +8,7 @@ use super::error::{ErrorContext as _, Kind, Result, Step};
 use super::kept::LastRun;
 use super::run::Run;
 use super::task::SIGKILL;
-use super::{find, kept, label};
+use super::{adopt, find, kept, label};
 use crate::Context;
 use crate::pauses::Pauses;
 
@@ -85,7 +85,7 @@ impl Container {
                 last => return Ok(code_of(last.as_ref())),
             }
             ctx.run(pauses.wait()).await.at(Step::Wait, self.id())?;
-            current = find::adopt_record(self.deps(), ctx, &record).await?;
+            current = adopt::adopt_record(self.deps(), ctx, &record).await?;
         }
     }
 }

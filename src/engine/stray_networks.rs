@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Deps;
+use super::adopt::adopt_record;
 use super::error::{ErrorContext as _, Result, Step};
-use super::find::{adopt_record, get};
+use super::find::get;
 use super::label;
 use super::network::{refused, sandbox_of};
 use crate::{ContainerId, Context};

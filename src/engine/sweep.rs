@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::adopt::adopt_record;
 use super::deps::{Deps, Engine};
 use super::error::{ErrorContext as _, Kind, Result, Step};
-use super::find::adopt_record;
 use crate::pauses::Pauses;
 
 /// Decides by the labels of a container whether it belongs to another instance.

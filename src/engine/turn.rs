@@ -1,11 +1,12 @@
 //! One process at a time changes the record of a kept container: makes it, starts a run, writes the end of a run, or
-//! removes it. For this there is a file lock per container.
+//! removes it. For this there is a file lock per container, and one per name for the makers of containers.
 //!
 //! containerd updates a record without a condition, so without the lock a process that was slow could write the end of
 //! one run over the start of the next. The kernel releases a lock when its process ends, however it ends. The files lie
 //! beside the directories of the containers' streams, and do not survive a reboot. Processes that use the same
 //! containerd namespace with different directories do not see each other's locks.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -18,7 +19,7 @@ use rustix::io::Errno;
 use super::Deps;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use crate::pauses::Pauses;
-use crate::{ContainerId, Context};
+use crate::{ContainerId, ContainerName, Context};
 
 /// No container has this name: names begin with a letter or a digit.
 const DIR: &str = ".turns";
@@ -36,7 +37,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Waits for the turn.
+    /// Waits for the turn to change a container.
     ///
     /// # Errors
     /// [`Kind::Timeout`] or [`Kind::Cancelled`] if `ctx` ends while another process has it.
@@ -44,19 +45,39 @@ impl Turn {
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn take(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Self> {
+        Self::take_file(deps, ctx, id, id.as_str()).await
+    }
+
+    /// Waits for the turn to make a container of this name.
+    ///
+    /// # Errors
+    /// As for [`Self::take`].
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn take_name(deps: &Deps, ctx: &Context, name: &ContainerName) -> Result<Self> {
+        // No id has this character.
+        Self::take_file(deps, ctx, name, &format!("name={name}")).await
+    }
+
+    /// Takes the turn to change a container; `None` if another process has it.
+    pub(super) fn take_if_free(deps: &Deps, id: &ContainerId) -> Result<Option<Self>> {
+        Self::take_file_if_free(deps, id, id.as_str())
+    }
+
+    async fn take_file(deps: &Deps, ctx: &Context, id: impl Display, file: &str) -> Result<Self> {
         let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
         loop {
-            if let Some(turn) = Self::take_if_free(deps, id)? {
+            if let Some(turn) = Self::take_file_if_free(deps, &id, file)? {
                 return Ok(turn);
             }
-            ctx.run(pauses.wait()).await.at(Step::Turn, id)?;
+            ctx.run(pauses.wait()).await.at(Step::Turn, &id)?;
         }
     }
 
-    /// Takes the turn; `None` if another process has it.
-    pub(super) fn take_if_free(deps: &Deps, id: &ContainerId) -> Result<Option<Self>> {
+    fn take_file_if_free(deps: &Deps, id: impl Display, file: &str) -> Result<Option<Self>> {
         let dir = deps.config.run_dir.join(deps.config.namespace.as_str()).join(DIR);
-        let path = dir.join(id.as_str());
+        let path = dir.join(file);
         let taken = super::host::make_private(&dir).and_then(|()| attempt(&path));
         let taken = taken.map_err(|error| {
             let why = format!("its lock {} cannot be taken: {error}", path.display());

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::{Error, Kind, Result, Step};
-use super::{Deps, find, record};
+use super::{Deps, adopt, find, record};
 use crate::{ContainerId, Context};
 
 /// No container has this name: names begin with a letter or a digit.
@@ -89,7 +89,7 @@ pub(super) async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
         found => Some(found?).filter(|found| record::attempt_of(found) == attempt),
     };
     if let Some(found) = found {
-        find::adopt_record(deps, &ctx, &found)
+        adopt::adopt_record(deps, &ctx, &found)
             .await?
             .remove_here()
             .await?;

@@ -41,7 +41,8 @@ pub(super) struct Input {
 pub(super) struct Output {
     pub(super) path: PathBuf,
     pub(super) pipe: pipe::Receiver,
-    pub(super) to: Writer,
+    /// `None` if it is left to another process.
+    pub(super) to: Option<Writer>,
 }
 
 /// The paths of the fifos for the runtime. A null stream has none.
@@ -65,14 +66,14 @@ impl Fifos {
     /// # Errors
     /// [`FifoError`] names the path.
     pub(crate) fn create(dir: &Path, streams: Streams) -> Result<Self, FifoError> {
+        if !streams.are_null() {
+            make_empty(dir)?;
+        }
         let Streams {
             stdin,
             stdout,
             stderr,
         } = streams;
-        if !matches!((&stdin, &stdout, &stderr), (Source::Null, Sink::Null, Sink::Null)) {
-            make_empty(dir)?;
-        }
         let mut fifos = Self {
             stdin: match stdin {
                 Source::Null => None,
@@ -178,13 +179,15 @@ pub(super) fn enlarge(pipe: impl std::os::fd::AsFd) {
 }
 
 fn output(dir: &Path, stream: Stream, sink: Sink) -> Result<Option<Output>, FifoError> {
-    let Sink::Writer(to) = sink else {
-        return Ok(None);
+    let to = match sink {
+        Sink::Null => return Ok(None),
+        Sink::Writer(to) => Some(to),
+        Sink::Left => None,
     };
     opened(make(dir, stream)?, to).map(Some)
 }
 
-fn opened(path: PathBuf, to: Writer) -> Result<Output, FifoError> {
+fn opened(path: PathBuf, to: Option<Writer>) -> Result<Output, FifoError> {
     let pipe = pipe::OpenOptions::new()
         .open_receiver(&path)
         .map_err(failed("open", &path))?;
@@ -202,7 +205,7 @@ fn found(dir: &Path, stream: Stream) -> Option<PathBuf> {
 
 fn reopened(dir: &Path, stream: Stream, sink: Sink) -> Result<Option<Output>, FifoError> {
     match (sink, found(dir, stream)) {
-        (Sink::Writer(to), Some(path)) => opened(path, to).map(Some),
+        (Sink::Writer(to), Some(path)) => opened(path, Some(to)).map(Some),
         _ => Ok(None),
     }
 }

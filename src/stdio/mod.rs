@@ -76,6 +76,27 @@ pub(crate) enum Sink {
     Null,
     /// Attached: written in order, flushed whenever the function pauses, and shut down at the end.
     Writer(Writer),
+    /// Attached, and left to another process, which takes it over from the pipe.
+    Left,
+}
+
+impl Streams {
+    /// Output that another process will carry, and no input.
+    pub(crate) fn left() -> Self {
+        Self {
+            stdin: Source::Null,
+            stdout: Sink::Left,
+            stderr: Sink::Left,
+        }
+    }
+
+    /// Whether no stream is attached.
+    pub(crate) fn are_null(&self) -> bool {
+        matches!(
+            (&self.stdin, &self.stdout, &self.stderr),
+            (Source::Null, Sink::Null, Sink::Null)
+        )
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +129,7 @@ impl fmt::Debug for Sink {
         f.write_str(match self {
             Self::Null => "Null",
             Self::Writer(_) => "Writer",
+            Self::Left => "Left",
         })
     }
 }

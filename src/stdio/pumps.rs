@@ -96,12 +96,13 @@ impl Pumps {
 
     pub(super) fn start(fifos: Fifos, tracker: &TaskTracker, life: &Context) -> Self {
         let begin = |attached: bool| if attached { Phase::Copying } else { Phase::Over };
+        let is_carried = |output: &Option<Output>| output.as_ref().is_some_and(|output| output.to.is_some());
         let all = life.child();
         let pumps = Self {
             progress: Arc::new(watch::Sender::new(Progress {
                 stdin: begin(fifos.stdin.is_some()),
-                stdout: begin(fifos.stdout.is_some()),
-                stderr: begin(fifos.stderr.is_some()),
+                stdout: begin(is_carried(&fifos.stdout)),
+                stderr: begin(is_carried(&fifos.stderr)),
                 delivered: Delivered::default(),
                 first_error: None,
             })),
@@ -121,7 +122,10 @@ impl Pumps {
             tracker.spawn(pump.in_current_span());
         }
         for (stream, output) in [(Stream::Stdout, fifos.stdout), (Stream::Stderr, fifos.stderr)] {
-            let Some(Output { pipe, to, .. }) = output else {
+            let Some(Output {
+                pipe, to: Some(to), ..
+            }) = output
+            else {
                 continue;
             };
             let (report, stop) = (pumps.report(stream), pumps.all.clone());

@@ -21,6 +21,7 @@ mod registry;
 
 mod attach;
 mod bad_input;
+mod beside;
 mod cli;
 mod crowd;
 mod drivers;
@@ -45,6 +46,7 @@ mod reclaim;
 mod reconcile;
 mod recovery;
 mod resources;
+mod server;
 mod session;
 mod stats;
 mod stats_cli;

@@ -58,6 +58,21 @@ pub(in crate::cli) enum Bench {
         #[arg(long, default_value_t = 16)]
         takers: usize,
     },
+    /// How long a server takes until it has every container back, what it costs, and how fast it lists and finds them
+    Server {
+        /// Containers that have ended
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        stopped: u32,
+        /// Containers that run; a runc shim takes some 15 MB for each
+        #[arg(long, default_value_t = 200, value_name = "N")]
+        running: u32,
+        /// For how long processor time is counted
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "S")]
+        seconds: u32,
+        /// The image; needs sleep and /bin/true
+        #[arg(long, default_value = "busybox")]
+        image: String,
+    },
     /// create → run → wait → close of /bin/true, beside the containerd calls it needs, sent bare; interleaved
     Lifecycle {
         /// Lives of each kind

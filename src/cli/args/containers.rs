@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::values;
-use crate::ContainerId;
+use crate::cli::container_ref::ContainerRef;
 
 /// What `ps` is told.
 #[derive(Debug, Clone, Args)]
@@ -32,7 +32,7 @@ pub(in crate::cli) struct PsArgs {
 pub(in crate::cli) struct RmArgs {
     /// The containers
     #[arg(required_unless_present = "all", value_name = "ID")]
-    pub(in crate::cli) ids: Vec<ContainerId>,
+    pub(in crate::cli) ids: Vec<ContainerRef>,
     /// All that there are
     #[arg(long, short, conflicts_with = "ids")]
     pub(in crate::cli) all: bool,
@@ -49,7 +49,7 @@ pub(in crate::cli) struct RmArgs {
 pub(in crate::cli) struct IdsArgs {
     /// The containers
     #[arg(required = true, value_name = "ID")]
-    pub(in crate::cli) ids: Vec<ContainerId>,
+    pub(in crate::cli) ids: Vec<ContainerRef>,
 }
 
 /// Containers to start.
@@ -57,7 +57,7 @@ pub(in crate::cli) struct IdsArgs {
 pub(in crate::cli) struct StartArgs {
     /// The containers
     #[arg(required = true, value_name = "ID")]
-    pub(in crate::cli) ids: Vec<ContainerId>,
+    pub(in crate::cli) ids: Vec<ContainerRef>,
     /// Show its output, pass signals on, and exit with its code
     #[arg(long, short)]
     pub(in crate::cli) attach: bool,
@@ -71,7 +71,7 @@ pub(in crate::cli) struct StartArgs {
 pub(in crate::cli) struct AttachArgs {
     /// The container
     #[arg(value_name = "ID")]
-    pub(in crate::cli) id: ContainerId,
+    pub(in crate::cli) id: ContainerRef,
     /// Do not pass standard input on
     #[arg(long)]
     pub(in crate::cli) no_stdin: bool,
@@ -110,7 +110,7 @@ pub(in crate::cli) struct EventsArgs {
 pub(in crate::cli) struct FreezeArgs {
     /// The containers
     #[arg(required = true, value_name = "ID")]
-    pub(in crate::cli) ids: Vec<ContainerId>,
+    pub(in crate::cli) ids: Vec<ContainerRef>,
     /// Then take back the memory that they can do without; it is fetched again when it is needed
     #[arg(long)]
     pub(in crate::cli) reclaim: bool,
@@ -121,7 +121,7 @@ pub(in crate::cli) struct FreezeArgs {
 pub(in crate::cli) struct KillArgs {
     /// The containers
     #[arg(required = true, value_name = "ID")]
-    pub(in crate::cli) ids: Vec<ContainerId>,
+    pub(in crate::cli) ids: Vec<ContainerRef>,
     /// The signal, by name or number
     #[arg(long, short, default_value = "KILL", value_parser = values::signal)]
     pub(in crate::cli) signal: u32,
@@ -132,7 +132,7 @@ pub(in crate::cli) struct KillArgs {
 pub(in crate::cli) struct StopArgs {
     /// The containers
     #[arg(required = true, value_name = "ID")]
-    pub(in crate::cli) ids: Vec<ContainerId>,
+    pub(in crate::cli) ids: Vec<ContainerRef>,
     /// How long they may take to end
     #[arg(long, short, visible_alias = "time", value_parser = values::duration, value_name = "TIME", default_value = "10s")]
     pub(in crate::cli) timeout: Duration,
@@ -151,7 +151,7 @@ pub(in crate::cli) enum ContainerCommand {
     Inspect {
         /// The containers
         #[arg(required = true, value_name = "ID")]
-        ids: Vec<ContainerId>,
+        ids: Vec<ContainerRef>,
     },
     /// Stop every process of containers until they are thawed
     #[command(visible_alias = "pause")]

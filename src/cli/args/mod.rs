@@ -23,7 +23,7 @@ use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
 use self::network::NetworkCommand;
 use self::run::{CreateArgs, RunArgs};
 use self::shell::Shell;
-use crate::ContainerId;
+use crate::cli::container_ref::ContainerRef;
 
 /// The version, with the commit that a release was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("FNCTR_COMMIT"));
@@ -80,7 +80,7 @@ pub(super) enum Command {
     Inspect {
         /// The containers
         #[arg(required = true, value_name = "ID")]
-        ids: Vec<ContainerId>,
+        ids: Vec<ContainerRef>,
     },
     /// Show what containers use, live: CPU, memory, processes, network, disks, throttling, pressure, time frozen
     ///
@@ -99,7 +99,7 @@ pub(super) enum Command {
     )]
     Stats {
         /// The containers [default: all that run, frozen ones too]
-        ids: Vec<ContainerId>,
+        ids: Vec<ContainerRef>,
         /// Print one round and end; it takes the half second between two readings, for a rate needs both
         #[arg(long, visible_alias = "no-stream")]
         once: bool,
@@ -114,7 +114,8 @@ pub(super) enum Command {
     Kill(KillArgs),
     /// Start containers that were created or have ended, with the writable layer that they had
     #[command(
-        after_help = "Without --attach, the container runs on by itself: its output is discarded, and it reads no input."
+        after_help = "Without --attach, the container runs on by itself and reads no input. Its output is discarded, unless \
+        `fnctr serve` runs: then it is held for those who attach."
     )]
     Start(StartArgs),
     /// Show the output of a running container from now on, pass input and signals on to it, and exit with its code
@@ -133,6 +134,12 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Look after all containers until a signal ends it: write down how each ends, hold the output of those that were started
+    /// without a reader, end those whose time is over, and remove what killed processes have left
+    ///
+    /// The containers outlive it, however it ends: the next one finds them, takes their streams over, and loses no exit code.
+    /// There is one for each containerd namespace.
+    Serve,
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
     /// Stop containers and start them again

@@ -10,7 +10,8 @@ use fnctr_oci::{Mount, Rlimit};
 
 use super::network::NetworkArgs;
 use super::values;
-use crate::{ByteSize, ContainerId, MilliCpus};
+use crate::cli::container_ref::ContainerRef;
+use crate::{ByteSize, MilliCpus};
 
 /// When to pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -75,9 +76,9 @@ pub(in crate::cli) struct CreateArgs {
 /// A container, and the image and command that it is made from.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
-    /// Name of the container [default: made up]
+    /// Name of the container, which is its id too if it can be one [default: made up]
     #[arg(long)]
-    pub(in crate::cli) name: Option<ContainerId>,
+    pub(in crate::cli) name: Option<ContainerRef>,
     /// Most memory, swap excluded (64m, 1g)
     #[arg(long, short, value_name = "SIZE", value_parser = values::memory)]
     pub(in crate::cli) memory: Option<ByteSize>,

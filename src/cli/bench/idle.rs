@@ -1,20 +1,15 @@
 //! Measures what each idle container costs this process in memory, tasks, descriptors and processor time, with
 //! statistics off and on, and how long the life cycle of another container takes meanwhile.
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
-use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::figures::Figures;
 use super::lifecycle::live;
+use super::usage::{Held, cpu, held, in_batches, pause};
 use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
@@ -23,8 +18,6 @@ use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, StatSink, Task};
 use crate::{ContainerdDriver, Context};
 
-/// The number of containers that are started at the same time.
-const AT_ONCE: u32 = 4;
 /// The time from the last start to the first measurement, in which the work that a start causes ends.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The number of life cycles that are measured while the other containers are idle.
@@ -37,15 +30,6 @@ pub(super) struct Plan {
     /// The period for which processor time is counted.
     pub(super) seconds: u32,
     pub(super) image: String,
-}
-
-/// The resources that this process holds at one moment.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    /// Memory in bytes: private memory, and a proportional share of shared memory.
-    memory: u64,
-    tasks: usize,
-    descriptors: usize,
 }
 
 /// One row of the figures.
@@ -174,78 +158,12 @@ async fn close(idle: Vec<ContainerdCookie>) -> Result<(), Failure> {
     in_batches(&idle, close).await
 }
 
-/// Does `work` for all cookies, a few at a time, and returns the first failure when all have been worked on.
-async fn in_batches<F>(
-    cookies: &[ContainerdCookie],
-    work: impl Fn(ContainerdCookie) -> F,
-) -> Result<(), Failure>
-where
-    F: Future<Output = Result<(), Failure>> + Send + 'static,
-{
-    let tracker = TaskTracker::new();
-    let mut first = Ok(());
-    for batch in cookies.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
-        let begun: Vec<_> = batch
-            .iter()
-            .map(|cookie| tracker.spawn(work(cookie.clone())))
-            .collect();
-        for one in begun {
-            let done = one
-                .await
-                .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())));
-            first = first.and(done);
-        }
-    }
-    first
-}
-
 async fn lives(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     for _ in 0..LIVES {
         figures.push(live(ctx, driver, image, false).await?.iter().sum());
     }
     Ok(figures)
-}
-
-async fn pause(ctx: &Context, long: Duration) -> Result<(), Failure> {
-    let paused = ctx.run(tokio::time::sleep(long)).await;
-    paused.map_err(|_| Failure::interrupted())
-}
-
-/// The processor time that this process uses while it is idle, in percent of one core.
-async fn cpu(ctx: &Context, seconds: u32) -> Result<f64, Failure> {
-    let (before, began) = (processor_time()?, Instant::now());
-    pause(ctx, Duration::from_secs(seconds.into())).await?;
-    let spent = processor_time()?.saturating_sub(before);
-    Ok(spent.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0)
-}
-
-fn processor_time() -> Result<Duration, Failure> {
-    let used = getrusage(UsageWho::RUSAGE_SELF).map_err(|errno| Failure::host(&io::Error::from(errno)))?;
-    Ok(duration(used.user_time()).saturating_add(duration(used.system_time())))
-}
-
-fn duration(time: TimeVal) -> Duration {
-    let part = |value: i64| u64::try_from(value).unwrap_or(0);
-    Duration::from_secs(part(time.tv_sec())).saturating_add(Duration::from_micros(part(time.tv_usec())))
-}
-
-fn held() -> Result<Held, Failure> {
-    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").map_err(|error| Failure::host(&error))?;
-    let descriptors = std::fs::read_dir("/proc/self/fd").map_err(|error| Failure::host(&error))?;
-    Ok(Held {
-        memory: pss(&rollup),
-        tasks: Handle::current().metrics().num_alive_tasks(),
-        // Do not count the descriptor of the directory that is read here.
-        descriptors: descriptors.count().saturating_sub(1),
-    })
-}
-
-/// The proportional set size in `smaps_rollup` (proc_pid_smaps(5)), in bytes.
-fn pss(rollup: &str) -> u64 {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let value = line.and_then(|line| line.split_whitespace().next());
-    value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -320,13 +238,6 @@ mod tests {
     };
 
     #[test]
-    fn the_proportional_size_is_read_and_not_its_parts() {
-        let rollup = "55d-7ff ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss:   120 kB\nPss_Anon: 80 kB\n";
-        assert_eq!(pss(rollup), 120 << 10);
-        assert_eq!(pss(""), 0);
-    }
-
-    #[test]
     fn each_container_costs_its_share_of_what_is_more_than_before() {
         let row = |containers| Row {
             name: "",
@@ -342,12 +253,5 @@ mod tests {
         };
         assert_eq!(row(10).each(), (2048.0, 2.0, 0.5));
         assert_eq!(row(0).each(), (30720.0, 40.0, 35.0));
-    }
-
-    #[test]
-    fn processor_time_is_that_of_this_process_and_grows() {
-        let before = processor_time().unwrap();
-        while processor_time().unwrap() == before {}
-        assert!(processor_time().unwrap() > before);
     }
 }

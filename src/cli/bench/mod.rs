@@ -7,6 +7,8 @@ mod freeze;
 mod idle;
 mod lifecycle;
 mod network;
+mod server;
+mod usage;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -67,6 +69,20 @@ pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Res
                 image,
             };
             lifecycle::bench(at, &plan, print).await
+        }
+        Bench::Server {
+            stopped,
+            running,
+            seconds,
+            image,
+        } => {
+            let plan = server::Plan {
+                stopped,
+                running,
+                seconds,
+                image,
+            };
+            server::bench(at, &plan, print).await
         }
         Bench::Network {
             network,

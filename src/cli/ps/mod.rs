@@ -11,14 +11,15 @@ use self::select::Wanted;
 use super::Invocation;
 use super::args::containers::PsArgs;
 use super::connect::{Connection, with};
+use super::container_ref::ContainerRef;
 use super::failure::Failure;
 use super::filter::Filters;
 use super::output::{Print, columns, fitted, line};
 use super::template::Template;
+use crate::Context;
 use crate::driver::Timestamp;
 use crate::engine::{LastRun, ListedContainer, RunEnd, State};
 use crate::sandbox::Listed;
-use crate::{ContainerId, Context};
 
 /// The name of a container's current state.
 pub(super) fn state_of(seen: &ListedContainer) -> &'static str {
@@ -67,12 +68,19 @@ pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Resul
         rows.iter().for_each(|(_, row)| print.json(row));
         return Ok(ExitCode::SUCCESS);
     }
-    let cells: Vec<_> = rows
+    let mut cells: Vec<_> = rows
         .iter()
         .map(|(seen, row)| row.cells(seen, args.no_trunc))
         .collect();
+    let mut head = row::COLUMNS.to_vec();
+    if let Some(at) = head.iter().position(|head| *head == row::NAME)
+        && cells.iter().all(|cells| cells[at].is_empty())
+    {
+        head.remove(at);
+        cells.iter_mut().for_each(|cells| drop(cells.remove(at)));
+    }
     let width = columns().filter(|_| !args.no_trunc);
-    line(&fitted(&row::COLUMNS, &cells, &row::MAY_GO, width));
+    line(&fitted(&head, &cells, &row::MAY_GO, width));
     pools(&seen, &sandboxes).iter().for_each(|pool| line(pool));
     Ok(ExitCode::SUCCESS)
 }
@@ -96,19 +104,20 @@ fn pools(seen: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
 /// because they often hold secrets.
 pub(super) async fn inspect(
     at: Invocation<'_>,
-    ids: &[ContainerId],
+    containers: &[ContainerRef],
     print: &Print,
 ) -> Result<ExitCode, Failure> {
     let looked = with(at, async |engine| {
         let mut seen = Vec::new();
-        for id in ids {
-            seen.push(engine.inspect(&Context::new(), id).await?);
+        for container in containers {
+            let id = container.id(engine).await?;
+            seen.push(engine.inspect(&Context::new(), &id).await?);
         }
         Ok((seen, engine.sandboxes().await))
     });
     let (seen, sandboxes) = looked.await?;
-    for seen in seen {
-        let value = whole(&seen, &sandboxes);
+    for (seen, spec) in seen {
+        let value = whole(&seen, &spec, &sandboxes);
         print.result(&value, || {
             serde_json::to_string_pretty(&value).unwrap_or_default()
         });
@@ -116,8 +125,8 @@ pub(super) async fn inspect(
     Ok(ExitCode::SUCCESS)
 }
 
-fn whole(seen: &ListedContainer, sandboxes: &[Listed]) -> serde_json::Value {
-    let mut spec: serde_json::Value = serde_json::from_slice(&seen.spec).unwrap_or_default();
+fn whole(seen: &ListedContainer, spec: &[u8], sandboxes: &[Listed]) -> serde_json::Value {
+    let mut spec: serde_json::Value = serde_json::from_slice(spec).unwrap_or_default();
     let env = spec.pointer_mut("/process/env");
     for variable in env
         .and_then(serde_json::Value::as_array_mut)

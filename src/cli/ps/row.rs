@@ -15,9 +15,12 @@ use crate::{PortMapping, Protocol};
 /// The number of characters of a command that are shown.
 const SHORT: usize = 40;
 
+/// The column that is there if a container has a name beside its id.
+pub(super) const NAME: &str = "NAME";
+
 /// The column headings of the table.
-pub(super) const COLUMNS: [&str; 8] = [
-    "ID", "IMAGE", "COMMAND", "STATE", "PID", "ADDRESS", "PORTS", "CREATED",
+pub(super) const COLUMNS: [&str; 9] = [
+    "ID", NAME, "IMAGE", "COMMAND", "STATE", "PID", "ADDRESS", "PORTS", "CREATED",
 ];
 
 /// The columns that are left out on a narrow terminal, in the order in which they are left out.
@@ -44,6 +47,8 @@ pub(super) const FIELDS: [(&str, &str); 13] = [
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub(super) id: String,
+    /// What people call it, which is its id if it has no name beside that.
+    pub(super) name: String,
     pub(super) image: String,
     command: String,
     pub(super) state: &'static str,
@@ -84,6 +89,7 @@ impl Row {
         };
         Self {
             id: seen.id.to_string(),
+            name: seen.name.clone().unwrap_or_else(|| seen.id.to_string()),
             image: seen.image.clone(),
             command: seen.command.clone(),
             state: state_of(seen),
@@ -99,8 +105,10 @@ impl Row {
 
     /// The cells of the table, in the order of [`COLUMNS`].
     pub(super) fn cells(&self, seen: &ListedContainer, whole: bool) -> Vec<String> {
+        let name = if self.name == self.id { "" } else { &self.name };
         vec![
-            self.id.clone(),
+            self.shown_id(whole),
+            name.to_owned(),
             self.shown_image(whole),
             self.shown_command(whole),
             self.status(),
@@ -117,7 +125,8 @@ impl Row {
         let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
         let created = self.created.as_ref().map(ToString::to_string);
         let value = |name| match name {
-            "ID" | "Names" => self.id.clone(),
+            "ID" => self.shown_id(whole),
+            "Names" => self.name.clone(),
             "Image" => self.image.clone(),
             "Command" => self.shown_command(whole),
             "CreatedAt" => created.clone().unwrap_or_default(),
@@ -145,6 +154,14 @@ impl Row {
             status.push_str(", orphaned");
         }
         status
+    }
+
+    /// The id, of which twelve characters are enough if it was made up.
+    fn shown_id(&self, whole: bool) -> String {
+        const MADE_UP: usize = 64;
+        let is_made_up = self.id.len() == MADE_UP && self.id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let most = if is_made_up && !whole { 12 } else { usize::MAX };
+        self.id.chars().take(most).collect()
     }
 
     /// The image's short name, or its full name if `whole`.

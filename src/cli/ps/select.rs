@@ -43,7 +43,7 @@ impl Wanted {
         // An orphaned container is shown in every state, because it has to be removed.
         (self.all || !ended || seen.is_orphaned())
             && filters.any("id", |id| row.id.starts_with(id))
-            && filters.any("name", |name| row.id.contains(name))
+            && filters.any("name", |name| row.name.contains(name))
             && filters.any("status", |state| {
                 row.state == state || (state == "paused" && row.state == "frozen")
             })

@@ -142,7 +142,7 @@ async fn with_cookie(
         // Boxed: the future of a command would be nested deeper than the compiler follows.
         Box::pin(work(
             driver,
-            driver.cookie(Arc::new(task))?,
+            driver.cookie(Arc::new(task))?.named(task::name_beside_id(args)),
             &image,
             &mut cid_file,
         ))

@@ -16,7 +16,7 @@ use crate::cli::output::{Print, note};
 use crate::cli::standard::{LineEnd, Standard};
 use crate::driver::{Input, Output, Stat, Task};
 use crate::engine::SharedStreams;
-use crate::{ByteSize, ContainerOptions};
+use crate::{ByteSize, ContainerId, ContainerName, ContainerOptions};
 
 /// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
 pub(super) fn words(args: &mut ContainerArgs, verb: &str) -> Result<(String, Vec<String>), Failure> {
@@ -98,7 +98,7 @@ pub(super) fn attached(
 pub(super) fn task(args: &ContainerArgs, image: String) -> Result<Task, Failure> {
     let (uds_docker_path, uds_docker_dest) = args.uds.clone().unzip();
     Ok(Task {
-        id: args.name.as_ref().map_or_else(made_up_name, ToString::to_string),
+        id: id_of(args),
         image,
         env_vars: environment(args)?,
         input: Input::Null.into(),
@@ -169,8 +169,21 @@ fn megabytes(size: Option<ByteSize>) -> u64 {
     size.unwrap_or_default().0.div_ceil(1 << 20)
 }
 
-fn made_up_name() -> String {
-    format!("fn-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff)
+/// The container's id: its name, if that can be an id.
+fn id_of(args: &ContainerArgs) -> String {
+    match &args.name {
+        Some(name) => name.as_id().unwrap_or_else(ContainerId::random).into(),
+        None => format!("fn-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff),
+    }
+}
+
+/// The container's name, if it cannot be its id.
+pub(super) fn name_beside_id(args: &ContainerArgs) -> Option<ContainerName> {
+    let name = args.name.as_ref()?;
+    match name.as_id() {
+        Some(_) => None,
+        None => ContainerName::new(name.to_string()).ok(),
+    }
 }
 
 fn describe(stat: &Stat, print: Print) -> String {

@@ -1,15 +1,23 @@
 //! Containers of the command, which may stay when their process has ended.
 
 use super::{ContainerdCookie, Held, refuse, translate};
-use crate::Context;
 use crate::driver::{Error, Phase, Step};
 use crate::engine::{Custody, Kind, SharedStreams};
+use crate::{ContainerName, Context};
 
 impl ContainerdCookie {
     /// Records on the container who looks after it, so that a later process can see whether anyone still does, and
     /// whether the container is kept after its end.
     pub(crate) fn looked_after(self, custody: Custody, is_kept: bool) -> Self {
         self.0.draft.looked_after(custody, is_kept);
+        self
+    }
+
+    /// Gives the container a name beside its id.
+    pub(crate) fn named(self, name: Option<ContainerName>) -> Self {
+        if let Some(name) = name {
+            self.0.draft.named(name);
+        }
         self
     }
 

@@ -7,7 +7,7 @@ use crate::engine::error::{Error, ErrorContext as _, Kind, Result, Step};
 use crate::engine::label;
 use crate::engine::plan::{Network, Plan};
 use crate::engine::slot::{Resident, Slot};
-use crate::engine::{Deps, PoolConfig, create, find, host, network, pidfd, resolve};
+use crate::engine::{Deps, PoolConfig, adopt, create, host, network, pidfd, resolve};
 use crate::image::{Again, Image, Pin, Request};
 use crate::sandbox::{Sandbox, Sandboxes, Wanted};
 use crate::stdio::Streams;
@@ -114,7 +114,7 @@ async fn image(deps: &Arc<Deps>, ctx: &Context, plan: &Plan) -> Result<(Image, P
 pub(super) async fn discard(deps: &Arc<Deps>, slot: Slot) -> Result<(), Slot> {
     let ctx = Context::timeout(PATIENCE);
     if let Some(Resident { id, .. }) = &slot.resident {
-        let removed = async { find::adopt(deps, &ctx, id).await?.remove().await };
+        let removed = async { adopt::adopt(deps, &ctx, id).await?.remove().await };
         match removed.await {
             // Without the slot, the resident would be forgotten.
             Err(error) if error.kind() != Kind::NotFound => {

@@ -11,7 +11,7 @@ use crate::stdio::{Reader, Sink, Source, Stream, Writer};
 fn writer(sink: Sink) -> Writer {
     match sink {
         Sink::Writer(writer) => writer,
-        Sink::Null => panic!("a null sink"),
+        Sink::Null | Sink::Left => panic!("a sink without a writer"),
     }
 }
 

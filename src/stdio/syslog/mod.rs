@@ -119,7 +119,7 @@ impl Syslog {
 
 fn logged(sink: Sink, log: StreamLog) -> Sink {
     let main = match sink {
-        Sink::Null => None,
+        Sink::Null | Sink::Left => None,
         Sink::Writer(writer) => Some(writer),
     };
     Sink::Writer(Box::new(Logged::new(main, log)))

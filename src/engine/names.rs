@@ -1,0 +1,166 @@
+//! How people refer to a container: by its id, by the beginning of its id, or by its name. A container without a name is
+//! called by its id, as those of functions platforms and of the `fnctr` command are.
+//!
+//! A name is a label of the record. Who makes a container with a name has the turn for that name until the record is
+//! there, so no two containers get the same name. An id comes before an equal name, as with Docker.
+
+use super::deps::{Deps, Engine};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
+use super::label;
+use super::plan::Plan;
+use super::record::NameTaken;
+use super::turn::Turn;
+use crate::containerd::Record;
+use crate::{ContainerId, ContainerName, Context};
+
+/// Why a text refers to no container, or to none that is certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotOne {
+    /// No container has that id or name, or an id that begins so.
+    #[error("no such container")]
+    None,
+    /// Several containers' ids begin so.
+    #[error("the ids of several containers begin like that; give more of the id, or a name")]
+    Several,
+}
+
+impl Engine {
+    /// The id of the container that `given` refers to: its id, its name, or the beginning of its id.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none; [`Kind::Conflict`] if there are several.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn id_of(&self, ctx: &Context, given: &str) -> Result<ContainerId> {
+        let containers = self.0.session.containers();
+        if let Ok(id) = ContainerId::new(given) {
+            match containers.get(ctx, &id).await {
+                Ok(_) => return Ok(id),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error).at(Step::Find, given),
+            }
+        }
+        // Anything else is part of no id and no name, and might not be a valid filter.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let records = match given.chars().all(plain) {
+            true => containers
+                .list(ctx, &filters(given))
+                .await
+                .at(Step::Find, given)?,
+            false => Vec::new(),
+        };
+        let named = records.iter().map(|record| (&record.id, name_of(record)));
+        chosen(given, named).map_err(|why| {
+            let kind = match why {
+                NotOne::None => Kind::NotFound,
+                NotOne::Several => Kind::Conflict,
+            };
+            Error::new(Step::Find, given, kind, why)
+        })
+    }
+}
+
+/// Containers of the engine with this name, or with an id that begins so. In the filter's regular expression a dot
+/// stands for any character; the caller looks again.
+fn filters(given: &str) -> Vec<String> {
+    let ours = label::ENGINE;
+    let name = label::NAME;
+    vec![
+        format!("labels.{ours:?},labels.{name:?}=={given:?}"),
+        format!("labels.{ours:?},id~={:?}", format!("^{given}")),
+    ]
+}
+
+/// The name on a record, if it has one.
+pub(super) fn name_of(record: &Record) -> Option<&str> {
+    record.labels.get(label::NAME).map(String::as_str)
+}
+
+/// Chooses the container that `given` refers to.
+pub(super) fn chosen<'a>(
+    given: &str,
+    containers: impl Iterator<Item = (&'a ContainerId, Option<&'a str>)>,
+) -> Result<ContainerId, NotOne> {
+    let mut begins = Vec::new();
+    let mut named = None;
+    for (id, name) in containers {
+        if id.as_str() == given {
+            return Ok(id.clone());
+        }
+        if name == Some(given) {
+            named = Some(id);
+        }
+        if !given.is_empty() && id.as_str().starts_with(given) {
+            begins.push(id);
+        }
+    }
+    match (named, begins.as_slice()) {
+        (Some(id), _) => Ok(id.clone()),
+        (None, [id]) => Ok((*id).clone()),
+        (None, []) => Err(NotOne::None),
+        (None, _) => Err(NotOne::Several),
+    }
+}
+
+/// Reserves the name of a container that is about to be made, if it has one, until the turn is given back.
+///
+/// # Errors
+/// [`Kind::Conflict`] if a container has the name, or has it as its id.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<Turn>> {
+    let Some(name) = &plan.name else { return Ok(None) };
+    let turn = Turn::take_name(deps, ctx, name).await?;
+    let filters = vec![
+        format!("labels.{:?}=={:?}", label::NAME, name.as_str()),
+        format!("id=={:?}", name.as_str()),
+    ];
+    let taken = deps.session.containers().list(ctx, &filters).await;
+    match taken.at(Step::Record, name)?.is_empty() {
+        true => Ok(Some(turn)),
+        false => Err(taken_error(name)),
+    }
+}
+
+fn taken_error(name: &ContainerName) -> Error {
+    Error::new(Step::Record, name, Kind::Conflict, NameTaken)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(text: &str) -> ContainerId {
+        ContainerId::new(text).unwrap()
+    }
+
+    #[test]
+    fn an_id_comes_before_a_name_and_a_name_before_the_beginning_of_an_id() {
+        let ids = [id("web"), id("web1"), id("ab12"), id("ab13"), id("cd")];
+        let names = [None, None, Some("web"), Some("ab"), Some("c")];
+        let find = |given: &str| chosen(given, ids.iter().zip(names));
+        assert_eq!(find("web").unwrap(), ids[0]);
+        assert_eq!(find("ab").unwrap(), ids[3]);
+        assert_eq!(find("ab12").unwrap(), ids[2]);
+        assert_eq!(find("c").unwrap(), ids[4]);
+        assert_eq!(find("web1").unwrap(), ids[1]);
+        assert_eq!(find("we"), Err(NotOne::Several));
+        assert_eq!(find("x"), Err(NotOne::None));
+        assert_eq!(find(""), Err(NotOne::None));
+    }
+
+    proptest! {
+        #[test]
+        fn enough_of_an_id_is_enough(of in 0_usize..50, digits in 1_usize..64) {
+            let ids: Vec<_> = (0..50).map(|_| ContainerId::random()).collect();
+            let given = &ids[of].as_str()[..digits];
+            let alike = ids.iter().filter(|id| id.as_str().starts_with(given)).count();
+            let found = chosen(given, ids.iter().map(|id| (id, None)));
+            prop_assert_eq!(found, if alike == 1 { Ok(ids[of].clone()) } else { Err(NotOne::Several) });
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The engine of a process that lives for long and looks after every container of the instance: a server.
+//!
+//! ```text
+//! Engine::serve ──► ServerLock: the only server of this instance
+//!   │
+//!   ├─ restore: subscribe to containerd's events, then read all records and tasks ──► Registry
+//!   │
+//!   └─ in the background, until the server is closed or killed:
+//!        follow     what other processes make, start and remove ──► Registry
+//!        supervise  the end of each run is written down at once; deadlines of abandoned containers are kept
+//!        streams    output that no process holds is held, so that no function waits for a reader
+//! ```
+//!
+//! Nothing that a server does is lost with it: the next one reads the records. So a server leaves all containers as they
+//! are when it ends, however it ends.
+
+mod follow;
+mod registry;
+mod restore;
+mod serve;
+mod served;
+mod shared;
+mod streams;
+mod supervise;
+
+pub(crate) use self::serve::Server;

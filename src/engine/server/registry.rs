@@ -1,0 +1,76 @@
+//! The containers that a server knows, by id and by name. It is one server's view; the records are the truth.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::served::Served;
+use crate::ContainerId;
+use crate::engine::names::{self, NotOne};
+
+/// The containers.
+#[derive(Debug, Default)]
+pub(super) struct Registry(Mutex<Maps>);
+
+#[derive(Debug, Default)]
+struct Maps {
+    by_id: BTreeMap<ContainerId, Arc<Served>>,
+    by_name: HashMap<String, ContainerId>,
+}
+
+impl Registry {
+    /// Adds a container, in place of an earlier one of the same id.
+    pub(super) fn insert(&self, served: Arc<Served>) {
+        let (id, name) = (served.id().clone(), served.name());
+        let mut maps = self.maps();
+        maps.forget(&id);
+        maps.by_name.extend(name.map(|name| (name, id.clone())));
+        maps.by_id.insert(id, served);
+    }
+
+    /// Forgets a container.
+    pub(super) fn remove(&self, id: &ContainerId) -> Option<Arc<Served>> {
+        self.maps().forget(id)
+    }
+
+    /// The container of this id.
+    pub(super) fn get(&self, id: &ContainerId) -> Option<Arc<Served>> {
+        self.maps().by_id.get(id).cloned()
+    }
+
+    /// All containers, by id.
+    pub(super) fn all(&self) -> Vec<Arc<Served>> {
+        self.maps().by_id.values().cloned().collect()
+    }
+
+    /// The container that `given` refers to.
+    pub(super) fn find(&self, given: &str) -> Result<Arc<Served>, NotOne> {
+        let maps = self.maps();
+        if let Some(served) = maps.by_id.get(given) {
+            return Ok(Arc::clone(served));
+        }
+        let named = maps.by_name.get(given).map(|id| (id, Some(given)));
+        let from = (Bound::Included(given), Bound::Unbounded);
+        let later = maps.by_id.range::<str, _>(from).map(|(id, _)| (id, None));
+        // Two are enough to know that there are several.
+        let begin = later.take_while(|(id, _)| id.as_str().starts_with(given)).take(2);
+        let id = names::chosen(given, named.into_iter().chain(begin))?;
+        maps.by_id.get(&id).cloned().ok_or(NotOne::None)
+    }
+
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Maps {
+    fn forget(&mut self, id: &ContainerId) -> Option<Arc<Served>> {
+        let served = self.by_id.remove(id)?;
+        if let Some(name) = served.name()
+            && self.by_name.get(&name) == Some(id)
+        {
+            self.by_name.remove(&name);
+        }
+        Some(served)
+    }
+}

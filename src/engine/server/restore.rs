@@ -1,0 +1,132 @@
+//! Brings a server's view in line with containerd: all of it when the server starts and whenever events may have been
+//! missed, and one container when an event names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::served::Served;
+use super::shared::Shared;
+use super::{streams, supervise};
+use crate::containerd::{Record, Subscription, TaskInfo};
+use crate::engine::error::{ErrorContext as _, Kind, Result, Step};
+use crate::engine::kept;
+use crate::engine::{adopt, find, label, record};
+use crate::{ContainerId, Context};
+
+/// Whether a container is as containerd has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refreshed {
+    /// It is.
+    Done,
+    /// A step of this process is changing it, so its run is looked at again afterwards.
+    Later,
+}
+
+/// Subscribes to changes, and then looks at every container, so that no change is missed in between. Returns the
+/// subscription.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn restore(shared: &Arc<Shared>, ctx: &Context) -> Result<Subscription<String>> {
+    const ALL: &str = "the containers of the server";
+    let session = &shared.deps.session;
+    let changes = session.events().changes(ctx).await.at(Step::Find, ALL)?;
+    let filters = [format!("labels.{:?}", label::ENGINE)];
+    let (containers, tasks) = (session.containers(), session.tasks());
+    let (records, tasks) = tokio::join!(containers.list(ctx, &filters), tasks.list(ctx));
+    let (records, tasks) = (records.at(Step::Find, ALL)?, tasks.at(Step::Find, ALL)?);
+    let there: BTreeSet<_> = records.iter().map(|record| record.id.clone()).collect();
+    for served in shared.registry.all() {
+        if !there.contains(served.id()) {
+            forget(shared, served.id()).await;
+        }
+    }
+    let mut tasks: BTreeMap<String, TaskInfo> = tasks.into_iter().collect();
+    for record in records {
+        let task = tasks.remove(record.id.as_str());
+        if known(shared, &record).is_some() {
+            // A step that is under way ends with an event.
+            refresh_with(shared, ctx, record).await?;
+        } else {
+            let container = adopt::adopt_with(&shared.deps, &record, task)?;
+            insert(shared, Served::new(container, record)).await;
+        }
+    }
+    Ok(changes)
+}
+
+/// Looks at one container.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn refresh(shared: &Arc<Shared>, ctx: &Context, id: &ContainerId) -> Result<Refreshed> {
+    match find::get(&shared.deps, ctx, id).await {
+        Ok(record) => refresh_with(shared, ctx, record).await,
+        Err(error) if error.kind() == Kind::NotFound => {
+            forget(shared, id).await;
+            Ok(Refreshed::Done)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Result<Refreshed> {
+    let last = kept::last_run(&record);
+    let served = match known(shared, &record) {
+        // One that is not kept has one run, which is adopted when its end can be watched.
+        Some(served) if last.is_some() || is_watched(&served) => served,
+        _ if !record.labels.contains_key(label::ENGINE) => return Ok(Refreshed::Done),
+        _ => {
+            let container = adopt::adopt_record(&shared.deps, ctx, &record).await?;
+            insert(shared, Served::new(container, record)).await;
+            return Ok(Refreshed::Done);
+        }
+    };
+    if served.name().as_deref() == crate::engine::names::name_of(&record) {
+        served.set_record(record);
+    } else {
+        shared.registry.remove(served.id());
+        served.set_record(record);
+        shared.registry.insert(Arc::clone(&served));
+    }
+    if let Some(last) = last {
+        let Ok(_own) = served.container().undo().try_lock() else {
+            return Ok(Refreshed::Later);
+        };
+        let record = served.record();
+        served.container().catch_up(ctx, &record, &last).await?;
+    }
+    look_after(shared, &served);
+    Ok(Refreshed::Done)
+}
+
+/// The container of a record, if it is known already.
+fn known(shared: &Shared, record: &Record) -> Option<Arc<Served>> {
+    let served = shared.registry.get(&record.id)?;
+    (served.container().attempt() == record::attempt_of(record)).then_some(served)
+}
+
+fn is_watched(served: &Served) -> bool {
+    let run = served.container().run();
+    run.is_some_and(|run| !run.is_ready() && run.exit_now().is_none_or(|exit| exit.code.is_some()))
+}
+
+async fn insert(shared: &Arc<Shared>, served: Served) {
+    let served = Arc::new(served);
+    // An earlier container of the same id, or what was known of this one.
+    forget(shared, served.id()).await;
+    shared.registry.insert(Arc::clone(&served));
+    look_after(shared, &served);
+}
+
+/// Begins what a container's run needs.
+fn look_after(shared: &Arc<Shared>, served: &Arc<Served>) {
+    streams::hold(served);
+    supervise::begin(shared, served);
+}
+
+async fn forget(shared: &Shared, id: &ContainerId) {
+    if let Some(served) = shared.registry.remove(id) {
+        served.container().leave().await;
+    }
+}

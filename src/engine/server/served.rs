@@ -1,0 +1,144 @@
+//! A container as a server knows it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ContainerId;
+use crate::cgroup;
+use crate::containerd::Record;
+use crate::engine::attach::HeldStreams;
+use crate::engine::container::{Container, Current};
+use crate::engine::deps::Deps;
+use crate::engine::error::Result;
+use crate::engine::facts::{self, Facts};
+use crate::engine::find::{self, ListedContainer, State};
+use crate::engine::kept::{self, LastRun, RunEnd};
+use crate::engine::names;
+use crate::engine::plan::Plan;
+use crate::engine::run::{Run, WeakRun};
+
+/// A container that a server looks after. Everything here is answered from memory and from the kernel.
+#[derive(Debug)]
+pub(crate) struct Served {
+    container: Container,
+    /// As it was when containerd last reported a change, without the parts that nothing here reads.
+    record: Mutex<Arc<Record>>,
+    watched: Mutex<Watched>,
+}
+
+/// What the server does about the container's run.
+#[derive(Debug, Default)]
+struct Watched {
+    /// The run whose end a task waits for.
+    supervised: Option<WeakRun>,
+    /// The streams that the server holds.
+    held: Option<(WeakRun, HeldStreams)>,
+}
+
+impl Served {
+    pub(super) fn new(container: Container, record: Record) -> Self {
+        Self {
+            container,
+            record: Mutex::new(Arc::new(facts::without_spec(record))),
+            watched: Mutex::default(),
+        }
+    }
+
+    /// The container's id.
+    pub(crate) fn id(&self) -> &ContainerId {
+        self.container.id()
+    }
+
+    /// Its name, if it has one beside its id.
+    pub(crate) fn name(&self) -> Option<String> {
+        names::name_of(&self.record()).map(str::to_owned)
+    }
+
+    /// The container.
+    pub(crate) fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// The plan that it was made from.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfOrder`](crate::engine::Kind::OutOfOrder) if it was not made to be kept.
+    pub(crate) fn plan(&self) -> Result<Plan> {
+        kept::plan_of(&self.record())
+    }
+
+    /// The container as a list shows it. Whether it is frozen is read from its cgroup.
+    pub(crate) fn look(&self) -> ListedContainer {
+        let (record, current) = (self.record(), self.container.current());
+        let alive = current.run.as_ref().filter(|run| run.exit_now().is_none());
+        let Facts {
+            command, placement, ..
+        } = Facts::of(&record);
+        ListedContainer {
+            id: record.id.clone(),
+            name: names::name_of(&record).map(str::to_owned),
+            image: record.image.clone(),
+            command,
+            state: state_of(self.container.deps(), &record, &current),
+            pid: alive.and_then(Run::pid),
+            created_at: record.created_at,
+            labels: record.labels.clone(),
+            paths: alive.and_then(|run| run.paths().cloned()),
+            cgroup_name: placement.map(|placement| placement.name),
+            last_run: current.last,
+        }
+    }
+
+    pub(super) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_record(&self, record: Record) {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts::without_spec(record));
+    }
+
+    /// The current run, if no task waits for its end yet; the caller starts one.
+    pub(super) fn run_to_supervise(&self) -> Option<Run> {
+        let run = self.container.run()?;
+        let mut watched = self.watched();
+        if watched.supervised.as_ref().is_some_and(|known| run.is(known)) {
+            return None;
+        }
+        watched.supervised = Some(run.downgrade());
+        Some(run)
+    }
+
+    /// Whether the server holds the streams of this run.
+    pub(super) fn holds(&self, run: &Run) -> bool {
+        let watched = self.watched();
+        watched
+            .held
+            .as_ref()
+            .is_some_and(|(of, held)| run.is(of) && held.are_carried())
+    }
+
+    pub(super) fn set_held(&self, run: &Run, streams: HeldStreams) {
+        self.watched().held = Some((run.downgrade(), streams));
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state_of(deps: &Deps, record: &Record, Current { run, last }: &Current) -> State {
+    let of_last = || match last {
+        Some(LastRun::Never) => State::Created,
+        Some(LastRun::Ended(RunEnd { code: Some(code), .. })) => State::Exited(*code),
+        Some(LastRun::Started { .. }) | None if find::is_young(record) => State::Created,
+        _ => State::Dead,
+    };
+    let Some(run) = run else { return of_last() };
+    match run.exit_now().map(|exit| exit.code) {
+        Some(Some(code)) => State::Exited(code),
+        Some(None) if find::is_lost(deps, record) => State::Lost,
+        Some(None) => of_last(),
+        None if run.is_ready() => State::Created,
+        None if matches!(run.freezer().state(), Ok(cgroup::State::Frozen)) => State::Frozen,
+        None => State::Running,
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tasks of a server share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::registry::Registry;
+use crate::Context;
+use crate::engine::deps::Deps;
+
+/// How many containers' ends are written at once: containerd writes them one by one anyway.
+const PLACES: usize = 8;
+
+/// What the tasks of a server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) deps: Arc<Deps>,
+    pub(super) registry: Registry,
+    /// How many containers are written to at once.
+    pub(super) places: Semaphore,
+    /// Ends with the server.
+    pub(super) life: Context,
+}
+
+impl Shared {
+    pub(super) fn new(deps: Arc<Deps>) -> Self {
+        Self {
+            life: deps.background.life.child(),
+            deps,
+            registry: Registry::default(),
+            places: Semaphore::new(PLACES),
+        }
+    }
+}

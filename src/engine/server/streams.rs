@@ -1,0 +1,37 @@
+//! Holds the streams of kept containers that no process holds: those of a server that was killed, and of a command that
+//! has left a container running. Anybody can attach to them, and the container never waits for a reader.
+
+use super::served::Served;
+use crate::stdio::{Fifos, Hold};
+
+/// Takes the streams of a container's run over, if it runs and nobody holds them.
+pub(super) fn hold(served: &Served) {
+    let container = served.container();
+    let alive = container
+        .run()
+        .filter(|run| !run.is_ready() && run.exit_now().is_none());
+    let Some(run) = alive.filter(|run| container.is_kept() && !served.holds(run)) else {
+        return;
+    };
+    let dir = container.deps().fifo_dir(served.id());
+    if !Fifos::are_in(&dir) {
+        return;
+    }
+    let held = match Hold::take(&dir) {
+        Ok(Some(hold)) => container.reopen_streams(&run, &hold),
+        // Another process has them.
+        Ok(None) => return,
+        // The run has just been removed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => {
+            tracing::warn!(id = %served.id(), %error, "cannot hold the streams of a container; it waits when its output fills the pipe");
+            return;
+        }
+    };
+    match held {
+        Ok(reopened) => served.set_held(&run, reopened.start(container, &run)),
+        Err(error) => {
+            tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot hold the streams of a container; it waits when its output fills the pipe");
+        }
+    }
+}

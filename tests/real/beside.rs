@@ -1,0 +1,70 @@
+//! A command that runs beside the test.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::cli::fnctr;
+use crate::patience::patient;
+use crate::world::Stage;
+
+/// A command that runs beside the test.
+pub(crate) struct Beside {
+    pub(crate) child: Child,
+    pub(crate) lines: Receiver<String>,
+}
+
+impl Beside {
+    pub(crate) fn start(stage: &Stage, args: &[&str]) -> Self {
+        let mut child = spawn(stage, args);
+        let out = BufReader::new(child.stdout.take().expect("its output"));
+        let (tx, lines) = channel();
+        std::thread::spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| tx.send(line))
+        });
+        Self { child, lines }
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("its input");
+        writeln!(stdin, "{line}").expect("to write to it");
+    }
+
+    pub(crate) fn hear(&self) -> String {
+        let wait = patient(Duration::from_secs(30));
+        self.lines.recv_timeout(wait).expect("a line")
+    }
+
+    pub(crate) fn signal(&self, number: Signal) {
+        signal(&self.child, number);
+    }
+
+    /// Ends its input, and returns its exit code, the lines that it still says, and its errors.
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, String) {
+        drop(self.child.stdin.take());
+        let mut err = String::new();
+        let mut stderr = self.child.stderr.take().expect("its errors");
+        stderr.read_to_string(&mut err).expect("its errors");
+        let code = self.child.wait().expect("its end").code();
+        (code, self.lines.iter().collect(), err)
+    }
+}
+
+pub(crate) fn spawn(stage: &Stage, args: &[&str]) -> Child {
+    let mut command = fnctr(stage, args);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.spawn().expect("to run fnctr")
+}
+
+pub(crate) fn signal(child: &Child, number: Signal) {
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, number).expect("to signal it");
+}
