@@ -15,8 +15,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::metrics::{Metrics, RetryReason};
 use crate::{Context, failpoint};
 
 /// How often an undo is tried before it counts as failed. A busy resource is often free a moment later.
@@ -40,6 +42,7 @@ struct Step {
 pub(crate) struct Teardown {
     of: String,
     steps: Vec<Step>,
+    metrics: Arc<Metrics>,
 }
 
 /// A step that failed while the list ran. The remaining steps ran all the same, except for claims.
@@ -57,10 +60,11 @@ pub(crate) struct Failed {
 
 impl Teardown {
     /// Creates an empty list. `of` names what it belongs to in messages.
-    pub(crate) fn new(of: impl Into<String>) -> Self {
+    pub(crate) fn new(of: impl Into<String>, metrics: &Arc<Metrics>) -> Self {
         Self {
             of: of.into(),
             steps: Vec::new(),
+            metrics: Arc::clone(metrics),
         }
     }
 
@@ -135,7 +139,7 @@ impl Teardown {
             if without.contains(&step.name) || (step.claim && !failed.is_empty()) {
                 continue;
             }
-            match insist(ctx, &mut step.undo).await {
+            match insist(ctx, &self.metrics, &mut step.undo).await {
                 Ok(()) => {
                     failpoint::reach("undone", step.name);
                     drop(self.steps.remove(at));
@@ -193,7 +197,11 @@ impl fmt::Debug for Teardown {
 ///
 /// # Cancellation
 /// As for `undo`.
-pub(crate) async fn insist<T, E, F>(ctx: &Context, mut undo: impl FnMut(Context) -> F) -> Result<T, E>
+pub(crate) async fn insist<T, E, F>(
+    ctx: &Context,
+    metrics: &Metrics,
+    mut undo: impl FnMut(Context) -> F,
+) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
@@ -203,6 +211,7 @@ where
         if done.is_ok() || ctx.run(tokio::time::sleep(pause)).await.is_err() {
             return done;
         }
+        metrics.retry(RetryReason::Undo);
         pause *= 4;
     }
     undo(ctx.halved()).await
@@ -217,7 +226,7 @@ mod tests {
     /// A list whose steps record that they ran. The step named `broken` fails the first `times` times.
     fn list(broken: &'static str, times: usize) -> (Teardown, Arc<Mutex<Vec<&'static str>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut undo = Teardown::new("c1");
+        let mut undo = Teardown::new("c1", &Arc::new(Metrics::new()));
         for name in ["record", "snapshot", "task"] {
             let noted = Arc::clone(&seen);
             let step = move |_| {
@@ -249,10 +258,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_busy_for_a_moment_is_tried_again() {
+    async fn what_is_busy_for_a_moment_is_tried_again_and_the_tries_are_counted() {
         let (mut undo, seen) = list("snapshot", 3);
         assert!(undo.run(&Context::new()).await.is_empty());
         assert_eq!(seen.lock().unwrap().len(), 3 + 3);
+        assert_eq!(undo.metrics.value("fnctr_retries_total{reason=\"undo\"}"), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -269,7 +279,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_step_that_never_ends_leaves_time_to_the_others() {
-        let mut undo = Teardown::new("c1");
+        let mut undo = Teardown::new("c1", &Arc::new(Metrics::new()));
         let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
         undo.defer("first", move |ctx| {
             let sent = tx.send(ctx.remaining());

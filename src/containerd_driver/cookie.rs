@@ -210,7 +210,10 @@ impl ContainerdCookie {
         }
         // Connected before anything is taken or created, so that a host may retry once syslog is back.
         let syslog = match &self.0.log {
-            Some(log) => Some(log.connect(&ctx, self.0.shared.engine.tracker()).await?),
+            Some(log) => {
+                let engine = &self.0.shared.engine;
+                Some(log.connect(&ctx, engine.tracker(), engine.counters()).await?)
+            }
             None => None,
         };
         let Some(plan) = self.0.draft.take() else {

@@ -1,9 +1,12 @@
 //! Translates the contract's logger configuration, a URL and tags, into a syslog endpoint and the tag of its messages.
 
+use std::sync::Arc;
+
 use tokio_util::task::TaskTracker;
 
 use crate::Context;
 use crate::driver::{ContainerTask, ErrSyslogUnavailable, Error, ErrorKind, LoggerTag};
+use crate::metrics::Metrics;
 use crate::stdio::{Endpoint, NoSyslog, Syslog};
 
 /// The destination of a task's log.
@@ -34,8 +37,13 @@ impl Log {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn connect(&self, ctx: &Context, tracker: &TaskTracker) -> Result<Syslog, Error> {
-        match Syslog::connect(ctx, &self.endpoint, &self.tag, tracker).await {
+    pub(super) async fn connect(
+        &self,
+        ctx: &Context,
+        tracker: &TaskTracker,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Syslog, Error> {
+        match Syslog::connect(ctx, &self.endpoint, &self.tag, tracker, metrics).await {
             Ok(syslog) => Ok(syslog),
             Err(NoSyslog::Unavailable(cause)) => Err(ErrSyslogUnavailable {
                 url: self.url.clone(),

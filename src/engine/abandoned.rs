@@ -17,6 +17,7 @@ use super::remains::Remains;
 use super::stop::Stop;
 use super::{Deps, kept, settle};
 use crate::containerd::Record;
+use crate::metrics::RetryReason;
 use crate::{ContainerId, Context};
 
 /// The longest pause between two looks at the records: an owner that runs now may be killed later.
@@ -35,6 +36,7 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
                 Ok(next) => next.clamp(PAUSE, AGAIN),
                 Err(error) => {
                     tracing::warn!(error = %crate::chain(&error), "cannot look after containers whose owner is gone; trying again");
+                    this.metrics().retry(RetryReason::CleanUp);
                     AGAIN
                 }
             };

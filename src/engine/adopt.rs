@@ -145,7 +145,7 @@ impl Container {
 /// order.
 fn undo_of(deps: &Arc<Deps>, record: &Record) -> (Teardown, Claim) {
     let id = &record.id;
-    let mut list = Teardown::new(id.as_str());
+    let mut list = deps.undo_list(id);
     let (session, snapshotter) = (&deps.session, &deps.config.snapshotter);
     let claim = record::defer_removal(&mut list, session, record);
     rootfs::defer_removal(&mut list, session, snapshotter, id);
@@ -157,7 +157,7 @@ fn undo_of(deps: &Arc<Deps>, record: &Record) -> (Teardown, Claim) {
 
 /// The undo list that `create` would have left for the run.
 fn undo_of_run(deps: &Arc<Deps>, record: &Record, remains: Remains) -> Teardown {
-    let mut list = Teardown::new(record.id.as_str());
+    let mut list = deps.undo_list(&record.id);
     network::defer_removal_of(&mut list, deps, record);
     undo::defer_streams(&mut list, &deps.fifo_dir(&record.id));
     task::defer_discard(&mut list, deps, remains);

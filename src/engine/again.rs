@@ -137,7 +137,7 @@ impl Container {
             run.ends();
         }
         self.set_current(Current::idle(before.clone()));
-        let (now, mut undo) = (LastRun::now(), Teardown::new(id.as_str()));
+        let (now, mut undo) = (LastRun::now(), deps.undo_list(id));
         let unchanged = record.clone();
         let made = async {
             let chosen = choose(deps, ctx, &plan, custody, &now, &mut record).await?;

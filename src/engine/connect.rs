@@ -19,6 +19,7 @@ use crate::cgroup::{self, Root};
 use crate::containerd::Session;
 use crate::events::{Action, Event, Kind as EventKind};
 use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, OnEnd, Puller};
+use crate::metrics::Metrics;
 use crate::sandbox::pool::Pool;
 
 impl Engine {
@@ -60,7 +61,19 @@ impl Engine {
 
     /// What this engine has counted and timed, as text for Prometheus.
     pub(crate) fn metrics(&self) -> String {
-        self.0.metrics().text()
+        let metrics = self.counters();
+        if let Some(pool) = &self.0.networks.pool {
+            metrics.set_pool(pool.counts());
+        }
+        if let Some(images) = self.0.images.cache.levels() {
+            metrics.set_images(images);
+        }
+        metrics.text()
+    }
+
+    /// What this engine counts, for what works beside it.
+    pub(crate) fn counters(&self) -> &Arc<Metrics> {
+        self.0.session.metrics()
     }
 
     /// The session with containerd, for measurements of the calls alone.

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::containerd::{Mount, RuntimeOptions};
 use crate::image::Image;
+use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
 use crate::stdio::{Fifos, Hold, Pumps, Streams};
 use crate::teardown::Teardown;
@@ -89,7 +90,7 @@ where
         names::reserve(deps, ctx, plan).await?,
     );
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
-    let (mut own, mut of_run) = (Teardown::new(plan.id.as_str()), Teardown::new(plan.id.as_str()));
+    let (mut own, mut of_run) = (deps.undo_list(&plan.id), deps.undo_list(&plan.id));
     let last = LastRun::now();
     let made = async {
         let checked = check(deps, ctx, plan, image).await?;
@@ -144,7 +145,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
         names::reserve(deps, ctx, plan).await?,
     );
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
-    let mut own = Teardown::new(plan.id.as_str());
+    let mut own = deps.undo_list(&plan.id);
     let made = async {
         let checked = check(deps, ctx, plan, image).await?;
         let new = record::New {
@@ -165,7 +166,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
             Ok(Owned::new(container))
         }
         Err(error) => {
-            let no_run = Teardown::new(plan.id.as_str());
+            let no_run = deps.undo_list(&plan.id);
             unwind(deps, ctx, &plan.id, &attempt, own, no_run).await;
             Err(error)
         }
@@ -358,6 +359,7 @@ pub(super) fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: 
             if ctx.run(pauses.wait()).await.is_err() {
                 return;
             }
+            deps.metrics().retry(RetryReason::StdinClose);
         }
     });
 }

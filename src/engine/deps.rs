@@ -25,6 +25,7 @@ use crate::image::{Cache, ImageStore, Puller};
 use crate::metrics::Metrics;
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::Pool;
+use crate::teardown::Teardown;
 use crate::{ContainerId, Context, tracked};
 
 /// Removes a slot that comes back after its pool has ended.
@@ -115,6 +116,11 @@ impl Deps {
     pub(super) fn recover(&self, work: impl Future<Output = ()> + Send + 'static) {
         let counted = self.background.recovery.track_future(work);
         self.background.tracker.spawn(counted.in_current_span());
+    }
+
+    /// An empty undo list for a container or its run.
+    pub(super) fn undo_list(&self, id: &ContainerId) -> Teardown {
+        Teardown::new(id.as_str(), self.session.metrics())
     }
 
     /// What this engine counts.

@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 
 use super::oom::OomRecorder;
 use crate::containerd::{Session, TaskEvent, TaskExit};
+use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
@@ -200,6 +201,7 @@ impl Exits {
             if ctx.run(pauses.wait()).await.is_err() {
                 return;
             }
+            session.metrics().retry(RetryReason::EventStream);
         }
     }
 

@@ -17,6 +17,7 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::first_records::FirstRecords;
 use super::orphans::{self, Trace};
 use super::{Deps, Engine, find, stray_networks, unfinished};
+use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
 use crate::stdio::Fifos;
 use crate::{ContainerId, Context};
@@ -164,6 +165,7 @@ pub(super) fn keep_looking(deps: &Arc<Deps>) {
                 Ok(()) => pauses.clone_from(&fresh),
                 Err(error) => {
                     tracing::warn!(error = %crate::chain(&error), "cannot remove all that nothing needs any more; trying again later");
+                    deps.metrics().retry(RetryReason::CleanUp);
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::adopt::adopt_record;
 use super::deps::{Deps, Engine};
 use super::error::{ErrorContext as _, Kind, Result, Step};
+use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
 
 /// Decides by the labels of a container whether it belongs to another instance.
@@ -56,6 +57,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
                     left,
                     "cannot remove containers of another instance; trying again"
                 );
+                deps.metrics().retry(RetryReason::CleanUp);
             }
             if deps.background.life.run(pauses.wait()).await.is_err() {
                 return;

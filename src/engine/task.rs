@@ -10,6 +10,7 @@ use super::remains::{self, Remains};
 use super::runtime::RuntimeFailed;
 use super::shim::Shim;
 use crate::containerd::{self, Mount, NewTask, RuntimeOptions, Tasks};
+use crate::metrics::RetryReason;
 use crate::stdio;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -63,12 +64,14 @@ pub(super) async fn create(
         };
         if patience.run(tokio::time::sleep(SHIM_AGAIN)).await.is_err() {
             if deps.remove_bundle_named_by(refusal, id) {
+                deps.metrics().retry(RetryReason::TaskCreate);
                 break deps.session.tasks().create(ctx, &new).await;
             }
             break created;
         }
         // The record reserves the name, so what is found under it is left of an attempt that was given up.
         discard(deps, ctx, id).await.at(Step::Task, id)?;
+        deps.metrics().retry(RetryReason::TaskCreate);
     };
     created.map_err(|error| match RuntimeFailed::of(&deps.config.runtime, &error) {
         Some(failed) => {

@@ -73,10 +73,13 @@ pub(super) fn defer_streams(undo: &mut Teardown, dir: &std::path::Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::metrics::Metrics;
 
     fn whole(names: &[&'static str], order: &[(&str, bool)]) -> bool {
-        let mut undo = Teardown::new("c1");
+        let mut undo = Teardown::new("c1", &Arc::new(Metrics::new()));
         for name in names {
             undo.defer(name, |_| std::future::ready(Ok::<_, &str>(())));
         }

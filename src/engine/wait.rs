@@ -28,6 +28,7 @@ use super::oom::{self, OomRecorder};
 use super::pidfd::{Alive, Pidfd};
 use crate::cgroup::{Above, OomCount, Paths};
 use crate::containerd::TaskStatus;
+use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
@@ -202,6 +203,7 @@ async fn by_reply(deps: &Deps, ctx: &Context, id: &ContainerId) -> Ended {
             }
         }
         pauses.wait().await;
+        deps.metrics().retry(RetryReason::ExitWait);
     }
 }
 

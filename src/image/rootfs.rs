@@ -42,7 +42,9 @@ impl ImageStore {
     /// Safe to drop: the view is held by a lease that expires.
     pub(crate) async fn facts(&self, ctx: &Context, image: &Image) -> Result<Arc<RootfsFacts>, Error> {
         self.recall(&image.chain_id);
-        if let Some(facts) = self.facts.get(&image.chain_id) {
+        let known = self.facts.get(&image.chain_id);
+        self.counted("users", known.is_some());
+        if let Some(facts) = known {
             return Ok(facts);
         }
         Ok(self.inspect(ctx, image, Question::Users).await?.0)
@@ -63,7 +65,9 @@ impl ImageStore {
     ) -> Result<Program, Error> {
         self.recall(&image.chain_id);
         let key = (image.chain_id.clone(), lookup.clone());
-        if let Some(known) = self.executables.get(&key) {
+        let known = self.executables.get(&key);
+        self.counted("program", known.is_some());
+        if let Some(known) = known {
             return Ok(known);
         }
         let (_, answer) = self
@@ -95,6 +99,7 @@ impl ImageStore {
         self.recall(&image.chain_id);
         let key = |path: &String| (image.chain_id.clone(), path.clone());
         let known: Option<Vec<_>> = paths.iter().map(|path| self.places.get(&key(path))).collect();
+        self.counted("places", known.is_some());
         if let Some(known) = known {
             return Ok(known);
         }

@@ -273,9 +273,11 @@ pub(super) async fn delete(
     collect: bool,
 ) -> Result<(), Error> {
     let leases = session.leases();
-    let deleted = insist(ctx, async |ctx| match leases.delete(&ctx, lease, collect).await {
-        Err(why) if why.is_not_found() => Ok(()),
-        other => other,
+    let deleted = insist(ctx, session.metrics(), async |ctx| {
+        match leases.delete(&ctx, lease, collect).await {
+            Err(why) if why.is_not_found() => Ok(()),
+            other => other,
+        }
     });
     deleted.await
 }
@@ -284,9 +286,11 @@ pub(super) async fn delete(
 pub(super) async fn discard(session: &Session, ctx: &Context, snapshotter: &str, key: &str) -> bool {
     let snapshots = session.snapshots(snapshotter);
     let ctx = ctx.detached(GRACE);
-    let removed = insist(&ctx, async |ctx| match snapshots.remove(&ctx, key).await {
-        Err(why) if why.is_not_found() => Ok(()),
-        other => other,
+    let removed = insist(&ctx, session.metrics(), async |ctx| {
+        match snapshots.remove(&ctx, key).await {
+            Err(why) if why.is_not_found() => Ok(()),
+            other => other,
+        }
     });
     match removed.await {
         Ok(()) => true,

@@ -107,7 +107,9 @@ impl ImageStore {
             Err(why) if why.is_not_found() => return Ok(None),
             found => found.map_err(Error::containerd(&name))?,
         };
-        if let Some(known) = self.known.get(&record.target.digest) {
+        let known = self.known.get(&record.target.digest);
+        self.counted("image", known.is_some());
+        if let Some(known) = known {
             return Ok(Some(Image { name, ..known }));
         }
         let Some(image) = self.open(ctx, &self.session, &name, &record.target).await? else {
@@ -115,6 +117,11 @@ impl ImageStore {
         };
         self.known.put(record.target.digest, image.clone());
         Ok(Some(image))
+    }
+
+    /// Counts a question, and whether its answer was known.
+    pub(super) fn counted(&self, fact: &'static str, was_known: bool) {
+        self.session.metrics().image_fact(fact, was_known);
     }
 
     /// Caches an image for this machine's platform that was just pulled.

@@ -206,8 +206,17 @@ async fn a_known_image_is_found_with_its_name_alone() {
     let image = world.find("demo").await.unwrap();
     let facts = world.store.facts(&world.ctx, &image).await.unwrap();
     world.program(&image, "sh").await;
-    // A request for one of these blobs or for the snapshot would now fail.
     let session = &world.store.session;
+    let asked = |fact: &str, known: bool| {
+        let labels = format!("fact=\"{fact}\",known=\"{known}\"");
+        session
+            .metrics()
+            .value(&format!("fnctr_image_facts_total{{{labels}}}"))
+    };
+    for fact in ["image", "users", "program"] {
+        assert_eq!((asked(fact, false), asked(fact, true)), (1, 0), "{fact}");
+    }
+    // A request for one of these blobs or for the snapshot would now fail.
     session
         .snapshots("overlayfs")
         .remove(&world.ctx, &image.chain_id)
@@ -224,6 +233,9 @@ async fn a_known_image_is_found_with_its_name_alone() {
         world.program(&image, "sh").await,
         Program::Found("/bin/sh".into())
     );
+    for fact in ["image", "users", "program"] {
+        assert_eq!((asked(fact, false), asked(fact, true)), (1, 1), "{fact}");
+    }
     // Once removed from the cache, an image whose manifest is missing counts as absent.
     world.store.forget(&image);
     assert!(world.find("demo").await.is_none());

@@ -95,6 +95,14 @@ async fn the_image_that_was_used_longest_ago_goes_first_and_its_bytes_with_it() 
     pull(&driver, &shelf.names[0], None).await.expect("to validate");
     pull(&driver, &shelf.names[2], None).await.expect("to pull");
     shelf.settles(&[0, 2]).await;
+    let metrics = driver.metrics();
+    for line in [
+        "fnctr_image_evictions_total 1",
+        "fnctr_images{state=\"idle\"} 2",
+        &format!("fnctr_image_space_bytes{{what=\"limit\"}} {}", 2 * OWN + OWN / 2),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
     let now = shelf.rig.world();
     assert_eq!(
         (now.blobs.len(), now.snapshots.len()),

@@ -91,6 +91,11 @@ async fn a_mirror_that_is_down_or_lies_costs_only_time() {
     rig.pull("corp.test/a/b:1").await.expect("to pull");
     assert_eq!(rig.cat("corp.test/a/b:1", "/etc/salt").await, "lies");
     assert_eq!(liar.count("GET", "/blobs/"), 3);
+    let metrics = rig.driver.metrics();
+    for reason in ["registry_host", "transfer"] {
+        let retried = format!("fnctr_retries_total{{reason=\"{reason}\"}} ");
+        assert!(metrics.contains(&retried), "{metrics}");
+    }
     rig.strike().await;
 }
 

@@ -68,6 +68,7 @@ async fn from_the_event_of_a_subscription_that_was_made_again() {
     rig.fake.break_events();
     eventually("its end", || rig.fake.subscribers() == 0).await;
     eventually("another one", || rig.fake.subscribers() == 1).await;
+    assert_eq!(rig.retries("event_stream"), 1);
     break_always(&rig, "Tasks/Wait", || How::Hang);
     break_always(&rig, "Tasks/Get", broken);
     assert_eq!(ends_with_7(&rig).await.exit_code(), Some(7));
@@ -85,6 +86,7 @@ async fn from_the_reply_to_the_wait_alone_and_it_is_asked_again_when_it_breaks()
     assert_eq!(ends_with_7(&rig).await.exit_code(), Some(7));
     let waits = rig.fake.calls().into_iter().filter(|call| call == "Tasks/Wait");
     assert_eq!(waits.count(), 4);
+    assert_eq!(rig.retries("exit_wait"), 3);
     rig.end().await;
 }
 

@@ -76,6 +76,14 @@ impl Rig {
         rig
     }
 
+    /// How often the driver has done something once more, by why.
+    pub(crate) fn retries(&self, reason: &str) -> usize {
+        let line = format!("fnctr_retries_total{{reason=\"{reason}\"}} ");
+        let text = self.driver.metrics();
+        let count = text.lines().find_map(|found| found.strip_prefix(&line));
+        count.map_or(0, |count| count.parse().unwrap())
+    }
+
     /// Another driver on the same containerd, as a host has after a restart.
     pub(crate) async fn another(&self, instance: &str) -> ContainerdDriver {
         connect(&self.fake, self.run.path(), instance).await

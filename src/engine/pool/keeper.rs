@@ -16,6 +16,7 @@ use super::making::{self, PATIENCE};
 use crate::Context;
 use crate::engine::slot::Slot;
 use crate::engine::{Deps, PoolConfig, host};
+use crate::metrics::RetryReason;
 use crate::sandbox::Sandboxes;
 use crate::sandbox::pool::{Chores, Pool, Rate};
 
@@ -139,6 +140,7 @@ impl Keeper {
                     if deps.background.life.check().is_ok() {
                         let error = crate::chain(&error);
                         tracing::warn!(error, "cannot prepare a network namespace for the pool");
+                        deps.metrics().retry(RetryReason::PoolNetwork);
                     }
                 }
             }
@@ -179,6 +181,7 @@ impl Keeper {
     /// that were given up in use are removed once no process is in them.
     fn look_around(&self, deps: &Arc<Deps>) {
         for slot in std::mem::take(&mut *self.shared.stuck()) {
+            deps.metrics().retry(RetryReason::PoolNetwork);
             self.shared.pool.stuck(slot);
         }
         if self.shared.pool.has_abandoned() {

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 pub(super) use self::keeper::start;
 pub(super) use self::making::discard_late;
-use crate::sandbox::pool::Counts;
+use crate::metrics::PoolCounts;
 
 /// The state of a pool, for monitoring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PoolState {
-    pub(crate) counts: Counts,
+    pub(crate) counts: PoolCounts,
     /// How many slots are ready on each network.
     pub(crate) networks: Vec<(String, usize)>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::containerd::{self, ImageRecord};
+use crate::metrics::RetryReason;
 use crate::{Context, Digest};
 
 /// Notifications that arrive within this time are handled together.
@@ -24,6 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>, life: Context) {
         let round = life.with_timeout(PATIENCE);
         if let Err(why) = clean(&shared, &round).await {
             tracing::warn!(why = %crate::chain(&why), "cannot check the size of the images; trying again in a minute");
+            shared.images.session.metrics().retry(RetryReason::CleanUp);
         }
         let told = async {
             drop(tokio::time::timeout(LOOK, shared.wake.notified()).await);
@@ -82,6 +84,7 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), containerd::Error> 
                 policy.gone(&digest);
                 let freed = before.saturating_sub(policy.total());
                 drop(policy);
+                session.metrics().evicted(freed);
                 let names: Vec<_> = names.iter().map(|record| record.name.as_str()).collect();
                 tracing::info!(?names, freed, "removed an idle image to make room");
             }

@@ -26,6 +26,7 @@ use self::names::Names;
 use self::policy::Policy;
 use super::footprint::Part;
 use super::{Image, ImageStore, Reference};
+use crate::metrics::ImageLevels;
 use crate::{Context, Digest, Interrupted};
 
 /// The limit for the disk space of images.
@@ -100,6 +101,20 @@ impl Cache {
         let name = reference.to_string();
         shared.once(ctx, || shared.names().hold(&name)).await?;
         Ok(Hold(Some((Arc::clone(shared), name))))
+    }
+
+    /// The images, and what they occupy; `None` without a limit, where nobody measures that.
+    pub(crate) fn levels(&self) -> Option<ImageLevels> {
+        let shared = self.0.as_ref()?;
+        let policy = shared.policy();
+        let (in_use, exempt, idle) = policy.uses();
+        Some(ImageLevels {
+            in_use,
+            exempt,
+            idle,
+            occupied: policy.total(),
+            limit: shared.limit,
+        })
     }
 
     /// Notifies the cleaner that images were added.

@@ -61,6 +61,16 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
         self.images.keys()
     }
 
+    /// How many images are in use, exempt though not in use, and idle.
+    pub(super) fn uses(&self) -> (usize, usize, usize) {
+        let count = |is: fn(&Entry<P>) -> bool| self.images.values().filter(|entry| is(entry)).count();
+        (
+            count(|entry| entry.pins > 0),
+            count(|entry| entry.pins == 0 && entry.exempt),
+            count(|entry| entry.pins == 0 && !entry.exempt),
+        )
+    }
+
     /// Sets the parts of an image. An image that was not known is idle from now on.
     pub(super) fn measured(&mut self, image: &K, parts: Vec<(P, u64)>) {
         self.known(image);
@@ -239,6 +249,7 @@ mod tests {
         let mut policy = of(0, &[(1, &[(1, 10)]), (2, &[(2, 10)]), (3, &[(3, 10)])]);
         assert!(policy.pin(&1));
         policy.saw(&2, true);
+        assert_eq!(policy.uses(), (1, 1, 1));
         assert_eq!(policy.next(|_| false), Some(3));
         assert_eq!(policy.next(|_| false), None, "3 is leaving already");
         assert!(!policy.pin(&3), "and cannot be used any more");
@@ -246,6 +257,7 @@ mod tests {
         assert!(policy.pin(&3));
         assert_eq!(policy.total(), 30);
         policy.gone(&3);
+        assert_eq!(policy.uses(), (2, 1, 0));
         assert_eq!(
             policy.total(),
             30,

@@ -23,6 +23,7 @@ use crate::Context;
 use crate::containerd::{self, Content, Descriptor, Writer};
 use crate::image::Error;
 use crate::image::registry;
+use crate::metrics::RetryReason;
 
 /// The most bytes in one message to containerd.
 const CHUNK: usize = 1 << 20;
@@ -116,6 +117,7 @@ impl Fetch<'_> {
                 Err(Failed::Broken { why, from }) => {
                     self.goes_on(&mut course, why, from)?;
                     self.wait(tokio::time::sleep(PAUSE)).await?;
+                    self.work.metrics().retry(RetryReason::Transfer);
                     continue;
                 }
                 Err(Failed::Wrong { from }) => from,
@@ -140,6 +142,7 @@ impl Fetch<'_> {
                     blob: self.blob.digest.to_string(),
                 });
             }
+            self.work.metrics().retry(RetryReason::Transfer);
         }
     }
 

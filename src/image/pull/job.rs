@@ -11,6 +11,7 @@ use crate::Context;
 use crate::containerd::ImageRecord;
 use crate::image::scratch::{self, Scratch};
 use crate::image::{Error, Image};
+use crate::metrics::RetryReason;
 
 /// The least number of bytes worth keeping; fetching fewer again takes little time.
 const WORTH_KEEPING: u64 = 4 << 20;
@@ -93,6 +94,7 @@ impl Work {
                 .await
                 .map_err(|source| self.job.not_pulled(source))?;
             self.job.reporter.retry();
+            self.metrics().retry(RetryReason::Pull);
         }
     }
 

@@ -115,7 +115,11 @@ impl Puller {
         life: Context,
         on_end: OnEnd,
     ) -> Self {
-        let registries = Registries::new(settings.registries.clone(), settings.logins.clone());
+        let registries = Registries::new(
+            settings.registries.clone(),
+            settings.logins.clone(),
+            images.session.metrics(),
+        );
         Self {
             shared: Arc::new(Shared {
                 images,

@@ -8,6 +8,7 @@ use super::{Request, Shared};
 use crate::image::registry::Repository;
 use crate::image::scratch::Scratch;
 use crate::image::{Error, Platform};
+use crate::metrics::Metrics;
 use crate::{Context, Interrupted};
 
 /// How long the calls of a cancelled pull may take to return.
@@ -56,6 +57,11 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.job.shared.images.session.metrics()
+    }
+
     /// The platform for which the image is pulled.
     pub(super) fn platform(&self) -> Platform {
         self.job.request.platform.clone().unwrap_or_else(Platform::host)

@@ -22,6 +22,7 @@ use rustls::ClientConfig;
 use super::origin::{Origin, resolve};
 use super::{Error, RegistrySettings, tls, trust};
 use crate::Context;
+use crate::metrics::Metrics;
 
 /// The most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
@@ -89,6 +90,7 @@ pub(super) struct HostClients {
 pub(super) struct HttpContext {
     pub(super) clients: Arc<Clients>,
     pub(super) settings: Arc<RegistrySettings>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A request that may be sent more than once. Like the private headers, the body is only sent to the first origin.

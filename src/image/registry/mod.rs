@@ -43,6 +43,7 @@ pub(crate) use self::repository::{Blob, Meaning, Repository};
 pub(crate) use self::settings::RegistrySettings;
 use super::Reference;
 use super::credentials::{Credential, Logins};
+use crate::metrics::Metrics;
 
 /// All registries. Their connections are shared by all users of this value.
 #[derive(Debug, Clone)]
@@ -53,11 +54,12 @@ pub(crate) struct Registries {
 
 impl Registries {
     /// Uses the credentials that are configured for the host of this driver.
-    pub(crate) fn new(settings: RegistrySettings, logins: Logins) -> Self {
+    pub(crate) fn new(settings: RegistrySettings, logins: Logins, metrics: &Arc<Metrics>) -> Self {
         Self {
             wire: HttpContext {
                 clients: Arc::new(Clients::default()),
                 settings: Arc::new(settings),
+                metrics: Arc::clone(metrics),
             },
             logins,
         }

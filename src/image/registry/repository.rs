@@ -16,6 +16,7 @@ use crate::containerd::Descriptor;
 use crate::image::credentials::{Credential, Logins};
 use crate::image::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::image::{MAX_JSON, Reference};
+use crate::metrics::RetryReason;
 use crate::{Context, Digest};
 
 /// A manifest or an index as the registry stores it.
@@ -299,8 +300,8 @@ impl Repository {
         }
     }
 
-    /// The hosts that may be asked, in order.
-    fn able(&self, trust: Trust, without: &[usize]) -> Vec<Able<'_>> {
+    /// The hosts that may be asked, in order. Each after the first is counted as a retry when it is its turn.
+    fn able(&self, trust: Trust, without: &[usize]) -> impl Iterator<Item = Able<'_>> {
         let may = |endpoint: &Endpoint| {
             let may = endpoint.host.described.capabilities;
             match trust {
@@ -316,7 +317,12 @@ impl Repository {
             .map(|(from, endpoint)| Able { from, endpoint })
             .collect();
         able.sort_by_key(|able| able.endpoint.unreachable.load(Ordering::Relaxed));
-        able
+        able.into_iter().enumerate().map(|(tried, able)| {
+            if tried > 0 {
+                self.wire.metrics.retry(RetryReason::RegistryHost);
+            }
+            able
+        })
     }
 
     fn manifest_of(&self, version: &str) -> String {

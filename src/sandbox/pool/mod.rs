@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 pub(crate) use rate::Rate;
 pub(crate) use size::{Bounds, Size};
 
+use crate::metrics::PoolCounts;
+
 /// A shelf of slots. Clones share the same shelf.
 #[derive(Debug)]
 pub(crate) struct Pool<T>(Arc<Shared<T>>);
@@ -52,25 +54,8 @@ struct Shelf<T> {
     /// Slots that are being made, washed or inspected.
     in_hand: usize,
     closed: bool,
-    counts: Counts,
+    counts: PoolCounts,
     size: Size,
-}
-
-/// The statistics of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counts {
-    /// Slots that can be taken.
-    pub(crate) ready: usize,
-    /// Slots that are leased to containers.
-    pub(crate) leased: usize,
-    /// The wanted number of slots.
-    pub(crate) target: usize,
-    /// How often a slot was taken.
-    pub(crate) hits: u64,
-    /// How often no slot was ready.
-    pub(crate) misses: u64,
-    /// How many slots were found dead.
-    pub(crate) dead: u64,
 }
 
 /// The pending work of a pool.
@@ -96,7 +81,7 @@ impl<T> Pool<T> {
                 leased: 0,
                 in_hand: 0,
                 closed: false,
-                counts: Counts::default(),
+                counts: PoolCounts::default(),
                 size: Size::new(bounds),
             }),
             wake: Notify::new(),
@@ -114,12 +99,13 @@ impl<T> Pool<T> {
         loop {
             let mut lease = self.first()?;
             if lease.slot().is_some_and(&fits) {
+                // Only now, because a count for monitoring must never fall.
+                self.shelf().counts.hits += 1;
                 return Some(lease);
             }
             if let Some(slot) = lease.slot.take() {
                 let mut shelf = self.shelf();
                 shelf.leased = shelf.leased.saturating_sub(1);
-                shelf.counts.hits -= 1;
                 shelf.counts.dead += 1;
                 shelf.retired.push(slot);
                 drop(shelf);
@@ -137,7 +123,6 @@ impl<T> Pool<T> {
             self.0.wake.notify_one();
             return None;
         };
-        shelf.counts.hits += 1;
         shelf.leased += 1;
         let left = shelf.ready.len();
         shelf.size.took(left);
@@ -246,11 +231,12 @@ impl<T> Pool<T> {
     }
 
     /// Returns the statistics of the pool.
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> PoolCounts {
         let shelf = self.shelf();
-        Counts {
+        PoolCounts {
             ready: shelf.ready.len(),
             leased: shelf.leased,
+            preparing: shelf.in_hand,
             target: shelf.size.target(),
             ..shelf.counts
         }

@@ -95,6 +95,7 @@ impl Delivery {
             if self.queue.is_closing() && std::mem::replace(&mut self.last_attempt, true) {
                 return None;
             }
+            self.queue.connects_again();
             let opened = tokio::time::timeout(CONNECTING, Connection::open(&self.endpoint)).await;
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(connection) => self.connection = Some(connection),

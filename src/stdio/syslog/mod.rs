@@ -27,6 +27,7 @@ mod rsyslog_tests;
 mod tests;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,7 @@ use self::logged::{Logged, StreamLog};
 use self::message::{Format, Severity};
 use self::queue::Queue;
 use super::{Sink, Streams};
+use crate::metrics::Metrics;
 use crate::{Context, Interrupted};
 
 /// How long an endpoint may take to accept a connection.
@@ -66,7 +68,7 @@ pub(crate) enum NoSyslog {
 
 impl Syslog {
     /// Connects. If no connection can be made within 5 s, or before the deadline of `ctx`, the log is unavailable.
-    /// Delivery runs on `tracker`; it ends when both streams have ended, at most 2 s later.
+    /// Delivery runs on `tracker`; it ends when both streams have ended, at most 2 s later. `metrics` counts what it loses.
     ///
     /// # Cancellation
     /// Safe to drop; nothing is left.
@@ -75,6 +77,7 @@ impl Syslog {
         endpoint: &Endpoint,
         tag: &str,
         tracker: &TaskTracker,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, NoSyslog> {
         let patience = ctx.with_timeout(CONNECTING);
         let connection = match patience.run(Connection::open(endpoint)).await {
@@ -88,7 +91,7 @@ impl Syslog {
             }
             Err(why @ Interrupted::Cancelled) => return Err(NoSyslog::Cancelled(why)),
         };
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, metrics);
         let log = |severity| {
             let format = Format::new(severity, &message::host_name(), tag, endpoint.terminator());
             StreamLog::new(queue.clone(), format)

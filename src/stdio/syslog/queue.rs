@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Metrics, RetryReason};
+
 /// Bytes of waiting messages above which the oldest are dropped.
 const CAPACITY: usize = 1 << 20;
 /// The memory of a message in addition to its bytes.
@@ -34,6 +36,7 @@ struct Inner {
     closing: CancellationToken,
     /// How many messages are finished, whether sent or lost; follows [`State::through`].
     through: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl State {
 
 impl Queue {
     /// Creates a queue that ends when this number of streams have ended.
-    pub(super) fn new(streams: usize) -> Self {
+    pub(super) fn new(streams: usize, metrics: &Arc<Metrics>) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -76,6 +79,7 @@ impl Queue {
             work: Notify::new(),
             closing: CancellationToken::new(),
             through: watch::Sender::new(0),
+            metrics: Arc::clone(metrics),
         }))
     }
 
@@ -128,6 +132,7 @@ impl Queue {
         state.through += dropped;
         drop(state);
         if dropped > 0 {
+            self.0.metrics.lost_log_messages(dropped);
             self.tell();
         }
         self.0.work.notify_one();
@@ -193,7 +198,13 @@ impl Queue {
         state.through += done as u64;
         state.dropped += lost;
         drop(state);
+        self.0.metrics.lost_log_messages(lost);
         self.tell();
+    }
+
+    /// Records that the connection is opened again.
+    pub(super) fn connects_again(&self) {
+        self.0.metrics.retry(RetryReason::Syslog);
     }
 
     /// Whether all streams have ended.
@@ -216,6 +227,7 @@ impl Queue {
         state.dropped += left;
         let dropped = state.dropped;
         drop(state);
+        self.0.metrics.lost_log_messages(left);
         self.tell();
         dropped
     }
@@ -225,13 +237,19 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const LOST: &str = "fnctr_lost_log_messages_total";
+
+    fn new_queue() -> Queue {
+        Queue::new(1, &Arc::new(Metrics::new()))
+    }
+
     fn message(number: usize) -> Vec<u8> {
         format!("{number:01000}").into_bytes()
     }
 
     #[tokio::test]
     async fn a_full_queue_keeps_the_newest_and_counts_the_rest() {
-        let queue = Queue::new(1);
+        let queue = new_queue();
         queue.push((0..5000).map(message).collect());
         queue.leave();
         let mut kept = Vec::new();
@@ -245,12 +263,26 @@ mod tests {
             kept.len()
         );
         assert_eq!(kept, (5000 - kept.len()..5000).map(message).collect::<Vec<_>>());
-        assert_eq!(queue.abandon(), 5000 - kept.len() as u64);
+        let dropped = 5000 - kept.len() as u64;
+        assert_eq!(queue.0.metrics.value(LOST), dropped);
+        assert_eq!(queue.abandon(), dropped);
+        assert_eq!(queue.0.metrics.value(LOST), dropped, "none is counted twice");
+    }
+
+    #[tokio::test]
+    async fn what_the_connection_lost_and_what_is_given_up_is_counted_too() {
+        let queue = new_queue();
+        queue.push((0..5).map(message).collect());
+        assert_eq!(queue.take().await.unwrap().len(), 5);
+        queue.settle(2, 1);
+        queue.push(vec![message(5)]);
+        assert_eq!(queue.abandon(), 1 + 3 + 1);
+        assert_eq!(queue.0.metrics.value(LOST), 5);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_waits_once_for_an_endpoint_that_is_behind() {
-        let queue = Queue::new(1);
+        let queue = new_queue();
         queue.push((0..600).map(message).collect());
         assert!(queue.is_full());
         queue.clone().room().await;
@@ -267,7 +299,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flush_waits_for_what_was_there_and_for_no_more() {
-        let queue = Queue::new(1);
+        let queue = new_queue();
         queue.push((0..2).map(message).collect());
         let flushed = queue.flushed();
         tokio::pin!(flushed);

@@ -59,7 +59,15 @@ async fn rsyslog_finds_the_whole_tag_and_every_line() {
     );
     let begun = tokio::time::Instant::now();
     let syslog = loop {
-        match Syslog::connect(&Context::new(), &endpoint, TAG, &tracker).await {
+        match Syslog::connect(
+            &Context::new(),
+            &endpoint,
+            TAG,
+            &tracker,
+            &Arc::new(Metrics::new()),
+        )
+        .await
+        {
             Ok(syslog) => break syslog,
             Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error:?}"),
         }

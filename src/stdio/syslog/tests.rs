@@ -12,6 +12,10 @@ use crate::stdio::{Source, Writer};
 
 const TAG: &str = "app_id=a1,fn_id=f1";
 
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new())
+}
+
 /// A parsed message.
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
@@ -102,9 +106,15 @@ impl Log {
     async fn open(url: &str) -> Self {
         let (tracker, captured) = (TaskTracker::new(), Captured::default());
         let endpoint = Endpoint::parse(url).unwrap();
-        let syslog = Syslog::connect(&Context::timeout(CONNECTING), &endpoint, TAG, &tracker)
-            .await
-            .unwrap();
+        let syslog = Syslog::connect(
+            &Context::timeout(CONNECTING),
+            &endpoint,
+            TAG,
+            &tracker,
+            &metrics(),
+        )
+        .await
+        .unwrap();
         let streams = syslog.attach(Streams {
             stdin: Source::Null,
             stdout: Sink::writer(captured.clone()),
@@ -312,7 +322,7 @@ async fn a_dead_endpoint_is_unavailable_and_nothing_is_left() {
         "udp://no-such-host.invalid",
     ] {
         let (endpoint, tracker) = (Endpoint::parse(url).unwrap(), TaskTracker::new());
-        let error = Syslog::connect(&Context::new(), &endpoint, TAG, &tracker)
+        let error = Syslog::connect(&Context::new(), &endpoint, TAG, &tracker, &metrics())
             .await
             .unwrap_err();
         assert!(matches!(error, NoSyslog::Unavailable(_)), "{url}: {error:?}");
@@ -336,7 +346,7 @@ async fn an_endpoint_that_never_answers_is_unavailable_at_the_deadline() {
     let endpoint = Endpoint::parse(&format!("tcp://{address}")).unwrap();
     let tracker = TaskTracker::new();
     let late = Context::timeout(Duration::from_millis(100));
-    let error = patiently(Syslog::connect(&late, &endpoint, TAG, &tracker))
+    let error = patiently(Syslog::connect(&late, &endpoint, TAG, &tracker, &metrics()))
         .await
         .unwrap_err();
     assert!(
@@ -345,7 +355,7 @@ async fn an_endpoint_that_never_answers_is_unavailable_at_the_deadline() {
     );
     let cancelled = Context::new();
     cancelled.cancel();
-    let error = Syslog::connect(&cancelled, &endpoint, TAG, &tracker)
+    let error = Syslog::connect(&cancelled, &endpoint, TAG, &tracker, &metrics())
         .await
         .unwrap_err();
     assert!(
@@ -493,7 +503,7 @@ async fn lines_for_an_endpoint_that_went_away_are_counted_in_one_warning() {
 async fn a_writer_that_fails_is_told_at_the_end_and_the_log_is_whole() {
     let (listener, url) = tcp().await;
     let (tracker, endpoint) = (TaskTracker::new(), Endpoint::parse(&url).unwrap());
-    let syslog = Syslog::connect(&Context::new(), &endpoint, TAG, &tracker)
+    let syslog = Syslog::connect(&Context::new(), &endpoint, TAG, &tracker, &metrics())
         .await
         .unwrap();
     let server = accept(&listener).await;
