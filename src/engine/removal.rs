@@ -21,10 +21,7 @@ impl Container {
     /// Safe to drop: continues on its own task, with its own time limit.
     pub(crate) async fn remove(&self) -> Result<()> {
         let this = self.clone();
-        let remove = async move {
-            let removed = this.remove_here();
-            this.deps().phase("remove", this.id(), removed).await
-        };
+        let remove = async move { this.remove_here().await };
         self.deps().finished(remove).await
     }
 
@@ -121,33 +118,36 @@ impl Container {
             self.forget_unfinished();
             return Ok(());
         }
-        // The time limit starts here, so it does not include the wait for the locks.
-        let ctx = Context::timeout(self.deps().config.close_grace);
-        let ours: &[&str] = match self.owner(&ctx, is_intact).await {
-            Ok(Owner::This) => {
-                let failed = match &mut stage {
-                    Some((run, stage)) => run.discard(&ctx, stage).await,
-                    None => Vec::new(),
-                };
-                return self.remove_rest(&ctx, list, run.as_ref(), failed).await;
+        let removing = async {
+            // The time limit starts here, so it does not include the wait for the locks.
+            let ctx = Context::timeout(self.deps().config.close_grace);
+            let ours: &[&str] = match self.owner(&ctx, is_intact).await {
+                Ok(Owner::This) => {
+                    let failed = match &mut stage {
+                        Some((run, stage)) => run.discard(&ctx, stage).await,
+                        None => Vec::new(),
+                    };
+                    return self.remove_rest(&ctx, list, run.as_ref(), failed).await;
+                }
+                // What is found by the name belongs to a later container of that name. If there is none, files may be left.
+                Ok(Owner::Another) => &[network::STEP],
+                Ok(Owner::Nobody) => &[network::STEP, undo::STREAMS],
+                Err(error) => {
+                    self.note_unfinished();
+                    return Err(error).at(Step::Close, self.id());
+                }
+            };
+            list.forget();
+            let failed = match &mut stage {
+                Some((run, stage)) => run.discard_only(&ctx, stage, ours).await,
+                None => Vec::new(),
+            };
+            if failed.is_empty() {
+                self.forget_unfinished();
             }
-            // What is found by the name belongs to a later container of that name. If there is none, files may be left.
-            Ok(Owner::Another) => &[network::STEP],
-            Ok(Owner::Nobody) => &[network::STEP, undo::STREAMS],
-            Err(error) => {
-                self.note_unfinished();
-                return Err(error).at(Step::Close, self.id());
-            }
+            error::report(Step::Close, self.id(), failed)
         };
-        list.forget();
-        let failed = match &mut stage {
-            Some((run, stage)) => run.discard_only(&ctx, stage, ours).await,
-            None => Vec::new(),
-        };
-        if failed.is_empty() {
-            self.forget_unfinished();
-        }
-        error::report(Step::Close, self.id(), failed)
+        self.deps().phase("remove", self.id(), removing).await
     }
 
     /// The second half of a removal: `failed` are the steps of the run that could not be undone.

@@ -19,10 +19,11 @@ async fn lives_calls_freezes_and_ends_are_counted() {
     };
     let count = |line: &str| value(&stage.driver.metrics(), line).unwrap_or_default();
     let created = "fnctr_phase_seconds_count{phase=\"create\",outcome=\"ok\"}";
+    let removed = "fnctr_phase_seconds_count{phase=\"remove\",outcome=\"ok\"}";
     let calls = "fnctr_containerd_call_seconds_count{call=\"Tasks/Create\",answer=\"ok\"}";
     let failed = "fnctr_container_ends_total{how=\"failed\"}";
     let killed = "fnctr_container_ends_total{how=\"killed\"}";
-    let (lives, sent) = (count(created), count(calls));
+    let (lives, sent, gone) = (count(created), count(calls), count(removed));
 
     let lived = stage.life(stage.task("/bin/false"), None).await.expect("a life");
     assert!(matches!(lived.status(), Status::Error), "{lived:?}");
@@ -33,6 +34,7 @@ async fn lives_calls_freezes_and_ends_are_counted() {
     drop(wait.wait(&ctx()).await);
 
     assert_eq!((count(created), count(calls)), (lives + 2.0, sent + 2.0));
+    assert_eq!(count(removed), gone + 2.0, "each by the close of its cookie");
     assert_eq!(count("fnctr_freeze_seconds_count"), 1.0);
     assert_eq!(count("fnctr_thaw_seconds_count"), 1.0);
     assert_eq!((count(failed), count(killed)), (1.0, 1.0));
