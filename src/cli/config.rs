@@ -39,25 +39,41 @@ pub(super) fn parse(words: &[OsString]) -> Result<Cli, Unread> {
         .clone()
         .try_get_matches_from(words)
         .map_err(|error| plainly(error, words))?;
+    let name = name(&command, &matches);
+    let with_name = |cli| Cli { name, ..cli };
     let file = matches.get_one::<std::path::PathBuf>("config");
     let named = matches.value_source("config") != Some(ValueSource::DefaultValue);
     let file = file.filter(|file| !file.as_os_str().is_empty());
     let settings = file.map_or(Ok(Vec::new()), |file| read(file, named, &command));
     let settings = settings.map_err(|why| Unread::Explained(Failure::usage(why)))?;
     if settings.is_empty() {
-        return of(&matches, &[]);
+        return of(&matches, &[]).map(with_name);
     }
     let in_file: Vec<_> = settings.iter().map(|(name, _)| name.clone()).collect();
     let command = settings.into_iter().fold(command, |command, (name, values)| {
         command.mut_arg(name, |arg| arg.default_values(values))
     });
-    of(&command.try_get_matches_from(words)?, &in_file)
+    of(&command.try_get_matches_from(words)?, &in_file).map(with_name)
 }
 
 fn of(matches: &ArgMatches, in_file: &[String]) -> Result<Cli, Unread> {
     let mut cli = Cli::from_arg_matches(matches)?;
     choose(&mut cli, matches, in_file)?;
     Ok(cli)
+}
+
+/// The name of the command, as in `image ls`, whichever of its names was typed.
+fn name(command: &clap::Command, matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let (mut command, mut matches) = (command, matches);
+    // To the parser the image of a `run` is a command, too, but one that is not known.
+    while let Some((name, inner)) = matches.subcommand()
+        && let Some(known) = command.find_subcommand(name)
+    {
+        names.push(name);
+        (command, matches) = (known, inner);
+    }
+    names.join(" ")
 }
 
 /// Chooses between `--address` and `--embedded`, which exclude each other. The one from the source with the higher
@@ -298,6 +314,22 @@ mod tests {
         assert!(matches!(parse(&words(&[])), Err(Unread::Command(_))));
         fs::remove_file(&file).unwrap();
         assert!(matches!(parse(&words(&[])), Err(Unread::Explained(_))));
+    }
+
+    #[test]
+    fn a_command_has_one_name_whatever_was_typed() {
+        for (words, name) in [
+            (&["run", "--rm", "busybox", "ls", "-l"][..], "run"),
+            (&["pause", "c1"], "freeze"),
+            (&["image", "ls"], "image ls"),
+        ] {
+            let words = ["fnctr", "--config", "/dev/null"].iter().chain(words);
+            let words: Vec<OsString> = words.map(Into::into).collect();
+            let Ok(cli) = parse(&words) else {
+                panic!("{words:?}")
+            };
+            assert_eq!(cli.name, name);
+        }
     }
 
     #[test]

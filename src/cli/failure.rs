@@ -8,7 +8,7 @@ use crate::{driver, engine, sandbox};
 #[derive(Debug, thiserror::Error)]
 #[error("{sentence}")]
 pub(super) struct Failure {
-    sentence: String,
+    pub(super) sentence: String,
     kind: &'static str,
     /// Set if the function's command could not be executed or does not exist.
     exec: Option<driver::ExecFailure>,

@@ -49,6 +49,8 @@ mod template;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use tracing::{Instrument as _, field};
+
 use self::args::containers::ContainerCommand;
 use self::args::global::Global;
 use self::args::images::ImageCommand;
@@ -84,7 +86,19 @@ impl Ready {
         let runs = matches!(cli.command, Command::Run(_));
         let print = Print::new(cli.global.json);
         let (interrupt, listening) = Interrupt::listen();
-        let done = dispatch(cli, &interrupt, &print).await;
+        let span = tracing::debug_span!(
+            "command",
+            otel.name = cli.name,
+            outcome = field::Empty,
+            otel.status_description = field::Empty
+        );
+        // Boxed: the future of a command would be nested deeper than the compiler follows.
+        let done = Box::pin(dispatch(cli, &interrupt, &print));
+        let done = done.instrument(span.clone()).await;
+        span.record("outcome", done.as_ref().map_or_else(Failure::kind, |_| "ok"));
+        if let Err(failure) = &done {
+            span.record("otel.status_description", &failure.sentence);
+        }
         listening.end().await;
         match done {
             Ok(code) => code,
@@ -133,7 +147,7 @@ fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<ExitCode, Failure> {
-    let Cli { global, command } = cli;
+    let Cli { global, command, .. } = cli;
     let at = Invocation {
         global: &global,
         interrupt,

@@ -6,10 +6,12 @@
 //! [`Call::to_the_end`]. A read or a wait may be dropped half-way.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
+use tracing::{Instrument as _, Span, field};
 
 use super::Session;
 use super::error::{Cause, Error, cause_of};
@@ -96,9 +98,9 @@ impl<'a> Call<'a> {
     {
         self.check()?;
         let running = self.session.meter().begin(self.name);
-        let began = Instant::now();
-        let reply = self.bounded(send(self.request(message))).await;
-        self.count(began, &reply);
+        let (began, span) = (Instant::now(), self.span());
+        let reply = self.sent(send(self.request(message)), &span).await;
+        self.count(began, &reply, &span);
         drop(running);
         if let Some(Err(status)) = &reply
             && status.code() == Code::Cancelled
@@ -125,10 +127,11 @@ impl<'a> Call<'a> {
     {
         self.check()?;
         let running = self.session.meter().begin(self.name);
-        let began = Instant::now();
-        let reply = self.bounded(send(self.request(message)));
-        let reply = self.ctx.run(reply).await.map_err(|why| self.interrupted(why))?;
-        self.count(began, &reply);
+        let (began, span) = (Instant::now(), self.span());
+        let reply = self.sent(send(self.request(message)), &span);
+        let reply = self.ctx.run(reply).await;
+        let reply = reply.map_err(|why| self.interrupted(why))?;
+        self.count(began, &reply, &span);
         drop(running);
         self.settle(reply)
     }
@@ -202,6 +205,16 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The reply, waited for in the span of the call. Boxed, because every operation has such futures innermost, and
+    /// would be nested deeper than the compiler follows.
+    fn sent<R>(
+        &self,
+        reply: impl Future<Output = R>,
+        span: &Span,
+    ) -> Pin<Box<impl Future<Output = Option<R>>>> {
+        Box::pin(self.bounded(reply).instrument(span.clone()))
+    }
+
     async fn bounded<R>(&self, reply: impl Future<Output = R>) -> Option<R> {
         match self.limit() {
             Some(limit) => tokio::time::timeout(limit.saturating_add(self.margin), reply)
@@ -219,12 +232,31 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn count<R>(&self, began: Instant, reply: &Option<Result<R, Status>>) {
+    /// The span of one call, inside the phase that it is made in.
+    fn span(&self) -> Span {
+        tracing::debug_span!(
+            "call",
+            otel.name = self.name,
+            otel.kind = "client",
+            object = self.target,
+            answer = field::Empty,
+            otel.status_description = field::Empty
+        )
+    }
+
+    fn count<R>(&self, began: Instant, reply: &Option<Result<R, Status>>, span: &Span) {
         let answer = match reply {
             Some(Ok(_)) => "ok",
             Some(Err(status)) => name_of(status.code()),
             None => "none",
         };
+        span.record("answer", answer);
+        // Whether something is there is what a call is often made for.
+        if let Some(Err(status)) = reply
+            && !matches!(status.code(), Code::NotFound | Code::AlreadyExists)
+        {
+            span.record("otel.status_description", status.message());
+        }
         self.session.metrics().call(self.name, answer, began.elapsed());
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 use super::config::Config;
 use super::error::{Error, Kind, Result, Step};
@@ -128,7 +128,8 @@ impl Deps {
         self.session.metrics()
     }
 
-    /// Times a phase, in a span of its own.
+    /// Times a phase, in a span of its own. The fields whose names begin with `otel.` are what OpenTelemetry takes for
+    /// the name and the status.
     pub(super) async fn phase<T>(
         &self,
         name: &'static str,
@@ -136,8 +137,20 @@ impl Deps {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let began = Instant::now();
-        let done = work.instrument(tracing::debug_span!("phase", name, %id)).await;
+        let span = tracing::debug_span!(
+            "phase",
+            otel.name = name,
+            name,
+            %id,
+            outcome = field::Empty,
+            otel.status_description = field::Empty
+        );
+        let done = work.instrument(span.clone()).await;
         let outcome = done.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
+        span.record("outcome", outcome);
+        if let (Err(error), false) = (&done, span.is_disabled()) {
+            span.record("otel.status_description", crate::chain(error));
+        }
         self.metrics().phase(name, outcome, began.elapsed());
         done
     }

@@ -45,6 +45,9 @@ pub(super) struct Cli {
     pub(super) global: Global,
     #[command(subcommand)]
     pub(super) command: Command,
+    /// The name of the command, as in `image ls`.
+    #[arg(skip)]
+    pub(super) name: String,
 }
 
 /// What to do.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 use super::progress::{Progress, Reporter};
 use super::{Again, Job, Request, Shared};
@@ -68,9 +68,26 @@ impl Flights {
     fn begin(self: &Arc<Self>, shared: &Arc<Shared>, request: &Request, flight: &Arc<Flight>, again: Again) {
         let job = Job::new(Arc::clone(shared), request.clone(), flight.reporter.clone());
         let ctx = flight.ctx.clone();
-        let work = shared
-            .tracker
-            .spawn(async move { job.run(&ctx, again).await }.in_current_span());
+        let image = request.reference.to_string();
+        let span = tracing::debug_span!(
+            "phase",
+            otel.name = "pull",
+            name = "pull",
+            image,
+            outcome = field::Empty,
+            otel.status_description = field::Empty
+        );
+        let phase = span.clone();
+        let pull = async move {
+            let pulled = job.run(&ctx, again).await;
+            phase.record("outcome", if pulled.is_ok() { "ok" } else { "failed" });
+            if let Err(error) = &pulled {
+                phase.record("otel.status_description", crate::chain(error));
+            }
+            pulled
+        };
+        // Without a subscriber for it, the events of the pull are still in the span of its first caller.
+        let work = shared.tracker.spawn(pull.instrument(span).in_current_span());
         let (flights, flight, request) = (Arc::clone(self), Arc::clone(flight), request.clone());
         let (pulled, began) = (Arc::clone(shared), Instant::now());
         shared.tracker.spawn(async move {
