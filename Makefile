@@ -79,11 +79,14 @@ bless: install-deps
 fmt:
 	$(CARGO) fmt --all -- --check
 
-# The library alone, too, as a platform builds it: without the command there must be no warning, and no clap.
+# The library alone, too, as a platform builds it: without the command there must be no warning, and no clap. And the command
+# as most build it, without OpenTelemetry.
 lint: install-deps
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --package fnctr --lib -- -D warnings
+	$(CARGO) clippy --locked --package fnctr --features cli --lib --bins -- -D warnings
 	@! $(CARGO) tree --locked --package fnctr --edges normal --prefix none | grep -E '^(clap|tracing-subscriber) '
+	@! $(CARGO) tree --locked --package fnctr --features cli --edges normal --prefix none | grep -E 'opentelemetry'
 
 # Both crates as they would be published, in target/package.
 package:

@@ -41,6 +41,15 @@
 //! An operator uses the `fnctr` command, which is the module `cli` and offers the same functions. It is built with the
 //! feature `cli` only, which the library does not need.
 //!
+//! # Spans
+//!
+//! What the library does is in spans of the crate `tracing`, at the level DEBUG and with the target `fnctr`, for whatever
+//! subscriber the platform has; it installs none itself. A `phase` (`name` is create, start, remove or pull) has the `id` of its
+//! container or its `image`, and an `outcome`. A `call` to containerd is inside the phase that needs it, and has the `object` that
+//! it is about and the `answer`. A phase is inside the span from which the platform has called. The layer of `tracing-opentelemetry`
+//! finds names, kinds and errors in the fields that begin with `otel.`. The command sends the same spans to a collector, if
+//! it is built with the feature `opentelemetry`.
+//!
 //! # Architecture
 //!
 //! ```text
@@ -99,8 +108,9 @@
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
 //! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `sys.rs` has unsafe code;
-//!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment, and
-//!   `failpoint` in a build for tests; only `main.rs` installs a subscriber or exits; every task that can change
+//!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment,
+//!   `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs a
+//!   subscriber or exits; every task that can change
 //!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used
 //!   with its kind.
 

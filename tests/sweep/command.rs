@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use crate::fake_containerd::How;
 use crate::rig::{NS, Rig};
@@ -13,14 +13,20 @@ use crate::undo::break_for_good;
 
 /// The command, on the fake containerd of this rig, with `root` for its files.
 pub(crate) fn fnctr(rig: &Rig, root: &Path, args: &[&str]) -> Child {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fnctr"));
+    prepared(rig, root, args).spawn().expect("to run fnctr")
+}
+
+/// The same, to be run.
+pub(crate) fn prepared(rig: &Rig, root: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fnctr"));
     command.arg("--address").arg(rig.fake.socket());
     command.args(["--namespace", NS, "--root"]).arg(root).args(args);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command.kill_on_drop(true).spawn().expect("to run fnctr")
+    command.kill_on_drop(true);
+    command
 }
 
 #[tokio::test]

@@ -31,5 +31,7 @@ mod kept;
 mod order;
 mod pulls;
 mod rig;
+#[cfg(feature = "opentelemetry")]
+mod traces;
 mod undo;
 mod ways;
