@@ -63,7 +63,7 @@
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!                       context · teardown · tracked · pauses · holder · metrics · mountinfo · failpoint · sys · ids · units  foundation: imports nothing of ours
+//!        context · teardown · tracked · pauses · process_identity · metrics · mountinfo · failpoint · sys · ids · units  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -74,7 +74,7 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, holder, metrics, mountinfo, failpoint, sys, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, pauses, process_identity, metrics, mountinfo, failpoint, sys, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -150,7 +150,6 @@ mod engine;
 )]
 mod events;
 mod failpoint;
-mod holder;
 mod ids;
 #[cfg_attr(
     not(feature = "cli"),
@@ -164,6 +163,7 @@ pub mod init;
 mod metrics;
 mod mountinfo;
 mod pauses;
+mod process_identity;
 mod quota;
 #[cfg_attr(
     not(feature = "cli"),

@@ -53,12 +53,12 @@ pub(crate) use files::whole as read_whole;
 #[cfg(test)]
 use freezer::By;
 #[cfg(feature = "cli")]
-pub(crate) use freezer::Raw;
-pub(crate) use freezer::{Attempt, Freezer, Pending, State, Turns, standing};
+pub(crate) use freezer::RawFreezer;
+pub(crate) use freezer::{Attempt, Freezer, Pending, State, Turns, still_frozen};
 pub(crate) use identity::CgroupIdentity;
 pub(crate) use kill::kill_all;
 pub(crate) use layout::Version;
-pub(crate) use oom::{Above, OomCount, OomLog, Whose, oom_kills};
+pub(crate) use oom::{Above, LimitOwner, OomCount, OomLog, oom_kills};
 pub(crate) use paths::Paths;
 pub(crate) use places::Places;
 pub(crate) use reclaim::{Reclaimed, Reclaimer};

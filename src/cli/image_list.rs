@@ -11,7 +11,7 @@ use super::images::created;
 use super::output::{Print, columns, fitted, line, plain, size};
 use super::template::{Fields, Template};
 use crate::Context;
-use crate::engine::{Reference, Shelved};
+use crate::engine::{Reference, StoredImage};
 
 /// The number of digits of an id that are shown in a table.
 const SHORT: usize = 12;
@@ -36,10 +36,13 @@ pub(super) async fn list(at: Invocation<'_>, args: ImagesArgs, print: &Print) ->
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
-    let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
+    let stored = with(at, async |engine| {
+        Ok(engine.stored_images(&Context::new()).await?)
+    })
+    .await?;
     // A row for each name, and one row for an image without a name.
     let each = |image| names_of(image).into_iter().map(move |name| (image, name));
-    let rows = shelf.images.iter().flat_map(each);
+    let rows = stored.images.iter().flat_map(each);
     let rows: Vec<_> = rows
         .filter(|(image, name)| wanted(&filters, image, *name))
         .collect();
@@ -65,17 +68,17 @@ pub(super) async fn list(at: Invocation<'_>, args: ImagesArgs, print: &Print) ->
                 "digest": digest(image),
                 "id": image.id().map(|id| id.as_str()),
                 "created": created(image),
-                "size": image.look.footprint.unpacked(),
-                "content_size": image.look.footprint.content(),
-                "complete": image.look.missing.is_none(),
+                "size": image.contents.footprint.unpacked(),
+                "content_size": image.contents.footprint.content(),
+                "complete": image.contents.missing.is_none(),
             }));
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let row = |(image, name): &(&Shelved, Option<&str>)| {
+    let row = |(image, name): &(&StoredImage, Option<&str>)| {
         let created = created(image).unwrap_or_default();
         let date = created.split('T').next().unwrap_or_default();
-        let unpacked = size(image.look.footprint.unpacked());
+        let unpacked = size(image.contents.footprint.unpacked());
         vec![
             plain(&name.map_or_else(|| NONE.to_owned(), |name| familiar(name, args.no_trunc))),
             id(image, args.no_trunc),
@@ -103,18 +106,18 @@ fn familiar(name: &str, whole: bool) -> String {
 /// Shown as the name of an image without a name.
 const NONE: &str = "<none>";
 
-fn names_of(image: &Shelved) -> Vec<Option<&str>> {
-    let names = image.names.iter().map(Shelved::called);
+fn names_of(image: &StoredImage) -> Vec<Option<&str>> {
+    let names = image.names.iter().map(StoredImage::called);
     names.collect()
 }
 
-fn digest(image: &Shelved) -> Option<&str> {
+fn digest(image: &StoredImage) -> Option<&str> {
     image.names.first().map(|record| record.target.digest.as_str())
 }
 
-fn wanted(filters: &Filters, image: &Shelved, name: Option<&str>) -> bool {
+fn wanted(filters: &Filters, image: &StoredImage, name: Option<&str>) -> bool {
     let settings = image
-        .look
+        .contents
         .manifest
         .as_ref()
         .and_then(|found| found.settings.as_ref());
@@ -155,7 +158,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-fn fields(image: &Shelved, name: Option<&str>, whole: bool) -> Fields {
+fn fields(image: &StoredImage, name: Option<&str>, whole: bool) -> Fields {
     let reference = name.and_then(|name| Reference::parse(name).ok());
     let tag = reference.as_ref().and_then(Reference::tag).unwrap_or(NONE);
     let familiar = reference.as_ref().map(Reference::familiar);
@@ -165,7 +168,7 @@ fn fields(image: &Shelved, name: Option<&str>, whole: bool) -> Fields {
         bare.unwrap_or(familiar)
     });
     let settings = image
-        .look
+        .contents
         .manifest
         .as_ref()
         .and_then(|found| found.settings.as_ref());
@@ -176,7 +179,7 @@ fn fields(image: &Shelved, name: Option<&str>, whole: bool) -> Fields {
             ("ID", id(image, whole)),
             ("Digest", digest(image).unwrap_or(NONE).to_owned()),
             ("CreatedAt", created(image).unwrap_or_default().to_owned()),
-            ("Size", size(image.look.footprint.unpacked())),
+            ("Size", size(image.contents.footprint.unpacked())),
             ("Name", name.unwrap_or(NONE).to_owned()),
         ]
         .into(),
@@ -186,7 +189,7 @@ fn fields(image: &Shelved, name: Option<&str>, whole: bool) -> Fields {
     }
 }
 
-fn id(image: &Shelved, whole: bool) -> String {
+fn id(image: &StoredImage, whole: bool) -> String {
     match image.id() {
         None => "unknown".to_owned(),
         Some(id) if whole => id.to_string(),

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output::{Print, line, note, plain, size};
 use super::save::Spooled;
 use crate::Context;
-use crate::engine::{Reference, Removed, Shelf, Shelved};
+use crate::engine::{Reference, Removed, StoredImage, StoredImages};
 
 /// Loads the images of an archive.
 pub(super) async fn load(at: Invocation<'_>, file: &Path, print: &Print) -> Result<ExitCode, Failure> {
@@ -182,11 +182,14 @@ pub(super) async fn inspect(
     images: &[String],
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    let shelf = with(at, async |engine| Ok(engine.shelf(&Context::new()).await?)).await?;
+    let stored = with(at, async |engine| {
+        Ok(engine.stored_images(&Context::new()).await?)
+    })
+    .await?;
     let mut inspected = Vec::new();
     for text in images {
-        let (image, _) = shelf.find(text).map_err(|why| Failure::missing(&why))?;
-        inspected.push(inspected_of(&shelf, image));
+        let (image, _) = stored.find(text).map_err(|why| Failure::missing(&why))?;
+        inspected.push(inspected_of(&stored, image));
     }
     if print.is_json() {
         inspected.iter().for_each(|image| print.json(image));
@@ -199,9 +202,9 @@ pub(super) async fn inspect(
     Ok(ExitCode::SUCCESS)
 }
 
-fn inspected_of<'a>(shelf: &Shelf, image: &'a Shelved) -> Inspected<'a> {
-    let look = &image.look;
-    let found = look.manifest.as_ref();
+fn inspected_of<'a>(stored: &StoredImages, image: &'a StoredImage) -> Inspected<'a> {
+    let contents = &image.contents;
+    let found = contents.manifest.as_ref();
     let settings = found.and_then(|found| found.settings.as_ref());
     Inspected {
         id: image.id().map(|id| id.as_str()),
@@ -218,10 +221,10 @@ fn inspected_of<'a>(shelf: &Shelf, image: &'a Shelved) -> Inspected<'a> {
                 variant.unwrap_or_default()
             )
         }),
-        size: look.footprint.unpacked(),
-        content_size: look.footprint.content(),
-        frees: shelf.frees(image),
-        missing: look.missing.as_ref().map(|digest| digest.as_str()),
+        size: contents.footprint.unpacked(),
+        content_size: contents.footprint.content(),
+        frees: stored.frees(image),
+        missing: contents.missing.as_ref().map(|digest| digest.as_str()),
         layers: found.map_or_else(Vec::new, |found| {
             found.layers.iter().map(|layer| layer.digest.as_str()).collect()
         }),
@@ -239,9 +242,9 @@ fn inspected_of<'a>(shelf: &Shelf, image: &'a Shelved) -> Inspected<'a> {
     }
 }
 
-pub(super) fn created(image: &Shelved) -> Option<&str> {
+pub(super) fn created(image: &StoredImage) -> Option<&str> {
     image
-        .look
+        .contents
         .manifest
         .as_ref()?
         .settings

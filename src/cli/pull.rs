@@ -93,8 +93,8 @@ pub(super) async fn name_of_id(
     if !may_be_id(text) {
         return Ok(None);
     }
-    let shelf = engine.shelf(ctx).await?;
-    match shelf.find(text) {
+    let stored = engine.stored_images(ctx).await?;
+    match stored.find(text) {
         // It is a name, although it looks like an id.
         Ok((_, Some(_))) => Ok(None),
         Ok((image, None)) => Ok(image.names.first().map(|record| record.name.clone())),

@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 use super::stats::stat;
 use crate::Context;
 use crate::driver::{ContainerTask, Stat, metric};
-use crate::engine::{Engine, Run, Turns, Usage, WeakRun, standing};
+use crate::engine::{Engine, Run, Turns, Usage, WeakRun, still_frozen};
 
 /// How often the contract requires a report.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ struct Entry {
     run: WeakRun,
     task: Arc<dyn ContainerTask>,
     last: Option<Usage>,
-    still: Still,
+    streak: FrozenStreak,
     /// The number of reports since the last reading in which the container has hardly run.
     unmoved: u32,
     /// The report that is being written. Until it is done, no other report is written.
@@ -71,12 +71,12 @@ impl std::fmt::Debug for Entry {
 
 /// For how many reports a container has been frozen, and since which freeze.
 #[derive(Debug, Clone, Copy, Default)]
-struct Still {
+struct FrozenStreak {
     since: Option<Turns>,
     reports: u32,
 }
 
-impl Still {
+impl FrozenStreak {
     /// Records the current state, and returns whether the last reading is still valid.
     fn holds(&mut self, stands: Option<Turns>) -> bool {
         if stands.is_none() || stands != self.since {
@@ -113,7 +113,7 @@ impl Sampler {
             run: run.downgrade(),
             task: Arc::clone(task),
             last: None,
-            still: Still::default(),
+            streak: FrozenStreak::default(),
             unmoved: 0,
             writing: None,
         };
@@ -175,8 +175,8 @@ impl Round {
             })
             .collect();
         let runs: Vec<_> = held.iter().map(|(_, run, _)| run).collect();
-        let standing = standing(&runs);
-        for ((due, run, mut entry), stands) in held.drain(..).zip(standing) {
+        let frozen = still_frozen(&runs);
+        for ((due, run, mut entry), stands) in held.drain(..).zip(frozen) {
             if let Some(stat) = entry.read(&run, stands) {
                 entry.write(&self.life, &self.tracker, &run, stat);
             }
@@ -204,7 +204,7 @@ fn slot_of(origin: Instant, at: Instant) -> Instant {
 impl Entry {
     /// A report, if there is an earlier reading to measure it against.
     fn read(&mut self, run: &Run, stands: Option<Turns>) -> Option<Stat> {
-        let holds = self.still.holds(stands);
+        let holds = self.streak.holds(stands);
         let now = match self.last.filter(|_| holds) {
             Some(last) => last.still(Instant::now()),
             None => match self.unmoved(run, stands) {
@@ -278,17 +278,17 @@ mod tests {
     #[test]
     fn a_frozen_containers_reading_is_kept_and_now_and_then_renewed() {
         let (one, other) = (Some(Turns::default()), None);
-        let mut still = Still::default();
-        assert!(!still.holds(other) && !still.holds(other));
-        let mut kept: Vec<_> = (0..61).map(|_| still.holds(one)).collect();
+        let mut streak = FrozenStreak::default();
+        assert!(!streak.holds(other) && !streak.holds(other));
+        let mut kept: Vec<_> = (0..61).map(|_| streak.holds(one)).collect();
         assert_eq!(
             kept.iter().filter(|kept| !**kept).count(),
             5,
             "three at first, and each thirtieth"
         );
         assert!(!kept[30] && !kept[60] && kept[3] && kept[31]);
-        assert!(!still.holds(other), "thawed");
-        kept = (0..4).map(|_| still.holds(one)).collect();
+        assert!(!streak.holds(other), "thawed");
+        kept = (0..4).map(|_| streak.holds(one)).collect();
         assert_eq!(kept, [false, false, false, true], "frozen anew");
     }
 }

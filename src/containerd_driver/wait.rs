@@ -10,7 +10,7 @@ use super::held::Held;
 use crate::driver::{
     self, ExitFacts, OutOfMemory, RunResult, StandardStream, StreamFailed, WaitResult, outcome,
 };
-use crate::engine::{self, OomCount, Outcome, Whose};
+use crate::engine::{self, LimitOwner, OomCount, Outcome};
 use crate::stdio::{Stream, StreamError};
 use crate::{ByteSize, Context};
 
@@ -127,14 +127,14 @@ fn out_of_memory(count: OomCount) -> OutOfMemory {
     OutOfMemory {
         limit: count.limit.map(ByteSize),
         whose: match count.whose {
-            Some(Whose::Own) => driver::Whose::Own,
-            Some(Whose::Inside) => driver::Whose::Inside,
-            Some(Whose::Above { dir, limit }) => driver::Whose::Above {
+            Some(LimitOwner::Own) => driver::Whose::Own,
+            Some(LimitOwner::Inside) => driver::Whose::Inside,
+            Some(LimitOwner::Above { dir, limit }) => driver::Whose::Above {
                 cgroup: dir,
                 limit: limit.map(ByteSize),
             },
-            Some(Whose::Machine) => driver::Whose::Machine,
-            Some(Whose::Unknown) | None => driver::Whose::Unknown,
+            Some(LimitOwner::Machine) => driver::Whose::Machine,
+            Some(LimitOwner::Unknown) | None => driver::Whose::Unknown,
         },
     }
 }

@@ -7,8 +7,8 @@ mod cgroup;
 mod driver;
 mod host;
 mod kernel;
-mod nest;
 mod network;
+mod outer_cgroup;
 mod privileges;
 mod programs;
 mod room;
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cgroup::{Facts, Wanted, choose, is_nested};
-use crate::embedded::{Home, Nest, Scope};
+use crate::embedded::{Home, OuterCgroup, Scope};
 use crate::{CgroupDriver, NetworkSettings};
 
 /// The outcome of a check.
@@ -226,9 +226,9 @@ pub async fn checks(options: &Options) -> Vec<Check> {
     ]);
     let nested = is_nested(Path::new("/proc/self"));
     let at = checks.iter().position(|check| check.name == "freezer");
-    if let Some(check) = nest::check(
+    if let Some(check) = outer_cgroup::check(
         nested,
-        Nest::of_this_process().as_ref(),
+        OuterCgroup::of_this_process().as_ref(),
         options.address.is_none(),
     ) {
         checks.insert(at.unwrap_or(checks.len()), check);

@@ -14,7 +14,7 @@
 //! Everything that this module creates is closed to other users, whatever the umask is. containerd itself runs with
 //! umask 022, because a stricter one would close the containers' root directories to the users inside of them.
 //!
-//! Inside a container, this module also prepares the cgroup tree for the containers, see `nest.rs`. It does not handle
+//! Inside a container, this module also prepares the cgroup tree for the containers, see `outer_cgroup.rs`. It does not handle
 //! containers or images: it only provides the address of a running containerd.
 
 mod answers;
@@ -24,7 +24,7 @@ mod home;
 mod launch;
 mod lock;
 mod log;
-mod nest;
+mod outer_cgroup;
 mod private;
 mod process;
 mod scope;
@@ -39,7 +39,7 @@ pub use answers::answers;
 pub use error::Error;
 pub use home::Home;
 pub(crate) use home::separator_in;
-pub(crate) use nest::Nest;
+pub(crate) use outer_cgroup::OuterCgroup;
 pub(crate) use scope::Scope;
 pub(crate) use search::{SearchPath, executable};
 
@@ -137,8 +137,8 @@ async fn ensure(ctx: &Context, home: &Home, programs: &Programs) -> Result<(), E
         return Ok(());
     }
     private::dir(&home.runc_root())?;
-    if let Some(nest) = Nest::of_this_process()
-        && let Err(error) = nest.open()
+    if let Some(outer) = OuterCgroup::of_this_process()
+        && let Err(error) = outer.open()
     {
         // Functions run nevertheless, as long as no limits are set for them.
         tracing::warn!(error = %crate::chain(&error), "functions cannot be limited in this container");

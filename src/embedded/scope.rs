@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::SearchPath;
-use super::nest::{CONTROL, LEAF, PROCS, make, write};
+use super::outer_cgroup::{CONTROL, LEAF, PROCS, make, write};
 use crate::cgroup::{Tie, ties};
 
 /// The cgroups in which a containerd that is started now will run.

@@ -14,7 +14,7 @@ use super::remains::Remains;
 use super::run::{Phase, Run, RunParts};
 use super::{disk, label, network, placement, record, rootfs, task, undo};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
-use crate::stdio::{Pumps, WeakHold};
+use crate::stdio::{Pumps, WeakStreamsLock};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
 
@@ -104,7 +104,7 @@ fn current(deps: &Arc<Deps>, record: &Record, task: Option<TaskInfo>) -> Current
         pumps: Arc::new(Pumps::none()),
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
-        hold: WeakHold::default(),
+        hold: WeakStreamsLock::default(),
         tells_end: false,
         stays: true,
         network: NetworkHistory::default(),

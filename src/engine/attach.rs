@@ -13,8 +13,8 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::run::Run;
 use crate::Context;
 use crate::stdio::{
-    Chunk, Fifos, Hold, Hub, InputWriter, Listener, Over, Pumps, Remote, RemoteListener, SharedInput, Sink,
-    Source, Stream, Streams, Tee, Wants,
+    Chunk, Fifos, Hub, InputWriter, Listener, Over, Pumps, Remote, RemoteListener, SharedInput, Sink, Source,
+    Stream, Streams, StreamsLock, Tee, Wants,
 };
 
 /// How often a container's streams are looked for that another process holds and does not share yet.
@@ -195,7 +195,7 @@ impl Container {
             if !Fifos::are_in(&dir) {
                 return refuse(Kind::OutOfOrder, NotAttached::NoStreams);
             }
-            match Hold::take(&dir) {
+            match StreamsLock::take(&dir) {
                 Ok(Some(hold)) => return self.hold(&run, &hold, wants),
                 Ok(None) => {}
                 Err(error) => return refuse(Kind::Internal, NotAttached::Io(error)),
@@ -208,7 +208,7 @@ impl Container {
     }
 
     /// Takes over streams that no process holds.
-    fn hold(&self, run: &Run, hold: &Hold, wants: Wants) -> Result<Attachment> {
+    fn hold(&self, run: &Run, hold: &StreamsLock, wants: Wants) -> Result<Attachment> {
         let reopened = self.reopen_streams(run, hold)?;
         // Before anything flows, so that nothing is missed.
         let mut attachment = reopened.held.attach(wants);
@@ -217,7 +217,7 @@ impl Container {
     }
 
     /// Takes over streams that no process holds. Nothing flows yet.
-    pub(super) fn reopen_streams(&self, run: &Run, hold: &Hold) -> Result<ReopenedStreams> {
+    pub(super) fn reopen_streams(&self, run: &Run, hold: &StreamsLock) -> Result<ReopenedStreams> {
         let (deps, id) = (self.deps(), self.id());
         let mut held = SharedStreams::with_input();
         let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);

@@ -27,7 +27,7 @@ use crate::containerd::{Mount, RuntimeOptions};
 use crate::image::Image;
 use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
-use crate::stdio::{Fifos, Hold, Pumps, Streams};
+use crate::stdio::{Fifos, Pumps, Streams, StreamsLock};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, failpoint};
 
@@ -294,7 +294,7 @@ where
     let paths = placement::cgroups_of(deps, &plan.id, Some(pid), placement.as_ref());
     // Read before the start: a short input may be copied completely before the next line runs.
     let is_fed = fifos.has_input();
-    let hold = fifos.hold().map(Hold::downgrade).unwrap_or_default();
+    let hold = fifos.hold().map(StreamsLock::downgrade).unwrap_or_default();
     let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
     if is_fed {
         close_stdin_at_its_end(deps, &plan.id, &pumps);

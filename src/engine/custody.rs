@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::label;
-use crate::holder::{Holder, Life};
+use crate::process_identity::{Life, ProcessIdentity};
 
 /// How the process that makes a container looks after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Custody {
     pub(super) fn labels(&self) -> Vec<(String, String)> {
         let mut labels = Vec::new();
         // If /proc does not show this process, a later one cannot determine whether it runs, so no owner is named.
-        if let Some(owner) = Holder::this() {
+        if let Some(owner) = ProcessIdentity::this() {
             labels.push((label::OWNER.to_owned(), owner.to_string()));
         }
         if self.detached {
@@ -44,7 +44,9 @@ impl Custody {
 
 /// Whether the process that looks after a container has ended, by the labels of its record.
 pub(super) fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
-    let owner = labels.get(label::OWNER).and_then(|text| Holder::parse(text));
+    let owner = labels
+        .get(label::OWNER)
+        .and_then(|text| ProcessIdentity::parse(text));
     owner.is_some_and(|owner| owner.life() == Life::Ended)
 }
 

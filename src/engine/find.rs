@@ -264,7 +264,7 @@ pub(super) fn is_lost(deps: &Deps, record: &Record) -> bool {
 mod tests {
     use super::*;
     use crate::engine::Custody;
-    use crate::holder::Holder;
+    use crate::process_identity::ProcessIdentity;
 
     fn labels(detached: bool) -> BTreeMap<String, String> {
         Custody {
@@ -296,7 +296,7 @@ mod tests {
     fn ownerless(detached: bool) -> BTreeMap<String, String> {
         let mut labels = labels(detached);
         let mut ended = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let owner = Holder::of_pid(ended.id()).unwrap();
+        let owner = ProcessIdentity::of_pid(ended.id()).unwrap();
         ended.kill().unwrap();
         ended.wait().unwrap();
         labels.insert(label::OWNER.to_owned(), owner.to_string());

@@ -11,7 +11,7 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::{Deps, Engine};
 use crate::events::{Action, Event, Kind as EventKind};
 use crate::image::{AbandonedLeases, Reference};
-pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, Shelf, Shelved};
+pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, StoredImage, StoredImages};
 use crate::{Context, LeaseId};
 
 /// Ends the leases that killed processes have left, in the background. If they could not be listed, the start continues
@@ -91,9 +91,9 @@ impl Engine {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf> {
-        let shelf = self.0.images.store.shelf(ctx).await;
-        shelf.at(Step::Find, "the images")
+    pub(crate) async fn stored_images(&self, ctx: &Context) -> Result<StoredImages> {
+        let stored = self.0.images.store.stored_images(ctx).await;
+        stored.at(Step::Find, "the images")
     }
 
     /// Gives an image another name.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::cgroup::{self, Above, OomCount, OomLog, Paths, Sample, Whose};
+use crate::cgroup::{self, Above, LimitOwner, OomCount, OomLog, Paths, Sample};
 use crate::{ContainerId, Context};
 
 /// How much later than the exit containerd's event that memory ran out may come. Its shim learns of the two in
@@ -90,7 +90,7 @@ impl OomRecorder {
     /// Completes a record that was read during the removal of its cgroup, and so has the kills but not the limit.
     fn complete(&self, count: OomCount, paths: Option<&Paths>) -> OomCount {
         match count.whose {
-            Some(Whose::Unknown) => OomCount {
+            Some(LimitOwner::Unknown) => OomCount {
                 limit: count.limit.or_else(|| self.limit()),
                 whose: self.logged(paths).map_or(count.whose, |logged| logged.whose),
                 ..count
@@ -114,7 +114,7 @@ impl OomRecorder {
         (kills > 0).then(|| OomCount {
             kills,
             limit: self.limit(),
-            whose: Some(Whose::Unknown),
+            whose: Some(LimitOwner::Unknown),
         })
     }
 
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn seen(kills: u64, limit: Option<u64>) -> Option<OomCount> {
-        let whose = Some(Whose::Unknown);
+        let whose = Some(LimitOwner::Unknown);
         Some(OomCount { kills, limit, whose })
     }
 

@@ -20,7 +20,7 @@ use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
 use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
 use crate::events::Action;
-use crate::stdio::{Hold, Pumps, WeakHold};
+use crate::stdio::{Pumps, StreamsLock, WeakStreamsLock};
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context, failpoint};
 
@@ -78,7 +78,7 @@ struct Inner {
     /// See [`RunParts::stays`].
     stays: bool,
     /// See [`RunParts::hold`].
-    hold: WeakHold,
+    hold: WeakStreamsLock,
     /// Whether the event of its start is recorded.
     told_start: watch::Sender<bool>,
     /// The context of the run's background work, such as the watch.
@@ -100,7 +100,7 @@ pub(super) struct RunParts {
     /// Whether the run was made just now, so that none of its events was missed.
     pub(super) from_birth: bool,
     /// The right to hold its streams, while this process copies them.
-    pub(super) hold: WeakHold,
+    pub(super) hold: WeakStreamsLock,
     /// Whether this process records the event of its end. That of a kept container is recorded with its end.
     pub(super) tells_end: bool,
     /// Whether it stays as it is when its last handle is dropped. Otherwise it has an owner, who removes it.
@@ -204,7 +204,7 @@ impl Run {
     }
 
     /// The right to hold its streams, while this process copies them.
-    pub(super) fn hold(&self) -> Option<Hold> {
+    pub(super) fn hold(&self) -> Option<StreamsLock> {
         self.0.hold.upgrade()
     }
 

@@ -14,7 +14,7 @@ use super::deps::Deps;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::host;
 use crate::Context;
-use crate::holder::{Holder, Life};
+use crate::process_identity::{Life, ProcessIdentity};
 use crate::stdio::Streams;
 
 /// No container has this name: names begin with a letter or a digit.
@@ -91,10 +91,10 @@ fn path(deps: &Deps) -> PathBuf {
 }
 
 /// The process that a lock file names.
-fn holder(path: &PathBuf) -> Option<Holder> {
+fn holder(path: &PathBuf) -> Option<ProcessIdentity> {
     let mut text = String::new();
     File::open(path).ok()?.read_to_string(&mut text).ok()?;
-    Holder::parse(&text)
+    ProcessIdentity::parse(&text)
 }
 
 /// Takes the lock and writes this process into its file; `None` if another process has it.
@@ -117,7 +117,7 @@ fn attempt(path: &PathBuf) -> io::Result<Option<File>> {
     }
     file.set_len(0)?;
     file.rewind()?;
-    if let Some(this) = Holder::this() {
+    if let Some(this) = ProcessIdentity::this() {
         file.write_all(this.to_string().as_bytes())?;
     }
     Ok(Some(file))
@@ -134,7 +134,7 @@ mod tests {
         assert!(holder(&path).is_none());
         let first = attempt(&path).unwrap().unwrap();
         assert!(attempt(&path).unwrap().is_none());
-        assert_eq!(holder(&path).as_ref(), Holder::this());
+        assert_eq!(holder(&path).as_ref(), ProcessIdentity::this());
         drop(first);
         assert!(attempt(&path).unwrap().is_some());
     }

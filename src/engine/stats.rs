@@ -198,9 +198,9 @@ impl Engine {
 
 /// Which of the containers are frozen by their own handle, with one system call for all of them. Between two equal
 /// values no process of a container has run, so a reading taken after the first is still valid at the second.
-pub(crate) fn standing(containers: &[&Run]) -> Vec<Option<Turns>> {
+pub(crate) fn still_frozen(containers: &[&Run]) -> Vec<Option<Turns>> {
     let freezers: Vec<_> = containers.iter().map(|container| container.freezer()).collect();
-    cgroup::standing(&freezers)
+    cgroup::still_frozen(&freezers)
 }
 
 /// Reads the counters of a container that was found in a list, whichever process made it. `None` if it no longer runs,

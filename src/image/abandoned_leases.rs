@@ -12,7 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::scratch::{self, LEFT, PURPOSE, SUBJECT};
 use super::{Error, ImageStore};
 use crate::containerd::Lease;
-use crate::holder::{Holder, Life};
+use crate::process_identity::{Life, ProcessIdentity};
 use crate::{Context, LeaseId};
 
 /// The purpose of the leases whose bytes another process can continue with.
@@ -53,7 +53,7 @@ impl Sweep {
 
 /// Whether the process that holds this lease has ended.
 fn is_orphan(lease: &Lease) -> bool {
-    Holder::of(&lease.labels).is_some_and(|holder| holder.life() == Life::Ended)
+    ProcessIdentity::of(&lease.labels).is_some_and(|holder| holder.life() == Life::Ended)
 }
 
 fn is_pull(lease: &Lease) -> bool {

@@ -8,7 +8,7 @@ use super::footprint::Part;
 use super::scratch::{PURPOSE, SUBJECT};
 use super::{Error, ImageStore};
 use crate::containerd::{self, Lease, Resource};
-use crate::holder::{Holder, Life};
+use crate::process_identity::{Life, ProcessIdentity};
 use crate::{Context, LeaseId};
 
 /// What a removal has not freed, and why.
@@ -145,7 +145,7 @@ fn shown(lease: &Lease) -> String {
         return format!("lease {id}");
     };
     let what = format!("the {purpose} of {}", label(SUBJECT).unwrap_or("something"));
-    match Holder::of(&lease.labels) {
+    match ProcessIdentity::of(&lease.labels) {
         Some(holder) if holder.life() == Life::Lives => format!("{what} by process {}", holder.pid()),
         Some(holder) => format!(
             "{what} by process {} of another pid namespace (lease {id})",
@@ -176,7 +176,7 @@ mod tests {
         let pull = [(PURPOSE, "pull"), (SUBJECT, "r.io/a:1")];
         assert_eq!(shown(&lease(&pull)), "the pull of r.io/a:1 (lease x-1)");
         let mut mine = lease(&pull);
-        mine.labels.extend(Holder::this().unwrap().labels());
+        mine.labels.extend(ProcessIdentity::this().unwrap().labels());
         let expected = format!("the pull of r.io/a:1 by process {}", std::process::id());
         assert_eq!(shown(&mine), expected);
         mine.labels.insert("fnctr/namespaces".into(), "1.1".into());

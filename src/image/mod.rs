@@ -7,7 +7,7 @@
 //! a name ─► reference ─► store: find ─► manifest ─► unpack ─► an Image ─► rootfs: users, programs
 //! ```
 //!
-//! Everything that is created is held by a lease until it is complete. `shelf` lists, names and removes the images of
+//! Everything that is created is held by a lease until it is complete. `stored_images` lists, names and removes the images of
 //! this host and `save` exports them; where a limit is set, `cache` removes unused images automatically.
 
 mod abandoned_leases;
@@ -17,6 +17,7 @@ mod binfmt;
 mod bounded;
 mod cache;
 mod compression;
+mod contents;
 mod credentials;
 mod error;
 mod etc;
@@ -27,7 +28,6 @@ mod fixtures;
 mod footprint;
 mod freed;
 mod load;
-mod look;
 mod lookup;
 mod manifest;
 mod plain;
@@ -42,8 +42,8 @@ mod scratch;
 #[cfg(test)]
 mod scratch_tests;
 mod settings;
-mod shelf;
 mod store;
+mod stored_images;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -66,5 +66,5 @@ pub(crate) use registry::RegistrySettings;
 pub(crate) use rootfs::{Entry, Etc, Lookup, NotExecutable, Ownership, Place, Program};
 pub(crate) use save::Format;
 pub(crate) use settings::{ImageSettings, refuses_volume};
-pub(crate) use shelf::{Removed, Shelf, Shelved};
 pub(crate) use store::{Image, ImageStore};
+pub(crate) use stored_images::{Removed, StoredImage, StoredImages};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::bare::Packed;
 use super::compression::{Compression, MAGIC};
-use super::look::Found;
+use super::contents::Found;
 use super::manifest::digest_of;
 use super::store::read;
 use super::{Error, ImageStore, manifest};

@@ -13,7 +13,7 @@ use tar::{EntryType, Header};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::bare::Packed;
-use super::look::Found;
+use super::contents::Found;
 use super::plain::Plain;
 use super::{Error, ImageStore, manifest};
 use crate::containerd::Descriptor;
@@ -53,10 +53,10 @@ impl ImageStore {
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<u64, Error> {
         let mut wanted: Vec<(Vec<String>, &str, Found)> = Vec::new();
-        let shelf = self.shelf(ctx).await?;
+        let stored = self.stored_images(ctx).await?;
         for text in images {
-            let (image, name) = shelf.find(text)?;
-            let found = image.look.manifest.clone();
+            let (image, name) = stored.find(text)?;
+            let found = image.contents.manifest.clone();
             let missing = match &found {
                 None => vec!["manifest for this machine".to_owned()],
                 Some(found) => self.missing(ctx, text, found).await?.iter().map(part).collect(),

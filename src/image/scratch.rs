@@ -11,7 +11,7 @@
 //! lease 2                    ──────┴─── …
 //! ```
 //!
-//! A lease contains the process that works under it ([`Holder`]), so that what a killed process leaves need not wait
+//! A lease contains the process that works under it ([`ProcessIdentity`]), so that what a killed process leaves need not wait
 //! for the expiry.
 //!
 //! A call that was started before a renewal still carries the previous lease, and must end before the next renewal. A
@@ -21,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::containerd::{Error, Resource, Session};
-use crate::holder::Holder;
+use crate::process_identity::ProcessIdentity;
 use crate::teardown::insist;
 use crate::{Context, Digest, LeaseId};
 
@@ -221,7 +221,9 @@ impl Scratch {
     async fn create(&self, ctx: &Context, expiry: Duration, left: bool) -> Result<LeaseId, Error> {
         let lease = LeaseId::new(unique(self.purpose))
             .map_err(|why| Error::unusable("Leases/Create", self.purpose, why.to_string()))?;
-        let mut labels = Holder::this().map(Holder::labels).unwrap_or_default();
+        let mut labels = ProcessIdentity::this()
+            .map(ProcessIdentity::labels)
+            .unwrap_or_default();
         labels.insert(PURPOSE.to_owned(), self.purpose.to_owned());
         labels.insert(SUBJECT.to_owned(), self.subject.clone());
         if left {

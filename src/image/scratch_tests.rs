@@ -6,7 +6,7 @@ use super::ImageStore;
 use super::scratch::{PURPOSE, Scratch, unique};
 use crate::containerd::testing::{Private, patience};
 use crate::containerd::{Descriptor, Session};
-use crate::holder::Holder;
+use crate::process_identity::ProcessIdentity;
 use crate::{Context, Digest, LeaseId};
 
 use sha2::{Digest as _, Sha256};
@@ -108,7 +108,7 @@ async fn what_is_left_for_others_ends_by_itself() {
 /// A lease with its contents, as a killed process leaves it.
 async fn left_by_a_killed_one(session: &Session, purpose: &str, bytes: &[u8]) -> Digest {
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    let holder = Holder::of_pid(child.id()).unwrap();
+    let holder = ProcessIdentity::of_pid(child.id()).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let mut labels = holder.labels();

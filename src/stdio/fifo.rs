@@ -14,7 +14,7 @@ use nix::unistd::mkfifo;
 use tokio::net::unix::pipe;
 use tokio_util::task::TaskTracker;
 
-use super::{FifoError, Hold, Pumps, Reader, Sink, Source, Stream, Streams, Writer};
+use super::{FifoError, Pumps, Reader, Sink, Source, Stream, Streams, StreamsLock, Writer};
 use crate::Context;
 
 /// How much a fifo can hold while its reader is busy: enough for a burst of output, and below the kernel's default
@@ -28,7 +28,7 @@ pub(crate) struct Fifos {
     pub(super) stdout: Option<Output>,
     pub(super) stderr: Option<Output>,
     /// The right to hold them, if there are any.
-    pub(super) hold: Option<Hold>,
+    pub(super) hold: Option<StreamsLock>,
 }
 
 /// The fifo of standard input. Its write end cannot be opened before the runtime opens the read end.
@@ -88,7 +88,7 @@ impl Fifos {
         };
         // Before there is a process, so that nobody takes its streams for those of a holder that is gone.
         if fifos.paths() != Paths::default() {
-            fifos.hold = Hold::take(dir).map_err(failed("lock", dir))?;
+            fifos.hold = StreamsLock::take(dir).map_err(failed("lock", dir))?;
         }
         Ok(fifos)
     }
@@ -98,7 +98,7 @@ impl Fifos {
     ///
     /// # Errors
     /// [`FifoError`] names the path.
-    pub(crate) fn reopen(dir: &Path, hold: Hold, streams: Streams) -> Result<Self, FifoError> {
+    pub(crate) fn reopen(dir: &Path, hold: StreamsLock, streams: Streams) -> Result<Self, FifoError> {
         let Streams {
             stdin,
             stdout,
@@ -131,7 +131,7 @@ impl Fifos {
     }
 
     /// The right to hold the streams, which the copies keep while one of them runs.
-    pub(crate) fn hold(&self) -> Option<&Hold> {
+    pub(crate) fn hold(&self) -> Option<&StreamsLock> {
         self.hold.as_ref()
     }
 

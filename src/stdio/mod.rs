@@ -19,7 +19,7 @@
 //! too. A container that must outlive its creator without that gets null streams.
 //!
 //! Any number of readers and writers, of this process and of others, can share the streams: [`Hub`] for the output,
-//! [`SharedInput`] for the input, [`Hold`] and [`Remote`] between processes.
+//! [`SharedInput`] for the input, [`StreamsLock`] and [`Remote`] between processes.
 
 mod copy;
 mod error;
@@ -38,7 +38,8 @@ pub(crate) use error::{FifoError, Stream, StreamError};
 pub(crate) use fifo::{Fifos, Paths};
 pub(crate) use pumps::Pumps;
 pub(crate) use shared::{
-    Chunk, Hold, Hub, InputWriter, Listener, Over, Remote, RemoteListener, SharedInput, Tee, Wants, WeakHold,
+    Chunk, Hub, InputWriter, Listener, Over, Remote, RemoteListener, SharedInput, StreamsLock, Tee, Wants,
+    WeakStreamsLock,
 };
 pub(crate) use syslog::{Endpoint, NoSyslog, Syslog};
 

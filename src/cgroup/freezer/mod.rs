@@ -17,7 +17,7 @@
 //! is taken back by the drop. Otherwise the kernel would freeze the container later, when no caller expects it.
 //!
 //! The descriptors are opened at the first use and kept. Opening them each time more than doubles the cost. Medians of
-//! one interleaved run, in µs, unoptimised build: for one process, 17 for the bare write and read-back (`cgroup::Raw`),
+//! one interleaved run, in µs, unoptimised build: for one process, 17 for the bare write and read-back (`cgroup::RawFreezer`),
 //! 20 here and 44 with reopening; for ten, 57, 59 and 84; for a hundred, where the kernel's own work dominates, 452,
 //! 464 and 511. The price is two descriptors per container that was ever frozen. The descriptors also keep referring to
 //! the same cgroup if its name is used again.
@@ -25,8 +25,8 @@
 mod clock;
 #[cfg(feature = "cli")]
 mod raw;
-mod standing;
 mod state;
+mod still_frozen;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -42,10 +42,10 @@ use tokio::time::{Instant, sleep};
 use self::clock::Clock;
 pub(crate) use self::clock::Turns;
 #[cfg(feature = "cli")]
-pub(crate) use self::raw::Raw;
-pub(crate) use self::standing::standing;
+pub(crate) use self::raw::RawFreezer;
 use self::state::Goal;
 pub(crate) use self::state::{By, Confirmed, State};
+pub(crate) use self::still_frozen::still_frozen;
 use self::v1::V1;
 use self::v2::V2;
 use super::error::Error;

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// The files of one cgroup, open.
 #[derive(Debug)]
-pub(crate) struct Raw(Open);
+pub(crate) struct RawFreezer(Open);
 
 #[derive(Debug)]
 enum Open {
@@ -31,7 +31,7 @@ enum Open {
     V1(V1),
 }
 
-impl Raw {
+impl RawFreezer {
     /// Opens the files of a container, in the v2 tree if the container is in it.
     pub(crate) fn open(paths: &Paths) -> Result<Self, Error> {
         if let Some(dir) = paths.v2.clone() {

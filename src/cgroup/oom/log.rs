@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::Whose;
+use super::LimitOwner;
 
 /// How many kills are remembered. Each one is looked up as soon as its container has ended.
 const KEPT: usize = 256;
@@ -81,7 +81,7 @@ impl OomLog {
 
     /// Whose limit was hit when a process of this cgroup was killed for lack of memory after `since`; `None` if the log
     /// contains no such kill. Does not block: the kernel writes the line before the process ends.
-    pub(crate) fn whose(&self, dir: &Path, since: u64) -> Option<Whose> {
+    pub(crate) fn whose(&self, dir: &Path, since: u64) -> Option<LimitOwner> {
         let cgroup = Path::new("/").join(dir.strip_prefix(&self.top).ok()?);
         let mut reading = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         reading.drain();
@@ -93,14 +93,14 @@ impl OomLog {
             .find(|(_, kill)| kill.machine || kill.limit_of.is_some());
         best.or_else(|| told.first())
             .map(|(_, kill)| match &kill.limit_of {
-                _ if kill.machine => Whose::Machine,
-                None => Whose::Unknown,
-                Some(own) if *own == cgroup => Whose::Own,
-                Some(inside) if inside.starts_with(&cgroup) => Whose::Inside,
+                _ if kill.machine => LimitOwner::Machine,
+                None => LimitOwner::Unknown,
+                Some(own) if *own == cgroup => LimitOwner::Own,
+                Some(inside) if inside.starts_with(&cgroup) => LimitOwner::Inside,
                 Some(above) => {
                     let dir = self.top.join(above.strip_prefix("/").unwrap_or(above));
                     let limit = super::limit_of(&dir);
-                    Whose::Above { dir, limit }
+                    LimitOwner::Above { dir, limit }
                 }
             })
     }
@@ -199,15 +199,15 @@ mod tests {
     #[test]
     fn the_kernel_s_lines_tell_whose_limit_was_hit() {
         let scope = Path::new("/cg/a.slice/b.scope");
-        let above = || Whose::Above {
+        let above = || LimitOwner::Above {
             dir: "/cg/a.slice".into(),
             limit: None,
         };
         for (line, whose) in [
-            (OWN, Whose::Own),
+            (OWN, LimitOwner::Own),
             (ABOVE, above()),
-            (MACHINE, Whose::Machine),
-            (GROUP, Whose::Unknown),
+            (MACHINE, LimitOwner::Machine),
+            (GROUP, LimitOwner::Unknown),
         ] {
             let (log, to) = log();
             write(&to, 1, "usb 1-1: new device");
@@ -224,11 +224,11 @@ mod tests {
         let (log, to) = log();
         write(&to, 4, GROUP);
         write(&to, 5, OWN);
-        assert_eq!(log.whose(scope, 0), Some(Whose::Own));
+        assert_eq!(log.whose(scope, 0), Some(LimitOwner::Own));
         let since = log.now();
         assert_eq!((since, log.whose(scope, since)), (6, None));
         write(&to, 9, GROUP);
-        assert_eq!(log.whose(scope, since), Some(Whose::Unknown));
+        assert_eq!(log.whose(scope, since), Some(LimitOwner::Unknown));
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
         }
         assert_eq!(
             log.whose(Path::new("/cg/a.slice/b\\x2d1.scope"), 0),
-            Some(Whose::Own)
+            Some(LimitOwner::Own)
         );
         assert_eq!(log.read.lock().unwrap().kills.len(), KEPT);
     }

@@ -22,7 +22,7 @@ const LAST_CHARGE: u64 = 8 * (64 << 10);
 
 /// Whose limit was hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum LimitOwner {
     /// The container's own limit.
     Own,
     /// A limit that the container set itself, on a part of it.
@@ -48,7 +48,7 @@ pub(crate) struct OomCount {
     /// The container's own limit in bytes.
     pub(crate) limit: Option<u64>,
     /// Whose limit was hit; `None` without a kill.
-    pub(crate) whose: Option<Whose>,
+    pub(crate) whose: Option<LimitOwner>,
 }
 
 /// How often the limits above a container had been hit at one moment, from the nearest level upwards. Any increase at
@@ -94,7 +94,7 @@ impl Above {
     }
 
     /// Whose limit was hit since the note, if it was not the container's own.
-    fn blame(&self, version: Version) -> Whose {
+    fn blame(&self, version: Version) -> LimitOwner {
         let now: Vec<_> = self
             .levels
             .iter()
@@ -104,7 +104,7 @@ impl Above {
             .iter()
             .find(|(_, before, now)| now.is_some_and(|now| now > *before));
         if let Some((dir, ..)) = hit {
-            return Whose::Above {
+            return LimitOwner::Above {
                 dir: (*dir).clone(),
                 limit: limit(version, dir),
             };
@@ -113,9 +113,9 @@ impl Above {
         // A v1 level that was full before may have been full again, which no counter shows.
         let certain = self.since_birth && version == Version::V2;
         if self.to_the_root && (certain || never) {
-            Whose::Machine
+            LimitOwner::Machine
         } else {
-            Whose::Unknown
+            LimitOwner::Unknown
         }
     }
 }
@@ -226,7 +226,7 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
         kills,
         limit,
         whose: (kills > 0).then(|| match blame {
-            Blame::Whose(whose) => whose,
+            Blame::Owner(whose) => whose,
             Blame::NotItsOwn => above.blame(version),
         }),
     }))
@@ -235,7 +235,7 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
 /// What the container's own files reveal about whose limit was hit.
 #[derive(Debug, PartialEq, Eq)]
 enum Blame {
-    Whose(Whose),
+    Owner(LimitOwner),
     NotItsOwn,
 }
 
@@ -248,14 +248,14 @@ type Record = Option<(u64, Option<u64>, Blame)>;
 fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
     let kills = keyed(events, "oom_kill")?;
     let Some(limit) = limit else {
-        return Some((kills, None, Blame::Whose(Whose::Unknown)));
+        return Some((kills, None, Blame::Owner(LimitOwner::Unknown)));
     };
     let subtree = keyed(events, "oom").unwrap_or(0);
     let own = local.map_or(subtree, |local| keyed(local, "oom").unwrap_or(0));
     let blame = if own > 0 {
-        Blame::Whose(Whose::Own)
+        Blame::Owner(LimitOwner::Own)
     } else if subtree > 0 {
-        Blame::Whose(Whose::Inside)
+        Blame::Owner(LimitOwner::Inside)
     } else {
         Blame::NotItsOwn
     };
@@ -266,10 +266,10 @@ fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
 fn v1(control: &str, reached: Option<bool>, limit: Option<Option<u64>>) -> Record {
     let kills = keyed(control, "oom_kill")?;
     let (Some(reached), Some(limit)) = (reached, limit) else {
-        return Some((kills, None, Blame::Whose(Whose::Unknown)));
+        return Some((kills, None, Blame::Owner(LimitOwner::Unknown)));
     };
     let blame = if reached {
-        Blame::Whose(Whose::Own)
+        Blame::Owner(LimitOwner::Own)
     } else {
         Blame::NotItsOwn
     };
@@ -300,14 +300,14 @@ mod tests {
     const VICTIM: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n";
 
     fn own(kills: u64, limit: Option<u64>) -> Record {
-        Some((kills, limit, Blame::Whose(Whose::Own)))
+        Some((kills, limit, Blame::Owner(LimitOwner::Own)))
     }
 
     #[test]
     fn an_own_limit_is_told_from_one_inside_and_one_elsewhere() {
         let limit = Some(64 << 20);
         assert_eq!(v2(EVENTS, Some(EVENTS), Some(limit)), own(1, limit));
-        let inside = Blame::Whose(Whose::Inside);
+        let inside = Blame::Owner(LimitOwner::Inside);
         assert_eq!(v2(EVENTS, Some(CALM), Some(limit)), Some((1, limit, inside)));
         let elsewhere = Some((1, None, Blame::NotItsOwn));
         assert_eq!(v2(VICTIM, Some(VICTIM), Some(None)), elsewhere);
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_goes_away_while_it_is_read_has_kills_and_no_made_up_limit() {
-        let torn = |kills| Some((kills, None, Blame::Whose(Whose::Unknown)));
+        let torn = |kills| Some((kills, None, Blame::Owner(LimitOwner::Unknown)));
         assert_eq!(v2(EVENTS, None, None), torn(1));
         assert_eq!(v1("oom_kill 3\n", Some(true), None), torn(3));
         assert_eq!(v1("oom_kill 3\n", None, None), torn(3));
@@ -401,7 +401,7 @@ mod tests {
             self.set("top/mid/c", "memory.events.local", VICTIM);
         }
 
-        fn whose(&self, above: &Above) -> Whose {
+        fn whose(&self, above: &Above) -> LimitOwner {
             oom_kills(&self.paths, above).unwrap().unwrap().whose.unwrap()
         }
     }
@@ -415,7 +415,7 @@ mod tests {
         let above = Above::note(&tree.paths, true);
         tree.kill();
         tree.set("top", "memory.events.local", "oom 1\noom_kill 0\n");
-        let expected = Whose::Above {
+        let expected = LimitOwner::Above {
             dir: tree.dir.path().join("top"),
             limit: Some(512 << 20),
         };
@@ -428,7 +428,7 @@ mod tests {
         tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
         let above = Above::note(&tree.paths, true);
         tree.kill();
-        assert_eq!(tree.whose(&above), Whose::Machine);
+        assert_eq!(tree.whose(&above), LimitOwner::Machine);
     }
 
     #[test]
@@ -437,11 +437,11 @@ mod tests {
         tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
         tree.kill();
         let above = Above::note(&tree.paths, false);
-        assert_eq!(tree.whose(&above), Whose::Unknown);
+        assert_eq!(tree.whose(&above), LimitOwner::Unknown);
         // If no limit was ever hit, the answer is certain.
         tree.set("top/mid", "memory.events.local", CALM);
         let above = Above::note(&tree.paths, false);
-        assert_eq!(tree.whose(&above), Whose::Machine);
+        assert_eq!(tree.whose(&above), LimitOwner::Machine);
     }
 
     #[test]
@@ -451,7 +451,7 @@ mod tests {
         fs::write(tree.dir.path().join("cgroup.type"), "domain\n").unwrap();
         let above = Above::note(&tree.paths, true);
         tree.kill();
-        assert_eq!(tree.whose(&above), Whose::Unknown);
+        assert_eq!(tree.whose(&above), LimitOwner::Unknown);
     }
 
     #[test]
@@ -460,7 +460,7 @@ mod tests {
         let above = Above::note(&tree.paths, true);
         tree.kill();
         fs::remove_file(tree.dir.path().join("top/memory.events.local")).unwrap();
-        assert_eq!(tree.whose(&above), Whose::Machine);
+        assert_eq!(tree.whose(&above), LimitOwner::Machine);
     }
 
     #[test]
@@ -505,7 +505,7 @@ mod tests {
             let killed = limited.run("exec tail /dev/zero");
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed), Some(9));
             let seen = oom_kills(limited.paths(), &above).unwrap().unwrap();
-            assert_eq!((seen.limit, seen.whose), (Some(8 << 20), Some(Whose::Own)));
+            assert_eq!((seen.limit, seen.whose), (Some(8 << 20), Some(LimitOwner::Own)));
             assert_eq!(seen.kills, 1);
             assert_eq!(kills(limited.paths()).unwrap(), Some(1));
             if let Some(dir) = limited.paths().memory.clone() {
@@ -526,12 +526,12 @@ mod tests {
         child.run("exec tail /dev/zero");
         let seen = oom_kills(child.paths(), &above).unwrap().unwrap();
         let (_, dir) = parent.paths().controller(&parent.paths().memory).unwrap();
-        let expected = Whose::Above {
+        let expected = LimitOwner::Above {
             dir: dir.to_owned(),
             limit: Some(8 << 20),
         };
         assert_eq!((seen.kills, seen.limit, seen.whose), (1, None, Some(expected)));
         let nobody_noted = oom_kills(child.paths(), &Above::default()).unwrap().unwrap();
-        assert_eq!(nobody_noted.whose, Some(Whose::Unknown));
+        assert_eq!(nobody_noted.whose, Some(LimitOwner::Unknown));
     }
 }

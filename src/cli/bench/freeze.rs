@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::figures::Figures;
-use crate::cgroup::Raw;
+use crate::cgroup::RawFreezer;
 use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
@@ -93,7 +93,7 @@ async fn measure(
         ));
     };
     settle(paths, procs).await?;
-    let raw = Raw::open(paths).map_err(|error| Failure::host(&error))?;
+    let raw = RawFreezer::open(paths).map_err(|error| Failure::host(&error))?;
     let tasks = driver.engine().session().tasks();
     let mut measured = Measured::default();
     for round in 0..rounds {

@@ -2,7 +2,7 @@
 //! has left a container running. Anybody can attach to them, and the container never waits for a reader.
 
 use super::served::Served;
-use crate::stdio::{Fifos, Hold};
+use crate::stdio::{Fifos, StreamsLock};
 
 /// Takes the streams of a container's run over, if it runs and nobody holds them.
 pub(super) fn hold(served: &Served) {
@@ -17,7 +17,7 @@ pub(super) fn hold(served: &Served) {
     if !Fifos::are_in(&dir) {
         return;
     }
-    let held = match Hold::take(&dir) {
+    let held = match StreamsLock::take(&dir) {
         Ok(Some(hold)) => container.reopen_streams(&run, &hold),
         // Another process has them.
         Ok(None) => return,

@@ -127,8 +127,8 @@ async fn look(shared: &Shared, ctx: &Context, images: &ByTarget) {
         let Some(record) = records.first().filter(|_| !measured) else {
             continue;
         };
-        match shared.images.look(ctx, record).await {
-            Ok(look) => shared.policy().measured(digest, look.footprint.parts),
+        match shared.images.contents(ctx, record).await {
+            Ok(contents) => shared.policy().measured(digest, contents.footprint.parts),
             Err(why) => {
                 tracing::debug!(image = record.name, why = %crate::chain(&why), "cannot measure an image");
             }

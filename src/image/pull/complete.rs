@@ -16,7 +16,7 @@ use super::work::{Job, Work, abandoned};
 use super::{Puller, Request, fetch};
 use crate::Context;
 use crate::containerd::Descriptor;
-use crate::image::look::Found;
+use crate::image::contents::Found;
 use crate::image::save::part;
 use crate::image::scratch::Scratch;
 use crate::image::{Error, Reference};
@@ -32,10 +32,10 @@ impl Puller {
     /// `ctx` unwinds.
     pub(crate) async fn complete(&self, ctx: &Context, images: &[String]) -> Result<(), Error> {
         let store = &self.shared.images;
-        let shelf = store.shelf(ctx).await?;
+        let stored = store.stored_images(ctx).await?;
         for text in images {
-            let (image, _) = shelf.find(text)?;
-            let Some(found) = &image.look.manifest else {
+            let (image, _) = stored.find(text)?;
+            let Some(found) = &image.contents.manifest else {
                 continue;
             };
             let missing = store.missing(ctx, text, found).await?;

@@ -10,5 +10,5 @@ mod tests;
 
 pub(crate) use hub::{Chunk, Hub, Listener, Over, Wants};
 pub(crate) use input::{InputWriter, SharedInput};
-pub(crate) use socket::{Hold, Remote, RemoteListener, WeakHold};
+pub(crate) use socket::{Remote, RemoteListener, StreamsLock, WeakStreamsLock};
 pub(crate) use tee::Tee;

@@ -47,7 +47,7 @@ mod frame {
 
 /// The right to hold a container's streams, of which there is one. Ends with its last clone, or with its process.
 #[derive(Debug, Clone)]
-pub(crate) struct Hold(Arc<Held>);
+pub(crate) struct StreamsLock(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
@@ -57,19 +57,19 @@ struct Held {
 
 /// The same right, for as long as another one keeps it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct WeakHold(Weak<Held>);
+pub(crate) struct WeakStreamsLock(Weak<Held>);
 
-impl WeakHold {
+impl WeakStreamsLock {
     /// The right, if it has not ended.
-    pub(crate) fn upgrade(&self) -> Option<Hold> {
-        self.0.upgrade().map(Hold)
+    pub(crate) fn upgrade(&self) -> Option<StreamsLock> {
+        self.0.upgrade().map(StreamsLock)
     }
 }
 
-impl Hold {
+impl StreamsLock {
     /// A handle that does not keep it.
-    pub(crate) fn downgrade(&self) -> WeakHold {
-        WeakHold(Arc::downgrade(&self.0))
+    pub(crate) fn downgrade(&self) -> WeakStreamsLock {
+        WeakStreamsLock(Arc::downgrade(&self.0))
     }
 
     /// Takes the right to hold the streams whose fifos are in `dir`. Returns `None` if another process has it.

@@ -163,11 +163,11 @@ async fn another_process_reads_and_writes_the_streams_through_a_socket() {
     assert!(Remote::connect(&dir, Wants::ALL).await.unwrap().is_none());
     let (hub, input) = (Hub::default(), SharedInput::default());
     let (tracker, life) = (TaskTracker::new(), Context::new());
-    let hold = Hold::take(&dir).unwrap().expect("nobody has it");
+    let hold = StreamsLock::take(&dir).unwrap().expect("nobody has it");
     hold.serve(hub.clone(), Some(input.clone()), &tracker, &life)
         .unwrap();
     assert!(
-        Hold::take(&dir).unwrap().is_none(),
+        StreamsLock::take(&dir).unwrap().is_none(),
         "two holders of one container's streams"
     );
     let (mut out, mut source) = (writer(hub.sink(Stream::Stdout)), reader(input.source()));
@@ -203,7 +203,7 @@ async fn another_process_reads_and_writes_the_streams_through_a_socket() {
     life.cancel();
     tracker.close();
     tracker.wait().await;
-    let again = Hold::take(&dir).unwrap().expect("its holder has ended");
+    let again = StreamsLock::take(&dir).unwrap().expect("its holder has ended");
     again
         .serve(hub, None, &TaskTracker::new(), &Context::new())
         .unwrap();
@@ -219,7 +219,7 @@ async fn a_reader_learns_that_the_holder_has_ended() {
     let (_dir, dir) = long_dir();
     let (tracker, life) = (TaskTracker::new(), Context::new());
     let hub = Hub::default();
-    let hold = Hold::take(&dir).unwrap().expect("nobody has it");
+    let hold = StreamsLock::take(&dir).unwrap().expect("nobody has it");
     hold.serve(hub.clone(), None, &tracker, &life).unwrap();
     let out = hub.sink(Stream::Stdout);
     let remote = Remote::connect(&dir, Wants::ALL)

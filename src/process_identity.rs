@@ -22,7 +22,7 @@ const NAMESPACES: &str = "fnctr/namespaces";
 
 /// A process, distinguished from every earlier or later process of the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct ProcessIdentity {
     pid: u32,
     /// When it began, in ticks since the boot.
     start: u64,
@@ -43,10 +43,10 @@ pub(crate) enum Life {
     Unknown,
 }
 
-impl Holder {
+impl ProcessIdentity {
     /// This process; `None` if `/proc` shows another pid namespace than the one of this process.
     pub(crate) fn this() -> Option<&'static Self> {
-        static THIS: OnceLock<Option<Holder>> = OnceLock::new();
+        static THIS: OnceLock<Option<ProcessIdentity>> = OnceLock::new();
         THIS.get_or_init(|| {
             let this = Self::look();
             if this.is_none() {
@@ -140,7 +140,7 @@ impl Holder {
     }
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for ProcessIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             pid,
@@ -201,22 +201,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_survives_its_text() {
-        let this = Holder::this().unwrap();
-        assert_eq!(Holder::parse(&this.to_string()).as_ref(), Some(this));
+    fn a_process_identity_survives_its_text() {
+        let this = ProcessIdentity::this().unwrap();
+        assert_eq!(ProcessIdentity::parse(&this.to_string()).as_ref(), Some(this));
         for bad in ["", "1", "1:2:3", "a:2:3:b"] {
-            assert_eq!(Holder::parse(bad), None, "{bad:?}");
+            assert_eq!(ProcessIdentity::parse(bad), None, "{bad:?}");
         }
     }
 
-    fn this() -> Holder {
-        Holder::this().unwrap().clone()
+    fn this() -> ProcessIdentity {
+        ProcessIdentity::this().unwrap().clone()
     }
 
     #[test]
     fn this_process_lives_and_its_labels_name_it() {
         assert_eq!(this().life(), Life::Lives);
-        assert_eq!(Holder::of(&this().labels()), Some(this()));
+        assert_eq!(ProcessIdentity::of(&this().labels()), Some(this()));
         assert_eq!(this().pid(), std::process::id());
     }
 
@@ -227,20 +227,20 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let holder = Holder::of_pid(child.id()).unwrap();
-        assert_eq!(holder.life(), Life::Lives);
+        let identity = ProcessIdentity::of_pid(child.id()).unwrap();
+        assert_eq!(identity.life(), Life::Lives);
         child.kill().unwrap();
-        while holder.life() == Life::Lives {
+        while identity.life() == Life::Lives {
             std::thread::yield_now();
         }
-        assert_eq!(holder.life(), Life::Ended, "a zombie holds nothing");
+        assert_eq!(identity.life(), Life::Ended, "a zombie holds nothing");
         child.wait().unwrap();
-        assert_eq!(holder.life(), Life::Ended);
+        assert_eq!(identity.life(), Life::Ended);
     }
 
     #[test]
-    fn an_id_that_another_process_has_now_is_not_its_holder() {
-        let earlier = Holder {
+    fn an_id_that_another_process_has_now_does_not_identify_the_earlier_one() {
+        let earlier = ProcessIdentity {
             start: this().start + 1,
             ..this()
         };
@@ -249,13 +249,13 @@ mod tests {
 
     #[test]
     fn nothing_outlives_its_boot_and_nothing_is_judged_from_another_pid_namespace() {
-        let rebooted = Holder {
+        let rebooted = ProcessIdentity {
             boot: "another".into(),
             namespaces: "1.1".into(),
             ..this()
         };
         assert_eq!(rebooted.life(), Life::Ended);
-        let elsewhere = Holder {
+        let elsewhere = ProcessIdentity {
             pid: u32::MAX,
             namespaces: "1.1".into(),
             ..this()
@@ -264,11 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_without_a_holder_name_none() {
+    fn incomplete_labels_name_no_process() {
         let mut labels = this().labels();
         labels.remove(START);
-        assert_eq!(Holder::of(&labels), None);
-        assert_eq!(Holder::of(&BTreeMap::new()), None);
+        assert_eq!(ProcessIdentity::of(&labels), None);
+        assert_eq!(ProcessIdentity::of(&BTreeMap::new()), None);
     }
 
     #[test]

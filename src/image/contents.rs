@@ -10,7 +10,7 @@ use crate::{Context, Digest};
 
 /// The state of an image in the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Look {
+pub(crate) struct ImageContents {
     /// The disk space that it occupies.
     pub(crate) footprint: Footprint,
     /// The manifest for this machine and its contents; `None` if there is none, or a document that leads to it is
@@ -43,19 +43,19 @@ impl ImageStore {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn look(&self, ctx: &Context, record: &ImageRecord) -> Result<Look, Error> {
+    pub(crate) async fn contents(&self, ctx: &Context, record: &ImageRecord) -> Result<ImageContents, Error> {
         let name = &record.name;
         let malformed = |what: String| Error::malformed(name, what);
-        let mut look = Look::nothing();
+        let mut contents = ImageContents::nothing();
         let mut at = record.target.clone();
         for _ in 0..MAX_DEPTH {
-            let Some(json) = look.document(self, ctx, name, &at).await? else {
+            let Some(json) = contents.document(self, ctx, name, &at).await? else {
                 break;
             };
             let mut document = manifest::parse(&json).map_err(malformed)?;
             let Some(links) = document.manifests.take() else {
                 let layers = manifest::layers(document).map_err(malformed)?;
-                look.manifest(self, ctx, name, at, layers).await?;
+                contents.manifest(self, ctx, name, at, layers).await?;
                 break;
             };
             let Ok(link) = manifest::choose(&links, &Platform::host()) else {
@@ -63,11 +63,11 @@ impl ImageStore {
             };
             at = link.descriptor().map_err(malformed)?;
         }
-        Ok(look)
+        Ok(contents)
     }
 }
 
-impl Look {
+impl ImageContents {
     /// The state of an image whose documents cannot be parsed.
     pub(super) fn nothing() -> Self {
         Self {

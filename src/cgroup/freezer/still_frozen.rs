@@ -15,7 +15,7 @@ use super::{Freezer, State};
 /// open, raises POLLPRI when it changes (kernfs_fop_poll; cgroup-v2.rst). Only a file that has changed is read, and
 /// that of a v1 freezer, which reports no changes. If the file changed shortly before, a thaw by another program is
 /// seen some 10 ms late: the kernel keeps that distance between its notifications (CGROUP_FILE_NOTIFY_MIN_INTV).
-pub(crate) fn standing(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
+pub(crate) fn still_frozen(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
     let mut turns: Vec<_> = freezers
         .iter()
         .map(|freezer| freezer.clock().and_then(Clock::stands))
@@ -63,7 +63,7 @@ mod tests {
     async fn freeze(freezer: &Freezer) {
         freezer.freeze(None).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-        assert!(standing(&[freezer])[0].is_some());
+        assert!(still_frozen(&[freezer])[0].is_some());
     }
 
     async fn only_what_it_froze_itself_stands(
@@ -76,25 +76,25 @@ mod tests {
         cgroup.spawn(1);
         let freezer = Freezer::of(cgroup.paths()).unwrap();
         freezer.count_from_birth();
-        assert_eq!(standing(&[&freezer]), [None]);
+        assert_eq!(still_frozen(&[&freezer]), [None]);
         freeze(&freezer).await;
-        let first = standing(&[&freezer, &Freezer::None("/".into())]);
-        assert_eq!((first[0], first[1]), (standing(&[&freezer])[0], None));
+        let first = still_frozen(&[&freezer, &Freezer::None("/".into())]);
+        assert_eq!((first[0], first[1]), (still_frozen(&[&freezer])[0], None));
         let time = freezer.frozen_time().unwrap();
         assert!(time.as_millis() >= 30, "{time:?}");
         freezer.thaw(None).await.unwrap();
-        assert_eq!(standing(&[&freezer]), [None]);
+        assert_eq!(still_frozen(&[&freezer]), [None]);
         freeze(&freezer).await;
-        assert_ne!(standing(&[&freezer])[0], first[0], "it ran in between");
+        assert_ne!(still_frozen(&[&freezer])[0], first[0], "it ran in between");
         // Another program thaws the container, and freezes it.
         let dir = cgroup.paths().dirs().next().unwrap().to_owned();
         fs::write(dir.join(file), thawed).unwrap();
         cgroup.assert_runs();
         // The kernel may report the thaw later than the process runs.
-        eventually("seen thawed", || standing(&[&freezer]) == [None]);
+        eventually("seen thawed", || still_frozen(&[&freezer]) == [None]);
         assert_eq!(freezer.frozen_time(), None);
         fs::write(dir.join(file), frozen).unwrap();
-        assert_eq!(standing(&[&freezer]), [None]);
+        assert_eq!(still_frozen(&[&freezer]), [None]);
     }
 
     #[tokio::test]
@@ -133,7 +133,7 @@ mod tests {
         // The number of reads that counting itself costs.
         let (before, between) = (reads(), reads());
         for _ in 0..10 {
-            assert!(standing(&[&freezer])[0].is_some());
+            assert!(still_frozen(&[&freezer])[0].is_some());
         }
         assert_eq!(reads() - between, between - before, "reads in ten looks");
     }

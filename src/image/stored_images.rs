@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::contents::ImageContents;
 use super::footprint::{Footprint, Part, freed};
 use super::freed::{Kept, Parts};
-use super::look::Look;
 use super::unnamed::is_unnamed;
 use super::{Error, ImageStore, Reference};
 use crate::containerd::ImageRecord;
@@ -19,17 +19,17 @@ const SHORTEST: usize = 4;
 
 /// An image in the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Shelved {
+pub(crate) struct StoredImage {
     /// Its names, of which there is at least one.
     pub(crate) names: Vec<ImageRecord>,
     /// The contents of the image.
-    pub(crate) look: Look,
+    pub(crate) contents: ImageContents,
 }
 
-impl Shelved {
+impl StoredImage {
     /// Its id, if its configuration is known.
     pub(crate) fn id(&self) -> Option<&Digest> {
-        self.look.manifest.as_ref().map(|found| &found.config.digest)
+        self.contents.manifest.as_ref().map(|found| &found.config.digest)
     }
 
     /// The name of a record as it is shown to users; `None` if the record only exists because the image has no name.
@@ -40,9 +40,9 @@ impl Shelved {
 
 /// All images in the store.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shelf {
+pub(crate) struct StoredImages {
     /// Sorted by name.
-    pub(crate) images: Vec<Shelved>,
+    pub(crate) images: Vec<StoredImage>,
 }
 
 /// The result of a removal.
@@ -58,19 +58,19 @@ pub(crate) struct Removed {
     pub(crate) kept: Option<Kept>,
 }
 
-impl Shelf {
+impl StoredImages {
     /// How many bytes the removal of an image would free.
-    pub(crate) fn frees(&self, image: &Shelved) -> u64 {
+    pub(crate) fn frees(&self, image: &StoredImage) -> u64 {
         let others = self.images.iter().filter(|other| other.names != image.names);
-        let others: Vec<&Footprint> = others.map(|other| &other.look.footprint).collect();
-        freed(&image.look.footprint, others)
+        let others: Vec<&Footprint> = others.map(|other| &other.contents.footprint).collect();
+        freed(&image.contents.footprint, others)
     }
 
     /// The parts of the removed images that no other image has.
-    fn parts_of_those(&self, goes: impl Fn(&Shelved) -> bool) -> Parts {
+    fn parts_of_those(&self, goes: impl Fn(&StoredImage) -> bool) -> Parts {
         let going = self.images.iter().filter(|image| goes(image));
         let mut parts: Parts = going
-            .flat_map(|image| image.look.footprint.parts.iter().cloned())
+            .flat_map(|image| image.contents.footprint.parts.iter().cloned())
             .collect();
         for (part, _) in self.stay(goes) {
             parts.remove(part);
@@ -79,18 +79,18 @@ impl Shelf {
     }
 
     /// The parts of the images that are not removed.
-    fn stay(&self, goes: impl Fn(&Shelved) -> bool) -> impl Iterator<Item = &(Part, u64)> {
+    fn stay(&self, goes: impl Fn(&StoredImage) -> bool) -> impl Iterator<Item = &(Part, u64)> {
         let staying = self.images.iter().filter(move |image| !goes(image));
-        staying.flat_map(|image| &image.look.footprint.parts)
+        staying.flat_map(|image| &image.contents.footprint.parts)
     }
 
     /// The image with this name or id, and the name if the text was one.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], and [`Error::SeveralImages`] for a prefix of several ids.
-    pub(crate) fn find(&self, text: &str) -> Result<(&Shelved, Option<String>), Error> {
+    pub(crate) fn find(&self, text: &str) -> Result<(&StoredImage, Option<String>), Error> {
         let named = |name: &str| {
-            let has = |image: &&Shelved| image.names.iter().any(|record| record.name == name);
+            let has = |image: &&StoredImage| image.names.iter().any(|record| record.name == name);
             self.images.iter().find(has)
         };
         if let Ok(reference) = Reference::parse(text) {
@@ -101,7 +101,7 @@ impl Shelf {
         }
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         let is_id = hex.len() >= SHORTEST && hex.bytes().all(|b| b.is_ascii_hexdigit());
-        let begins = |image: &&Shelved| image.id().is_some_and(|id| id.hex().starts_with(hex));
+        let begins = |image: &&StoredImage| image.id().is_some_and(|id| id.hex().starts_with(hex));
         let mut found = self.images.iter().filter(|image| is_id && begins(image));
         let image = found.next().ok_or_else(|| Error::NoSuchImage {
             image: text.to_owned(),
@@ -115,7 +115,7 @@ impl Shelf {
 }
 
 /// The containers that were created from an image.
-fn users(image: &Shelved, used: &BTreeMap<String, String>) -> Vec<String> {
+fn users(image: &StoredImage, used: &BTreeMap<String, String>) -> Vec<String> {
     let users = image.names.iter().filter_map(|record| used.get(&record.name));
     users.cloned().collect()
 }
@@ -125,7 +125,7 @@ impl ImageStore {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn shelf(&self, ctx: &Context) -> Result<Shelf, Error> {
+    pub(crate) async fn stored_images(&self, ctx: &Context) -> Result<StoredImages, Error> {
         let records = self.session.images().list(ctx, &[]).await;
         let mut by_target: BTreeMap<Digest, Vec<ImageRecord>> = BTreeMap::new();
         for record in records.map_err(Error::containerd("the list of images"))? {
@@ -138,14 +138,14 @@ impl ImageStore {
         for mut names in by_target.into_values() {
             names.sort_by(|one, other| one.name.cmp(&other.name));
             let Some(first) = names.first() else { continue };
-            let look = match self.look(ctx, first).await {
+            let contents = match self.contents(ctx, first).await {
                 Err(why @ Error::Malformed { .. }) => {
                     tracing::debug!(why = %crate::chain(&why), "cannot parse the documents of an image; listing it without them");
-                    Look::nothing()
+                    ImageContents::nothing()
                 }
-                look => look?,
+                contents => contents?,
             };
-            images.push(Shelved { names, look });
+            images.push(StoredImage { names, contents });
         }
         images.sort_by(|one, other| {
             one.names
@@ -153,7 +153,7 @@ impl ImageStore {
                 .map(|r| &r.name)
                 .cmp(&other.names.first().map(|r| &r.name))
         });
-        Ok(Shelf { images })
+        Ok(StoredImages { images })
     }
 
     /// Gives an image another name. If the name referred to another image, it no longer does.
@@ -161,8 +161,8 @@ impl ImageStore {
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
     pub(crate) async fn tag(&self, ctx: &Context, source: &str, name: &Reference) -> Result<(), Error> {
-        let shelf = self.shelf(ctx).await?;
-        let (image, _) = shelf.find(source)?;
+        let stored = self.stored_images(ctx).await?;
+        let (image, _) = stored.find(source)?;
         let Some(record) = image.names.first() else {
             return Ok(());
         };
@@ -177,7 +177,7 @@ impl ImageStore {
     /// name of an image that a container uses, and to remove several names by an id.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`Shelf::find`]; in these cases nothing is removed.
+    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`StoredImages::find`]; in these cases nothing is removed.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -186,8 +186,8 @@ impl ImageStore {
         let idle = self.idle_leases(ctx).await?;
         self.end_leases(ctx, &mut sweep, &idle).await?;
         drop(sweep);
-        let shelf = self.shelf(ctx).await?;
-        let (image, name) = shelf.find(text)?;
+        let stored = self.stored_images(ctx).await?;
+        let (image, name) = stored.find(text)?;
         let going: Vec<&ImageRecord> = match &name {
             Some(name) => image.names.iter().filter(|record| record.name == *name).collect(),
             None if image.names.len() > 1 && !force => {
@@ -212,7 +212,7 @@ impl ImageStore {
             });
         }
         let parts = if is_last {
-            shelf.parts_of_those(|other| other.names == image.names)
+            stored.parts_of_those(|other| other.names == image.names)
         } else {
             Parts::new()
         };
@@ -235,12 +235,13 @@ impl ImageStore {
         let mut sweep = self.sweep(ctx).await?;
         let idle = self.idle_leases(ctx).await?;
         self.end_leases(ctx, &mut sweep, &idle).await?;
-        let shelf = self.shelf(ctx).await?;
+        let stored = self.stored_images(ctx).await?;
         let used = self.in_use(ctx).await?;
-        let goes =
-            |image: &Shelved| (all || image.names.iter().all(is_unnamed)) && users(image, &used).is_empty();
+        let goes = |image: &StoredImage| {
+            (all || image.names.iter().all(is_unnamed)) && users(image, &used).is_empty()
+        };
         let mut removed = Removed::default();
-        for image in shelf.images.iter().filter(|image| goes(image)) {
+        for image in stored.images.iter().filter(|image| goes(image)) {
             let names: Vec<_> = image.names.iter().collect();
             self.remove_names(ctx, &names).await?;
             removed
@@ -248,7 +249,7 @@ impl ImageStore {
                 .extend(names.iter().map(|record| record.name.clone()));
             removed.ids.extend(image.id().cloned());
         }
-        let parts = shelf.parts_of_those(goes);
+        let parts = stored.parts_of_those(goes);
         (removed.freed, removed.kept) = self.freed_of(ctx, parts, &[]).await;
         removed.freed = removed.freed.saturating_add(sweep.freed());
         Ok(removed)
@@ -280,7 +281,7 @@ impl ImageStore {
 
 #[cfg(test)]
 mod tests {
-    use super::super::look::Found;
+    use super::super::contents::Found;
     use super::*;
     use crate::containerd::Descriptor;
 
@@ -292,7 +293,7 @@ mod tests {
         }
     }
 
-    fn image(names: &[&str], target: char, config: char) -> Shelved {
+    fn image(names: &[&str], target: char, config: char) -> StoredImage {
         let record = |name: &&str| ImageRecord {
             name: (*name).to_owned(),
             target: blob(target),
@@ -305,18 +306,18 @@ mod tests {
             diff_ids: Vec::new(),
             settings: None,
         };
-        Shelved {
+        StoredImage {
             names: names.iter().map(record).collect(),
-            look: Look {
+            contents: ImageContents {
                 manifest: Some(found),
-                ..Look::nothing()
+                ..ImageContents::nothing()
             },
         }
     }
 
     #[test]
     fn an_image_is_found_by_its_familiar_name_and_by_the_beginning_of_its_id() {
-        let shelf = Shelf {
+        let stored = StoredImages {
             images: vec![
                 image(&["docker.io/library/a:latest", "r.io/a:1"], '1', 'a'),
                 image(&["r.io/abcd:1"], '2', 'b'),
@@ -324,7 +325,7 @@ mod tests {
             ],
         };
         let found = |text: &str| {
-            shelf
+            stored
                 .find(text)
                 .map(|(image, name)| (image.names[0].name.clone(), name))
         };

@@ -31,7 +31,7 @@ const ROUNDS: u32 = 20;
 
 /// The unified tree of the container that this process is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Nest {
+pub(crate) struct OuterCgroup {
     top: PathBuf,
 }
 
@@ -59,7 +59,7 @@ impl Closed {
     }
 }
 
-impl Nest {
+impl OuterCgroup {
     /// The tree of this process. `None` on the host itself, and where cgroups are not unified, because v1 has no such
     /// rule.
     pub(crate) fn of_this_process() -> Option<Self> {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     /// A directory that stands for a container's tree.
-    fn tree(controllers: &str, open: &str, procs: &str) -> (tempfile::TempDir, Nest) {
+    fn tree(controllers: &str, open: &str, procs: &str) -> (tempfile::TempDir, OuterCgroup) {
         let dir = tempfile::tempdir().unwrap();
         for (file, text) in [
             ("cgroup.type", "domain\n"),
@@ -174,8 +174,8 @@ mod tests {
         ] {
             fs::write(dir.path().join(file), text).unwrap();
         }
-        let nest = Nest::at(dir.path()).unwrap();
-        (dir, nest)
+        let outer = OuterCgroup::at(dir.path()).unwrap();
+        (dir, outer)
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         let (dir, _) = tree("cpu", "", "");
         fs::remove_file(dir.path().join("cgroup.type")).unwrap();
         assert_eq!(
-            Nest::at(dir.path()),
+            OuterCgroup::at(dir.path()),
             None,
             "the machine's root has no cgroup.type"
         );
@@ -191,17 +191,17 @@ mod tests {
 
     #[test]
     fn what_is_open_already_is_left_alone() {
-        let (dir, nest) = tree("cpu memory\n", "memory cpu\n", "1\n7\n");
-        assert!(nest.closed().is_empty());
-        nest.open().unwrap();
+        let (dir, outer) = tree("cpu memory\n", "memory cpu\n", "1\n7\n");
+        assert!(outer.closed().is_empty());
+        outer.open().unwrap();
         assert!(!dir.path().join(LEAF).exists());
     }
 
     #[test]
     fn without_processes_the_controllers_are_opened_and_nothing_is_moved() {
-        let (dir, nest) = tree("cpu memory pids\n", "cpu\n", "");
-        assert_eq!(nest.closed(), ["memory", "pids"]);
-        nest.open().unwrap();
+        let (dir, outer) = tree("cpu memory pids\n", "cpu\n", "");
+        assert_eq!(outer.closed(), ["memory", "pids"]);
+        outer.open().unwrap();
         assert!(!dir.path().join(LEAF).exists());
         assert!(
             fs::read_to_string(dir.path().join(CONTROL))
@@ -213,10 +213,10 @@ mod tests {
     #[test]
     fn processes_that_stay_are_named_and_no_controller_is_touched() {
         // Unlike the kernel, a plain file keeps the listed processes.
-        let (dir, nest) = tree("cpu\n", "", "0\n7\n");
+        let (dir, outer) = tree("cpu\n", "", "0\n7\n");
         fs::create_dir(dir.path().join(LEAF)).unwrap();
         fs::write(dir.path().join(LEAF).join(PROCS), "").unwrap();
-        let error = nest.open().unwrap_err();
+        let error = outer.open().unwrap_err();
         assert!(error.to_string().ends_with("0 7"), "{error}");
         assert_eq!(
             fs::read_to_string(dir.path().join(LEAF).join(PROCS)).unwrap(),
@@ -239,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_own_tree_is_never_a_nest() {
+    fn the_machines_own_tree_is_not_that_of_an_outer_container() {
         if !is_nested(Path::new("/proc/self")) {
-            assert_eq!(Nest::of_this_process(), None);
+            assert_eq!(OuterCgroup::of_this_process(), None);
         }
     }
 }

@@ -1,25 +1,25 @@
 //! Whether this process is in a container with its own cgroups, and whether containers can be limited in there.
 
 use super::Check;
-use crate::embedded::Nest;
+use crate::embedded::OuterCgroup;
 
 /// The controllers without which a function's limits cannot be enforced.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// Returns `None` on the host itself, for which there is nothing to report. `private` is whether fnctr starts its own
 /// containerd.
-pub(super) fn check(nested: bool, unified: Option<&Nest>, private: bool) -> Option<Check> {
+pub(super) fn check(nested: bool, unified: Option<&OuterCgroup>, private: bool) -> Option<Check> {
     const NAME: &str = "nested";
     if !nested {
         return None;
     }
-    let Some(nest) = unified else {
+    let Some(outer) = unified else {
         return Some(Check::ok(
             NAME,
             "a container with v1 cgroups of its own, in which functions can be limited",
         ));
     };
-    let closed = nest.closed();
+    let closed = outer.closed();
     let closed: Vec<_> = NEEDED
         .into_iter()
         .filter(|name| closed.iter().any(|c| c == name))
@@ -32,7 +32,7 @@ pub(super) fn check(nested: bool, unified: Option<&Nest>, private: bool) -> Opti
     } else if private {
         let found = format!(
             "a container with cgroups of its own; fnctr moves its processes to {} to limit functions",
-            nest.leaf().display()
+            outer.leaf().display()
         );
         Check::ok(NAME, found)
     } else {
@@ -40,7 +40,7 @@ pub(super) fn check(nested: bool, unified: Option<&Nest>, private: bool) -> Opti
             "processes of this container keep the controllers {} from functions, so functions cannot be limited",
             closed.join(", ")
         );
-        Check::warn(NAME, found, nest.command())
+        Check::warn(NAME, found, outer.command())
     })
 }
 
