@@ -143,7 +143,7 @@ async fn the_fast_part_gives_up_after_the_spin_and_leaves_the_rest_to_be_awaited
     let Attempt::Pending(pending) = freezer.freeze_fast(None).unwrap() else {
         panic!("confirmed by nobody");
     };
-    assert!(started.elapsed() >= super::SPIN);
+    assert!(started.elapsed() >= super::freezer::SPIN);
     assert_eq!(freezer.state().unwrap(), State::Freezing);
     drop(pending);
     assert_eq!(fake.requested(), "0");

@@ -18,7 +18,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::LimitOwner;
+use super::limit::limit_of;
+use super::limit_owner::LimitOwner;
 
 /// How many kills are remembered. Each one is looked up as soon as its container has ended.
 const KEPT: usize = 256;
@@ -99,7 +100,7 @@ impl OomLog {
                 Some(inside) if inside.starts_with(&cgroup) => LimitOwner::Inside,
                 Some(above) => {
                     let dir = self.top.join(above.strip_prefix("/").unwrap_or(above));
-                    let limit = super::limit_of(&dir);
+                    let limit = limit_of(&dir);
                     LimitOwner::Above { dir, limit }
                 }
             })
