@@ -33,6 +33,15 @@ fn kind(kind: Kind) -> ErrorKind {
     }
 }
 
+/// Translates an error of connecting: an invalid plan is an invalid configuration then, because no container was
+/// requested yet.
+pub(crate) fn not_connected(error: engine::Error) -> Error {
+    match error.kind() {
+        Kind::InvalidPlan => Error::new(ErrorKind::InvalidConfig, error),
+        _ => translate(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,10 @@
 //! containerd itself.
 
 mod adopt;
+mod command_pull;
 mod cookie;
 mod draft;
+mod driver;
 mod error;
 mod held;
 mod host;
@@ -12,363 +14,30 @@ mod logs;
 mod options;
 mod plan;
 mod pool;
+mod pool_state;
 mod pull;
+mod register;
 mod registries;
+mod retries;
+mod retry;
 mod sampler;
 mod settings;
+mod shared;
 mod stats;
 mod streams;
 mod version;
 mod wait;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use async_trait::async_trait;
-
 pub use self::adopt::{Adoptable, Adopted, ContainerState};
+pub(crate) use self::command_pull::Wanted;
 pub(crate) use self::cookie::ContainerdCookie;
-pub(crate) use self::error::translate;
-use self::logs::Log;
+pub use self::driver::ContainerdDriver;
+pub(crate) use self::error::{not_connected, translate};
 pub use self::options::ContainerOptions;
-pub use self::pool::PoolState;
-use self::pull::Retries;
-pub(crate) use self::pull::Wanted;
+pub use self::pool_state::PoolState;
+pub use self::register::register;
 pub use self::registries::Registries;
-use self::sampler::Sampler;
 pub use self::settings::Settings;
 pub(crate) use self::stats::stat;
-use crate::driver::{
-    self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, ErrorKind, RetryErrorChecker,
-};
-use crate::engine::{self, Engine, Kind};
 pub use crate::engine::{CgroupDriver, Network, UnknownDriver};
-use crate::ids::unique;
 pub use crate::sandbox::{InvalidPortMapping, NetworkSettings, PortMapping, Protocol};
-use crate::{Context, tracked};
-
-/// How long connecting may take if the driver is created by name, where the caller gives no deadline.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// The state that all cookies share.
-#[derive(Debug)]
-struct Shared {
-    engine: Engine,
-    /// Whether closing the driver also closes the engine.
-    owns_engine: bool,
-    config: Config,
-    retry: Mutex<Retry>,
-    sampler: Sampler,
-    retries: Arc<Retries>,
-    /// How long the host's own clean-up may take when a cookie is closed.
-    grace: Duration,
-    /// Cancelled when the driver is closed.
-    life: Context,
-}
-
-/// How pulls are retried.
-#[derive(Clone)]
-struct Retry {
-    policy: BackOffConfig,
-    checker: RetryErrorChecker,
-}
-
-impl std::fmt::Debug for Retry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { policy, checker: _ } = self;
-        f.debug_struct("Retry")
-            .field("policy", policy)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// The current retry policy.
-    fn retry(&self) -> Retry {
-        self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Fails if the driver is closed.
-    fn open(&self) -> Result<(), Error> {
-        self.life.check().map_err(|_| Error::closed())
-    }
-
-    /// The error of an operation for a caller with this context: an operation that was cancelled only by closing the
-    /// driver fails as closed.
-    fn or_closed(&self, ctx: &Context, error: Error) -> Error {
-        if error.kind() == ErrorKind::Cancelled && ctx.check().is_ok() && self.open().is_err() {
-            return Error::closed();
-        }
-        error
-    }
-
-    /// Runs an operation on a task of the driver's own; if the caller drops its future, the operation is cancelled.
-    async fn tracked<T, F>(&self, ctx: &Context, op: impl FnOnce(Context) -> F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Error>> + Send + 'static,
-    {
-        let done = tracked::run(self.engine.tracker(), ctx, op).await;
-        done.map_err(|panic| Error::new(ErrorKind::Internal, panic))?
-    }
-
-    /// Runs an operation to its end, even if the caller drops its future.
-    async fn finished<T: Send + 'static>(
-        &self,
-        op: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let done = tracked::finish(self.engine.tracker(), op).await;
-        done.map_err(|panic| Error::new(ErrorKind::Internal, panic))?
-    }
-}
-
-/// A [`Driver`] that runs containers on containerd.
-#[derive(Clone)]
-pub struct ContainerdDriver(Arc<Shared>);
-
-impl std::fmt::Debug for ContainerdDriver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ContainerdDriver")
-            .field("instance", &self.0.config.instance_id)
-            .field("closed", &self.0.open().is_err())
-            .finish_non_exhaustive()
-    }
-}
-
-impl ContainerdDriver {
-    /// Connects, loads the configured images, and starts to remove containers that other instances of this host left.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unavailable`] if containerd cannot be reached, [`ErrorKind::InvalidConfig`] if it is too old or the
-    /// configuration is invalid, [`ErrorKind::Unsupported`] if systemd was chosen to create cgroups but cannot be
-    /// reached.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub async fn connect(ctx: &Context, config: Config, settings: Settings) -> Result<Self, Error> {
-        let grace = settings.close_grace;
-        let engine = Engine::connect(ctx, settings.engine(&config)?).await;
-        Self::make(ctx, engine.map_err(not_connected)?, config, grace, true).await
-    }
-
-    /// A driver on an existing engine, which its creator closes. `grace` is [`Settings::close_grace`].
-    ///
-    /// # Errors
-    /// As for [`Self::connect`].
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn on(
-        ctx: &Context,
-        engine: Engine,
-        config: Config,
-        grace: Duration,
-    ) -> Result<Self, Error> {
-        Self::make(ctx, engine, config, grace, false).await
-    }
-
-    async fn make(
-        ctx: &Context,
-        engine: Engine,
-        mut config: Config,
-        grace: Duration,
-        owns_engine: bool,
-    ) -> Result<Self, Error> {
-        // As in Fn, a host without an instance id is a new instance at each start, so containers of its previous start
-        // belong to another instance.
-        if !config.container_label_tag.is_empty() && config.instance_id.is_empty() {
-            config.instance_id = unique();
-        }
-        if !config.server_version.is_empty() {
-            let version = engine.server_version(ctx).await.map_err(translate)?;
-            version::require(&config.server_version, &version)?;
-        }
-        let life = Context::new();
-        let driver = Self(Arc::new(Shared {
-            sampler: Sampler::start(&engine, &life),
-            engine,
-            owns_engine,
-            config,
-            retry: Mutex::new(Retry {
-                policy: BackOffConfig::default(),
-                checker: driver::retry_transient(),
-            }),
-            retries: Arc::default(),
-            grace,
-            life,
-        }));
-        for file in archives(&driver.0.config.docker_load_file) {
-            driver.load(ctx, file).await?;
-        }
-        let Config {
-            container_label_tag,
-            instance_id,
-            ..
-        } = &driver.0.config;
-        if !container_label_tag.is_empty() {
-            // An empty instance id was replaced above, so the id is not empty here.
-            let instance = instance_id.clone();
-            let foreign = move |labels: &BTreeMap<String, String>| label::is_of_another(labels, &instance);
-            driver
-                .0
-                .engine
-                .sweep((label::CLASSIFIER, container_label_tag), foreign);
-        }
-        Ok(driver)
-    }
-
-    /// Loads the images of an archive, docker-archive or OCI layout. Returns their names. An image without a name is
-    /// kept under `localhost/unnamed@sha256:…`, which a [`Task`](crate::driver::Task) can use like any other name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ImageRejected`] if the file is no such archive or is damaged; then nothing of it is kept.
-    ///
-    /// # Cancellation
-    /// Safe to drop: the driver undoes the load on its own task.
-    pub async fn load(&self, ctx: &Context, file: &Path) -> Result<Vec<String>, Error> {
-        self.0.open()?;
-        let loaded = self.0.engine.load(ctx, file).await.map_err(translate)?;
-        Ok(loaded.images.into_iter().map(|image| image.record).collect())
-    }
-
-    /// What this driver's engine has counted and timed since it connected, in the text format of OpenMetrics 1.0, which
-    /// Prometheus reads (content type `application/openmetrics-text; version=1.0.0; charset=utf-8`): calls to containerd
-    /// by name and answer, phases of containers by outcome, freezes and thaws, ends of containers by how, what killed
-    /// processes had left, what was done once more after a failure (`fnctr_retries_total`, by reason), messages of logs that
-    /// syslog did not take, and what was known of images when it was asked for. With a pool of networks also its slots and
-    /// how often one was ready; with a limit for the space of images also what they occupy, and those removed to make room.
-    /// Reads nothing outside this process.
-    pub fn metrics(&self) -> String {
-        self.0.engine.metrics()
-    }
-
-    /// Waits until the driver has handled everything that earlier processes left on this machine: containers of other
-    /// instances, networks without a container. This work starts with [`ContainerdDriver::connect`] and runs in the
-    /// background; what it cannot remove is in the log.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`] if `ctx` ends first.
-    ///
-    /// # Cancellation
-    /// Safe to drop: the work continues.
-    pub async fn recovered(&self, ctx: &Context) -> Result<(), Error> {
-        self.0.engine.recovered(ctx).await.map_err(translate)
-    }
-
-    /// How often pulls were retried, by the reason that the retry policy's checker gave: a counter for metrics.
-    #[must_use]
-    pub fn pull_retries(&self) -> BTreeMap<String, u64> {
-        self.0.retries.counts()
-    }
-
-    /// A cookie of this driver's own type, for the command line.
-    pub(crate) fn cookie(&self, task: Arc<dyn ContainerTask>) -> Result<ContainerdCookie, Error> {
-        let plan = plan::plan(task.as_ref(), &self.0.config)?;
-        let log = Log::of(task.as_ref())?;
-        let takes_stats = task.takes_stats();
-        Ok(ContainerdCookie::new(&self.0, task, plan, log, takes_stats))
-    }
-}
-
-impl ContainerdDriver {
-    /// The engine that this driver uses.
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.0.engine
-    }
-}
-
-#[async_trait]
-impl Driver for ContainerdDriver {
-    async fn create_cookie(
-        &self,
-        ctx: &Context,
-        task: Arc<dyn ContainerTask>,
-    ) -> Result<Box<dyn Cookie>, Error> {
-        ctx.check()?;
-        self.0.open()?;
-        let this = self.clone();
-        let cookie = host::call(ctx, "ContainerTask", move || this.cookie(task)).await??;
-        Ok(Box::new(cookie))
-    }
-
-    fn set_pull_image_retry_policy(
-        &self,
-        policy: BackOffConfig,
-        checker: RetryErrorChecker,
-    ) -> Result<(), Error> {
-        policy.check()?;
-        *self.0.retry.lock().unwrap_or_else(PoisonError::into_inner) = Retry { policy, checker };
-        Ok(())
-    }
-
-    /// Always empty, because no extension of a call affects a container of this driver.
-    fn get_slot_key_extensions(&self, _: &BTreeMap<String, String>) -> String {
-        String::new()
-    }
-
-    async fn close(&self, ctx: &Context) -> Result<(), Error> {
-        self.0.life.cancel();
-        if !self.0.owns_engine {
-            return Ok(());
-        }
-        self.0.engine.close(ctx).await.map_err(translate)
-    }
-}
-
-/// Translates an error of connecting: an invalid plan is an invalid configuration then, because no container was
-/// requested yet.
-pub(crate) fn not_connected(error: engine::Error) -> Error {
-    match error.kind() {
-        Kind::InvalidPlan => Error::new(ErrorKind::InvalidConfig, error),
-        _ => translate(error),
-    }
-}
-
-/// The archives of `docker_load_file`: as in Fn, either one path that may contain spaces, or several paths separated by
-/// white space.
-fn archives(list: &str) -> Vec<&Path> {
-    let whole = Path::new(list.trim());
-    if whole.is_file() {
-        return vec![whole];
-    }
-    list.split_whitespace().map(Path::new).collect()
-}
-
-/// Registers this driver under the name `containerd`, with default [`Settings`] and the credentials of this process's
-/// environment ([`Registries::from_env`]). The configuration's `docker` field is the socket.
-///
-/// # Errors
-/// [`ErrorKind::Conflict`] if the name is taken.
-pub fn register() -> Result<(), Error> {
-    let make: driver::DriverFunc = Arc::new(|config| {
-        Box::pin(async move {
-            let settings = Settings {
-                registries: Registries::from_env(),
-                ..Settings::default()
-            };
-            let driver = ContainerdDriver::connect(&Context::timeout(CONNECT), config, settings).await?;
-            Ok(Arc::new(driver) as Arc<dyn Driver>)
-        })
-    });
-    driver::register("containerd", make)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_archive_may_have_spaces_in_its_path_and_several_are_told_apart_by_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let spaced = dir.path().join("two words.tar");
-        std::fs::write(&spaced, b"").unwrap();
-        assert_eq!(archives(spaced.to_str().unwrap()), [spaced.as_path()]);
-        assert_eq!(
-            archives(" /a.tar\n/b.tar "),
-            [Path::new("/a.tar"), Path::new("/b.tar")]
-        );
-        assert!(archives("").is_empty());
-    }
-}

@@ -4,38 +4,22 @@
 //! pull. So the retry policy applies to that one pull, with the policy that was set when it began, and not to each
 //! caller's own loop.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::error::translate;
-use super::{ContainerdDriver, Retry, Shared, host};
+use super::host;
+use super::retry::Retry;
+use super::shared::Shared;
 use crate::Context;
-use crate::driver::{BackOff, ContainerTask, Credentials, Error, ErrorKind, dice};
-use crate::engine::{Plan, Platform, Progress, Pulling};
-use crate::image::{self, Again, Credential, Image, Pin, Reference, Request};
+use crate::driver::{BackOff, ContainerTask, Credentials, Error, dice};
+use crate::engine::{Plan, Pulling};
+use crate::image::{self, Again, Credential, Pin, Request};
 
 /// If a registry asks for a longer wait than this, the pull is not retried.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long the retry policy's checker may take. Meanwhile it blocks a thread of the executor.
 const JUDGING: Duration = Duration::from_secs(1);
-
-/// How often pulls were retried, by the reason that the retry policy's checker gave.
-#[derive(Debug, Default)]
-pub(super) struct Retries(Mutex<BTreeMap<String, u64>>);
-
-impl Retries {
-    fn count(&self, reason: &str) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(reason.to_owned()).or_default() += 1;
-    }
-
-    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// Pulls the image of a task until it is present, the policy allows no more tries, or the error is not worth a retry.
 /// The cleaner keeps the image from before the pull until the [`Pin`] is dropped.
@@ -72,7 +56,7 @@ async fn credential(ctx: &Context, task: &Arc<dyn ContainerTask>) -> Result<Opti
 }
 
 /// Begins a pull under the current policy, or joins a running one.
-fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
+pub(super) fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
     let Retry { policy, checker } = shared.retry();
     let (shared_by_all, image) = (Arc::clone(&shared.retries), request.reference.familiar());
     let mut delays = BackOff::new(policy);
@@ -100,7 +84,7 @@ fn begin(shared: &Arc<Shared>, request: Request) -> Pulling {
 }
 
 /// Translates the error of a pull for a host.
-fn failed(image: &str, why: Arc<image::Error>) -> Error {
+pub(super) fn failed(image: &str, why: Arc<image::Error>) -> Error {
     match why.interrupted() {
         // The caller's own interruption is no fault of the image, so it is not reported as a failed pull; the error
         // names what it waited for.
@@ -124,57 +108,10 @@ fn judged(
     }
 }
 
-fn own(credentials: Credentials) -> Credential {
+pub(super) fn own(credentials: Credentials) -> Credential {
     match credentials {
         Credentials::Basic { username, password } => Credential::Basic { username, password },
         Credentials::IdentityToken(token) => Credential::IdentityToken(token),
         Credentials::RegistryToken(token) => Credential::RegistryToken(token),
-    }
-}
-
-/// A pull that the command line requests.
-#[derive(Debug)]
-pub(crate) struct Wanted<'a> {
-    pub(crate) image: &'a str,
-    pub(crate) platform: Option<Platform>,
-    /// Credentials that take precedence over the configured ones.
-    pub(crate) login: Option<Credentials>,
-}
-
-/// A pull under way. If it is dropped, the command line no longer needs the image.
-#[derive(Debug)]
-pub(crate) struct Pull {
-    pulling: Pulling,
-    image: String,
-}
-
-impl Pull {
-    /// The progress of the pull.
-    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
-        self.pulling.progress()
-    }
-
-    /// Waits for the end of the pull.
-    pub(crate) async fn done(&self, ctx: &Context) -> Result<Image, Error> {
-        let done = self.pulling.done(ctx).await;
-        done.map_err(|why| failed(&self.image, why))
-    }
-}
-
-impl ContainerdDriver {
-    /// Begins a pull for the command line, or joins one.
-    pub(crate) fn pull(&self, wanted: Wanted<'_>) -> Result<Pull, Error> {
-        let reference =
-            Reference::parse(wanted.image).map_err(|why| Error::new(ErrorKind::InvalidTask, why))?;
-        let familiar = reference.familiar();
-        let request = Request {
-            reference,
-            platform: wanted.platform,
-            credential: wanted.login.map(own),
-        };
-        Ok(Pull {
-            pulling: begin(&self.0, request),
-            image: familiar,
-        })
     }
 }

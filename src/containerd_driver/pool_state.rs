@@ -1,0 +1,43 @@
+//! The state of the pool of prepared network namespaces, for the host.
+
+use std::collections::BTreeMap;
+
+use super::ContainerdDriver;
+
+/// The state of the pool of prepared network namespaces at one moment. The counters start with the driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolState {
+    /// How many namespaces the pool should have, including those in use.
+    pub target: usize,
+    /// How many namespaces are available now.
+    pub ready: usize,
+    /// How many namespaces containers use.
+    pub leased: usize,
+    /// How often a container got a prepared namespace.
+    pub hits: u64,
+    /// How often none was available, and a new one was created for the container.
+    pub misses: u64,
+    /// How many namespaces were found dead, and replaced.
+    pub dead: u64,
+    /// How many namespaces are available on each network.
+    pub networks: BTreeMap<String, usize>,
+}
+
+impl ContainerdDriver {
+    /// The state of the pool of prepared network namespaces, for metrics; `None` if there is no pool.
+    #[must_use]
+    pub fn pool(&self) -> Option<PoolState> {
+        let state = self.0.engine.pool()?;
+        let counts = state.counts;
+        Some(PoolState {
+            target: counts.target,
+            ready: counts.ready,
+            leased: counts.leased,
+            hits: counts.hits,
+            misses: counts.misses,
+            dead: counts.dead,
+            networks: state.networks.into_iter().collect(),
+        })
+    }
+}
