@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Check, NEWER_KERNEL};
+use super::Check;
+use super::remedies::NEWER_KERNEL;
 use crate::mountinfo::{Mount, mounts};
 
 /// The controllers that the limits of a function need, with the limit that is lost without each.

@@ -1,7 +1,8 @@
 //! The features of the kernel.
 
+use super::Check;
 use super::cgroup::Layout;
-use super::{Check, MOUNT_PROC, NEWER_KERNEL};
+use super::remedies::{MOUNT_PROC, NEWER_KERNEL};
 
 /// The oldest kernel that containerd's shims and this project are used on.
 const OLDEST: (u32, u32) = (4, 15);

@@ -1,6 +1,7 @@
 //! What this process may do, from its own `/proc/self/status` and `/proc/self/limits`.
 
-use super::{Check, MOUNT_PROC};
+use super::Check;
+use super::remedies::MOUNT_PROC;
 
 /// Capabilities without which a function's container cannot be made, by their number in capability.h.
 const NEEDED: [(u32, &str); 11] = [
