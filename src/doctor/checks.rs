@@ -96,7 +96,7 @@ pub async fn checks(options: &Options) -> Vec<Check> {
             &host::read("/etc/resolv.conf"),
             &host::read(crate::sandbox::files::UPSTREAM),
         ),
-        network::pools(crate::sandbox::standing(&options.networks.state_dir)),
+        network::pools(crate::sandbox::count_sandboxes(&options.networks.state_dir)),
         kernel::swap(&host::read("/proc/swaps"), host::swap_is_counted(&layout)),
         kernel::apparmor(&host::read("/sys/module/apparmor/parameters/enabled")),
     ]);

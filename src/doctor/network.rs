@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use crate::sandbox::{Family, Firewalls, Standing, files};
+use crate::sandbox::{Family, Firewalls, SandboxCounts, files};
 
 /// The plugins of the networks that fnctr configures.
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "firewall", "portmap"];
@@ -116,8 +116,8 @@ pub(super) fn resolvers(host: &str, upstream: &str) -> Check {
 }
 
 /// Reports the pools of prepared network namespaces, and namespaces that dead processes left behind.
-pub(super) fn pools(found: Standing) -> Check {
-    let Standing { own, pooled, left } = found;
+pub(super) fn pools(found: SandboxCounts) -> Check {
+    let SandboxCounts { own, pooled, left } = found;
     let counts = format!("{own} network namespaces made for containers, {pooled} in pools");
     if left == 0 {
         return Check::ok("pools", counts);
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_pool_is_told() {
         let found = |left| {
-            pools(Standing {
+            pools(SandboxCounts {
                 own: 1,
                 pooled: 2,
                 left,

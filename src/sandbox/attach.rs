@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::blocking::blocking;
 use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers};
 use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
-use super::{
-    Error, INTERFACE, PortMapping, Reserved, Sandbox, Sandboxes, blocking, bridge, is_name, netns, networks,
-    redirects, rules,
-};
+use super::names::is_name;
+use super::{Error, PortMapping, Reserved, Sandbox, Sandboxes, bridge, netns, networks, redirects, rules};
 use crate::Context;
+
+/// The name of the interface inside the namespace, by convention.
+const INTERFACE: &str = "eth0";
 
 impl Sandboxes {
     /// Makes the reserved sandbox, for a container or, without one, for a pool. If a network is full, the next one is

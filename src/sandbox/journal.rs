@@ -20,7 +20,8 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Error, PREFIX, PortMapping};
+use super::names::PREFIX;
+use super::{Error, PortMapping};
 
 /// One sandbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

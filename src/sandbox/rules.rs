@@ -7,8 +7,9 @@
 
 use std::io;
 
+use super::blocking::blocking;
 use super::family::Family;
-use super::{Error, blocking, iptables};
+use super::{Error, iptables};
 use crate::Context;
 
 /// The tables in which plugins make rules with comments.

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::blocking::blocking;
 use super::cni::Outcome;
 use super::journal::Entry;
-use super::{Address, Error, PREFIX, PortMapping, Sandboxes, blocking, journal};
+use super::names::PREFIX;
+use super::{Address, Error, PortMapping, Sandboxes, journal};
 
 /// A sandbox, as shown to the user.
 #[derive(Debug, Clone)]
@@ -25,7 +27,7 @@ pub(crate) struct Listed {
 
 /// How many sandboxes there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Standing {
+pub(crate) struct SandboxCounts {
     /// Sandboxes made for containers.
     pub(crate) own: usize,
     /// Sandboxes made ahead, by processes that are alive.
@@ -35,16 +37,16 @@ pub(crate) struct Standing {
 }
 
 /// Counts the sandboxes of a journal, and changes nothing. All counts are 0 if there is no journal.
-pub(crate) fn standing(state_dir: &Path) -> Standing {
-    let mut standing = Standing::default();
+pub(crate) fn count_sandboxes(state_dir: &Path) -> SandboxCounts {
+    let mut counts = SandboxCounts::default();
     for entry in journal::all(state_dir).unwrap_or_default() {
         match entry.container {
-            Some(_) => standing.own += 1,
-            None if journal::lives(state_dir, &entry.owner) => standing.pooled += 1,
-            None => standing.left += 1,
+            Some(_) => counts.own += 1,
+            None if journal::lives(state_dir, &entry.owner) => counts.pooled += 1,
+            None => counts.left += 1,
         }
     }
-    standing
+    counts
 }
 
 /// What a sandbox was made for.
