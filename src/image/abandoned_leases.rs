@@ -138,7 +138,7 @@ impl ImageStore {
             }
         }
         failed.map_or(Ok(()), |why| {
-            Err(Error::containerd("what killed processes left")(why))
+            Err(Error::store("the leases of killed processes")(why))
         })
     }
 
@@ -148,7 +148,7 @@ impl ImageStore {
         fits: impl Fn(&Lease) -> bool,
     ) -> Result<AbandonedLeases, Error> {
         let all = self.session.leases().list(ctx, &[]).await;
-        let all = all.map_err(Error::containerd("the list of leases"))?;
+        let all = all.map_err(Error::store("the list of leases"))?;
         let fitting = all.into_iter().filter(|lease| fits(lease)).map(|lease| lease.id);
         Ok(AbandonedLeases(fitting.collect()))
     }

@@ -2,7 +2,7 @@
 //! content store, in constant memory and without using a disk.
 //!
 //! ```text
-//! content store ─► parts ─► thread: decompress ─► chunks ─► whoever asks for the next one
+//! content store ─► parts ─► thread: decompress ─► chunks ─► the reader
 //! ```
 
 use std::io::{self, BufRead, Read};
@@ -58,7 +58,7 @@ impl Packed {
         }));
         Ok(Bare {
             packed: self,
-            parts: parts.map_err(Error::containerd(self.blob.as_str()))?,
+            parts: parts.map_err(Error::store(format!("blob {}", self.blob)))?,
             feeding: Some(feeding),
             chunks,
         })
@@ -94,7 +94,7 @@ impl Bare<'_> {
                     });
                 }
                 fed = feed(&mut self.feeding, &mut self.parts), if self.feeding.is_some() => {
-                    fed.map_err(Error::containerd(self.packed.blob.as_str()))?;
+                    fed.map_err(Error::store(format!("blob {}", self.packed.blob)))?;
                 }
             }
         }

@@ -15,10 +15,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     Reference(#[from] InvalidReference),
     /// A call to containerd failed.
-    #[error("image {image} cannot be used")]
+    #[error("{subject} cannot be used")]
     Containerd {
-        /// The image.
-        image: String,
+        /// The image, or another object of containerd, such as a list.
+        subject: String,
         /// The error that containerd returned.
         #[source]
         source: containerd::Error,
@@ -115,7 +115,7 @@ pub(crate) enum Error {
         entry: String,
     },
     /// A part of the archive does not match its digest.
-    #[error("{} is corrupt: {entry} is not what its digest says", path.display())]
+    #[error("{} is corrupt: {entry} does not match its digest", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -126,7 +126,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Registry(#[from] super::registry::Error),
     /// A blob does not match its digest, whichever host sends it.
-    #[error("image {image} is corrupt: what registry {registry} sends as {blob} is something else")]
+    #[error("image {image} is corrupt: what registry {registry} sends as {blob} does not match that digest")]
     WrongBlob {
         /// The image.
         image: String,
@@ -203,7 +203,7 @@ pub(crate) enum Error {
     },
     /// A part of the image is not in the store, and no registry is known that has it.
     #[error(
-        "image {image} cannot be saved: its {} not here, and no registry is known that has what is missing: pull the image, and save it then",
+        "image {image} cannot be saved: its {} not here, and no registry is known to have it: pull the image first",
         are(parts)
     )]
     NotWhole {
@@ -243,15 +243,23 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The error of a call for an image.
     pub(super) fn containerd(image: &str) -> impl FnOnce(containerd::Error) -> Self {
         let image = image.to_owned();
         move |source| {
             if source.is_disk_full() {
                 Self::DiskFull { image, source }
             } else {
-                Self::Containerd { image, source }
+                let subject = format!("image {image}");
+                Self::Containerd { subject, source }
             }
         }
+    }
+
+    /// The error of a call for anything else, named by a phrase such as "the list of leases".
+    pub(super) fn store<S: Into<String>>(subject: S) -> impl FnOnce(containerd::Error) -> Self {
+        let subject = subject.into();
+        move |source| Self::Containerd { subject, source }
     }
 
     pub(super) fn not_pulled(reference: &Reference, last: Option<String>, source: Interrupted) -> Self {

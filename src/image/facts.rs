@@ -1,4 +1,4 @@
-//! What is read of every root file system that is looked into.
+//! The facts that are read from every root file system.
 
 use serde::{Deserialize, Serialize};
 

@@ -94,7 +94,7 @@ impl ImageStore {
     async fn keepers(&self, ctx: &Context, parts: &Parts) -> Result<Vec<String>, Error> {
         let leases = self.session.leases().list(ctx, &[]).await;
         let mut keepers = Vec::new();
-        for lease in leases.map_err(Error::containerd("the list of leases"))? {
+        for lease in leases.map_err(Error::store("the list of leases"))? {
             let held: BTreeSet<Part> = self.parts_of(ctx, &lease.id).await?;
             if held.iter().any(|part| parts.contains_key(part)) {
                 keepers.push(shown(&lease));
@@ -106,7 +106,7 @@ impl ImageStore {
     async fn parts_of(&self, ctx: &Context, lease: &LeaseId) -> Result<BTreeSet<Part>, Error> {
         let held = match self.session.leases().resources(ctx, lease).await {
             Err(why) if why.is_not_found() => Vec::new(),
-            held => held.map_err(Error::containerd("what a lease holds"))?,
+            held => held.map_err(Error::store("the list of a lease's objects"))?,
         };
         let parts = held.into_iter().filter_map(|resource| match resource {
             Resource::Content(digest) => Some(Part::Blob(digest)),
@@ -126,7 +126,7 @@ impl ImageStore {
             Part::Unfinished(reference) => content.ingested(ctx, reference).await,
             Part::Snapshot(key) => snapshots.usage(ctx, key).await.map(|(bytes, _)| bytes),
         };
-        there(size).map_err(Error::containerd("the remains of an image"))
+        there(size).map_err(Error::store("the remains of an image"))
     }
 }
 

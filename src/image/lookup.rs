@@ -55,7 +55,7 @@ pub(crate) enum NotExecutable {
     #[error("it is not a file")]
     NotAFile,
     /// No user may execute it.
-    #[error("nobody has the permission to execute it (mode {0:03o})")]
+    #[error("no user has the permission to execute it (mode {0:03o})")]
     Permission(u32),
     /// The kernel does not recognise the format.
     #[error("exec format error: {0}")]
@@ -79,7 +79,7 @@ pub(crate) enum NotExecutable {
         why: Box<Self>,
     },
     /// The chain of interpreters is too long.
-    #[error("there are more than {} interpreters one behind the other", MAX_INTERPRETERS)]
+    #[error("it needs a chain of more than {} interpreters", MAX_INTERPRETERS)]
     Endless,
 }
 
@@ -483,7 +483,7 @@ mod tests {
         );
         assert_eq!(
             why(b"#!/bin/data\n"),
-            "its interpreter \"/bin/data\" cannot be executed: nobody has the permission to execute it (mode 644)"
+            "its interpreter \"/bin/data\" cannot be executed: no user has the permission to execute it (mode 644)"
         );
         let windows = why(b"#!/usr/bin/tool\r\n");
         assert!(
@@ -494,10 +494,7 @@ mod tests {
             why(&program(Some("/lib/ld.so"))),
             "its loader \"/lib/ld.so\" is not in the image"
         );
-        assert_eq!(
-            why(b"#!/x\n"),
-            "there are more than 5 interpreters one behind the other"
-        );
+        assert_eq!(why(b"#!/x\n"), "it needs a chain of more than 5 interpreters");
         // Valid scripts: through a link, relative to the working directory, and through another script.
         for (script, cwd) in [
             ("#!/bin/linked\n", "/"),

@@ -120,7 +120,7 @@ impl Link {
 }
 
 pub(super) fn parse(json: &[u8]) -> Result<Manifest, String> {
-    serde_json::from_slice(json).map_err(|why| format!("its manifest is not one: {why}"))
+    serde_json::from_slice(json).map_err(|why| format!("its manifest cannot be parsed: {why}"))
 }
 
 /// The entry of an index that runs best on `wanted`: an entry with a suitable platform, or else one without a platform.
@@ -189,7 +189,7 @@ pub(super) fn artifact(manifest: &Manifest) -> Option<&str> {
 /// contradict each other. A document that can be read as two types is an attack (CVE-2021-41190).
 pub(super) fn kind(sent: &str, document: &Manifest) -> Result<String, String> {
     if sent.contains("vnd.docker.distribution.manifest.v1") || document.schema_version == 1 {
-        let what = "its manifest is of Docker's schema 1, which nobody has written since 2017 and which cannot be verified: push the image again with a newer docker";
+        let what = "its manifest is of Docker's schema 1, which is obsolete since 2017 and cannot be verified: push the image again with a newer docker";
         return Err(what.to_owned());
     }
     let known = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
@@ -212,7 +212,7 @@ pub(super) fn kind(sent: &str, document: &Manifest) -> Result<String, String> {
     match (kind, index) {
         (OCI_INDEX | DOCKER_LIST, true) | (OCI_MANIFEST | DOCKER_MANIFEST, false) => Ok(kind.to_owned()),
         _ => Err(format!(
-            "its manifest is of the type {kind}, which it does not look like or which is unknown"
+            "its manifest is of the type {kind}, which is unknown or does not fit its content"
         )),
     }
 }
@@ -238,7 +238,7 @@ pub(super) fn layers(manifest: Manifest) -> Result<Layers, String> {
 /// The settings in the configuration that containers need, and the diff ids of its layers.
 pub(super) fn config(json: &[u8]) -> Result<(ImageSettings, Vec<Digest>), String> {
     let config: Config =
-        serde_json::from_slice(json).map_err(|why| format!("its configuration is not one: {why}"))?;
+        serde_json::from_slice(json).map_err(|why| format!("its configuration cannot be parsed: {why}"))?;
     let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
     let diff_ids = diff_ids
         .into_iter()

@@ -7,8 +7,8 @@
 //! a name ─► reference ─► store: find ─► manifest ─► unpack ─► an Image ─► rootfs: users, programs
 //! ```
 //!
-//! Everything that is created is held by a lease until it is complete. `stored_images` lists, names and removes the images of
-//! this host and `save` exports them; where a limit is set, `cache` removes unused images automatically.
+//! Everything that is created is held by a lease until it is complete. `stored_images` lists, names and removes the
+//! images of this host and `save` exports them; where a limit is set, `cache` removes unused images automatically.
 
 mod abandoned_leases;
 mod archive;

@@ -110,7 +110,7 @@ impl Plain {
 
 /// The manifest with these layers replaced and all else unchanged.
 fn with_layers(json: &[u8], replaced: &BTreeMap<usize, Descriptor>) -> Result<Vec<u8>, String> {
-    let wrong = |why: serde_json::Error| format!("its manifest is not one: {why}");
+    let wrong = |why: serde_json::Error| format!("its manifest cannot be parsed: {why}");
     let mut manifest: Value = serde_json::from_slice(json).map_err(wrong)?;
     for (at, layer) in replaced {
         let place = manifest.get_mut("layers").and_then(|layers| layers.get_mut(at));

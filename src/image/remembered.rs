@@ -1,7 +1,8 @@
-//! Facts about the root file systems of images that outlive the process, for a command that runs one function and ends:
-//! without them, each would open a view of the image, which costs four calls that write to containerd's database.
+//! Facts about the root file systems of images that outlive the process, for commands that run one function and end:
+//! without them, each command would open a view of the image, which costs four calls that write to containerd's
+//! database.
 //!
-//! One file per chain id, which identifies the content, so what a file says never changes; it is only added to. Only
+//! One file per chain id, which identifies the content, so the facts in a file never change; more are added. Only
 //! root can read and write the directory. It lies in the run directory and does not survive a reboot. A file that cannot
 //! be read or written is as good as none.
 
@@ -24,7 +25,7 @@ const MAX_FILES: usize = 256;
 /// What is remembered of one root file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sheet {
-    /// The version of this crate that looked. Another one may look for other things.
+    /// The version of this crate that read the facts; another version may read others.
     version: String,
     pub(super) facts: Option<RootfsFacts>,
     /// Programs that were found, with their files.

@@ -243,7 +243,7 @@ impl<W: AsyncWrite + Unpin> Archive<'_, W> {
 
     async fn blob(&mut self, store: &ImageStore, blob: &Descriptor) -> Result<(), Error> {
         let content = store.session.content();
-        let fail = || Error::containerd(blob.digest.as_str());
+        let fail = || Error::store(format!("blob {}", blob.digest));
         let info = content.info(self.ctx, &blob.digest).await.map_err(fail())?;
         self.header(&path_of(&blob.digest), info.size).await?;
         let mut parts = content.stream(self.ctx, &blob.digest).await.map_err(fail())?;

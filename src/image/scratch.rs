@@ -11,8 +11,8 @@
 //! lease 2                    ──────┴─── …
 //! ```
 //!
-//! A lease contains the process that works under it ([`ProcessIdentity`]), so that what a killed process leaves need not wait
-//! for the expiry.
+//! A lease contains the process that works under it ([`ProcessIdentity`]), so that what a killed process leaves need
+//! not wait for the expiry.
 //!
 //! A call that was started before a renewal still carries the previous lease, and must end before the next renewal. A
 //! write that takes longer checks [`Scratch::generation`] and is opened again.

@@ -1,6 +1,6 @@
 //! Finds the images that are present: by name, complete and unpacked.
 //!
-//! containerd is asked for a name every time. The name refers to content-addressed blobs, so the manifest, the
+//! Every lookup of a name is a call to containerd. The name refers to content-addressed blobs, so the manifest, the
 //! configuration and facts about the root file system are cached in the process, and finding a known image costs one
 //! call.
 
@@ -61,7 +61,7 @@ pub(crate) struct ImageStore {
     pub(super) places: Bounded<(String, String), Place>,
     /// Where facts outlive the process, if they are to.
     pub(super) remembered: Option<Remembered>,
-    /// The root file systems of which the remembered facts were read.
+    /// The root file systems whose remembered facts were read.
     pub(super) recalled: Bounded<String, ()>,
 }
 
@@ -85,7 +85,7 @@ impl ImageStore {
     }
 
     /// The same store, which leaves facts about root file systems to later processes with the same run directory, and
-    /// takes those of earlier ones.
+    /// uses those that earlier ones have left.
     pub(crate) fn remembering(self) -> Self {
         Self {
             remembered: Some(Remembered::below(&self.run_dir)),

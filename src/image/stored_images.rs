@@ -128,7 +128,7 @@ impl ImageStore {
     pub(crate) async fn stored_images(&self, ctx: &Context) -> Result<StoredImages, Error> {
         let records = self.session.images().list(ctx, &[]).await;
         let mut by_target: BTreeMap<Digest, Vec<ImageRecord>> = BTreeMap::new();
-        for record in records.map_err(Error::containerd("the list of images"))? {
+        for record in records.map_err(Error::store("the list of images"))? {
             by_target
                 .entry(record.target.digest.clone())
                 .or_default()
@@ -177,7 +177,8 @@ impl ImageStore {
     /// name of an image that a container uses, and to remove several names by an id.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`StoredImages::find`]; in these cases nothing is removed.
+    /// [`Error::InUse`], [`Error::SeveralNames`], and those of [`StoredImages::find`]; in these cases nothing is
+    /// removed.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
@@ -258,7 +259,7 @@ impl ImageStore {
     /// The names of images from which containers were created, each with one such container.
     pub(super) async fn in_use(&self, ctx: &Context) -> Result<BTreeMap<String, String>, Error> {
         let containers = self.session.containers().list(ctx, &[]).await;
-        let containers = containers.map_err(Error::containerd("the list of containers"))?;
+        let containers = containers.map_err(Error::store("the list of containers"))?;
         Ok(containers
             .into_iter()
             .map(|one| (one.image, one.id.to_string()))

@@ -407,7 +407,7 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
                 &config(&bare),
                 &[bare[0].clone(), other.clone()],
             ),
-            "is corrupt: layer1/layer.tar is not what its digest says",
+            "is corrupt: layer1/layer.tar does not match its digest",
         ),
         (
             "a gzip layer of another content",
@@ -417,12 +417,12 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
         (
             "a blob of another content",
             tar_of(&swapped),
-            "is not what its digest says",
+            "does not match its digest",
         ),
         (
             "a changed configuration",
             tar_of(&wrong_config),
-            "is not what its digest says",
+            "does not match its digest",
         ),
         (
             "a layout without a layer",
@@ -551,7 +551,7 @@ async fn a_broken_file_is_named_with_what_is_wrong_and_leaves_nothing() {
         (
             "a manifest that is not JSON",
             tar(&[("manifest.json", text("{"))]),
-            "its manifest.json is not one",
+            "its manifest.json cannot be parsed",
         ),
         (
             "a layer that is no tar",
@@ -833,7 +833,7 @@ async fn a_size_that_is_not_so_is_told_with_both_numbers() {
     ] {
         let why = world.load(&tar_of(&files)).await.unwrap_err().to_string();
         let expected = format!(
-            "is malformed: it says that {} has 7 bytes, and it has {}",
+            "is malformed: it lists {} with 7 bytes, but the content has {}",
             part.0,
             part.1.len()
         );

@@ -49,8 +49,9 @@ async fn manifests_that_cannot_be_are_refused() {
     let bytes = |value: &serde_json::Value| serde_json::to_vec(value).expect("JSON");
     let (digest_of_config, size) = (&good["config"]["digest"], &good["config"]["size"]);
     let digest_of_config = digest_of_config.as_str().expect("a digest");
-    let lies =
-        format!("its manifest says that configuration {digest_of_config} has 7 bytes, and it has {size}");
+    let lies = format!(
+        "its manifest lists configuration {digest_of_config} with 7 bytes, but the content has {size}"
+    );
     let schema_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     for (kind, body, sentence) in [
         (
@@ -70,7 +71,11 @@ async fn manifests_that_cannot_be_are_refused() {
             bytes(&json!({"schemaVersion": 2, "manifests": []})),
             "only for no platform at all",
         ),
-        (OCI_MANIFEST, b"not JSON".to_vec(), "its manifest is not one"),
+        (
+            OCI_MANIFEST,
+            b"not JSON".to_vec(),
+            "its manifest cannot be parsed",
+        ),
         (
             OCI_MANIFEST,
             with(&|m| m["layers"] = json!([])),
@@ -152,7 +157,7 @@ async fn an_index_that_lies_about_the_size_of_a_manifest_says_both_sizes() {
     let name = rig.name("sizes:1");
     let why = rig.pull(&name).await.expect_err("it lies");
     let sentence = format!(
-        "its index says that manifest {digest} has {} bytes, and it has {size}",
+        "its index lists manifest {digest} with {} bytes, but the content has {size}",
         size + 1
     );
     refused(&rig, &before, &name, &why, &sentence);
@@ -217,7 +222,7 @@ async fn layers_that_lie_or_break_out_are_refused_or_harmless() {
         &before,
         &name,
         &why,
-        &format!("sends as {truth} is something else"),
+        &format!("sends as {truth} does not match that digest"),
     );
     // What is no tar.
     let mut broken = Image::busybox(Packed::OciPlain, "broken", &[]);

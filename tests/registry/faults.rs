@@ -127,7 +127,7 @@ async fn what_does_not_pass_is_one_clear_error_and_leaves_nothing() {
             Fate::Lie,
             502,
             ErrorKind::ImageRejected,
-            format!("is corrupt: what registry {address} sends as {blob} is something else"),
+            format!("is corrupt: what registry {address} sends as {blob} does not match that digest"),
         ),
         (
             Box::new(last(&image)),

@@ -322,9 +322,8 @@ async fn what_an_image_lacks_is_fetched_when_it_is_saved_or_named_if_nobody_is_k
     let layers = json(&rig, &["image", "inspect", &second])[0]["layers"].clone();
     let layer = layers[1].as_str().expect("a layer").to_owned();
     gone(&layer);
-    let why = format!(
-        "its layer {layer} is not here, and no registry is known that has what is missing: pull the image, and save it then"
-    );
+    let why =
+        format!("its layer {layer} is not here, and no registry is known to have it: pull the image first");
     refused(&rig, &["save", "--output", &path, &second], &why);
     assert_eq!(rig.cat(&second, "/etc/salt").await, "twice", "it runs without");
     ok(&rig, &["pull", &second]);

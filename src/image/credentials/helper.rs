@@ -53,9 +53,9 @@ pub(super) async fn get(ctx: &Context, name: &str, server: &str) -> Result<Optio
         .map_err(|why| failed(format!("cannot be run: {why}")))?;
     let asked = ctx.run(tokio::time::timeout(PATIENCE, ask(child, server))).await;
     let (succeeded, output) = match asked {
-        Err(why) => return Err(failed(format!("was not waited for: {why}"))),
-        Ok(Err(_)) => return Err(failed(format!("said nothing for {PATIENCE:?}"))),
-        Ok(Ok(said)) => said.map_err(|why| failed(format!("cannot be spoken to: {why}")))?,
+        Err(why) => return Err(failed(format!("could not be awaited: {why}"))),
+        Ok(Err(_)) => return Err(failed(format!("did not answer within {PATIENCE:?}"))),
+        Ok(Ok(said)) => said.map_err(|why| failed(format!("cannot be written to or read from: {why}")))?,
     };
     if !succeeded {
         // The output is a message if the helper fails, and a secret if it succeeds.
@@ -73,7 +73,7 @@ pub(super) async fn get(ctx: &Context, name: &str, server: &str) -> Result<Optio
         return Err(failed(format!("failed for {server}: {said}")));
     }
     let found: Found = serde_json::from_str(&output)
-        .map_err(|_| failed(format!("answered something that is not credentials for {server}")))?;
+        .map_err(|_| failed(format!("gave no valid credentials for {server}")))?;
     Ok(match found {
         Found { secret, .. } if secret.is_empty() => None,
         Found { username, secret } if username == TOKEN => Some(Credential::IdentityToken(secret)),

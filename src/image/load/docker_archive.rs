@@ -60,7 +60,7 @@ pub(super) async fn import(import: &Import<'_>) -> Result<Imports, Error> {
                 why: "its manifest.json is a registry's, as skopeo's `dir:` keeps it: copy the image to `oci-archive:` or `docker-archive:`".to_owned(),
             };
         }
-        import.malformed(format!("its manifest.json is not one: {why}"))
+        import.malformed(format!("its manifest.json cannot be parsed: {why}"))
     })?;
     let mut images = Vec::new();
     for saved in saved {

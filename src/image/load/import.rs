@@ -161,7 +161,7 @@ impl Import<'_> {
         if said == got {
             return Ok(());
         }
-        let what = format!("it says that {name} has {said} bytes, and it has {got}");
+        let what = format!("it lists {name} with {said} bytes, but the content has {got}");
         Err(self.malformed(what))
     }
 

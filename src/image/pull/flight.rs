@@ -33,7 +33,7 @@ struct Flight {
 
 /// A caller's share in a pull. Dropping it means that this caller no longer wants the image.
 #[derive(Debug)]
-#[must_use = "a pull that nobody wants is cancelled"]
+#[must_use = "a pull without a waiting caller is cancelled"]
 pub(crate) struct Pulling {
     flights: Arc<Flights>,
     flight: Arc<Flight>,

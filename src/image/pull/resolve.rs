@@ -230,7 +230,7 @@ fn sized(work: &Work, says: &str, what: &str, blob: &Descriptor, bytes: &[u8]) -
         return Ok(());
     }
     let what = format!(
-        "{says} says that {what} {} has {said} bytes, and it has {got}",
+        "{says} lists {what} {} with {said} bytes, but the content has {got}",
         blob.digest
     );
     Err(Error::malformed(&work.job.name, what))

@@ -1,7 +1,7 @@
 //! The login at one host: a challenge is answered once, and the result is used for all requests to the host.
 //!
 //! ```text
-//! 401 + WWW-Authenticate ─► challenge ─┬─ Bearer ─► token server (credentials, or nobody's) ─► Bearer TOKEN
+//! 401 + WWW-Authenticate ─► challenge ─┬─ Bearer ─► token server (credentials or anonymous) ─► Bearer TOKEN
 //!                                      └─ Basic  ─► credentials                             ─► Basic  …
 //! ```
 //!

@@ -63,10 +63,10 @@ impl Endpoint {
             || !described.client.is_empty()
             || described.dial_timeout.is_some();
         let base = origin::uri(host.place.tls, &host.place.authority, "/");
-        let origin = base.and_then(|base| Origin::of(&base).ok_or_else(|| "it is no URL".to_owned()));
+        let origin = base.and_then(|base| Origin::of(&base).ok_or_else(|| "it is not a URL".to_owned()));
         let origin = origin.map_err(|why| Error::Nonsense {
             host: shown.clone(),
-            what: "its place".to_owned(),
+            what: "its address".to_owned(),
             why,
         })?;
         let doors = if special {

@@ -92,7 +92,7 @@ pub(super) fn resolve(base: &Uri, location: &str) -> Result<Uri, String> {
         return location.parse().map_err(not_one);
     }
     let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
-        return Err("it has nowhere to start from".to_owned());
+        return Err("it is relative to a URL without a host".to_owned());
     };
     if location.starts_with("//") {
         return format!("{scheme}:{location}").parse().map_err(not_one);

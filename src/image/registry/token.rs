@@ -59,14 +59,14 @@ pub(super) async fn fetch(
     let realm: Uri = wanted
         .realm
         .parse()
-        .map_err(|_| nonsense("its token server's URL is not one".to_owned()))?;
+        .map_err(|_| nonsense("the URL of its token server is not valid".to_owned()))?;
     let origin = Origin::of(&realm)
         .filter(|_| {
             realm
                 .authority()
                 .is_some_and(|authority| !authority.as_str().contains('@'))
         })
-        .ok_or_else(|| nonsense("its token server's URL is not one of http".to_owned()))?;
+        .ok_or_else(|| nonsense("the URL of its token server is not one of http or https".to_owned()))?;
     let host = origin.shown();
     // A token server without TLS is accepted if its registry is accessed without TLS at the same origin, if both are on
     // this machine, or if the configuration names it.
@@ -168,7 +168,7 @@ fn ask<'a>(realm: &Uri, wanted: &Wanted<'_>, credential: Option<&Credential>) ->
         method: Method::GET,
         uri: uri
             .parse()
-            .map_err(|_| "its token server's URL is not one".to_owned())?,
+            .map_err(|_| "the URL of its token server is not valid".to_owned())?,
         private,
         public,
         body: Bytes::new(),
