@@ -36,7 +36,7 @@ pub(super) fn features(release: &str, features: &Features) -> Check {
         return Check::warn(NAME, format!("its version {release:?} is unknown"), MOUNT_PROC);
     };
     if version < OLDEST {
-        let found = format!("{release} is too old, 4.15 is the oldest that will do");
+        let found = format!("{release} is too old: 4.15 or newer is required");
         return Check::bad(NAME, found, NEWER_KERNEL);
     }
     if !features.seccomp {
@@ -88,10 +88,10 @@ pub(super) fn reclaim(release: &str, unified: bool) -> Check {
     const NAME: &str = "reclaim";
     let found = match version(release) {
         _ if !unified => {
-            "memory of frozen functions cannot be taken back: that takes unified cgroups (systemd.unified_cgroup_hierarchy=1)"
+            "memory of frozen functions cannot be taken back: that requires unified cgroups (systemd.unified_cgroup_hierarchy=1)"
         }
         Some(version) if version >= RECLAIM => "memory of frozen functions can be taken back",
-        _ => "memory of frozen functions cannot be taken back: that takes kernel 5.19",
+        _ => "memory of frozen functions cannot be taken back: that requires kernel 5.19",
     };
     Check::ok(NAME, found)
 }

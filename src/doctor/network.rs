@@ -53,7 +53,7 @@ pub(super) fn iptables(program: Option<&Path>) -> Check {
 pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
     let Firewalls { drops, shut, others } = match found {
         Ok(Some(found)) => found,
-        Ok(None) => return Check::ok("firewall", "none of iptables, which is not installed"),
+        Ok(None) => return Check::ok("firewall", "iptables is not installed, so it has no rules"),
         Err(error) => {
             return Check::warn(
                 "firewall",
@@ -66,8 +66,8 @@ pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
         return Check::warn(
             "firewall",
             format!(
-                "{} forwards nothing that its own rules do not accept, whatever those of iptables say: published ports may not be \
-                 reachable from other machines, nor these from containers",
+                "{} forwards only what its own rules accept, even if iptables accepts more: published ports may not be reachable \
+                 from other machines, nor these from containers",
                 other.what
             ),
             &other.mend,
@@ -81,14 +81,17 @@ pub(super) fn firewall(found: io::Result<Option<Firewalls>>) -> Check {
         };
         return Check::warn(
             "firewall",
-            format!("the rules of networks in use are gone: {}{what}", shut.join(", ")),
+            format!(
+                "the rules of networks in use are missing: {}{what}",
+                shut.join(", ")
+            ),
             "the next container on each makes them again",
         );
     }
     Check::ok(
         "firewall",
         if drops {
-            "forwards nothing that no rule accepts; those of fnctr's own networks accept what is published"
+            "forwards only what a rule accepts; the rules of fnctr's own networks accept what is published"
         } else {
             "forwards everything"
         },
@@ -124,7 +127,7 @@ pub(super) fn pools(found: SandboxCounts) -> Check {
     }
     Check::warn(
         "pools",
-        format!("{counts}, {left} left by processes that are gone"),
+        format!("{counts}, {left} left by processes that have ended"),
         "fnctr ps, or the next start of their host, with the containerd and namespace that they were made for",
     )
 }
@@ -170,7 +173,7 @@ mod tests {
         });
         assert_eq!(shut.status, Status::Warn);
         assert!(
-            shut.found.contains("gone: fnctr, blue, so that nothing"),
+            shut.found.contains("missing: fnctr, blue, so that nothing"),
             "{shut}"
         );
         let other = with(|found| {
@@ -183,7 +186,7 @@ mod tests {
         assert!(
             other
                 .found
-                .starts_with("table inet filter of nftables forwards nothing"),
+                .starts_with("table inet filter of nftables forwards only"),
             "{other}"
         );
         assert_eq!(other.mend.as_deref(), Some("nft insert"));
@@ -214,6 +217,9 @@ mod tests {
         assert_eq!(found(0).status, Status::Ok);
         let left = found(3);
         assert_eq!(left.status, Status::Warn);
-        assert!(left.found.contains("3 left by processes that are gone"), "{left}");
+        assert!(
+            left.found.contains("3 left by processes that have ended"),
+            "{left}"
+        );
     }
 }

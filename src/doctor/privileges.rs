@@ -59,7 +59,7 @@ fn user(status: &str) -> Option<&str> {
 
 /// Reports that `/proc` is missing, which all other checks here read.
 pub(super) fn no_proc() -> Check {
-    let found = "it is not mounted, so nothing can be looked at, and nothing runs";
+    let found = "it is not mounted, so nothing can be checked, and no function can run";
     Check::bad("/proc", found, MOUNT_PROC)
 }
 
@@ -73,7 +73,7 @@ pub(super) fn root(status: &str) -> Check {
             format!("this process has user id {uid}"),
             "sudo fnctr doctor",
         ),
-        None => Check::warn(NAME, "/proc/self/status does not tell", MOUNT_PROC),
+        None => Check::warn(NAME, "/proc/self/status does not show it", MOUNT_PROC),
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn root(status: &str) -> Check {
 pub(super) fn capabilities(status: &str) -> Check {
     const NAME: &str = "capabilities";
     let Some(has) = effective(status) else {
-        return Check::warn(NAME, "/proc/self/status does not tell", MOUNT_PROC);
+        return Check::warn(NAME, "/proc/self/status does not show it", MOUNT_PROC);
     };
     let missing: Vec<_> = NEEDED
         .iter()
@@ -105,7 +105,7 @@ pub(super) fn capabilities(status: &str) -> Check {
 pub(super) fn rlimits(status: &str, limits: &str, is_server: bool) -> Check {
     const NAME: &str = "rlimits";
     if effective(status).is_none() || limits.is_empty() {
-        return Check::warn(NAME, "/proc does not tell", MOUNT_PROC);
+        return Check::warn(NAME, "/proc does not show them", MOUNT_PROC);
     }
     if has_sys_resource(status) {
         return Check::ok(NAME, "SYS_RESOURCE is there, so a function may have any");
@@ -149,7 +149,7 @@ pub(super) fn open_files(status: &str, limits: &str) -> Check {
             return Check::ok(NAME, format!("{soft} for this process"));
         }
         Some((Some(soft), hard)) => (soft, hard),
-        None => return Check::warn(NAME, "/proc/self/limits does not tell", MOUNT_PROC),
+        None => return Check::warn(NAME, "/proc/self/limits does not show them", MOUNT_PROC),
     };
     let mend = match hard {
         None => "ulimit -n 65536".to_owned(),

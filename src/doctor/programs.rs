@@ -77,7 +77,7 @@ pub(super) fn containerd(program: &Program, serves: bool) -> Check {
     const AGAIN: &str = "apt-get install -y --reinstall containerd";
     let line = match (&program.at, &program.says) {
         (Place::OnPath(_), Some(line)) => line,
-        _ if serves => return Check::ok(NAME, "one serves, whatever is installed here"),
+        _ if serves => return Check::ok(NAME, "one serves already, so none needs to be installed"),
         (Place::OnPath(at), None) => {
             let found = format!("{} cannot be executed", at.display());
             return Check::bad(NAME, found, AGAIN);
@@ -92,7 +92,7 @@ pub(super) fn containerd(program: &Program, serves: bool) -> Check {
     match version(line) {
         Some(version) if version >= OLDEST => Check::ok(NAME, format!("{brief} is installed")),
         Some(_) => {
-            let found = format!("{brief} is too old, 1.6 is the oldest that will do");
+            let found = format!("{brief} is too old: 1.6 or newer is required");
             Check::bad(NAME, found, INSTALL)
         }
         None => Check::warn(NAME, format!("its version {line:?} is unknown"), AGAIN),

@@ -60,12 +60,12 @@ fn more_files(mountinfo: &str, space: &Space) -> String {
     if kind == Some("tmpfs") {
         return format!("mount -o remount,nr_inodes=0 {point}");
     }
-    format!("remove files of what has most of them: du --inodes -x {point} | sort -n | tail")
+    format!("remove files where there are most: du --inodes -x {point} | sort -n | tail")
 }
 
 fn fewer_bytes(mountinfo: &str, space: &Space) -> String {
     let point = point(mountinfo, space);
-    format!("remove files of what is largest: du -xm {point} | sort -n | tail")
+    format!("remove the largest files: du -xm {point} | sort -n | tail")
 }
 
 fn point(mountinfo: &str, space: &Space) -> String {

@@ -71,7 +71,7 @@ fn named(name: &str, program: &Program, hybrid: bool, running: bool) -> Check {
         let found = format!("crun {} refuses hosts with hybrid cgroups", short(line));
         return Check::bad(NAME, found, DEFAULT);
     }
-    Check::ok(NAME, format!("{shown} was chosen, and says {:?}", line.trim()))
+    Check::ok(NAME, format!("{shown} was chosen, and reports {:?}", line.trim()))
 }
 
 /// Reports what is wrong with a runtime that cannot be used.
@@ -84,7 +84,7 @@ fn broken(name: &str, program: &Program, running: bool) -> Check {
     match &program.at {
         Place::OnPath(at) => Check::bad(
             NAME,
-            format!("{} does not run: it does not tell its version", at.display()),
+            format!("{} does not run: it does not print its version", at.display()),
             install,
         ),
         Place::OffPath(at) => Check::bad(

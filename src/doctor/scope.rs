@@ -15,13 +15,13 @@ pub(super) fn check(scope: &Scope) -> Check {
         return Check::warn(NAME, found, format!("mount -o remount,rw {}", tie.top.display()));
     }
     let found = match scope {
-        Scope::Here => "no service or session has this process in a cgroup that would take containers along".to_owned(),
+        Scope::Here => "this process is in no cgroup of a service or session that would end its containers".to_owned(),
         Scope::Systemd { .. } => {
             "systemd makes a scope for a private containerd, which outlives the service or session that starts it".to_owned()
         }
         Scope::Moved(ties) => {
             let dirs: Vec<_> = ties.iter().map(|tie| tie.dir.display().to_string()).collect();
-            format!("a private containerd leaves {} and outlives what is ended by it", dirs.join(", "))
+            format!("a private containerd leaves {}, so it does not end with them", dirs.join(", "))
         }
     };
     Check::ok(NAME, found)
