@@ -1,8 +1,8 @@
-//! Points at which a test can kill this process, to see that nothing is left whenever a process dies.
+//! Points at which a test can kill this process, to verify that a process leaves nothing behind whenever it dies.
 //!
 //! In a build with the feature `failpoints`, `FNCTR_FAILPOINT=NAME` ends the process by SIGKILL as soon as it reaches the
 //! point of that name, and `FNCTR_FAILPOINT_LOG=FILE` writes the name of each point that it reaches to a file. Without
-//! the feature, which no release has, a point is nothing.
+//! the feature, which no release has, a point does nothing.
 
 #[cfg(feature = "failpoints")]
 mod enabled {

@@ -94,8 +94,8 @@
 //! * **The record is the lock.** A containerd record is made first and removed last. It reserves an id for one attempt,
 //!   and protects the snapshot that it names from containerd's garbage collector, so a container needs no lease. Leases
 //!   with an expiry protect data that has no record yet (images being loaded or pulled).
-//! * **The end of a kept container is written down before its task is deleted.** Afterwards nobody could ask for the exit
-//!   code. One process at a time changes the record of a kept container (`engine/turn.rs`).
+//! * **The end of a kept container is written down before its task is deleted.** Afterwards the exit code cannot be
+//!   read any more. One process at a time changes the record of a kept container (`engine/turn.rs`).
 //! * **State that survives a reboot is written down first.** Network plugins keep the addresses that they assign in
 //!   files, so a sandbox has an entry on disk from before the first plugin runs until the last plugin has undone its
 //!   work. A container's record names its sandbox.
@@ -124,7 +124,7 @@ mod containerd;
     expect(
         dead_code,
         unused_imports,
-        reason = "the command's verbs; a build with it finds what nobody uses"
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]
 mod containerd_driver;
@@ -137,7 +137,7 @@ pub mod embedded;
     expect(
         dead_code,
         unused_imports,
-        reason = "the command's verbs; a build with it finds what nobody uses"
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]
 mod engine;
@@ -145,7 +145,7 @@ mod engine;
     not(feature = "cli"),
     expect(
         dead_code,
-        reason = "the command's verbs; a build with it finds what nobody uses"
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]
 mod events;
@@ -155,7 +155,7 @@ mod ids;
     not(feature = "cli"),
     expect(
         dead_code,
-        reason = "the command's verbs; a build with it finds what nobody uses"
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]
 mod image;
@@ -170,7 +170,7 @@ mod quota;
     expect(
         dead_code,
         unused_imports,
-        reason = "the command's verbs; a build with it finds what nobody uses"
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]
 mod sandbox;
@@ -178,7 +178,7 @@ mod sandbox;
     not(feature = "cli"),
     expect(
         dead_code,
-        reason = "the command's verbs; a build with it finds what nobody uses"
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]
 mod stdio;

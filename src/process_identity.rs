@@ -1,5 +1,5 @@
-//! The process that holds a resource (a lease on images, a container that it waits for), and whether that process still
-//! runs.
+//! The identity of a process that holds a resource (a lease on images, a container that it waits for), and whether that
+//! process still runs.
 //!
 //! A process that is killed releases nothing, so its resources name it. The process id alone is not enough, because it
 //! may belong to another process by now. The start time of the process, in the kernel's ticks since the boot,
@@ -32,12 +32,12 @@ pub(crate) struct ProcessIdentity {
     namespaces: String,
 }
 
-/// Whether a holder still runs.
+/// Whether a process still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
     /// It runs.
     Lives,
-    /// It has ended: its leases are no longer used.
+    /// It has ended, so it holds nothing any more.
     Ended,
     /// It cannot be determined from here.
     Unknown,
@@ -82,7 +82,7 @@ impl ProcessIdentity {
         })
     }
 
-    /// The labels by which a lease names the holder.
+    /// The labels by which a lease names this process.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let labels = [
             (PID, self.pid.to_string()),
@@ -96,7 +96,7 @@ impl ProcessIdentity {
             .collect()
     }
 
-    /// The holder that these labels name, if they name one.
+    /// The process that these labels name, if they name one.
     pub(crate) fn of(labels: &BTreeMap<String, String>) -> Option<Self> {
         Some(Self {
             pid: labels.get(PID)?.parse().ok()?,
@@ -162,7 +162,7 @@ fn start_of(pid: u32) -> io::Result<Option<u64>> {
         }
         Err(why) => return Err(why),
     };
-    parse(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a process's stat is not one"))
+    parse(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat cannot be parsed"))
 }
 
 const ESRCH: i32 = nix::errno::Errno::ESRCH as i32;

@@ -38,7 +38,7 @@ struct Step {
 }
 
 /// A list of named, asynchronous undo steps, run last first.
-#[must_use = "a teardown that nobody runs leaves its steps undone"]
+#[must_use = "the effects stay unless the teardown is run"]
 pub(crate) struct Teardown {
     of: String,
     steps: Vec<Step>,

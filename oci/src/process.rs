@@ -217,7 +217,7 @@ fn cwd(config: &ContainerConfig, image: &ImageConfig) -> Result<PathBuf, Error> 
     }
 }
 
-/// The hostname inside, if one was asked for.
+/// The hostname inside, if one is requested.
 pub(crate) fn hostname(config: &ContainerConfig) -> Result<Option<String>, Error> {
     let Some(hostname) = &config.hostname else {
         return Ok(None);

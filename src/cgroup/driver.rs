@@ -179,7 +179,7 @@ impl Facts {
     /// The reason why this runtime cannot ask systemd for a cgroup, or `None` if it can.
     fn obstacle(self, runtime: Option<&str>) -> Option<&'static str> {
         if !self.booted {
-            return Some("systemd is not the init of this host (/run/systemd/system is not there)");
+            return Some("systemd is not the init of this host (/run/systemd/system does not exist)");
         }
         let runc =
             runtime.is_none_or(|binary| Path::new(binary).file_name().is_some_and(|name| name == "runc"));
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(
             refused.to_string(),
             "systemd cannot make the cgroups of containers here, because systemd is not the init of this host \
-             (/run/systemd/system is not there); choose the cgroup driver probe or cgroupfs"
+             (/run/systemd/system does not exist); choose the cgroup driver probe or cgroupfs"
         );
         configured(Facts {
             bus: false,

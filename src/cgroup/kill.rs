@@ -7,8 +7,8 @@ use super::paths::Paths;
 
 /// Sends SIGKILL to all processes of the container, and of the cgroups that it created, through `cgroup.kill` of the v2
 /// tree. Returns when the kernel has sent the signals, not when the processes have ended. A container frozen by the v2
-/// freezer dies without a thaw. One that the v1 freezer holds, because a runtime's own pause froze it, is thawed so
-/// that it can die.
+/// freezer dies without a thaw. A container that the v1 freezer holds, because a runtime's own pause froze it, is
+/// thawed so that it can die.
 ///
 /// # Errors
 /// [`Error::Unsupported`] without a v2 tree or before kernel 5.14; [`Error::Gone`] if there is nothing left to kill.

@@ -52,7 +52,7 @@ impl Reclaimer {
         if paths.exist() {
             Err(Error::Unsupported {
                 path: paths.name(),
-                what: "give memory back (that takes unified cgroups and Linux 5.19)",
+                what: "give memory back (which requires unified cgroups and Linux 5.19)",
                 file: RECLAIM,
             })
         } else {

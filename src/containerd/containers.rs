@@ -111,7 +111,7 @@ impl Containers {
         let reply = call.read(message, |r| async move { client.get(r).await }).await?;
         let container = reply
             .container
-            .ok_or_else(|| call.malformed("no container in it"))?;
+            .ok_or_else(|| call.malformed("it has no container"))?;
         from_wire(container).map_err(|why| call.malformed(why.to_string()))
     }
 

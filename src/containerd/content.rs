@@ -105,7 +105,7 @@ impl Content {
         let reply = call
             .read(message, |r| async move { client.info(r).await })
             .await?;
-        let info = reply.info.ok_or_else(|| call.malformed("no blob in it"))?;
+        let info = reply.info.ok_or_else(|| call.malformed("it has no blob"))?;
         Ok(ContentInfo {
             size: u64::try_from(info.size).unwrap_or(0),
             labels: info.labels.into_iter().collect(),

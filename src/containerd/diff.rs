@@ -51,7 +51,7 @@ impl Diff {
             .await?;
         let applied = reply
             .applied
-            .ok_or_else(|| call.malformed("no descriptor in it"))?;
+            .ok_or_else(|| call.malformed("it has no descriptor"))?;
         Descriptor::from_wire(applied).map_err(|why| call.malformed(why))
     }
 }

@@ -194,7 +194,7 @@ impl fmt::Display for Error {
                 )
             }
             Cause::Malformed(what) => {
-                write!(f, "containerd's answer to {call}{about} makes no sense: {what}")
+                write!(f, "containerd's answer to {call}{about} is malformed: {what}")
             }
             Cause::Input(_) => write!(f, "cannot read the data of {call}{about}"),
             Cause::Unusable(what) => write!(f, "cannot ask containerd for {call}{about}: {what}"),

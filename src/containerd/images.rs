@@ -49,7 +49,7 @@ impl Images {
         };
         let call = self.session.call(ctx, "Images/Get", name);
         let reply = call.read(message, |r| async move { client.get(r).await }).await?;
-        let image = reply.image.ok_or_else(|| call.malformed("no image in it"))?;
+        let image = reply.image.ok_or_else(|| call.malformed("it has no image"))?;
         from_wire(image).map_err(|why| call.malformed(why))
     }
 

@@ -108,7 +108,7 @@ impl Session {
         &self.scope.address
     }
 
-    /// What was counted of the calls, and what the session's owner counts beside them.
+    /// The counters of the calls, and those that the session's owner adds.
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.scope.metrics
     }
@@ -128,8 +128,8 @@ impl Session {
         }
     }
 
-    /// The process that listened on the socket when the session was made. [`Session::server_pid`] tells the one that
-    /// listens now, which is another after a restart of containerd.
+    /// The process that listened on the socket when the session was made. After a restart of containerd,
+    /// [`Session::server_pid`] returns the new one.
     pub(crate) fn first_server(&self) -> Option<u32> {
         self.scope.first_server
     }

@@ -192,7 +192,7 @@ impl Snapshots {
         let reply = call
             .read(message, |r| async move { client.stat(r).await })
             .await?;
-        let info = reply.info.ok_or_else(|| call.malformed("no snapshot in it"))?;
+        let info = reply.info.ok_or_else(|| call.malformed("it has no snapshot"))?;
         Ok(SnapshotInfo {
             kind: match info.kind() {
                 Kind::View => SnapshotKind::View,

@@ -244,7 +244,7 @@ impl Tasks {
         };
         let call = self.session.call(ctx, "Tasks/Get", id.as_str());
         let reply = call.read(message, |r| async move { client.get(r).await }).await?;
-        let process = reply.process.ok_or_else(|| call.malformed("no process in it"))?;
+        let process = reply.process.ok_or_else(|| call.malformed("it has no process"))?;
         Ok(info(&process))
     }
 

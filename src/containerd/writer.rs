@@ -89,7 +89,7 @@ impl Content {
         let reply = call
             .read(message, |r| async move { client.status(r).await })
             .await?;
-        let status = reply.status.ok_or_else(|| call.malformed("no status in it"))?;
+        let status = reply.status.ok_or_else(|| call.malformed("it has no status"))?;
         Ok(u64::try_from(status.offset).unwrap_or(0))
     }
 

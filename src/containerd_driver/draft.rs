@@ -48,7 +48,7 @@ impl Draft {
         }
     }
 
-    /// Sets who looks after the container, and whether it is kept after its end, if it is not created yet.
+    /// Sets the owner's duties to the container, and whether it is kept after its end. Does nothing to an adopted one.
     pub(super) fn looked_after(&self, custody: Custody, is_kept: bool) {
         if let Some(plan) = &mut self.state().plan {
             (plan.custody, plan.is_kept) = (Some(custody), is_kept);

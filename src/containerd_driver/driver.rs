@@ -131,8 +131,8 @@ impl ContainerdDriver {
 
     /// What this driver's engine has counted and timed since it connected, in the text format of OpenMetrics 1.0, which
     /// Prometheus reads (content type `application/openmetrics-text; version=1.0.0; charset=utf-8`): calls to containerd
-    /// by name and answer, phases of containers by outcome, freezes and thaws, ends of containers by how, what killed
-    /// processes had left, what was done once more after a failure (`fnctr_retries_total`, by reason), messages of logs that
+    /// by name and answer, phases of containers by outcome, freezes and thaws, ends of containers by
+    /// outcome, leftovers of killed processes, what was done once more after a failure (`fnctr_retries_total`, by reason), messages of logs that
     /// syslog did not take, and what was known of images when it was asked for. With a pool of networks also its slots and
     /// how often one was ready; with a limit for the space of images also what they occupy, and those removed to make room.
     /// Reads nothing outside this process.

@@ -32,7 +32,7 @@ impl Started {
         }
     }
 
-    /// Waits for the end of the run; a container without a run has no end that could be told.
+    /// Waits for the end of the run; a container without a run has no end to report.
     async fn end_of_run(&self, ctx: &Context) -> Result<Option<Outcome>, engine::Error> {
         match &self.held.run {
             Some(run) => run.wait(ctx).await,
@@ -63,7 +63,7 @@ impl WaitResult for Started {
                 driver_closed: driver_closed && interrupted.is_none(),
                 ..ExitFacts::default()
             },
-            // The container is no longer watched: it was closed before its end was known, unless the driver was.
+            // The container is no longer watched: the driver or the container was closed before the end was known.
             Err(_) => ExitFacts {
                 driver_closed,
                 lost: !driver_closed,

@@ -97,7 +97,7 @@ pub enum Error {
         /// The path of its log.
         log: PathBuf,
     },
-    /// A process could not be looked at, signalled or waited for.
+    /// A process could not be inspected, signalled or awaited.
     #[error("cannot {doing} containerd (process {pid})")]
     Process {
         /// The verb.

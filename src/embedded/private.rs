@@ -33,7 +33,7 @@ pub(super) fn dir(path: &Path) -> Result<PathBuf, Error> {
 
 /// Refuses a directory that another user owns or can write.
 pub(super) fn ours(dir: &Path) -> Result<(), Error> {
-    let found = dir.metadata().map_err(|cause| Error::at(dir, "look at", cause))?;
+    let found = dir.metadata().map_err(|cause| Error::at(dir, "inspect", cause))?;
     owned(dir, found.uid())?;
     if found.mode() & OTHERS_WRITE != 0 {
         return Err(Error::Writable { path: dir.to_owned() });

@@ -1,6 +1,6 @@
-//! The two files of the log: the one that is written, and the one before it.
+//! The two files of the log: the current one, which is written, and the previous one.
 //!
-//! Each begins with a line that numbers it, so a reader can tell whether it has missed a file.
+//! The first line of each contains its number, by which a reader detects that it has missed a file.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const NOW: &str = "events.log";
 const BEFORE: &str = "events.1.log";
-/// How the first line begins; the number follows.
+/// The beginning of the first line; the number follows.
 const HEADER: &str = "fnctr-events ";
 
 pub(super) fn now(dir: &Path) -> PathBuf {
@@ -23,8 +23,8 @@ pub(super) fn header(number: u64) -> String {
     format!("{HEADER}{number}\n")
 }
 
-/// A file of the log, opened for reading behind its first line, and its number. `None` if there is no such file, or its
-/// first line is not complete.
+/// Opens a file of the log for reading, after its first line, and returns it with its number. `None` if there is no
+/// such file, or its first line is not complete.
 pub(super) fn open(path: &Path) -> io::Result<Option<(BufReader<File>, u64)>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,4 @@
-//! Reads the log: what it has, and then what comes.
+//! Reads the log: the events in it, and then each new one.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 use super::event::Event;
 use super::files;
 
-/// How every event begins.
+/// The beginning of the line of every event.
 const BEGINNING: &[u8] = b"{\"at\":";
 
 /// A reader of the log.
@@ -25,37 +25,37 @@ pub(crate) struct Follower {
     dir: PathBuf,
     since: Option<SystemTime>,
     changes: AsyncFd<OwnedFd>,
-    /// The file that is read, and its number.
+    /// The file that is being read, and its number.
     current: Option<(BufReader<File>, u64)>,
-    /// The number of the last file that was read to its end, or that is not to be read.
+    /// The number of the last file that was read to its end or is skipped.
     last: u64,
     /// A line that is not complete yet.
     part: Vec<u8>,
     ready: VecDeque<Next>,
 }
 
-/// What a reader gets.
+/// The next item of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     /// An event.
     Event(Event),
-    /// Events were lost here: more happened than the log holds before they were read.
+    /// Events are missing here: the log dropped them before they were read.
     Gap,
 }
 
 impl Follower {
     pub(super) fn new(dir: &Path, since: Option<SystemTime>) -> io::Result<Self> {
         let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        // Before the first read, so that nothing comes between the two.
+        // Watched before the first read, so that no event in between is missed.
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&changes, dir, what)?;
         #[expect(
             deprecated,
-            reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
+            reason = "its replacement is unsafe, and only requires that the descriptor is owned, which it is"
         )]
         let changes = AsyncFd::with_interest(changes, Interest::READABLE)?;
         let before = files::open(&files::before(dir))?;
-        // Without a file to begin with, the next one is the first that is made, even if it is full before it is read.
+        // Without any file, reading begins with the first one that is made, even if it is the previous one by then.
         let last = before.as_ref().map_or(0, |(_, number)| *number);
         let mut current = match since {
             Some(_) => before,
@@ -75,7 +75,7 @@ impl Follower {
         })
     }
 
-    /// The next of the events that the log has by now; `None` if there is no more.
+    /// Returns the next event that is in the log already; `None` if there is none.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -90,11 +90,11 @@ impl Follower {
             if self.read_line()? {
                 continue;
             }
-            // The end of this file: of the log too, unless another one has taken its place.
+            // The end of this file is the end of the log, unless another file is the current one by now.
             if self.is_written()? {
                 return Ok(None);
             }
-            // What was written between the two looks.
+            // Lines that were written between the read and the check.
             if !self.read_line()? {
                 self.last = self.current.take().map_or(self.last, |(_, number)| number);
                 self.part.clear();
@@ -102,7 +102,7 @@ impl Follower {
         }
     }
 
-    /// The next event; waits for one if there is none.
+    /// Returns the next event, and waits if there is none yet.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -115,7 +115,7 @@ impl Follower {
                 return Ok(next);
             }
             let mut changed = self.changes.readable().await?;
-            // What has changed is of no interest: the files are read.
+            // The notifications are discarded, because the files themselves are read.
             match rustix::io::read(changed.get_inner(), &mut [0; 4096]) {
                 Err(Errno::WOULDBLOCK) => changed.clear_ready(),
                 Err(error) => return Err(error.into()),
@@ -124,10 +124,10 @@ impl Follower {
         }
     }
 
-    /// Goes on to the next file. Returns whether there is one.
+    /// Continues with the next file, and returns whether there is one.
     fn turn_page(&mut self) -> io::Result<bool> {
         let next = self.last + 1;
-        // In this order: the second look finds what was the first one's file, if it is full meanwhile.
+        // Opened in this order: a current file that is full meanwhile is found as the previous one.
         let now = files::open(&files::now(&self.dir))?;
         let before = files::open(&files::before(&self.dir))?;
         let found = [before, now]
@@ -142,7 +142,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// Whether the file that is read is the one that is written.
+    /// Whether the file that is being read is the current one.
     fn is_written(&self) -> io::Result<bool> {
         let Some((file, _)) = &self.current else {
             return Ok(false);
@@ -152,7 +152,7 @@ impl Follower {
         Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
     }
 
-    /// Reads a line. Returns whether there was one.
+    /// Reads a complete line, and returns whether there was one.
     fn read_line(&mut self) -> io::Result<bool> {
         let Some((file, _)) = &mut self.current else {
             return Ok(false);
@@ -169,7 +169,7 @@ impl Follower {
                 self.ready.push_back(Next::Event(event));
             }
             Ok(_) => {}
-            // Of another version of fnctr.
+            // Written by another version of fnctr.
             Err(error) => tracing::debug!(%error, "an event cannot be read"),
         }
         Ok(true)

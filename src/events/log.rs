@@ -1,7 +1,7 @@
 //! Writes the log.
 //!
-//! Writers share a lock on the file; the one that begins the next file has it alone. So nothing is written to a file
-//! behind the back of a reader that has gone on to the next one.
+//! A writer holds a shared lock on the file; to begin the next file, it takes an exclusive one. So nothing is written
+//! to a file after a reader has continued with the next one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,9 +17,9 @@ use super::event::Event;
 use super::files;
 use super::follow::Follower;
 
-/// How large a file of the log becomes, in bytes; there are two. A life of a function takes some 500.
+/// The size in bytes above which the next file is begun; there are two files. The events of one function take some 500.
 const LARGEST: u64 = 4 << 20;
-/// How often a lock is tried that another process has, which is while that process begins the next file.
+/// How often a lock is tried while another process has it, usually because that process begins the next file.
 const TRIES: u32 = 1000;
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -33,7 +33,7 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    /// The log in `dir`, which is made when it is first written.
+    /// The log in `dir`, which the first write makes.
     pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
         Self::bounded(dir, LARGEST)
     }
@@ -46,7 +46,7 @@ impl EventLog {
         }
     }
 
-    /// Writes an event. One that cannot be written is lost, and the reason is logged. Returns whether it was written.
+    /// Writes an event, and returns whether it was written. If not, the event is lost, and the reason is logged.
     pub(crate) fn record(&self, event: Event) -> bool {
         let written = self.append(event);
         if let Err(error) = &written {
@@ -55,7 +55,7 @@ impl EventLog {
         written.is_ok()
     }
 
-    /// The events since a time, or only those to come, and then what happens.
+    /// A reader of the events since a moment, or of new events only, which then follows the log.
     ///
     /// # Errors
     /// The directory cannot be made or watched.
@@ -78,8 +78,8 @@ impl EventLog {
                 continue;
             }
             if is_full && is_locked && file.metadata()?.len() > self.largest {
-                // If another process is writing, this one goes on with the file as it is. The lock is taken again,
-                // because the attempt to have it alone has given it up (flock(2)).
+                // If another process is writing, this one continues with the same file. The lock is taken again,
+                // because the attempt to make it exclusive has released it (flock(2)).
                 is_full = self.begin_next(&file)?;
                 *held = Some(file);
                 continue;
@@ -87,7 +87,7 @@ impl EventLog {
             event.at = SystemTime::now();
             let mut line = serde_json::to_vec(&event)?;
             line.push(b'\n');
-            // At once, because the kernel appends what is written at once as a whole.
+            // In one write, because the kernel appends each write as a whole.
             file.write_all(&line)?;
             flock(&file, FlockOperation::Unlock)?;
             *held = Some(file);
@@ -95,7 +95,7 @@ impl EventLog {
         }
     }
 
-    /// Opens the file that is written, and makes it if there is none.
+    /// Opens the current file, and makes it if there is none.
     fn open(&self) -> io::Result<File> {
         let open = || OpenOptions::new().append(true).open(files::now(&self.dir));
         match open() {
@@ -107,7 +107,7 @@ impl EventLog {
         }
     }
 
-    /// Makes the file that is written, with its first line. Does nothing if another process is faster.
+    /// Makes the current file with its first line. Does nothing if another process is faster.
     fn make(&self) -> io::Result<()> {
         make_private(&self.dir)?;
         let before = files::open(&files::before(&self.dir))?;
@@ -131,7 +131,8 @@ impl EventLog {
         Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino())))
     }
 
-    /// Makes the current file the one before, unless another process is writing it. Returns whether it did.
+    /// Begins the next file, unless another process has done that. Returns `false` if another process is writing this
+    /// one.
     fn begin_next(&self, file: &File) -> io::Result<bool> {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if self.is_current(file)? => {}
@@ -145,8 +146,8 @@ impl EventLog {
     }
 }
 
-/// Takes a lock, unless another process keeps it for longer than anything here takes: one that is stopped holds up
-/// nobody.
+/// Takes a lock, and returns whether it did. Gives up after a while, so that a process that was stopped while it had
+/// the lock does not block the others.
 fn locked(file: &File, lock: FlockOperation) -> bool {
     for _ in 0..TRIES {
         match flock(file, lock) {

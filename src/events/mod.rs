@@ -1,8 +1,8 @@
-//! What happens to containers, images and networks, for whoever wants to know: a bounded log in a directory, which every
-//! process of an instance writes, and which a reader can replay and then follow.
+//! The events of containers, images and networks: a bounded log in a directory, which every process of an instance
+//! writes, and which a reader can replay and then follow.
 //!
 //! A reader that replays and then follows reads one file after the other, so it sees each event once. An event that
-//! cannot be written (a full disk) is lost, and what it reports has happened all the same.
+//! cannot be written (because the disk is full) is lost; the operation that it reports is not affected.
 
 mod event;
 mod files;

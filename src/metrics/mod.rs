@@ -107,12 +107,12 @@ impl Metrics {
         }
         registry.register(
             "container_ends",
-            "Containers that have ended, by how: succeeded, failed, killed, out_of_memory, lost",
+            "Containers that have ended, by outcome: succeeded, failed, killed, out_of_memory, lost",
             this.ends.clone(),
         );
         registry.register(
             "strays",
-            "What nothing needed any more when an engine looked after its start, by kind, and whether it could be removed",
+            "Leftovers that an engine found after its start, by kind and by whether they could be removed",
             this.strays.clone(),
         );
         registry.register(
@@ -202,12 +202,12 @@ impl Metrics {
         self.phases.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// A freeze, which was confirmed.
+    /// A confirmed freeze.
     pub(crate) fn froze(&self, took: Duration) {
         self.freezes.observe(took.as_secs_f64());
     }
 
-    /// A thaw, likewise.
+    /// A confirmed thaw.
     pub(crate) fn thawed(&self, took: Duration) {
         self.thaws.observe(took.as_secs_f64());
     }
@@ -217,7 +217,7 @@ impl Metrics {
         self.ends.get_or_create(&[("how", how)]).inc();
     }
 
-    /// Something that nothing needed any more.
+    /// A leftover that an engine found after its start.
     pub(crate) fn stray(&self, object: &'static str, is_removed: bool) {
         let removed = if is_removed { "true" } else { "false" };
         let labels = [("object", object), ("removed", removed)];

@@ -48,7 +48,7 @@ pub(crate) enum Error {
         path: PathBuf,
     },
     /// The directory contains something that its project would not count, or an overlay is mounted with it already.
-    #[error("directory {} is not new: there is something in it", path.display())]
+    #[error("directory {} is not new: it has contents", path.display())]
     NotNew {
         /// The directory.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub(crate) enum Error {
     },
     /// Old kernels identify the file system by its block device, which was not found.
     #[error(
-        "the block device of {mount} cannot be found ({} is not it), and this kernel wants it for quotas; {}",
+        "the block device of {mount} cannot be found ({} is not that device), and this kernel needs it for quotas; {}",
         mount.source.display(),
         self.remedy().unwrap_or_default()
     )]
@@ -107,7 +107,7 @@ impl Error {
                 );
             }
             Self::OutOfSight { .. } => {
-                return Some("run this process in the mount namespace of who made it".into());
+                return Some("run this process in the mount namespace in which it was made".into());
             }
             Self::NoDevice { .. } => {
                 return Some("mount it by the path of its device, or have udev make /dev/block".into());

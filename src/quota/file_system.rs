@@ -1,6 +1,6 @@
 //! The file system of a directory: which one it is, and whether it enforces the limits of projects.
 //!
-//! Mount options show only what was requested; the kernel is asked what it does.
+//! Mount options show only what was requested, so the kernel is queried for what it enforces.
 
 use std::ffi::CString;
 use std::fs;
@@ -94,7 +94,7 @@ impl FileSystem {
     pub(super) fn drop_limit(&self, id: u32) -> Result<(), Error> {
         match sys::set_limit(&self.target(), id, 0) {
             Err(cause) if is_unsupported_errno(&cause) => Ok(()),
-            other => other.map_err(|cause| self.failed("take away the quota of a project of", cause)),
+            other => other.map_err(|cause| self.failed("remove the quota of a project of", cause)),
         }
     }
 
@@ -180,7 +180,7 @@ fn mount_of(fd: &OwnedFd, dir: &Path) -> Mount {
 /// Returns a path to the block device that a directory is on: by its number, or the source of the mount if that is the
 /// device. `None` for a file system without a device, for which such a kernel has no quotas.
 fn device(fd: &OwnedFd, dir: &Path) -> Result<Option<CString>, Error> {
-    let stat = rustix::fs::fstat(fd).map_err(|cause| Error::io("look at", dir, cause.into()))?;
+    let stat = rustix::fs::fstat(fd).map_err(|cause| Error::io("inspect", dir, cause.into()))?;
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     if major == 0 {
         return Ok(None);

@@ -32,7 +32,7 @@ pub(crate) fn limit(dirs: [&Path; 2], bytes: u64) -> Result<(), Error> {
         is_new(dir)?;
     }
     let inode = std::fs::metadata(first.path())
-        .map_err(|cause| Error::io("look at", first.path(), cause))?
+        .map_err(|cause| Error::io("inspect", first.path(), cause))?
         .ino();
     let id = claim(&dirs, choice::candidates(inode))?;
     first.set_limit(id, bytes)

@@ -289,7 +289,7 @@ pub(super) fn remove(settings: &NetworkSettings, file: &Path, list: &List) -> Re
             if !ports.is_empty() {
                 return Err(Error::InUse {
                     name: list.name.clone(),
-                    by: format!("what is on its bridge {bridge}: {}", ports.join(", ")),
+                    by: format!("the interfaces on its bridge {bridge}: {}", ports.join(", ")),
                 });
             }
             netlink::remove_link(bridge).map_err(failed)?;

@@ -5,8 +5,8 @@
 //! FORWARD
 //!   CNI-FORWARD      of the plugin `firewall`: first the host's own rules (CNI-ADMIN), then for each container what it sends, and
 //!                    the answers
-//!   FNCTR-BRIDGE     ours, one for each network: what was published, from wherever it comes
-//!   ...              of everybody else
+//!   FNCTR-BRIDGE     ours, one for each network: connections to published ports, from any source
+//!   ...              of other programs
 //! ```
 //!
 //! The plugin `firewall` alone would leave published ports unreachable: it accepts answers but no new connections, and

@@ -4,7 +4,7 @@
 //!            reserve               attach                                 (a container)         remove
 //!  Wanted ───────────► Reserved ───────────► Sandbox ─────────────────────────────────────────► nothing left
 //!          a name only  │   journal entry · netns pinned · plugins ADD · result into the entry   DEL · unpin · entry
-//!                       └── pool: one that is there already
+//!                       └── pool: a sandbox made ahead
 //! ```
 //!
 //! A namespace is pinned by a mount and needs no process. Everything that plugins create (addresses, rules, a veth

@@ -74,8 +74,9 @@ fn pin(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<Mark, 
         .mode(0o400)
         .open(path)
         .map_err(failed)?;
-    let made = make(path)
-        .and_then(|()| mark(path)?.ok_or_else(|| io::Error::other("it was pinned, and is not there")));
+    let made = make(path).and_then(|()| {
+        mark(path)?.ok_or_else(|| io::Error::other("nothing is mounted there after the pin was made"))
+    });
     made.map_err(|source| {
         drop(remove(path));
         failed(source)

@@ -86,15 +86,15 @@ impl Fifos {
             stderr: output(dir, Stream::Stderr, stderr)?,
             hold: None,
         };
-        // Before there is a process, so that nobody takes its streams for those of a holder that is gone.
+        // Locked before the process exists, so that no other process takes its streams for abandoned ones.
         if fifos.paths() != Paths::default() {
             fifos.hold = StreamsLock::take(dir).map_err(failed("lock", dir))?;
         }
         Ok(fifos)
     }
 
-    /// Takes over the fifos in `dir` that an earlier process made, by the right to hold them. A stream without a fifo
-    /// stays null, whatever `streams` has for it.
+    /// Takes over the fifos in `dir` that an earlier process made; `hold` is the right to do so. A stream without a
+    /// fifo stays null, even if `streams` attaches it.
     ///
     /// # Errors
     /// [`FifoError`] names the path.

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! The runtime holds both ends of the fifos of the output and the write end of the input, so a later process can take
-//! them over ([`Fifos::reopen`]): what was written meanwhile waits in the pipe, and a function that has filled it waits
-//! too. A container that must outlive its creator without that gets null streams.
+//! them over ([`Fifos::reopen`]). Until then, output waits in the pipe, and a function that has filled the pipe blocks.
+//! A container that must outlive its creator without blocking gets null streams.
 //!
 //! Any number of readers and writers, of this process and of others, can share the streams: [`Hub`] for the output,
 //! [`SharedInput`] for the input, [`StreamsLock`] and [`Remote`] between processes.

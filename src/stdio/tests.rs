@@ -446,7 +446,7 @@ async fn the_fifos_are_private_and_replace_what_a_crash_left_behind() {
         assert!(fs::symlink_metadata(&path).unwrap().file_type().is_fifo());
         assert_eq!(mode(&path), 0o600);
     }
-    // And the lock of who holds them.
+    // And the lock of their holder.
     assert_eq!(mode(&room.dir().join("attach.lock")), 0o600);
     assert_eq!(fs::read_dir(room.dir()).unwrap().count(), 3);
     // If the directory is only a symbolic link, the link is removed and its target stays.

@@ -17,10 +17,10 @@
 //! is taken back by the drop. Otherwise the kernel would freeze the container later, when no caller expects it.
 //!
 //! The descriptors are opened at the first use and kept. Opening them each time more than doubles the cost. Medians of
-//! one interleaved run, in µs, unoptimised build: for one process, 17 for the bare write and read-back (`cgroup::RawFreezer`),
-//! 20 here and 44 with reopening; for ten, 57, 59 and 84; for a hundred, where the kernel's own work dominates, 452,
-//! 464 and 511. The price is two descriptors per container that was ever frozen. The descriptors also keep referring to
-//! the same cgroup if its name is used again.
+//! one interleaved run, in µs, unoptimised build: for one process, 17 for the bare write and read-back
+//! (`cgroup::RawFreezer`), 20 here and 44 with reopening; for ten, 57, 59 and 84; for a hundred, where the kernel's own
+//! work dominates, 452, 464 and 511. The price is two descriptors per container that was ever frozen. The descriptors
+//! also keep referring to the same cgroup if its name is used again.
 
 mod clock;
 #[expect(

@@ -6,8 +6,8 @@ use crate::engine::{Custody, Kind, SharedStreams};
 use crate::{ContainerName, Context};
 
 impl ContainerdCookie {
-    /// Records on the container who looks after it, so that a later process can see whether anyone still does, and
-    /// whether the container is kept after its end.
+    /// Records the container's owner, so that a later process can determine whether the owner still runs, and whether
+    /// the container is kept after its end.
     pub(crate) fn looked_after(self, custody: Custody, is_kept: bool) -> Self {
         self.0.draft.looked_after(custody, is_kept);
         self
@@ -21,12 +21,12 @@ impl ContainerdCookie {
         self
     }
 
-    /// Creates a container that is kept, without a run. It is to be left and started later.
+    /// Creates a container that is kept, without a run. The caller leaves it, to be started later.
     pub(crate) async fn create_kept(&self, ctx: &Context) -> Result<(), Error> {
         self.step(ctx, Self::create_kept_now).await
     }
 
-    /// Lets other processes read the container's output, if they can be let.
+    /// Lets other processes attach to the container. A failure is only logged.
     pub(crate) fn share(&self, streams: &SharedStreams) {
         let run = self.0.container.get().and_then(|held| held.container.run());
         if let Some(Err(error)) = run.map(|run| run.share(streams)) {
@@ -40,7 +40,7 @@ impl ContainerdCookie {
             return Ok(());
         };
         let settled = held.container.settle().await;
-        // Left even if that failed: the container is to be kept, and the next command settles it.
+        // Left even if that failed: the container must be kept, and the next command settles it.
         held.leave().await;
         match settled {
             // Another process has started it again, or removed it.

@@ -255,7 +255,7 @@ fn read(output: &Output) -> Result<Option<Value>, Unread> {
         code: 0,
         what: match said {
             Some(said) => words(said),
-            None => format!("it said nothing, and ended with {}", output.status),
+            None => format!("it wrote no message, and ended with {}", output.status),
         },
     })
 }

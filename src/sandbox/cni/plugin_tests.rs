@@ -61,7 +61,7 @@ async fn a_failure_is_told_in_the_plugin_s_own_words() {
     assert_eq!(told("echo oops >&2; exit 3").await, format!("{prefix}oops"));
     assert_eq!(
         told("exit 3").await,
-        format!("{prefix}it said nothing, and ended with exit status: 3")
+        format!("{prefix}it wrote no message, and ended with exit status: 3")
     );
     let nonsense = told("echo nonsense").await;
     assert!(nonsense.contains("gave no valid answer"), "{nonsense}");

@@ -1,8 +1,8 @@
 //! Passes the output of a container to every reader that has joined.
 //!
-//! A chunk of output is kept once, until every reader that was there when it came has taken it, so memory does not grow
-//! with the number of readers. A reader that is slow slows the container's output down, as the reader of a pipe does.
-//! One that takes nothing at all is cut off after [`STALL`].
+//! Each chunk of output is stored once, until every reader that had joined before it has taken it, so memory does not
+//! grow with the number of readers. A slow reader slows the container's output down, as the reader of a pipe does. A
+//! reader that takes nothing at all is cut off after [`STALL`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -19,7 +19,8 @@ use crate::stdio::{Sink, Stream};
 
 /// How far a reader may fall behind, in bytes, before the output waits for it.
 const BACKLOG: usize = 1 << 20;
-/// What a chunk takes beside its bytes, so that a container that writes single bytes stays within [`BACKLOG`] too.
+/// The memory of a chunk in addition to its bytes, so that a container that writes single bytes stays within
+/// [`BACKLOG`] too.
 const OVERHEAD: usize = 64;
 /// How long the output waits for a reader that takes nothing.
 pub(super) const STALL: Duration = Duration::from_secs(5);
@@ -73,7 +74,7 @@ pub(crate) enum Over {
     HolderGone,
 }
 
-/// A reader. Dropping it leaves.
+/// A reader of the output. Dropping it ends the reading.
 #[derive(Debug)]
 pub(crate) struct Listener {
     hub: Hub,
@@ -186,7 +187,7 @@ impl State {
         }
         self.written += cost(&chunk);
         match left {
-            // Nobody will take it.
+            // There is no reader for it.
             0 => self.first += 1,
             _ => self.chunks.push_back(Held { chunk, left }),
         }
@@ -211,7 +212,7 @@ impl State {
         }
     }
 
-    /// Gives up what a reader has not taken.
+    /// Releases the chunks from `next` on that a reader has not taken.
     fn forsake(&mut self, next: u64) {
         let from = usize::try_from(next.saturating_sub(self.first)).unwrap_or(usize::MAX);
         for held in self.chunks.iter_mut().skip(from) {
@@ -220,7 +221,7 @@ impl State {
         self.trim();
     }
 
-    /// Drops the chunks that every reader has taken, and lets the sinks go on.
+    /// Drops the chunks that every reader has taken, and wakes the sinks.
     fn trim(&mut self) {
         while self.chunks.front().is_some_and(|held| held.left == 0) {
             self.chunks.pop_front();
@@ -278,7 +279,7 @@ impl Listener {
     /// The next part of the output.
     ///
     /// # Errors
-    /// [`Over`] says why there is none.
+    /// [`Over`] is the reason why there is none.
     ///
     /// # Cancellation
     /// Safe to drop.

@@ -1,7 +1,7 @@
 //! The input of a container, from any number of writers.
 //!
-//! What is written before the container starts is kept for it. A writer that leaves ends nothing; one that owns the input
-//! ends it by closing its side.
+//! What is written before the container starts is kept for it. A writer that leaves does not end the input; only a
+//! writer that owns the input can end it, by closing its side.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,7 +30,7 @@ struct State {
     waiting: Vec<Waker>,
 }
 
-/// A writer of the current run's input, or of the next one's if there is no run. Dropping it leaves.
+/// A writer of the current run's input, or of the next one's if there is no run. Dropping it is leaving.
 #[derive(Debug)]
 pub(crate) struct InputWriter {
     input: SharedInput,

@@ -1,9 +1,10 @@
-//! Lets other processes read and write the streams that this one holds: a socket in the directory of the container's
-//! fifos, and a lock beside it, which the holder of the streams has for as long as it lives.
+//! Lets other processes read and write the streams that this process holds: a socket in the directory of the
+//! container's fifos, and beside it a lock, which the holder of the streams keeps until it ends.
 //!
 //! Only the owner of the directory, which has mode 0700, can reach the socket. The holder sends frames: the kind of the
 //! frame, the length of its bytes (32 bits, most significant byte first), and the bytes. The reader begins with one byte,
-//! its [`Wants`], and then sends input as it is. It may close its side and still read; the container's input goes on.
+//! its [`Wants`], and then sends input as it is. It may close its side and still read; that does not end the
+//! container's input.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -45,7 +46,7 @@ mod frame {
     pub(super) const CUT_OFF: u8 = 4;
 }
 
-/// The right to hold a container's streams, of which there is one. Ends with its last clone, or with its process.
+/// The exclusive right to hold a container's streams. Ends with its last clone, or with its process.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamsLock(Arc<Held>);
 
@@ -55,7 +56,7 @@ struct Held {
     _lock: File,
 }
 
-/// The same right, for as long as another one keeps it.
+/// A reference to the right that does not keep it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WeakStreamsLock(Weak<Held>);
 
@@ -102,19 +103,19 @@ impl StreamsLock {
         life: &Context,
     ) -> io::Result<()> {
         let socket = Address::of(&self.0.dir)?;
-        // Of a holder that was killed.
+        // The socket of a holder that was killed.
         drop(std::fs::remove_file(socket.path()));
         let listener = UnixListener::bind(socket.path())?;
         std::fs::set_permissions(socket.path(), PermissionsExt::from_mode(0o600))?;
         let (hold, life, readers) = (self.clone(), life.clone(), tracker.clone());
         let serve = async move {
-            // Held until the last reader can come.
+            // Held for as long as readers are accepted.
             let _hold = hold;
             while let Ok(accepted) = life.run(listener.accept()).await {
                 let stream = match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        // Such as too many open files; those who wait are accepted later.
+                        // For example, too many files are open. Waiting readers are accepted later.
                         tracing::warn!(%error, "cannot accept a reader of the streams");
                         let _ = life.run(tokio::time::sleep(RETRY)).await;
                         continue;
@@ -167,7 +168,7 @@ async fn serve_one(stream: UnixStream, hub: &Hub, input: Option<SharedInput>) ->
             },
             None => drop(tokio::io::copy(&mut from, &mut tokio::io::sink()).await),
         }
-        // It sends no more, and may still read, or be gone.
+        // The reader sends no more; it may still read, or have left.
         while !from.ready(Interest::WRITABLE).await?.is_write_closed() {
             tokio::time::sleep(STALL).await;
         }
@@ -182,7 +183,7 @@ async fn serve_one(stream: UnixStream, hub: &Hub, input: Option<SharedInput>) ->
                 },
                 Err(Over::Ended) => (frame::ENDED, Arc::default()),
                 Err(Over::CutOff) => (frame::CUT_OFF, Arc::default()),
-                // The reader learns it from the end of the connection.
+                // The end of the connection reports it to the reader.
                 Err(Over::HolderGone) => return Ok(()),
             };
             send(&mut to, kind, &bytes).await?;
@@ -239,7 +240,7 @@ impl Remote {
         };
         let (kind, bytes) = match greeted.await {
             Ok(greeted) => greeted,
-            // It has just ended.
+            // The holder has just ended.
             Err(error) => {
                 return match error.kind() {
                     io::ErrorKind::UnexpectedEof
@@ -275,7 +276,7 @@ impl RemoteListener {
     /// The next part of the output.
     ///
     /// # Errors
-    /// [`Over`] says why there is none.
+    /// [`Over`] is the reason why there is none.
     ///
     /// # Cancellation
     /// Not safe to drop and call again: a part of a frame may have been read.
