@@ -32,7 +32,7 @@ pub(crate) enum Format {
 }
 
 /// An image to save, with its names in the archive.
-struct Wanted {
+struct ImageToSave {
     names: Vec<String>,
     image: Plain,
 }
@@ -77,7 +77,7 @@ impl ImageStore {
         }
         let mut saved = Vec::new();
         for (names, text, found) in wanted {
-            saved.push(Wanted {
+            saved.push(ImageToSave {
                 names,
                 image: match format {
                     Format::Docker => Plain::of(self, ctx, text, found).await?,
@@ -91,7 +91,7 @@ impl ImageStore {
     async fn write(
         &self,
         ctx: &Context,
-        images: &[Wanted],
+        images: &[ImageToSave],
         format: Format,
         out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<u64, Error> {
@@ -104,7 +104,7 @@ impl ImageStore {
             archive.json("manifest.json", &dockers(images)).await?;
         }
         let mut had = BTreeSet::new();
-        for Wanted { image, .. } in images {
+        for ImageToSave { image, .. } in images {
             for blob in blobs(&image.found) {
                 if !had.insert(blob.digest.clone()) {
                     continue;
@@ -160,7 +160,7 @@ fn path_of(digest: &Digest) -> String {
 
 /// One entry for each name, as containerd and skopeo read them. An image that is saved by its id gets an entry without
 /// a name.
-fn index(images: &[Wanted]) -> Value {
+fn index(images: &[ImageToSave]) -> Value {
     let entry = |found: &Found| {
         let Descriptor {
             media_type,
@@ -169,7 +169,7 @@ fn index(images: &[Wanted]) -> Value {
         } = &found.manifest;
         json!({"mediaType": media_type, "digest": digest.as_str(), "size": size})
     };
-    let entries = images.iter().flat_map(|Wanted { names, image }| {
+    let entries = images.iter().flat_map(|ImageToSave { names, image }| {
         // A digest in a name is that of the original manifest, which is not in the archive if a layer was replaced.
         let names = names
             .iter()
@@ -190,8 +190,8 @@ fn index(images: &[Wanted]) -> Value {
 }
 
 /// Docker's own index. It supports only tags, so a name with a digest is left out.
-fn dockers(images: &[Wanted]) -> Value {
-    let entry = |image: &Wanted| {
+fn dockers(images: &[ImageToSave]) -> Value {
+    let entry = |image: &ImageToSave| {
         let tags: Vec<_> = image
             .names
             .iter()
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn both_indexes_name_the_same() {
-        let wanted = |names: &[&str]| Wanted {
+        let wanted = |names: &[&str]| ImageToSave {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             image: Plain::unchanged(Found {
                 manifest: blob('1'),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::import::{Expected, Import, Imported, Imports, Wanted, distinct};
+use super::import::{BlobSource, Expected, Import, Imported, Imports, distinct};
 use crate::Digest;
 use crate::containerd::Descriptor;
 use crate::image::archive::Archive;
@@ -68,7 +68,7 @@ pub(super) async fn import(import: &Import<'_>) -> Result<Imports, Error> {
     }
     let mut wanted = Vec::new();
     for (name, diff_id) in images.iter().flat_map(|image| &image.layers) {
-        wanted.push(Wanted {
+        wanted.push(BlobSource {
             entry: import.archive.file(name).ok_or_else(|| import.incomplete(name))?,
             name: name.clone(),
             is: Expected::Layer(diff_id.clone()),

@@ -37,7 +37,7 @@ pub(super) struct Imported {
 
 /// A file of the archive that becomes a blob.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct BlobSource {
     pub(super) entry: Entry,
     /// The name of the file, for messages.
     pub(super) name: String,
@@ -70,14 +70,17 @@ pub(super) struct Import<'a> {
 impl Import<'_> {
     /// Writes these files as blobs, in a single pass through the archive. A file that is requested twice is written
     /// once.
-    pub(super) async fn blobs(&self, mut wanted: Vec<Wanted>) -> Result<HashMap<Entry, Descriptor>, Error> {
+    pub(super) async fn blobs(
+        &self,
+        mut wanted: Vec<BlobSource>,
+    ) -> Result<HashMap<Entry, Descriptor>, Error> {
         wanted.sort_by_key(|wanted| wanted.entry);
         wanted.dedup_by_key(|wanted| wanted.entry);
         let mut stream = self
             .archive
             .stream(wanted.iter().map(|wanted| wanted.entry).collect());
         let mut written = HashMap::new();
-        for Wanted { entry, name, is } in wanted {
+        for BlobSource { entry, name, is } in wanted {
             let mut body = (&mut stream).take(entry.size);
             let mut head = Vec::new();
             let mut start = (&mut body).take(MAGIC);

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::docker_archive;
-use super::import::{Expected, Import, Imported, Imports, PassedOver, Wanted};
+use super::import::{BlobSource, Expected, Import, Imported, Imports, PassedOver};
 use crate::Digest;
 use crate::containerd::Descriptor;
 use crate::image::manifest::{self, Link, OCI_CONFIG, digest_of};
@@ -43,7 +43,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The parts of an image, in the order in which they can be written.
 #[derive(Default)]
 struct Parts {
-    files: Vec<Wanted>,
+    files: Vec<BlobSource>,
     documents: Vec<Document>,
 }
 
@@ -311,7 +311,7 @@ async fn leaf(
             return Ok(Err(Missing(name)));
         };
         refers_to.insert(format!("l.{n}"), layer.digest.clone());
-        files.push(Wanted {
+        files.push(BlobSource {
             entry,
             name,
             is: Expected::Blob(layer),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_suits_this_machine_is_chosen_and_the_rest_is_told() {
+    fn what_suits_this_machine_is_chosen_and_the_rest_is_reported() {
         let (amd, arm) = (Some("linux/amd64"), Some("linux/arm64"));
         let (none, a) = (None, Some("r.io/a:1"));
         assert_eq!(chosen(&[entry("1", none, none), entry("2", a, none)]).0, "12");
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_for_other_machines_alone_says_which() {
+    fn a_name_only_for_other_machines_is_refused_with_their_names() {
         let a = Some("r.io/a:1");
         let entries = vec![
             entry("1", a, Some("linux/arm64")),

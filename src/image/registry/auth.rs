@@ -125,7 +125,7 @@ impl Auth {
                 realm,
                 service,
                 scope: theirs,
-            } => Some(token::Wanted {
+            } => Some(token::TokenRequest {
                 registry: &self.host,
                 realm,
                 service: service.as_deref(),

@@ -24,7 +24,7 @@ const CLIENT: &str = "fnctr";
 
 /// The token to request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct TokenRequest<'a> {
     pub(super) registry: &'a str,
     pub(super) realm: &'a str,
     pub(super) service: Option<&'a str>,
@@ -48,7 +48,7 @@ pub(super) async fn fetch(
     ctx: &Context,
     wire: &HttpContext,
     doors: &HostClients,
-    wanted: &Wanted<'_>,
+    wanted: &TokenRequest<'_>,
     credential: Option<&Credential>,
 ) -> Result<String, Error> {
     let nonsense = |why: String| Error::Nonsense {
@@ -129,7 +129,11 @@ pub(super) async fn fetch(
         .ok_or_else(|| nonsense(format!("its token server {host} sent no token")))
 }
 
-fn ask<'a>(realm: &Uri, wanted: &Wanted<'_>, credential: Option<&Credential>) -> Result<Ask<'a>, String> {
+fn ask<'a>(
+    realm: &Uri,
+    wanted: &TokenRequest<'_>,
+    credential: Option<&Credential>,
+) -> Result<Ask<'a>, String> {
     let mut form = Form::default();
     form.add("service", wanted.service);
     let mut public = HeaderMap::new();
@@ -202,7 +206,7 @@ impl Form {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted<'_> = Wanted {
+    const WANTED: TokenRequest<'_> = TokenRequest {
         registry: "r.io",
         realm: "https://t.io/token",
         service: Some("r.io & co"),
@@ -210,7 +214,7 @@ mod tests {
     };
 
     #[test]
-    fn anybody_asks_by_get() {
+    fn an_anonymous_request_is_a_get() {
         let ask = ask(&"https://t.io/token?x=1".parse().unwrap(), &WANTED, None).unwrap();
         assert_eq!(
             ask.uri.to_string(),
