@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_and_a_cancellation_are_told_apart() {
+    async fn a_deadline_and_a_cancellation_are_distinguished() {
         let ctx = Context::timeout(Duration::from_secs(1));
         assert_eq!(
             ctx.run(std::future::pending::<()>()).await,

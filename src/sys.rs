@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_knows_no_projects_says_so_and_touches_nothing() {
+    fn a_file_system_without_projects_reports_that_and_changes_nothing() {
         // proc has neither quotas nor such attributes on any kernel.
         let proc = std::fs::File::open("/proc").unwrap();
         let target = if knows_quotactl_fd() {

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entrypoint_of_one_empty_word_is_none_whoever_says_it() {
+    fn an_entrypoint_of_one_empty_word_is_none_whether_the_image_or_the_caller_sets_it() {
         let image = ImageConfig {
             entrypoint: vec![String::new()],
             cmd: words("cmd x"),

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn dangerous_calls_are_allowed_to_nobody() {
+    fn dangerous_calls_are_never_allowed() {
         let all: Vec<Capability> = PROFILE
             .syscalls
             .iter()

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn anybody_may_listen_and_ping_in_a_network_of_the_container_s_own_and_in_no_other() {
+    fn every_user_may_listen_and_ping_in_a_network_of_the_container_s_own_and_in_no_other() {
         let (port, ping) = (
             "net.ipv4.ip_unprivileged_port_start=0",
             "net.ipv4.ping_group_range=0 2147483647",

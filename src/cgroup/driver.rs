@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_listens_on_is_no_bus() {
+    async fn a_socket_without_a_listener_is_no_bus() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("bus");
         assert!(!listens(&socket).await);

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_and_a_missing_cgroup_are_told_apart() {
+    fn a_missing_file_and_a_missing_cgroup_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let error = open(dir.path(), "cgroup.freeze", true, "freeze").unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");

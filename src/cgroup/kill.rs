@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_without_the_file_and_a_container_without_a_tree_are_told_apart() {
+    fn a_tree_without_the_file_and_a_container_without_a_tree_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let mut paths = Paths {
             v2: Some(dir.path().to_owned()),

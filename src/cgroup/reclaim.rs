@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_or_layout_without_the_file_and_a_container_that_is_gone_are_told_apart() {
+    fn a_kernel_or_layout_without_the_file_and_a_removed_container_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let refused = Reclaimer::of(&in_v2(dir.path())).unwrap_err();
         assert!(
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_tells_what_the_root_cgroup_does_not() {
+    fn a_child_shows_the_file_that_the_root_cgroup_never_has() {
         let dir = tempfile::tempdir().unwrap();
         assert!(is_offered(dir.path(), Some((5, 19))));
         assert!(!is_offered(dir.path(), Some((5, 18))));
@@ -235,7 +235,7 @@ mod tests {
         fs::create_dir(&child).unwrap();
         assert!(
             is_offered(dir.path(), Some((6, 1))),
-            "a child without the controller says nothing"
+            "a child without the controller proves nothing"
         );
         fs::write(child.join(CURRENT), "1").unwrap();
         assert!(!is_offered(dir.path(), Some((6, 1))), "a kernel that has lost it");

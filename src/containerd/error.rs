@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_is_told_apart_from_a_refusal() {
+    fn an_interruption_is_distinguished_from_a_refusal() {
         let cause = Cause::Interrupted(Interrupted::DeadlineExceeded);
         let err = Error::new("Tasks/Wait", "c-42", cause);
         assert_eq!(err.to_string(), "Tasks/Wait for c-42 was interrupted");

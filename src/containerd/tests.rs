@@ -31,7 +31,7 @@ fn in_an_hour() -> SystemTime {
 }
 
 #[tokio::test]
-async fn an_absent_a_refusing_and_a_false_socket_are_told_apart_by_name() {
+async fn an_absent_a_refusing_and_a_false_socket_are_distinguished_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("test").unwrap();
     let message = async |path: &Path| {
@@ -57,7 +57,7 @@ async fn an_absent_a_refusing_and_a_false_socket_are_told_apart_by_name() {
 }
 
 #[tokio::test]
-async fn the_server_tells_its_version_and_the_kernel_its_pid() {
+async fn the_server_reports_its_version_and_the_kernel_its_pid() {
     let Some(private) = Private::start().await else {
         return;
     };
@@ -387,7 +387,7 @@ fn new_task<'a>(id: &'a ContainerId, rootfs: &'a [Mount]) -> NewTask<'a> {
 }
 
 #[tokio::test]
-async fn a_container_lives_and_ends_and_its_exit_is_told_three_times_alike() {
+async fn a_container_lives_and_ends_and_its_exit_is_reported_three_times_alike() {
     let Some(private) = Private::start().await else {
         return;
     };
@@ -526,7 +526,7 @@ async fn remove_snapshot(session: &Session, ctx: &Context, id: &ContainerId) {
 }
 
 #[tokio::test]
-async fn memory_that_runs_out_is_told_beside_the_exit() {
+async fn memory_that_runs_out_is_reported_in_addition_to_the_exit() {
     let Some(private) = Private::start().await else {
         return;
     };
@@ -619,7 +619,7 @@ async fn a_server_that_hangs_does_not_hang_us_and_one_that_dies_is_unavailable()
 }
 
 #[tokio::test]
-async fn an_unfinished_write_is_gone_on_with_or_begun_anew() {
+async fn an_unfinished_write_is_continued_or_begun_anew() {
     let Some(private) = Private::start().await else {
         return;
     };
@@ -703,7 +703,7 @@ fn serve(path: &Path, first: &'static [u8], then: &'static [u8]) -> tokio::task:
 }
 
 #[tokio::test]
-async fn a_socket_that_is_not_containerds_is_told_in_one_sentence() {
+async fn a_socket_that_is_not_containerds_is_reported_in_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("test").unwrap();
     for (at, answer, what) in [

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_may_have_spaces_in_its_path_and_several_are_told_apart_by_them() {
+    fn an_archive_may_have_spaces_in_its_path_and_several_are_separated_by_them() {
         let dir = tempfile::tempdir().unwrap();
         let spaced = dir.path().join("two words.tar");
         std::fs::write(&spaced, b"").unwrap();

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_containers_are_never_foreign_and_those_of_nobody_always_are() {
+    fn our_own_containers_are_never_foreign_and_those_without_an_instance_always_are() {
         let made_by = |instance: &str| BTreeMap::from([(INSTANCE.to_owned(), instance.to_owned())]);
         assert!(!is_of_another(&made_by("i-1"), "i-1"));
         assert!(is_of_another(&made_by("i-2"), "i-1"));

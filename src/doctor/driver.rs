@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_choice_is_told_with_its_reason() {
+    fn the_choice_is_reported_with_its_reason() {
         let check = |systemd| check(Ok(Choice { systemd, why: "so" }));
         assert_eq!(check(true).found, "systemd, because so");
         assert_eq!(check(false).found, "cgroupfs, because so");

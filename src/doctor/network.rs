@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_firewall_that_lets_nobody_through_is_told_with_what_mends_it() {
+    fn a_firewall_that_drops_packets_is_reported_with_its_remedy() {
         use crate::sandbox::Other;
 
         let with = |change: fn(&mut Firewalls)| {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_for_names_is_told() {
+    fn the_resolvers_of_containers_are_reported() {
         let reached = resolvers("nameserver 127.0.0.53\n", "nameserver 192.0.2.53\n");
         assert_eq!(reached.found, "containers on bridge networks ask 192.0.2.53");
         for nobody in ["nameserver 127.0.0.11\n", "nameserver 2001:db8::1\n", ""] {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_pool_is_told() {
+    fn leftovers_of_a_pool_are_reported() {
         let found = |left| {
             pools(SandboxCounts {
                 own: 1,

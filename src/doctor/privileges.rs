@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_power_to_raise_them_the_ceilings_are_told() {
+    fn without_the_power_to_raise_them_the_ceilings_are_reported() {
         assert_eq!(rlimits(&status(0, u64::MAX), LIMITS, true).status, Status::Ok);
         let without = status(0, !(1 << SYS_RESOURCE));
         let check = rlimits(&without, LIMITS, true);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn open_files_are_mended_by_whoever_may_raise_them_and_too_few_are_bad() {
+    fn open_files_have_the_remedy_of_who_may_raise_them_and_too_few_are_bad() {
         let (weak, strong) = (status(0, 0), status(0, u64::MAX));
         let check = |status: &str, soft: &str, hard: &str| {
             let row = format!("Max open files            {soft}                 {hard}              files\n");

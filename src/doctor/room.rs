@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_told_in_bytes_and_files() {
+    fn room_is_reported_in_bytes_and_files() {
         let check = room("/run", roomy());
         assert_eq!(check.status, Status::Ok);
         assert_eq!(check.found, "/run/fnctr has room for 1g and 1048576 files");

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_there_but_cannot_be_used_is_told_from_a_missing_one() {
+    fn an_unusable_runtime_is_distinguished_from_a_missing_one() {
         let silent = at(Place::OnPath("/bin/false".into()), None);
         assert!(chosen("/bin/false", silent, false).found.contains("does not run"));
         let off = at(Place::OffPath("/opt/x/youki".into()), Some("youki 0.3.0"));

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_place_says_what_it_is() {
+    fn a_good_place_is_reported_with_its_file_system_and_room() {
         let check = place(Path::new("/var/lib/fnctr"), UNIFIED, &roomy_at("/var/lib"), true);
         assert_eq!(check.status, Status::Ok);
         assert_eq!(check.found, "/var/lib/fnctr is on xfs, 64g free");

@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_report_is_told_twice() {
+    fn nothing_in_a_report_is_repeated() {
         let cause = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
         let error = Error::from(ErrSyslogUnavailable {
             url: "tcp://logs:514".to_owned(),

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_in_the_way() {
+    fn a_refusal_names_the_state_that_prevents_the_step() {
         let error = Step::Run.check(Phase::Valid, "c1").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfOrder);
         assert_eq!(

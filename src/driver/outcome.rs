@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_limit_was_hit_is_said_and_no_limit_is_made_up() {
+    fn the_owner_of_the_limit_that_was_hit_is_named_and_no_limit_is_made_up() {
         let limit = Some(ByteSize(64 << 20));
         let above = |limit| Whose::Above {
             cgroup: "/sys/fs/cgroup/fnctr".into(),

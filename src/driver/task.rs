@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_takes_measurements_if_it_has_somebody_to_give_them_to() {
+    fn a_task_takes_measurements_if_it_has_a_receiver_for_them() {
         assert!(!Task::default().takes_stats());
         let task = Task {
             stats: Some(Arc::new(drop)),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_of_those_who_share_is_told_so() {
+    async fn the_last_holder_of_a_shared_lock_can_make_it_exclusive() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let ctx = Context::new();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_else_can_open_a_lock_and_so_hold_it() {
+    async fn no_other_user_can_open_a_lock_and_so_hold_it() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let dir = tempfile::tempdir().unwrap();

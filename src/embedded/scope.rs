@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_asked_where_it_is_and_nobody_where_there_is_nothing_to_leave() {
+    fn a_scope_is_requested_only_where_systemd_runs_and_there_is_a_cgroup_to_leave() {
         let (ties, program) = (vec![tie(Path::new("/m"))], PathBuf::from("/usr/bin/systemd-run"));
         assert_eq!(Scope::choose(Vec::new(), Some(program.clone())), Scope::Here);
         let asked = Scope::choose(ties.clone(), Some(program.clone()));

@@ -87,7 +87,7 @@ async fn the_log_is_bounded_and_a_reader_follows_it_from_file_to_file() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_too_slow_is_told_of_the_gap() {
+async fn a_reader_that_is_too_slow_receives_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     let log = EventLog::bounded(dir.path(), 1000);
     log.record(event("0"));
@@ -138,7 +138,7 @@ async fn several_writers_lose_nothing_and_break_no_line() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_stopped_with_the_lock_holds_up_nobody() {
+async fn a_process_that_is_stopped_with_the_lock_blocks_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let log = EventLog::new(dir.path());
     log.record(event("a"));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_ends_early_is_told_from_one_that_is_damaged() {
+    fn a_stream_that_ends_early_is_distinguished_from_a_damaged_one() {
         let text = b"a layer ".repeat(50_000);
         let frame = compress_to_vec(text.as_slice(), CompressionLevel::Fastest);
         for end in [5, 8, frame.len() - 1] {

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_told_by_what_it_is_and_not_by_where_it_leads() {
+    fn every_name_is_classified_by_what_it_is_and_not_by_where_it_leads() {
         let found = look(|root| {
             let at = |path: &str| root.join(path);
             fs::create_dir(at("etc")).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_told_by_whether_a_file_can_be_mounted_where_it_leads() {
+    fn a_link_is_classified_by_whether_a_file_can_be_mounted_where_it_leads() {
         for (target, entry) in [
             ("/run/systemd/resolve/stub-resolv.conf", Entry::Other),
             ("passwd", Entry::Other),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_by_way_of_a_link_is_told_without_it() {
+    fn a_directory_behind_a_link_is_returned_without_the_link() {
         let found = look(|root| {
             fs::create_dir_all(root.join("conf/etc")).unwrap();
             fs::write(root.join("conf/etc/mtab"), "stale").unwrap();

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_of_this_machine_is_told_with_its_loader() {
+    fn a_program_of_this_machine_is_recognised_with_its_loader() {
         assert_eq!(of(&elf(62, None)), Format::Program(None));
         let loader = "/lib64/ld-linux-x86-64.so.2";
         assert_eq!(
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_would_not_execute_is_told_apart() {
+    fn each_reason_why_the_kernel_would_not_execute_a_file_is_distinguished() {
         assert_eq!(refused(b""), NoProgram::Empty);
         for unknown in [
             &b"echo hello\n"[..],

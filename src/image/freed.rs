@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_told_with_what_is_known_of_it() {
+    fn a_lease_is_described_with_what_is_known_of_it() {
         assert_eq!(shown(&lease(&[])), "lease x-1");
         let pull = [(PURPOSE, "pull"), (SUBJECT, "r.io/a:1")];
         assert_eq!(shown(&lease(&pull)), "the pull of r.io/a:1 (lease x-1)");

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_says_nothing_and_is_not_waited_for() {
+    fn what_is_not_a_file_is_empty_and_never_blocks() {
         let (dir, root) = tree();
         let fifo = dir.path().join("etc/fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_told_by_what_is_there_and_how_it_is_reached() {
+    fn a_place_is_classified_by_what_is_there_and_how_it_is_reached() {
         let (dir, root) = tree();
         symlink("/usr", dir.path().join("linked")).unwrap();
         symlink("/nowhere", dir.path().join("dangling")).unwrap();

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_told_by_its_layers_and_by_its_configuration_only_without_any() {
+    fn what_is_no_image_is_recognised_by_its_layers_and_by_its_configuration_only_without_any() {
         let manifest = |config: &str, layers: &[&str]| -> Manifest {
             let link = |kind: &str| serde_json::json!({"mediaType": kind, "digest": "sha256:x", "size": 1});
             let layers: Vec<_> = layers.iter().map(|kind| link(kind)).collect();

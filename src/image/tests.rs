@@ -638,7 +638,7 @@ async fn an_image_without_a_name_is_kept_by_its_digest_until_it_has_one() {
 }
 
 #[tokio::test]
-async fn a_layout_is_loaded_with_what_has_a_name_and_what_has_none_and_the_rest_is_told() {
+async fn a_layout_is_loaded_with_what_has_a_name_and_what_has_none_and_the_rest_is_reported() {
     let Some(world) = World::start().await else { return };
     let bare = layers();
     let host = config(&bare)["architecture"].as_str().unwrap().to_owned();
@@ -795,7 +795,7 @@ async fn a_layer_is_unpacked_by_its_first_bytes_whatever_it_is_called() {
 }
 
 #[tokio::test]
-async fn a_size_that_is_not_so_is_told_with_both_numbers() {
+async fn a_wrong_size_is_reported_with_both_numbers() {
     let Some(world) = World::start().await else { return };
     let bare = layers();
     let good = || {
@@ -939,7 +939,7 @@ async fn an_image_for_other_machines_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn an_interrupted_load_says_so_and_leaves_nothing() {
+async fn an_interrupted_load_reports_that_and_leaves_nothing() {
     let Some(world) = World::start().await else { return };
     let bare = layers();
     let path = world.file(

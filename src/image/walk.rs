@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_the_image_does_not_decide_is_told_however_it_is_reached() {
+    fn a_place_that_the_image_does_not_decide_is_recognised_however_it_is_reached() {
         let (_dir, root) = tree();
         for (path, hidden) in [
             ("/bin/tool", "/usr"),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_where_and_with_what_would_help() {
+    fn what_is_missing_is_reported_with_its_mount_and_its_remedy() {
         let cases = [
             ("xfs", "unmount /dev/vdb and mount it with -o prjquota"),
             ("ext4", "tune2fs -O project,quota -Q prjquota /dev/vdb"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_cannot_is_told_apart_from_what_went_wrong() {
+    fn a_host_without_support_is_distinguished_from_a_failure() {
         let cause = || io::Error::from_raw_os_error(1);
         assert!(Error::Without { mount: on("xfs") }.is_unsupported());
         assert!(

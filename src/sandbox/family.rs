@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subnet_is_told_without_the_bits_beyond_its_prefix() {
+    fn a_subnet_is_returned_without_the_bits_beyond_its_prefix() {
         let of = |text: &str| subnet(text).map(|(family, text)| format!("{family} {text}"));
         assert_eq!(of("10.20.0.1/16").as_deref(), Some("IPv4 10.20.0.0/16"));
         assert_eq!(of("10.20.0.1/32").as_deref(), Some("IPv4 10.20.0.1/32"));

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_network_says_comes_first() {
+    fn the_dns_settings_of_the_network_take_precedence() {
         let host = "nameserver 192.0.2.1\nsearch lan\noptions ndots:2\n";
         let with = |network: &Dns| resolv_conf(host, None, network, &[Family::V4]);
         assert_eq!(

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_somebody_elses_that_drops_is_found() {
+    fn a_table_of_another_program_that_drops_is_found() {
         let chain = |family: &str, table: &str, name: &str, hook: &str, policy: &str| {
             serde_json::json!({ "chain": {
                 "family": family, "table": table, "name": name, "handle": 1,

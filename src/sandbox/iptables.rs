@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_missing_or_fails_is_told_apart() {
+    fn a_missing_program_and_a_failing_one_are_distinguished() {
         let missing = run("no-such-program-of-fnctr", &[], "").unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         let failed = run("sh", &["-c", "cat >&2; exit 3"], "its\nwords\n").unwrap_err();

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn plugins_and_people_are_told_a_mapping_in_their_forms() {
+    fn plugins_and_people_get_a_mapping_in_their_forms() {
         let mapping: PortMapping = "[::ffff:192.0.2.1]:80:8080/udp".parse().unwrap();
         assert_eq!(mapping.argument()["hostIP"], "192.0.2.1");
         let mapping: PortMapping = "192.0.2.1:80:8080/udp".parse().unwrap();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_listens_on_is_not_free() {
+    fn a_port_with_a_listener_is_not_free() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mapping: PortMapping = format!("127.0.0.1:{port}:80").parse().unwrap();

@@ -156,7 +156,7 @@ COMMIT
 "#;
 
     #[test]
-    fn a_port_that_a_rule_leads_elsewhere_is_found_with_the_words_of_whoever_made_it() {
+    fn a_port_that_a_rule_redirects_is_found_with_the_comment_of_the_rule() {
         let found = |port: &str| rule_for(SAVED, &port.parse().unwrap(), |ip| ip.is_loopback());
         let theirs = "dnat name: \"bridge\" id: \"k8s.io-ea6b\"";
         assert_eq!(found("8905:80").as_deref(), Some(theirs));

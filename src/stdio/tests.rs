@@ -273,7 +273,7 @@ async fn input_that_never_ends_does_not_hold_back_the_end() {
 }
 
 #[tokio::test]
-async fn input_that_was_carried_before_anybody_waited_for_it_is_still_to_be_closed() {
+async fn input_that_ended_before_the_first_waiter_must_still_be_closed() {
     let room = Room::new();
     let streams = Streams {
         stdin: Source::reader(&b"short"[..]),

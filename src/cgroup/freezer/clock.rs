@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_freeze_or_thaw_by_somebody_else_ends_the_count() {
+    async fn a_freeze_or_thaw_by_another_program_ends_the_count() {
         let thawed = Clock::default();
         thawed.start();
         thawed.froze();

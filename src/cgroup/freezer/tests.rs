@@ -114,7 +114,7 @@ async fn a_slow_kernel_is_polled_until_it_confirms() {
 }
 
 #[tokio::test]
-async fn a_freeze_that_times_out_is_taken_back_and_says_how_long_it_had() {
+async fn a_freeze_that_times_out_is_taken_back_and_reports_its_limit() {
     let fake = Fake::new(None);
     let freezer = fake.freezer();
     let error = freezer

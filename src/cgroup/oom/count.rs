@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_limit_is_told_from_one_inside_and_one_elsewhere() {
+    fn an_own_limit_is_distinguished_from_one_inside_and_one_elsewhere() {
         let limit = Some(64 << 20);
         assert_eq!(v2(EVENTS, Some(EVENTS), Some(limit)), own(1, limit));
         let inside = Blame::Owner(LimitOwner::Inside);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_hit_before_anybody_looked_stays_open() {
+    fn a_limit_that_was_hit_before_the_first_reading_proves_nothing() {
         let tree = Tree::new();
         tree.set("top/mid", "memory.events.local", "oom 4\noom_kill 4\n");
         tree.kill();

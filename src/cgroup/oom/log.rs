@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_wrote_and_what_is_torn_is_no_witness() {
+    fn a_record_that_a_process_wrote_and_a_torn_one_are_ignored() {
         let (log, to) = log();
         let user = format!("12,3,1,-;{OWN}");
         for record in [user.as_str(), "6,4", "x,5,1,-;y", "6,x,1,-;"] {

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_is_told_whom_it_stands_for_and_is_not_the_registry() {
+    fn a_mirror_gets_the_name_of_its_registry_and_is_not_the_registry() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("docker.io")).unwrap();
         fs::write(

@@ -41,7 +41,7 @@ async fn a_plugin_gets_the_environment_of_the_specification_and_nothing_of_ours(
 }
 
 #[tokio::test]
-async fn a_failure_is_told_in_the_plugin_s_own_words() {
+async fn a_failure_is_reported_in_the_plugin_s_own_words() {
     let dir = tempfile::tempdir().unwrap();
     let told = async |script: &str| {
         run(&plugins(dir.path(), script), Verb::Del)

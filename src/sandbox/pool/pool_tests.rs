@@ -95,7 +95,7 @@ fn a_closed_pool_gives_everything_up_and_makes_nothing() {
 /// Sixteen takers run a thousand rounds each beside a keeper that washes. No two takers ever hold the same slot, and
 /// all slots come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_slot_is_anybody_elses_too() {
+async fn no_slot_has_two_holders() {
     const SLOTS: usize = 24;
     let pool = Pool::new(
         Bounds {

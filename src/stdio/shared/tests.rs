@@ -55,7 +55,7 @@ async fn each_reader_gets_all_output_from_its_own_beginning() {
 }
 
 #[tokio::test]
-async fn a_reader_that_waits_for_the_next_run_is_not_told_that_the_last_one_has_ended() {
+async fn a_reader_that_waits_for_the_next_run_does_not_get_the_end_of_the_last_one() {
     let hub = Hub::default();
     writer(hub.sink(Stream::Stdout)).shutdown().await.unwrap();
     let mut waiting = hub.listen(Wants::ALL);

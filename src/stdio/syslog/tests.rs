@@ -432,7 +432,7 @@ async fn a_server_that_restarts_gets_every_line_of_an_idle_function() {
 }
 
 #[tokio::test]
-async fn a_datagram_socket_that_is_made_again_gets_what_was_said_meanwhile() {
+async fn a_datagram_socket_that_is_made_again_gets_the_lines_written_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -500,7 +500,7 @@ async fn lines_for_an_endpoint_that_went_away_are_counted_in_one_warning() {
 }
 
 #[tokio::test]
-async fn a_writer_that_fails_is_told_at_the_end_and_the_log_is_whole() {
+async fn a_writer_that_fails_is_reported_at_the_end_and_the_log_is_whole() {
     let (listener, url) = tcp().await;
     let (tracker, endpoint) = (TaskTracker::new(), Endpoint::parse(&url).unwrap());
     let syslog = Syslog::connect(&Context::new(), &endpoint, TAG, &tracker, &metrics())
