@@ -37,9 +37,9 @@ impl ContainerdDriver {
     /// Connects, loads the configured images, and starts to remove containers that other instances of this host left.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] if containerd cannot be reached, [`ErrorKind::InvalidConfig`] if it is too old or the
-    /// configuration is invalid, [`ErrorKind::Unsupported`] if systemd was chosen to create cgroups but cannot be
-    /// reached.
+    /// [`Unavailable`](driver::ErrorKind::Unavailable) if containerd cannot be reached,
+    /// [`InvalidConfig`](driver::ErrorKind::InvalidConfig) if it is too old or the configuration is invalid,
+    /// [`Unsupported`](driver::ErrorKind::Unsupported) if systemd was chosen to create cgroups but cannot be reached.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -119,7 +119,8 @@ impl ContainerdDriver {
     /// kept under `localhost/unnamed@sha256:…`, which a [`Task`](crate::driver::Task) can use like any other name.
     ///
     /// # Errors
-    /// [`ErrorKind::ImageRejected`] if the file is no such archive or is damaged; then nothing of it is kept.
+    /// [`ImageRejected`](driver::ErrorKind::ImageRejected) if the file is no such archive or is damaged; then nothing of
+    /// it is kept.
     ///
     /// # Cancellation
     /// Safe to drop: the driver undoes the load on its own task.
@@ -145,7 +146,7 @@ impl ContainerdDriver {
     /// background; what it cannot remove is in the log.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`] if `ctx` ends first.
+    /// [`Timeout`](driver::ErrorKind::Timeout) or [`Cancelled`](driver::ErrorKind::Cancelled) if `ctx` ends first.
     ///
     /// # Cancellation
     /// Safe to drop: the work continues.

@@ -14,7 +14,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// environment ([`Registries::from_env`]). The configuration's `docker` field is the socket.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] if the name is taken.
+/// [`Conflict`](driver::ErrorKind::Conflict) if the name is taken.
 pub fn register() -> Result<(), Error> {
     let make: driver::DriverFunc = Arc::new(|config| {
         Box::pin(async move {

@@ -1,7 +1,7 @@
 //! Checks whether this host has what functions need, and names a remedy for what is missing.
 //!
 //! Each check is a pure function over text that the kernel or a program provided; the files group checks by subject.
-//! [`checks`] collects the text and runs them all. A check never changes the host, and reports it if it cannot be made.
+//! [`checks()`] collects the text and runs them all. A check never changes the host, and reports it if it cannot be made.
 
 mod cgroup;
 mod check;
