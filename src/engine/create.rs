@@ -17,7 +17,8 @@ use super::placement::Placement;
 use super::plan::Plan;
 use super::record::{Claim, Origin};
 use super::remains::Remains;
-use super::run::{Phase, Run, RunParts};
+use super::run::{Run, RunParts};
+use super::stage::Phase;
 use super::turn::Turn;
 use super::{
     checks, disk, etc, init_layer, names, network, placement, record, rootfs, server_lock, spec, task,

@@ -100,6 +100,7 @@ mod shim;
 mod signal;
 mod slot;
 mod spec;
+mod stage;
 mod stats;
 mod stop;
 mod stray_networks;

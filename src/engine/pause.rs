@@ -9,7 +9,8 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::run::{Phase, Run, Stage};
+use super::run::Run;
+use super::stage::{Phase, Stage};
 use crate::cgroup::{Attempt, Freezer, Pending};
 use crate::containerd::TaskStatus;
 use crate::{Context, Interrupted};

@@ -15,6 +15,7 @@ use super::oom::OomRecorder;
 use super::pidfd::Alive;
 use super::process::{Outcome, Process};
 use super::reclaim::ReclaimTarget;
+use super::stage::{Phase, Stage};
 use super::traffic::Traffic;
 use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
@@ -23,24 +24,6 @@ use crate::events::Action;
 use crate::stdio::{Pumps, StreamsLock, WeakStreamsLock};
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context, failpoint};
-
-/// The phase of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// The process waits behind its start gate.
-    Ready,
-    /// The process was started; only the exit watch shows whether it still runs.
-    Running,
-    /// The run was undone, or left.
-    Over,
-}
-
-/// The phase of a run, and its undo list.
-#[derive(Debug)]
-pub(super) struct Stage {
-    pub(super) phase: Phase,
-    undo: Teardown,
-}
 
 /// A handle to a run of a container; clones refer to the same run. Dropping a handle leaves the run as it is.
 #[derive(Debug, Clone)]
@@ -376,13 +359,6 @@ impl Run {
 
     pub(super) fn out_of_order(&self, step: Step, why: &'static str) -> Error {
         Error::new(step, self.id(), Kind::OutOfOrder, why)
-    }
-}
-
-impl Stage {
-    /// Whether nothing is left to undo.
-    pub(super) fn is_undone(&self) -> bool {
-        self.undo.is_empty()
     }
 }
 

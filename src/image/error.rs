@@ -144,10 +144,10 @@ pub(crate) enum Error {
         blob: String,
     },
     /// The disk is full.
-    #[error("image {image} does not fit: the disk that containerd keeps its data on is full")]
+    #[error("{what}: the disk that containerd keeps its data on is full")]
     DiskFull {
-        /// The image.
-        image: String,
+        /// What is wrong with which object, such as an image that does not fit.
+        what: String,
         /// The error that containerd returned.
         #[source]
         source: containerd::Error,
@@ -248,7 +248,8 @@ impl Error {
         let image = image.to_owned();
         move |source| {
             if source.is_disk_full() {
-                Self::DiskFull { image, source }
+                let what = format!("image {image} does not fit");
+                Self::DiskFull { what, source }
             } else {
                 let subject = format!("image {image}");
                 Self::Containerd { subject, source }
@@ -259,7 +260,14 @@ impl Error {
     /// The error of a call for anything else, named by a phrase such as "the list of leases".
     pub(super) fn store<S: Into<String>>(subject: S) -> impl FnOnce(containerd::Error) -> Self {
         let subject = subject.into();
-        move |source| Self::Containerd { subject, source }
+        move |source| {
+            if source.is_disk_full() {
+                let what = format!("{subject} cannot be used");
+                Self::DiskFull { what, source }
+            } else {
+                Self::Containerd { subject, source }
+            }
+        }
     }
 
     pub(super) fn not_pulled(reference: &Reference, last: Option<String>, source: Interrupted) -> Self {

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use prost_types::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
@@ -101,7 +101,7 @@ pub(super) async fn create(
         stderr: open_output(stderr).await?,
     };
     // It ends with the code that it reads, so that whoever asks the kernel learns the same as from this server.
-    let child = Command::new("sh")
+    let mut child = Command::new("sh")
         .args(["-c", "read code && exit $code"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -110,6 +110,8 @@ pub(super) async fn create(
         .spawn()
         .map_err(|error| failed(format!("sh: {error}")))?;
     let pid = child.id().unwrap();
+    // Taken: a wait for the child would close it.
+    let orders = child.stdin.take();
     let (start, started) = oneshot::channel();
     let (signals, received) = mpsc::unbounded_channel();
     let (exited, exit) = watch::channel(None);
@@ -120,6 +122,7 @@ pub(super) async fn create(
         pid,
         script,
         child,
+        orders,
     };
     fake.tracker.spawn(life.run(io, started, received, exited));
     Ok(Process {
@@ -175,6 +178,8 @@ struct Life {
     pid: u32,
     script: Script,
     child: Child,
+    /// Where it reads the code to end with.
+    orders: Option<ChildStdin>,
 }
 
 impl Life {
@@ -213,7 +218,7 @@ impl Life {
                 () = &mut played => break script.exit_status,
             }
         };
-        end(&mut self.child, status).await;
+        end(&mut self.child, self.orders.take(), status).await;
         let at = now();
         if let Some(namespace) = self.fake.state().namespaces.get_mut(&self.namespace)
             && let Some(task) = namespace.tasks.get_mut(&self.id)
@@ -235,14 +240,15 @@ impl Life {
 }
 
 /// Ends the process with this exit code, and reaps it.
-async fn end(child: &mut Child, status: u32) {
+async fn end(child: &mut Child, orders: Option<ChildStdin>, status: u32) {
     // An error means that it is gone already.
-    match (child.stdin.take(), status) {
+    match (orders, status) {
         (Some(mut stdin), ..=127) => drop(stdin.write_all(format!("{status}\n").as_bytes()).await),
         _ => {
             let signal = Signal::try_from(status.saturating_sub(128).cast_signed());
             let pid = child.id().map(|pid| Pid::from_raw(pid.cast_signed()));
-            drop(pid.map(|pid| kill(pid, signal.unwrap_or(Signal::SIGKILL))));
+            // It may be gone already.
+            let _ = pid.map(|pid| kill(pid, signal.unwrap_or(Signal::SIGKILL)));
         }
     }
     drop(child.wait().await);
