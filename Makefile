@@ -4,6 +4,7 @@
 #                 builds in a third of the time (part of which make test needs too), but freezes take three times as long
 #   make demo-network  two containers on the default bridge network reach each other and the host
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
+#   make soak     lives and faults of every kind side by side for half an hour (SOAK_SECONDS), after which nothing is left
 #   make test-vm  limits, memory that runs out, freezing and a whole life on full cgroup v2, in an emulated machine, with runc
 #                 and with crun; some five minutes
 #   make test-vm-full  there, too, the laws, quotas, races, statistics; and what changes where systemd makes the cgroups
@@ -23,7 +24,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network test test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
+.PHONY: help demo demo-network test soak test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +46,11 @@ demo: build
 
 demo-network: build
 	@FNCTR=$(abspath $(FNCTR)) tools/demo-network.sh
+
+# Lives and faults of every kind, side by side, for half an hour; `make test` has a short form.
+SOAK_SECONDS ?= 1800
+soak: install-deps
+	FNCTR_CONFIG= FNCTR_REQUIRE_REAL=1 FNCTR_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --all-features --test real soak:: -- --nocapture
 
 # A test that needs real containerd fails, rather than being skipped, when it cannot have it.
 test: install-deps about-host

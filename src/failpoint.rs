@@ -1,8 +1,9 @@
 //! Points at which a test can kill this process, to verify that a process leaves nothing behind whenever it dies.
 //!
 //! In a build with the feature `failpoints`, `FNCTR_FAILPOINT=NAME` ends the process by SIGKILL as soon as it reaches the
-//! point of that name, and `FNCTR_FAILPOINT_LOG=FILE` writes the name of each point that it reaches to a file. Without
-//! the feature, which no release has, a point does nothing.
+//! point of that name, and `FNCTR_FAILPOINT_LOG=FILE` writes the name of each point that it reaches to a file.
+//! `FNCTR_CLOCK_OFFSET=SECONDS` sets the host's clock wrong for this process alone. Without the feature, which no
+//! release has, a point does nothing.
 
 #[cfg(feature = "failpoints")]
 mod enabled {
@@ -10,6 +11,15 @@ mod enabled {
     use std::sync::OnceLock;
 
     use nix::sys::signal::{Signal, kill};
+
+    /// How many seconds the host's clock is to be wrong by.
+    pub(crate) fn clock_offset() -> i64 {
+        static OFFSET: OnceLock<i64> = OnceLock::new();
+        *OFFSET.get_or_init(|| {
+            let offset = std::env::var("FNCTR_CLOCK_OFFSET").ok();
+            offset.and_then(|offset| offset.parse().ok()).unwrap_or(0)
+        })
+    }
 
     /// Reaches the point `kind:name`.
     pub(crate) fn reach(kind: &str, name: &str) {
@@ -32,9 +42,15 @@ mod enabled {
 
 #[cfg(not(feature = "failpoints"))]
 mod enabled {
+    /// The clock is right.
+    #[inline]
+    pub(crate) fn clock_offset() -> i64 {
+        0
+    }
+
     /// Does nothing.
     #[inline]
     pub(crate) fn reach(_: &str, _: &str) {}
 }
 
-pub(crate) use enabled::reach;
+pub(crate) use enabled::{clock_offset, reach};

@@ -6,8 +6,9 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
+use crate::clock;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ impl ContainerId {
 /// A name that no other call on this host returns: process id, time and a counter.
 pub(crate) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now()
+    let now = clock::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_nanos();

@@ -13,6 +13,7 @@ use super::filter::Filters;
 use super::interrupt::Interrupt;
 use super::output::{Print, note};
 use super::template::{Fields, Template};
+use crate::clock;
 use crate::engine::{Event, EventKind, Follower, Next, Reference};
 
 /// The keys by which events can be filtered.
@@ -76,7 +77,7 @@ impl Show<'_> {
             let next = match until {
                 None => follower.next().await.map(Some),
                 Some(until) => {
-                    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+                    let left = until.duration_since(clock::now()).unwrap_or_default();
                     match tokio::time::timeout(left, follower.next()).await {
                         Ok(next) => next.map(Some),
                         // What was written before the moment, and is not read yet.
@@ -86,6 +87,8 @@ impl Show<'_> {
             };
             match next.map_err(|error| Failure::host(&error))? {
                 None => return Ok(()),
+                // The clock was set back since; what comes later in the log may be earlier.
+                Some(Next::Event(event)) if until.is_some() && event.at > clock::now() => {}
                 Some(Next::Event(event)) if until.is_some_and(|until| event.at > until) => return Ok(()),
                 Some(Next::Event(event)) => {
                     if self.show(&event).is_err() {

@@ -12,6 +12,7 @@ use super::connect::with;
 use super::failure::Failure;
 use super::output::{Print, note};
 use crate::Context;
+use crate::clock;
 use crate::engine::Format;
 
 /// The suffix of the name of an incomplete archive.
@@ -91,7 +92,7 @@ impl Spooled {
                 "there is no archive on standard input: name a file, or redirect one",
             ));
         }
-        let unique = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+        let unique = clock::age(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
         let name = format!("fnctr-load-{}-{unique:x}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         let failed = |why: std::io::Error| {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::clock;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const DAY_MS: i64 = 86_400_000;
@@ -20,7 +21,7 @@ impl Timestamp {
     /// The moment of the call.
     #[must_use]
     pub fn now() -> Self {
-        SystemTime::now().into()
+        clock::now().into()
     }
 
     /// Milliseconds since 1970. A moment outside the limits of RFC 3339 becomes the nearest limit.

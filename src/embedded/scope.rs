@@ -10,11 +10,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::SearchPath;
 use super::outer_cgroup::{CONTROL, LEAF, PROCS, make, write};
 use crate::cgroup::{Tie, ties};
+use crate::clock;
 
 /// The cgroups in which a containerd that is started now will run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Scope {
         let Self::Systemd { program } = self else {
             return Vec::new();
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // A scope of an earlier start exists as long as its containers, so each start uses a unique name.
         let unit = format!(
             "--unit=fnctr-containerd-{}-{}",

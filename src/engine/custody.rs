@@ -3,10 +3,15 @@
 //! process reads here what to do with them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::label;
+use crate::clock;
 use crate::process_identity::{Life, ProcessIdentity};
+
+/// What a deadline on a record begins with. Earlier versions counted from 1970, by the host's clock; none of their
+/// containers has a deadline after an upgrade, but for one that runs while the upgrade is made.
+const SINCE_BOOT: &str = "boot+";
 
 /// How the process that makes a container looks after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +41,7 @@ impl Custody {
         }
         if let Some(limit) = self.limit {
             let at = now().saturating_add(limit).as_millis();
-            labels.push((label::DEADLINE.to_owned(), at.to_string()));
+            labels.push((label::DEADLINE.to_owned(), format!("{SINCE_BOOT}{at}")));
         }
         labels
     }
@@ -52,13 +57,17 @@ pub(super) fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
 
 /// The time until a container's deadline; zero if it has passed, `None` if there is none.
 pub(super) fn until_deadline(labels: &BTreeMap<String, String>, now: Duration) -> Option<Duration> {
-    let at: u64 = labels.get(label::DEADLINE)?.parse().ok()?;
+    let at: u64 = labels
+        .get(label::DEADLINE)?
+        .strip_prefix(SINCE_BOOT)?
+        .parse()
+        .ok()?;
     Some(Duration::from_millis(at).saturating_sub(now))
 }
 
-/// The time since 1970 by the host's clock.
+/// The time since the boot, which no process of a container survives. The host's clock may be set back.
 pub(super) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    clock::since_boot()
 }
 
 #[cfg(test)]
@@ -66,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_a_moment_of_the_hosts_clock() {
+    fn a_deadline_is_a_moment_of_the_time_since_the_boot() {
         let custody = Custody {
             detached: false,
             limit: Some(Duration::from_secs(60)),

@@ -16,7 +16,7 @@ use super::remains::Remains;
 use super::{names, placement};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, clock};
 
 /// How long the creation of a task may take. Processes without a task count as lost after this time.
 const CREATING: Duration = Duration::from_secs(5);
@@ -243,7 +243,7 @@ fn seen(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> ListedContainer
 pub(super) fn is_young(record: &Record) -> bool {
     let last = kept::last_run(record);
     let began = last.map_or(record.created_at, |last| last.started_at());
-    let age = began.and_then(|at| at.elapsed().ok());
+    let age = began.and_then(clock::age);
     age.is_some_and(|age| age < CREATING)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
@@ -12,7 +12,7 @@ use super::{Deps, Engine};
 use crate::events::{Action, Event, Kind as EventKind};
 use crate::image::{AbandonedLeases, Reference};
 pub(crate) use crate::image::{Error as ImageError, Format, Loaded, Removed, StoredImage, StoredImages};
-use crate::{Context, LeaseId};
+use crate::{Context, LeaseId, clock};
 
 /// Ends the leases that killed processes have left, in the background. If they could not be listed, the start continues
 /// without that.
@@ -54,7 +54,7 @@ impl Engine {
         let lease = LeaseId::new(format!("fnctr-gc-{}", crate::ids::unique()))
             .map_err(|error| Error::new(Step::Collect, name, Kind::Internal, error))?;
         let leases = self.0.session.leases();
-        let soon = SystemTime::now() + Duration::from_secs(60);
+        let soon = clock::now() + Duration::from_secs(60);
         leases
             .create(ctx, &lease, soon, &BTreeMap::new())
             .await

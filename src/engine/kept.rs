@@ -19,7 +19,7 @@ use super::plan::{Network, Plan};
 use super::wait::Exit;
 use crate::containerd::{Field, Record, Session};
 use crate::image::Reference;
-use crate::{ContainerName, Context};
+use crate::{ContainerName, Context, clock};
 
 /// The extension with the plan.
 const PLAN: &str = "io.fnctr.plan";
@@ -195,9 +195,7 @@ pub(super) async fn write_end(
 impl LastRun {
     /// A run that begins now.
     pub(super) fn now() -> Self {
-        Self::Started {
-            at: SystemTime::now(),
-        }
+        Self::Started { at: clock::now() }
     }
 
     /// The value of [`label::KEPT`] that goes with it.

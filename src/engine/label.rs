@@ -27,8 +27,7 @@ pub(crate) const MEMORY: &str = "io.fnctr.memory";
 pub(crate) const OWNER: &str = "io.fnctr.owner";
 /// Present if the owner leaves the container running when it ends.
 pub(crate) const DETACHED: &str = "io.fnctr.detached";
-/// Until when the container may run, for other processes if its owner is gone: milliseconds since 1970 by the host's
-/// clock.
+/// Until when the container may run, for other processes if its owner is gone: `boot+` and milliseconds since the boot.
 pub(crate) const DEADLINE: &str = "io.fnctr.deadline";
 /// Present if the container is kept after its end; see `kept`. The value tells whether it has a run.
 pub(crate) const KEPT: &str = "io.fnctr.kept";

@@ -20,7 +20,7 @@ use super::{Deps, Engine, find, stray_networks, unfinished};
 use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
 use crate::stdio::Fifos;
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, clock};
 
 /// How often an engine that lives for long looks.
 const EVERY: Duration = Duration::from_secs(60);
@@ -265,9 +265,9 @@ async fn unused_streams(deps: &Deps, ctx: &Context) -> Result<Vec<ContainerId>> 
 fn are_old_streams(dir: &Path) -> bool {
     let age = || {
         let made = std::fs::symlink_metadata(dir)?.modified()?;
-        made.elapsed().map_err(std::io::Error::other)
+        Ok::<_, std::io::Error>(clock::age(made))
     };
-    Fifos::are_in(dir) && age().is_ok_and(|age| age > YOUNG)
+    Fifos::are_in(dir) && age().is_ok_and(|age| age.is_some_and(|age| age > YOUNG))
 }
 
 /// Removes what was found.

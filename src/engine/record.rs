@@ -270,7 +270,7 @@ mod tests {
     /// containerd collects garbage before it answers a synchronous delete of a lease.
     async fn collect_garbage(session: &Session, ctx: &Context) {
         let lease = LeaseId::new("gc-now").unwrap();
-        let soon = SystemTime::now() + Duration::from_secs(60);
+        let soon = crate::clock::now() + Duration::from_secs(60);
         session
             .leases()
             .create(ctx, &lease, soon, &BTreeMap::new())

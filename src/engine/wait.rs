@@ -30,7 +30,7 @@ use crate::cgroup::{Above, OomCount, Paths};
 use crate::containerd::TaskStatus;
 use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
-use crate::{ContainerId, Context};
+use crate::{ContainerId, Context, clock};
 
 /// The pause before containerd is asked again if it does not answer; doubles up to [`MAX_RETRY`].
 const RETRY: Duration = Duration::from_millis(50);
@@ -223,7 +223,7 @@ async fn by_absence(
     if !process.ended().await {
         return std::future::pending().await;
     }
-    let at = SystemTime::now();
+    let at = clock::now();
     // If containerd works, the reply or the event follows within microseconds, and asking is unnecessary.
     let first = if began.elapsed() < STANDS { RETRY } else { UNTOLD };
     let mut pauses = Pauses::new(first, MAX_RETRY);

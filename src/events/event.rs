@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
+use crate::clock;
 use serde::{Deserialize, Serialize};
 
 /// Something that has happened.
@@ -67,7 +68,7 @@ impl Event {
     /// An event that happens now.
     pub(crate) fn new(kind: Kind, action: Action, id: impl Into<String>) -> Self {
         Self {
-            at: SystemTime::now(),
+            at: clock::now(),
             kind,
             action,
             id: id.into(),

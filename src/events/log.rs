@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::event::Event;
 use super::files;
 use super::follow::Follower;
+use crate::clock;
 
 /// The size in bytes above which the next file is begun; there are two files. The events of one function take some 500.
 const LARGEST: u64 = 4 << 20;
@@ -84,7 +85,7 @@ impl EventLog {
                 *held = Some(file);
                 continue;
             }
-            event.at = SystemTime::now();
+            event.at = clock::now();
             let mut line = serde_json::to_vec(&event)?;
             line.push(b'\n');
             // In one write, because the kernel appends each write as a whole.

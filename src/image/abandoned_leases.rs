@@ -5,7 +5,7 @@
 //! fetched is kept for a while, so that another pull can continue with it; only a removal deletes it at once.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -13,7 +13,7 @@ use super::scratch::{self, LEFT, PURPOSE, SUBJECT};
 use super::{Error, ImageStore};
 use crate::containerd::Lease;
 use crate::process_identity::{Life, ProcessIdentity};
-use crate::{Context, LeaseId};
+use crate::{Context, LeaseId, clock};
 
 /// The purpose of the leases whose bytes another process can continue with.
 const PULL: &str = "pull";
@@ -66,7 +66,7 @@ impl ImageStore {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn orphans(&self, ctx: &Context, keep: Duration) -> Result<AbandonedLeases, Error> {
-        let now = SystemTime::now();
+        let now = clock::now();
         let is_young = |lease: &Lease| {
             let age = lease.created.and_then(|created| now.duration_since(created).ok());
             is_pull(lease) && age.unwrap_or_default() < keep

@@ -18,12 +18,12 @@
 //! write that takes longer checks [`Scratch::generation`] and is opened again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::containerd::{Error, Resource, Session};
 use crate::process_identity::ProcessIdentity;
 use crate::teardown::insist;
-use crate::{Context, Digest, LeaseId};
+use crate::{Context, Digest, LeaseId, clock};
 
 /// How long the release may take after the caller's context has ended.
 const GRACE: Duration = Duration::from_secs(10);
@@ -230,7 +230,7 @@ impl Scratch {
             // The value is not empty, because containerd drops empty labels.
             labels.insert(LEFT.to_owned(), "yes".to_owned());
         }
-        let expires = SystemTime::now() + expiry;
+        let expires = clock::now() + expiry;
         self.leases().all.push(lease.clone());
         self.session
             .leases()

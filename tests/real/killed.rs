@@ -105,3 +105,63 @@ async fn a_removal_that_is_killed_anywhere_is_finished_by_the_next_command() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_by_an_hour_changes_nothing() {
+    let Some(set) = Stage::set("a_clock_that_is_set_back").await else {
+        return;
+    };
+    let stage = &set;
+    let back = |args: &[&str]| {
+        let mut command = fnctr(stage, args);
+        let done = command
+            .env("FNCTR_CLOCK_OFFSET", "-3600")
+            .output()
+            .expect("to run fnctr");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let err = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{args:?}: {said}{err}");
+        assert_eq!(err, "", "{args:?}");
+        said
+    };
+    let states = |expected: &str| {
+        let said = back(&["ps", "-a", "--format", "{{.ID}} {{.Status}}"]);
+        assert_eq!(said.trim(), expected);
+    };
+    ok(stage, &["run", "-d", "--name", "c", "busybox", "sleep", "600"]);
+    states("c running");
+    // Its owner has left it, and the deadline of another is not later than it was.
+    let mut late = fnctr(stage, &["run", "--rm=false", "--timeout", "2s", "--name", "late"]);
+    late.args(["busybox", "sleep", "600"])
+        .stdout(std::process::Stdio::null());
+    let mut late = late.spawn().expect("to run fnctr");
+    let until = Instant::now() + patient(Duration::from_secs(20));
+    while !ok(stage, &["ps", "-q", "--filter", "status=running"]).contains("late") {
+        assert!(Instant::now() < until, "it does not run");
+    }
+    late.kill().expect("to kill it");
+    late.wait().expect("its end");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The next command ends it.
+    while back(&["ps", "-a", "--filter", "name=late", "--format", "{{.Status}}"]).trim() != "exited (137)" {
+        assert!(
+            Instant::now() < until + patient(Duration::from_secs(20)),
+            "its deadline is later"
+        );
+    }
+    back(&["rm", "late"]);
+    back(&["kill", "c"]);
+    assert_eq!(back(&["wait", "c"]), "137\n");
+    states("c exited (137)");
+    assert_eq!(back(&["start", "c"]), "c\n");
+    states("c running");
+    back(&["freeze", "c"]);
+    states("c frozen");
+    assert_eq!(back(&["restart", "-t", "0", "c"]), "c\n");
+    let events = back(&["events", "--since", "1970-01-01T00:00:00Z", "--until", "0s"]);
+    assert!(!events.is_empty());
+    assert_eq!(back(&["run", "busybox", "echo", "hi"]), "hi\n");
+    assert_eq!(back(&["reconcile"]), "");
+    back(&["rm", "-f", "c"]);
+    set.strike().await;
+}

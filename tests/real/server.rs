@@ -46,7 +46,7 @@ fn ctr(stage: &Stage, args: &[&str]) -> String {
 }
 
 /// Whether the end of a container's run is on its record. No command of fnctr is run, which would write it too.
-fn is_settled(stage: &Stage, id: &str) -> bool {
+pub(crate) fn is_settled(stage: &Stage, id: &str) -> bool {
     let record: Value = serde_json::from_str(&ctr(stage, &["containers", "info", id])).expect("JSON");
     record["Labels"]["io.fnctr.kept"] == "without-run"
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fnctr_oci::{Mount, Rlimit, RlimitKind, TmpfsAccess};
 
 use crate::ByteSize;
+use crate::clock;
 use crate::engine::Platform;
 
 /// Parses `10s`, `1500ms`, `2m` or `1h`. A bare number is in seconds.
@@ -36,7 +37,7 @@ pub(in crate::cli) fn time(text: &str) -> Result<SystemTime, String> {
         return UNIX_EPOCH.checked_add(since).ok_or_else(bad);
     }
     if let Ok(ago) = duration(text) {
-        return SystemTime::now().checked_sub(ago).ok_or_else(bad);
+        return clock::now().checked_sub(ago).ok_or_else(bad);
     }
     let stamp = text.parse::<prost_types::Timestamp>().map_err(|_| bad())?;
     SystemTime::try_from(stamp).map_err(|_| bad())

@@ -10,7 +10,7 @@ use crate::cli::template::Fields;
 use crate::driver::Timestamp;
 use crate::engine::{ListedContainer, Reference, State};
 use crate::sandbox::Listed;
-use crate::{PortMapping, Protocol};
+use crate::{PortMapping, Protocol, clock};
 
 /// The number of characters of a command that are shown.
 const SHORT: usize = 40;
@@ -186,7 +186,7 @@ impl Row {
 }
 
 fn age(created: Option<SystemTime>) -> String {
-    let Some(age) = created.and_then(|at| at.elapsed().ok()) else {
+    let Some(age) = created.and_then(clock::age) else {
         return String::new();
     };
     match age.as_secs() {

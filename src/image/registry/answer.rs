@@ -1,7 +1,7 @@
 //! Parses the headers of answers, and the errors that registries return. Pure.
 
 use std::io::Read as _;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::Digest;
+use crate::clock;
 use crate::containerd::Descriptor;
 
 /// The most bytes of an error's body that are read.
@@ -87,7 +88,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = value.parse().ok().map(Duration::from_secs);
     let until = || httpdate::parse_http_date(value).ok();
-    seconds.or_else(|| Some(until()?.duration_since(SystemTime::now()).unwrap_or_default()))
+    seconds.or_else(|| Some(until()?.duration_since(clock::now()).unwrap_or_default()))
 }
 
 /// The descriptor of a document, from the headers of an answer.
@@ -268,7 +269,7 @@ mod tests {
             headers
         };
         assert_eq!(retry_after(&headers(" 7 ")), Some(Duration::from_secs(7)));
-        let in_an_hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+        let in_an_hour = httpdate::fmt_http_date(clock::now() + Duration::from_secs(3600));
         let until = retry_after(&headers(&in_an_hour)).unwrap();
         assert!((3590..=3600).contains(&until.as_secs()), "{until:?}");
         assert_eq!(

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context as Poller, Poll, ready};
-use std::time::SystemTime;
 
 use tokio::io::AsyncWrite;
 
@@ -16,6 +15,7 @@ use super::FLUSHING;
 use super::lines::Lines;
 use super::message::{self, Format};
 use super::queue::Queue;
+use crate::clock;
 use crate::stdio::Writer;
 
 /// Bytes that are taken at once: even if each byte were a line, the messages would fit into the room that a stream
@@ -44,7 +44,7 @@ impl StreamLog {
 
     fn take(&mut self, bytes: &[u8]) {
         let (format, mut messages) = (&self.format, Vec::new());
-        let time = message::stamp(SystemTime::now());
+        let time = message::stamp(clock::now());
         self.lines
             .take(bytes, |line| messages.push(format.message(&time, line)));
         self.queue.push(messages);
@@ -55,7 +55,7 @@ impl StreamLog {
             return;
         }
         let (format, mut messages) = (&self.format, Vec::new());
-        let time = message::stamp(SystemTime::now());
+        let time = message::stamp(clock::now());
         self.lines.end(|line| messages.push(format.message(&time, line)));
         self.queue.push(messages);
         self.queue.leave();
