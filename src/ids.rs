@@ -24,8 +24,7 @@ pub struct InvalidName {
     why: &'static str,
 }
 
-/// The longest name of a container: it is the container's host name unless another one is chosen, and a label of its
-/// record.
+/// The longest name of a container, which is a label of its record.
 const LONGEST_NAME: usize = 128;
 
 /// What people call a container whose id is made up. No two containers of a containerd namespace have the same name.
@@ -73,6 +72,16 @@ impl fmt::Display for ContainerName {
 }
 
 impl ContainerId {
+    /// Whether this is an id as [`Self::random`] makes them: 64 hex digits.
+    #[must_use]
+    pub fn is_random(&self) -> bool {
+        self.0.len() == 64
+            && self
+                .0
+                .bytes()
+                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
     /// A new id of 64 random hex digits, as Docker's clients expect it. The first twelve are enough for people, and
     /// always contain a letter.
     #[must_use]

@@ -106,6 +106,11 @@ impl ProcessIdentity {
         })
     }
 
+    /// Whether the process was one of the current boot; `true` if the boot is not known.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        Self::this().is_none_or(|this| this.boot == self.boot)
+    }
+
     /// Parses what `Display` writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut fields = text.splitn(4, ':');

@@ -206,8 +206,11 @@ pub(crate) fn set_limit(target: &Target<'_>, id: u32, bytes: u64) -> io::Result<
 }
 
 /// Returns the exit status of a process as waitpid(2) reports it, even if the process is no child of this one. `None`
-/// until its parent has reaped it, and on a kernel before Linux 6.15, which does not keep the status.
-pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+/// until its parent has reaped it. Linux keeps the status since 6.15.
+///
+/// # Errors
+/// `ENOTTY` on a kernel that has no such request, which is before Linux 6.13.
+pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     let mut info = ProcessInfo {
         mask: PIDFD_INFO_EXIT,
         cgroup: 0,
@@ -220,8 +223,9 @@ pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     // SAFETY: the request reads and fills in a `struct pidfd_info`, whose layout is that of `ProcessInfo`.
     let request = unsafe { Updater::<PIDFD_GET_INFO, ProcessInfo>::new(&mut info) };
     // SAFETY: the request fits its structure, as said above; any bits are valid in it, and it outlives the call.
-    unsafe { ioctl(pidfd, request) }.ok()?;
-    (info.mask & PIDFD_INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code))
+    unsafe { ioctl(pidfd, request) }?;
+    let is_there = info.mask & PIDFD_INFO_EXIT != 0;
+    Ok(is_there.then(|| ExitStatus::from_raw(info.exit_code)))
 }
 
 const fn empty() -> libc::dqblk {

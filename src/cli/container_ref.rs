@@ -7,14 +7,18 @@ use super::failure::Failure;
 use crate::engine::{Engine, Kind};
 use crate::{ContainerId, ContainerName, Context, InvalidName};
 
-/// A container's id, the beginning of its id, or its name.
+/// A container's id, the beginning of a made-up id, or its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ContainerRef(String);
+pub(super) struct ContainerRef {
+    text: String,
+    /// Whether it is an id that this command has read from a record, and nothing else.
+    is_id: bool,
+}
 
 impl ContainerRef {
     /// The same as an id, if it can be one.
     pub(super) fn as_id(&self) -> Option<ContainerId> {
-        ContainerId::new(&self.0).ok()
+        ContainerId::new(&self.text).ok()
     }
 
     /// The id of the container. A text that refers to none is returned if it can be an id, so that the command fails in
@@ -23,7 +27,10 @@ impl ContainerRef {
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn id(&self, engine: &Engine) -> Result<ContainerId, Failure> {
-        match engine.id_of(&Context::new(), &self.0).await {
+        if let Some(id) = self.as_id().filter(|_| self.is_id) {
+            return Ok(id);
+        }
+        match engine.id_of(&Context::new(), &self.text).await {
             Err(error) if error.kind() == Kind::NotFound => self.as_id().ok_or_else(|| Failure::from(error)),
             found => Ok(found?),
         }
@@ -32,7 +39,10 @@ impl ContainerRef {
 
 impl From<ContainerId> for ContainerRef {
     fn from(id: ContainerId) -> Self {
-        Self(id.into())
+        Self {
+            text: id.into(),
+            is_id: true,
+        }
     }
 }
 
@@ -40,16 +50,19 @@ impl FromStr for ContainerRef {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        // The sentence of an id is also that of a name, which may only have more separators in a row.
-        match ContainerName::new(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => ContainerId::new(text).map(Into::into),
+        // What can be neither is refused as an id, which is what most people mean.
+        if ContainerName::new(text).is_err() {
+            ContainerId::new(text)?;
         }
+        Ok(Self {
+            text: text.to_owned(),
+            is_id: false,
+        })
     }
 }
 
 impl fmt::Display for ContainerRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::Invocation;
 use super::connect::Connection;
 use super::failure::Failure;
@@ -12,6 +14,12 @@ use crate::engine::{Engine, Server};
 
 /// Serves until a signal comes, and leaves all containers as they are.
 pub(super) async fn serve(at: Invocation<'_>, print: &Print) -> Result<ExitCode, Failure> {
+    // Several descriptors for each container that runs; the usual soft limit is for programs that use select(2).
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     let connection = Connection::serving(at).await?;
     let served = at.interrupt.ctx().run(begin(&connection.engine, at, print)).await;
     let done = match served {

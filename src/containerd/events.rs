@@ -24,11 +24,12 @@ const EXIT_TOPIC: &str = "/tasks/exit";
 const EXIT_TYPE: &str = "containerd.events.TaskExit";
 const OOM_TOPIC: &str = "/tasks/oom";
 const OOM_TYPE: &str = "containerd.events.TaskOOM";
-/// The topics of what changes a record or begins a run, with the types of their events.
-const CHANGES: [(&str, &str); 4] = [
+/// The topics of what changes a record or makes or starts a task, with the types of their events.
+const CHANGES: [(&str, &str); 5] = [
     ("/containers/create", "containerd.events.ContainerCreate"),
     ("/containers/update", "containerd.events.ContainerUpdate"),
     ("/containers/delete", "containerd.events.ContainerDelete"),
+    ("/tasks/create", "containerd.events.TaskCreate"),
     ("/tasks/start", "containerd.events.TaskStart"),
 ];
 const ECHO_TOPIC: &str = "/fnctr/subscribed";
@@ -96,7 +97,7 @@ impl Events {
         self.subscribe(ctx, &[EXIT_TOPIC, OOM_TOPIC], task_event).await
     }
 
-    /// Likewise, to the ids of the containers whose record is made, updated or removed, or whose task is started.
+    /// Likewise, to the ids of the containers whose record is made, updated or removed, or whose task is made or started.
     ///
     /// # Errors
     /// Those of every call.
@@ -203,12 +204,17 @@ impl<T> Subscription<T> {
 /// The container that an event of [`CHANGES`] is about.
 fn changed(envelope: &Envelope) -> Option<Result<String, prost::DecodeError>> {
     let event = envelope.event.as_ref()?;
-    let [create, update, delete, start] = CHANGES.map(|(_, kind)| kind);
+    let [create, update, delete, task, start] = CHANGES.map(|(_, kind)| kind);
     let created = || Some(unpack(event, create)?.map(|e: wire::ContainerCreate| e.id));
     let updated = || Some(unpack(event, update)?.map(|e: wire::ContainerUpdate| e.id));
     let deleted = || Some(unpack(event, delete)?.map(|e: wire::ContainerDelete| e.id));
+    let made = || Some(unpack(event, task)?.map(|e: wire::TaskCreate| e.container_id));
     let started = || Some(unpack(event, start)?.map(|e: wire::TaskStart| e.container_id));
-    created().or_else(updated).or_else(deleted).or_else(started)
+    created()
+        .or_else(updated)
+        .or_else(deleted)
+        .or_else(made)
+        .or_else(started)
 }
 
 fn task_event(envelope: &Envelope) -> Option<Result<TaskEvent, prost::DecodeError>> {

@@ -78,7 +78,7 @@ async fn task_of(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Option<
 }
 
 /// The run of a container that was found by its record. A kept container has none if it has never run. One whose end is
-/// on the record has one if there is a task, because a part of that run may be left.
+/// on the record has one, because a part of that run may be left.
 fn current(deps: &Arc<Deps>, record: &Record, task: Option<TaskInfo>) -> Current {
     let id = &record.id;
     let last = kept::last_run(record);
@@ -124,13 +124,19 @@ impl Container {
     pub(super) async fn catch_up(&self, ctx: &Context, record: &Record, last: &LastRun) -> Result<()> {
         let Current { run: known, last: of } = self.current();
         let is_same = of.as_ref().map(LastRun::started_at) == Some(last.started_at());
-        // A run of this process is watched here, as is one that was adopted while it ran, and what is known of its end
-        // stays true.
+        if known.is_none() && of.as_ref() == Some(last) {
+            return Ok(());
+        }
+        // The end of a run that was adopted while it ran is watched, as is that of a run of this process.
         let is_sure = |run: &Run| match run.exit_now() {
-            None => run.is_from_birth() || !run.is_ready(),
+            None => run.is_from_birth() || (run.pid().is_some() && !run.is_ready()),
             Some(exit) => run.is_from_birth() || exit.code.is_some(),
         };
         if is_same && known.as_ref().is_some_and(is_sure) {
+            self.set_current(Current {
+                run: known,
+                last: Some(last.clone()),
+            });
             return Ok(());
         }
         let task = task_of(self.deps(), ctx, &record.id).await?;

@@ -254,10 +254,19 @@ impl ReopenedStreams {
 }
 
 /// Streams of a container that flow through this process. Dropping it leaves them to another process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct HeldStreams(Arc<Pumps>);
 
 impl HeldStreams {
+    /// Waits until all output of a run that has ended is with those who are attached.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn delivered(&self, ctx: &Context) {
+        // Whoever takes nothing is cut off, which is no failure of the streams.
+        drop(self.0.finished(ctx).await);
+    }
+
     /// Whether this process still carries them.
     pub(super) fn are_carried(&self) -> bool {
         self.0.life().check().is_ok()

@@ -9,8 +9,8 @@ use super::label;
 use crate::clock;
 use crate::process_identity::{Life, ProcessIdentity};
 
-/// What a deadline on a record begins with. Earlier versions counted from 1970, by the host's clock; none of their
-/// containers has a deadline after an upgrade, but for one that runs while the upgrade is made.
+/// What a deadline on a record begins with. Earlier versions counted from 1970, by the host's clock; their containers have
+/// no deadline any more, except the one that their owner keeps.
 const SINCE_BOOT: &str = "boot+";
 
 /// How the process that makes a container looks after it.
@@ -55,14 +55,19 @@ pub(super) fn owner_is_gone(labels: &BTreeMap<String, String>) -> bool {
     owner.is_some_and(|owner| owner.life() == Life::Ended)
 }
 
-/// The time until a container's deadline; zero if it has passed, `None` if there is none.
+/// The time until a container's deadline; zero if it has passed, as it has after a reboot; `None` if there is none.
 pub(super) fn until_deadline(labels: &BTreeMap<String, String>, now: Duration) -> Option<Duration> {
+    let owner = labels
+        .get(label::OWNER)
+        .and_then(|text| ProcessIdentity::parse(text));
     let at: u64 = labels
         .get(label::DEADLINE)?
         .strip_prefix(SINCE_BOOT)?
         .parse()
         .ok()?;
-    Some(Duration::from_millis(at).saturating_sub(now))
+    let left = Duration::from_millis(at).saturating_sub(now);
+    let is_of_this_boot = owner.is_none_or(|owner| owner.is_of_this_boot());
+    Some(if is_of_this_boot { left } else { Duration::ZERO })
 }
 
 /// The time since the boot, which no process of a container survives. The host's clock may be set back.

@@ -53,10 +53,21 @@ impl HostFacts {
                 .filter_map(network_of)
                 .collect(),
             daemon: visible,
-            shares_pids: visible.is_some(),
+            shares_pids: visible.is_some_and(has_our_pids),
             oci,
             cgroups,
         })
+    }
+}
+
+/// Whether a process is in the pid namespace of this one, so that its pids are ours. A process of a namespace below has
+/// a pid here, and others there.
+fn has_our_pids(pid: u32) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid"));
+    match (of(&pid.to_string()), of("self")) {
+        (Ok(theirs), Ok(ours)) => theirs == ours,
+        // Only root may read the first.
+        _ => true,
     }
 }
 

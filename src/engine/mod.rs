@@ -110,6 +110,7 @@ mod traffic;
 mod turn;
 mod undo;
 mod unfinished;
+mod until;
 mod volumes;
 mod wait;
 
@@ -137,6 +138,7 @@ pub(crate) use self::server::Server;
 pub(crate) use self::server_lock::AlreadyServed;
 pub(crate) use self::stats::{Usage, still_frozen};
 pub(crate) use self::stop::Stop;
+pub(crate) use self::until::Until;
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, Turns, is_slice};
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};

@@ -1,5 +1,5 @@
-//! How people refer to a container: by its id, by the beginning of its id, or by its name. A container without a name is
-//! called by its id, as those of functions platforms and of the `fnctr` command are.
+//! How people refer to a container: by its id, by its name, or by the beginning of an id that was made up. Ids that people
+//! choose have no beginnings: `rm web` must not remove `web-2`.
 //!
 //! A name is a label of the record. Who makes a container with a name has the turn for that name until the record is
 //! there, so no two containers get the same name. An id comes before an equal name, as with Docker.
@@ -25,7 +25,7 @@ pub(crate) enum NotOne {
 }
 
 impl Engine {
-    /// The id of the container that `given` refers to: its id, its name, or the beginning of its id.
+    /// The id of the container that `given` refers to: its id, its name, or the beginning of a made-up id.
     ///
     /// # Errors
     /// [`Kind::NotFound`] if there is none; [`Kind::Conflict`] if there are several.
@@ -68,7 +68,7 @@ fn filters(given: &str) -> Vec<String> {
     let name = label::NAME;
     vec![
         format!("labels.{ours:?},labels.{name:?}=={given:?}"),
-        format!("labels.{ours:?},id~={:?}", format!("^{given}")),
+        format!("labels.{ours:?},id~={:?}", format!("^{given}[0-9a-f]*$")),
     ]
 }
 
@@ -91,7 +91,7 @@ pub(super) fn chosen<'a>(
         if name == Some(given) {
             named = Some(id);
         }
-        if !given.is_empty() && id.as_str().starts_with(given) {
+        if !given.is_empty() && id.is_random() && id.as_str().starts_with(given) {
             begins.push(id);
         }
     }
@@ -140,7 +140,14 @@ mod tests {
 
     #[test]
     fn an_id_comes_before_a_name_and_a_name_before_the_beginning_of_an_id() {
-        let ids = [id("web"), id("web1"), id("ab12"), id("ab13"), id("cd")];
+        let made_up = |begins: &str| id(&format!("{begins}{}", "0".repeat(64 - begins.len())));
+        let ids = [
+            id("web"),
+            id("web1"),
+            made_up("ab12"),
+            made_up("ab13"),
+            made_up("cd"),
+        ];
         let names = [None, None, Some("web"), Some("ab"), Some("c")];
         let find = |given: &str| chosen(given, ids.iter().zip(names));
         assert_eq!(find("web").unwrap(), ids[0]);
@@ -148,7 +155,8 @@ mod tests {
         assert_eq!(find("ab12").unwrap(), ids[2]);
         assert_eq!(find("c").unwrap(), ids[4]);
         assert_eq!(find("web1").unwrap(), ids[1]);
-        assert_eq!(find("we"), Err(NotOne::Several));
+        assert_eq!(find("ab1"), Err(NotOne::Several));
+        assert_eq!(find("we"), Err(NotOne::None));
         assert_eq!(find("x"), Err(NotOne::None));
         assert_eq!(find(""), Err(NotOne::None));
     }

@@ -2,12 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 use crate::sys;
 
@@ -35,12 +38,26 @@ impl Pidfd {
     /// The exit code of the process once its parent has reaped it: 128 + N for signal N. `None` before, and on a kernel
     /// that does not keep it, which is before Linux 6.15.
     pub(super) fn exit_code(&self) -> Option<u32> {
-        const BY_SIGNAL: i32 = 128;
-        let status = sys::exit_status(self.0.get_ref().as_fd())?;
-        let code = status
-            .code()
-            .or(status.signal().map(|signal| BY_SIGNAL + signal))?;
-        u32::try_from(code).ok()
+        self.status().ok().flatten().and_then(code_of)
+    }
+
+    /// The same, for a process that may be reaped within some time.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn exit_code_within(&self, time: Duration) -> Option<u32> {
+        const AGAIN: Duration = Duration::from_millis(10);
+        let until = Instant::now() + time;
+        loop {
+            match self.status() {
+                Ok(None) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                status => return status.ok().flatten().and_then(code_of),
+            }
+        }
+    }
+
+    fn status(&self) -> std::io::Result<Option<ExitStatus>> {
+        sys::exit_status(self.0.get_ref().as_fd())
     }
 
     /// Waits for the end; `false` if waiting is not possible.
@@ -50,6 +67,15 @@ impl Pidfd {
     pub(super) async fn ended(&self) -> bool {
         self.0.readable().await.is_ok()
     }
+}
+
+/// The exit code: 128 + N for signal N.
+fn code_of(status: ExitStatus) -> Option<u32> {
+    const BY_SIGNAL: i32 = 128;
+    let code = status
+        .code()
+        .or(status.signal().map(|signal| BY_SIGNAL + signal))?;
+    u32::try_from(code).ok()
 }
 
 impl Alive {

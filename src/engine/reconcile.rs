@@ -149,7 +149,7 @@ impl Engine {
 }
 
 /// Looks again and again, until the engine ends. Containers that a command has abandoned are left to commands, which may
-/// have another run directory.
+/// have another run directory, and to a server.
 pub(super) fn keep_looking(deps: &Arc<Deps>) {
     // An engine that nobody has any more ends, so this must not keep it.
     let (this, life) = (Arc::downgrade(deps), deps.background.life.clone());

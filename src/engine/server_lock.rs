@@ -26,7 +26,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The right to be the server of an instance. Ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct ServerLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for ServerLock {
+    fn drop(&mut self) {
+        // A process that lives on is not the server any more.
+        drop(self.file.set_len(0));
+    }
 }
 
 /// Another process is the server.
@@ -58,7 +65,7 @@ impl ServerLock {
         };
         for _ in 0..TRIES {
             if let Some(file) = attempt(&path).map_err(failed)? {
-                return Ok(Self { _file: file });
+                return Ok(Self { file });
             }
             ctx.run(tokio::time::sleep(PAUSE)).await.at(Step::Serve, &shown)?;
         }

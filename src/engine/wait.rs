@@ -35,6 +35,8 @@ use crate::{ContainerId, Context, clock};
 /// The pause before containerd is asked again if it does not answer; doubles up to [`MAX_RETRY`].
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
+/// How long the parent of a process whose shim is gone may take to reap it.
+const REAPED: Duration = Duration::from_secs(1);
 /// How long to wait for the reply to Tasks/Wait if the process itself is watched too. Most functions have ended by
 /// then. As long as the call is open, it costs a task and a stream of the connection here, and a call in the shim.
 const STANDS: Duration = Duration::from_secs(2);
@@ -87,7 +89,8 @@ pub(super) fn watch(
     let (tx, rx) = watch::channel(None);
     let (deps, ctx) = (Arc::clone(deps), ctx.clone());
     let mut event = pid.map(|pid| deps.exits.of(&id, pid, &witness));
-    let vanished = pid.and_then(Pidfd::open);
+    // A pid of another pid namespace is that of another process here.
+    let vanished = pid.filter(|_| deps.host.shares_pids).and_then(Pidfd::open);
     let alive = Alive::of(vanished.as_ref());
     let above = paths
         .as_ref()
@@ -158,8 +161,7 @@ async fn learn(
     vanished: Option<Arc<Pidfd>>,
 ) -> Ended {
     let began = Instant::now();
-    // A pid of another pid namespace refers to another process here, so its descriptor proves nothing.
-    let taken_back = vanished.is_some() && deps.host.shares_pids;
+    let taken_back = vanished.is_some();
     let replied = async {
         // Boxed, so that its memory is freed when the wait is taken back.
         let reply = Box::pin(by_reply(deps, ctx, id));
@@ -167,8 +169,9 @@ async fn learn(
             return reply.await;
         }
         match tokio::time::timeout_at(began + STANDS, reply).await {
-            Ok(told) => told,
-            Err(_) => std::future::pending().await,
+            Ok((Some(code), at)) => (Some(code), at),
+            // It lasts, or containerd has lost a task whose process the pidfd shows.
+            Ok((None, _)) | Err(_) => std::future::pending().await,
         }
     };
     let by_event = async {
@@ -244,7 +247,8 @@ async fn by_absence(
             }
         }
     }
-    if let Some(code) = process.exit_code() {
+    // Its new parent may not have reaped it yet.
+    if let Some(code) = process.exit_code_within(REAPED).await {
         return (Some(code), Some(at));
     }
     tracing::warn!(%id, "the container's process is gone, and neither containerd nor the kernel has its exit code");

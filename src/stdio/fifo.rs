@@ -66,15 +66,22 @@ impl Fifos {
     /// # Errors
     /// [`FifoError`] names the path.
     pub(crate) fn create(dir: &Path, streams: Streams) -> Result<Self, FifoError> {
-        if !streams.are_null() {
-            make_empty(dir)?;
-        }
+        // Before there is a fifo, so that nobody takes these streams for those of a holder that is gone.
+        let hold = match streams.are_null() {
+            true => None,
+            false => {
+                make_empty(dir)?;
+                let taken = StreamsLock::take(dir).map_err(failed("lock", dir))?;
+                let other = || failed("lock", dir)(io::ErrorKind::WouldBlock.into());
+                Some(taken.ok_or_else(other)?)
+            }
+        };
         let Streams {
             stdin,
             stdout,
             stderr,
         } = streams;
-        let mut fifos = Self {
+        Ok(Self {
             stdin: match stdin {
                 Source::Null => None,
                 Source::Reader(from) => Some(Input {
@@ -84,13 +91,8 @@ impl Fifos {
             },
             stdout: output(dir, Stream::Stdout, stdout)?,
             stderr: output(dir, Stream::Stderr, stderr)?,
-            hold: None,
-        };
-        // Locked before the process exists, so that no other process takes its streams for abandoned ones.
-        if fifos.paths() != Paths::default() {
-            fifos.hold = StreamsLock::take(dir).map_err(failed("lock", dir))?;
-        }
-        Ok(fifos)
+            hold,
+        })
     }
 
     /// Takes over the fifos in `dir` that an earlier process made; `hold` is the right to do so. A stream without a

@@ -8,6 +8,7 @@ use fnctr::driver::Driver as _;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::beside::Beside;
 use crate::cli::fnctr;
 use crate::habits::{ok, refused};
 use crate::patience::patient;
@@ -133,6 +134,44 @@ async fn what_is_stopped_is_kept_and_a_restart_is_a_new_run() {
     ok(stage, &["restart", "web"]);
     assert_eq!(status(stage, "web"), "running");
     ok(stage, &["rm", "-f", "web"]);
+    set.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_end_and_the_removal_can_be_waited_for() {
+    let Some(set) = Stage::set("the_next_end_and_the_removal").await else {
+        return;
+    };
+    let stage = &set;
+    ok(
+        stage,
+        &[
+            "create", "--name", "job", "--user", "0:0", "busybox", "sh", "-c", COUNTS,
+        ],
+    );
+    ok(stage, &["create", "--name", "new", "busybox", "true"]);
+    ok(stage, &["start", "job"]);
+    assert_eq!(ok(stage, &["wait", "job"]), "1\n");
+    let wait = |id: &str, condition| Beside::start(stage, &["wait", "--condition", condition, id]);
+    let (next, removed) = (wait("job", "next-exit"), wait("job", "removed"));
+    let (never, gone) = (wait("new", "removed"), wait("new", "next-exit"));
+    // Until they are listening.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ok(stage, &["start", "job"]);
+    assert_eq!(next.hear(), "2");
+    assert_eq!(next.end().0, Some(0));
+    assert!(removed.lines.try_recv().is_err());
+    ok(stage, &["rm", "job", "new"]);
+    assert_eq!(removed.hear(), "2");
+    assert_eq!(removed.end().0, Some(0));
+    for (one, said) in [
+        (never, "no exit code of it is known"),
+        (gone, "was removed before it ended"),
+    ] {
+        let (code, _, err) = one.end();
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(said), "{err}");
+    }
     set.strike().await;
 }
 

@@ -7,19 +7,19 @@ use crate::command::fnctr;
 use crate::fake_containerd::How;
 use crate::rig::Rig;
 
-async fn run(rig: &Rig, args: &[&str]) -> Output {
+pub(crate) async fn run(rig: &Rig, args: &[&str]) -> Output {
     let done = fnctr(rig, rig.fake.dir(), args).wait_with_output().await;
     done.expect("to run fnctr")
 }
 
-async fn ok(rig: &Rig, args: &[&str]) -> String {
+pub(crate) async fn ok(rig: &Rig, args: &[&str]) -> String {
     let done = run(rig, args).await;
     let err = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{args:?}: {err}");
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-async fn status(rig: &Rig) -> String {
+pub(crate) async fn status(rig: &Rig) -> String {
     let listed = ok(rig, &["ps", "--all", "--format", "{{.Status}}"]).await;
     listed.trim().to_owned()
 }

@@ -27,10 +27,13 @@ mod fault_sweep;
 mod foreign;
 mod host_code;
 mod images;
+#[cfg(feature = "cli")]
 mod kept;
 mod order;
 mod pulls;
 mod rig;
+#[cfg(feature = "cli")]
+mod serve;
 #[cfg(feature = "opentelemetry")]
 mod traces;
 mod undo;

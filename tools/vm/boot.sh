@@ -7,7 +7,7 @@
 set -euo pipefail
 
 kernel=$1 initrd=$2 scratch=$3
-patience=${VM_TIMEOUT:-1500}
+patience=${VM_TIMEOUT:-2700}
 # One without AVX: Go and the C library choose their plain copies then, which are emulated a third faster.
 cpu=${VM_CPU:-Nehalem-v1}
 accel=${VM_ACCEL:-tcg,thread=multi,tb-size=1024}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::values;
 use crate::cli::container_ref::ContainerRef;
@@ -50,6 +50,28 @@ pub(in crate::cli) struct IdsArgs {
     /// The containers
     #[arg(required = true, value_name = "ID")]
     pub(in crate::cli) ids: Vec<ContainerRef>,
+}
+
+/// Containers, and what to wait for.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct WaitArgs {
+    /// The containers
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<ContainerRef>,
+    /// What to wait for; the last two also survive the removal of the container
+    #[arg(long, value_enum, default_value = "not-running")]
+    pub(in crate::cli) condition: WaitCondition,
+}
+
+/// What `wait` waits for. The names are those of Docker's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum WaitCondition {
+    /// It does not run
+    NotRunning,
+    /// A run of it ends, from now on
+    NextExit,
+    /// It is removed
+    Removed,
 }
 
 /// Containers to start.
@@ -170,7 +192,7 @@ pub(in crate::cli) enum ContainerCommand {
     /// Stop containers and start them again
     Restart(StopArgs),
     /// Wait until containers have ended, and print their exit codes
-    Wait(IdsArgs),
+    Wait(WaitArgs),
     /// Remove containers and all that belongs to them
     #[command(visible_alias = "remove")]
     Rm(RmArgs),

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use self::bench::Bench;
 use self::containers::{
     AttachArgs, ContainerCommand, EventsArgs, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StartArgs,
-    StopArgs,
+    StopArgs, WaitArgs,
 };
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
@@ -141,14 +141,16 @@ pub(super) enum Command {
     /// without a reader, end those whose time is over, and remove what killed processes have left
     ///
     /// The containers outlive it, however it ends: the next one finds them, takes their streams over, and loses no exit code.
-    /// There is one for each containerd namespace.
+    /// There is one for each containerd namespace. While there is none, a container whose output it held waits once it has
+    /// written some 64 KB to 1 MB, until the next server or an attach reads on.
     Serve,
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
     /// Stop containers and start them again
     Restart(StopArgs),
     /// Wait until containers have ended, and print their exit codes
-    Wait(IdsArgs),
+    #[command(after_help = "Example: fnctr wait --condition removed job")]
+    Wait(WaitArgs),
     /// Remove containers and all that belongs to them
     Rm(RmArgs),
     /// The same commands under docker's longer names

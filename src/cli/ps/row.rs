@@ -10,7 +10,7 @@ use crate::cli::template::Fields;
 use crate::driver::Timestamp;
 use crate::engine::{ListedContainer, Reference, State};
 use crate::sandbox::Listed;
-use crate::{PortMapping, Protocol, clock};
+use crate::{ContainerId, PortMapping, Protocol, clock};
 
 /// The number of characters of a command that are shown.
 const SHORT: usize = 40;
@@ -158,8 +158,7 @@ impl Row {
 
     /// The id, of which twelve characters are enough if it was made up.
     fn shown_id(&self, whole: bool) -> String {
-        const MADE_UP: usize = 64;
-        let is_made_up = self.id.len() == MADE_UP && self.id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let is_made_up = ContainerId::new(&self.id).is_ok_and(|id| id.is_random());
         let most = if is_made_up && !whole { 12 } else { usize::MAX };
         self.id.chars().take(most).collect()
     }

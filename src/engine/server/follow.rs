@@ -7,40 +7,40 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::restore::{self, Refreshed};
+use super::restore::{self, Refreshed, Restored};
 use super::shared::Shared;
 use crate::ContainerId;
-use crate::containerd::Subscription;
 use crate::pauses::Pauses;
 
 /// How long changes of a container are collected before it is looked at: a start makes three of them.
 const BATCH: Duration = Duration::from_millis(5);
-/// The pause before a container is looked at again that could not be looked at.
-const AGAIN: Duration = Duration::from_millis(100);
+/// The pause before a container is looked at again that could not be looked at; doubles up to [`MAX_AGAIN`].
+const AGAIN: Duration = Duration::from_millis(50);
+const MAX_AGAIN: Duration = Duration::from_secs(5);
 /// First pause before subscribing again after the stream broke; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts to follow, until the server ends.
-pub(super) fn start(shared: &Arc<Shared>, changes: Subscription<String>) {
+pub(super) fn start(shared: &Arc<Shared>, restored: Restored) {
     let this = Arc::clone(shared);
     let work = async move {
         let life = this.life.clone();
         // The server has ended.
-        let _ = life.run(follow(&this, changes)).await;
+        let _ = life.run(follow(&this, restored)).await;
     };
     shared.deps.background.tracker.spawn(work.in_current_span());
 }
 
-async fn follow(shared: &Arc<Shared>, mut changes: Subscription<String>) {
+async fn follow(shared: &Arc<Shared>, mut restored: Restored) {
     loop {
-        read(shared, &mut changes).await;
+        read(shared, restored).await;
         let mut pauses = Pauses::new(MIN_PAUSE, MAX_PAUSE);
-        changes = loop {
+        restored = loop {
             pauses.wait().await;
             let ctx = shared.life.with_timeout(shared.deps.config.close_grace);
             match restore::restore(shared, &ctx).await {
-                Ok(changes) => break changes,
+                Ok(restored) => break restored,
                 Err(error) => {
                     tracing::debug!(error = %crate::chain(&error), "cannot look at the containers; trying again");
                 }
@@ -50,9 +50,14 @@ async fn follow(shared: &Arc<Shared>, mut changes: Subscription<String>) {
 }
 
 /// Reads changes until the stream breaks.
-async fn read(shared: &Arc<Shared>, changes: &mut Subscription<String>) {
-    let mut changed = BTreeSet::new();
-    let mut due = None;
+async fn read(shared: &Arc<Shared>, restored: Restored) {
+    let Restored {
+        mut changes,
+        again: mut changed,
+    } = restored;
+    let fresh = Pauses::new(AGAIN, MAX_AGAIN);
+    let mut pauses = fresh.clone();
+    let mut due = (!changed.is_empty()).then(Instant::now);
     loop {
         let at = due.unwrap_or_else(Instant::now);
         tokio::select! {
@@ -69,7 +74,13 @@ async fn read(shared: &Arc<Shared>, changes: &mut Subscription<String>) {
             },
             () = tokio::time::sleep_until(at), if due.is_some() => {
                 changed = refresh_all(shared, std::mem::take(&mut changed)).await;
-                due = (!changed.is_empty()).then(|| Instant::now() + AGAIN);
+                due = match changed.is_empty() {
+                    true => {
+                        pauses.clone_from(&fresh);
+                        None
+                    }
+                    false => Some(Instant::now() + pauses.pause()),
+                };
             }
         }
     }

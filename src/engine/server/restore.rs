@@ -22,15 +22,25 @@ pub(super) enum Refreshed {
     Later,
 }
 
+/// A subscription to changes, and the containers that are to be looked at again.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) changes: Subscription<String>,
+    pub(super) again: BTreeSet<ContainerId>,
+}
+
 /// Subscribes to changes, and then looks at every container, so that no change is missed in between. Returns the
-/// subscription.
+/// subscription, and the containers that are to be looked at again.
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(super) async fn restore(shared: &Arc<Shared>, ctx: &Context) -> Result<Subscription<String>> {
+pub(super) async fn restore(shared: &Arc<Shared>, ctx: &Context) -> Result<Restored> {
     const ALL: &str = "the containers of the server";
     let session = &shared.deps.session;
-    let changes = session.events().changes(ctx).await.at(Step::Find, ALL)?;
+    let (events, life) = (session.events(), &shared.life);
+    // Without a deadline of its own, which would end the subscription too.
+    let subscribed = ctx.run(events.changes(life)).await.at(Step::Find, ALL)?;
+    let changes = subscribed.at(Step::Find, ALL)?;
     let filters = [format!("labels.{:?}", label::ENGINE)];
     let (containers, tasks) = (session.containers(), session.tasks());
     let (records, tasks) = tokio::join!(containers.list(ctx, &filters), tasks.list(ctx));
@@ -41,18 +51,27 @@ pub(super) async fn restore(shared: &Arc<Shared>, ctx: &Context) -> Result<Subsc
             forget(shared, served.id()).await;
         }
     }
+    let mut again = BTreeSet::new();
     let mut tasks: BTreeMap<String, TaskInfo> = tasks.into_iter().collect();
     for record in records {
         let task = tasks.remove(record.id.as_str());
         if known(shared, &record).is_some() {
-            // A step that is under way ends with an event.
-            refresh_with(shared, ctx, record).await?;
+            let id = record.id.clone();
+            match refresh_with(shared, ctx, record).await {
+                Ok(Refreshed::Done) => {}
+                Ok(Refreshed::Later) => drop(again.insert(id)),
+                // Such as one whose shim does not answer.
+                Err(error) => {
+                    tracing::debug!(%id, error = %crate::chain(&error), "cannot look at a container; trying again");
+                    again.insert(id);
+                }
+            }
         } else {
             let container = adopt::adopt_with(&shared.deps, &record, task)?;
             insert(shared, Served::new(container, record)).await;
         }
     }
-    Ok(changes)
+    Ok(Restored { changes, again })
 }
 
 /// Looks at one container.
@@ -75,7 +94,11 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
     let served = match known(shared, &record) {
         // One that is not kept has one run, which is adopted when its end can be watched.
         Some(served) if last.is_some() || is_watched(&served) => served,
-        _ if !record.labels.contains_key(label::ENGINE) => return Ok(Refreshed::Done),
+        _ if !record.labels.contains_key(label::ENGINE) => {
+            // Another program's, in place of one of ours.
+            forget(shared, &record.id).await;
+            return Ok(Refreshed::Done);
+        }
         _ => {
             let container = adopt::adopt_record(&shared.deps, ctx, &record).await?;
             insert(shared, Served::new(container, record)).await;

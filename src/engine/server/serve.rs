@@ -34,8 +34,8 @@ impl Engine {
             shared: Arc::new(Shared::new(deps)),
             _lock: lock,
         };
-        let changes = restore::restore(&server.shared, ctx).await?;
-        follow::start(&server.shared, changes);
+        let restored = restore::restore(&server.shared, ctx).await?;
+        follow::start(&server.shared, restored);
         supervise::start(&server.shared);
         Ok(server)
     }

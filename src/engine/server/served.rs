@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::ContainerId;
-use crate::cgroup;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::cgroup::{self, Freezer};
 use crate::containerd::Record;
 use crate::engine::attach::HeldStreams;
 use crate::engine::container::{Container, Current};
@@ -15,6 +16,7 @@ use crate::engine::kept::{self, LastRun, RunEnd};
 use crate::engine::names;
 use crate::engine::plan::Plan;
 use crate::engine::run::{Run, WeakRun};
+use crate::{ContainerId, Context};
 
 /// A container that a server looks after. Everything here is answered from memory and from the kernel.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Served {
     /// As it was when containerd last reported a change, without the parts that nothing here reads.
     record: Mutex<Arc<Record>>,
     watched: Mutex<Watched>,
+    /// Held while a task does what the container needs.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What the server does about the container's run.
@@ -32,6 +36,8 @@ struct Watched {
     supervised: Option<WeakRun>,
     /// The streams that the server holds.
     held: Option<(WeakRun, HeldStreams)>,
+    /// The run that has no streams to hold.
+    without: Option<WeakRun>,
 }
 
 impl Served {
@@ -40,6 +46,7 @@ impl Served {
             container,
             record: Mutex::new(Arc::new(facts::without_spec(record))),
             watched: Mutex::default(),
+            turn: Arc::default(),
         }
     }
 
@@ -107,13 +114,32 @@ impl Served {
         Some(run)
     }
 
-    /// Whether the server holds the streams of this run.
+    /// Whether the server holds the streams of this run, or the run has none.
     pub(super) fn holds(&self, run: &Run) -> bool {
         let watched = self.watched();
-        watched
-            .held
-            .as_ref()
-            .is_some_and(|(of, held)| run.is(of) && held.are_carried())
+        let carries = |(of, held): &(WeakRun, HeldStreams)| run.is(of) && held.are_carried();
+        watched.held.as_ref().is_some_and(carries) || watched.without.as_ref().is_some_and(|of| run.is(of))
+    }
+
+    /// Notes that the run has no streams.
+    pub(super) fn set_without(&self, run: &Run) {
+        self.watched().without = Some(run.downgrade());
+    }
+
+    /// Waits until those who are attached have all output of this run, if the server holds its streams.
+    pub(super) async fn deliver(&self, run: &Run, ctx: &Context) {
+        let held = match &self.watched().held {
+            Some((of, held)) if run.is(of) => Some(held.clone()),
+            _ => None,
+        };
+        if let Some(held) = held {
+            held.delivered(ctx).await;
+        }
+    }
+
+    /// The right to do what the container needs; `None` if another task has it.
+    pub(super) fn take_turn(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
     }
 
     pub(super) fn set_held(&self, run: &Run, streams: HeldStreams) {
@@ -138,7 +164,16 @@ fn state_of(deps: &Deps, record: &Record, Current { run, last }: &Current) -> St
         Some(None) if find::is_lost(deps, record) => State::Lost,
         Some(None) => of_last(),
         None if run.is_ready() => State::Created,
-        None if matches!(run.freezer().state(), Ok(cgroup::State::Frozen)) => State::Frozen,
+        None if is_frozen(run) => State::Frozen,
         None => State::Running,
     }
+}
+
+/// Whether the kernel reports a run as frozen. The run's own freezer would keep the files open, of every container.
+fn is_frozen(run: &Run) -> bool {
+    let freezer = run.paths().and_then(|paths| Freezer::of(paths).ok());
+    matches!(
+        freezer.map(|freezer| freezer.state()),
+        Some(Ok(cgroup::State::Frozen))
+    )
 }

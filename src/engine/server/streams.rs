@@ -15,6 +15,7 @@ pub(super) fn hold(served: &Served) {
     };
     let dir = container.deps().fifo_dir(served.id());
     if !Fifos::are_in(&dir) {
+        served.set_without(&run);
         return;
     }
     let held = match StreamsLock::take(&dir) {

@@ -13,13 +13,18 @@ use crate::Context;
 use crate::engine::abandoned::{self, Need};
 use crate::engine::custody;
 use crate::engine::error::{Kind, Result};
-use crate::engine::{kept, label};
+use crate::engine::run::Run;
+use crate::engine::{find, kept, label, record};
 use crate::pauses::Pauses;
 
 /// The longest pause between two looks at all containers: an owner that runs now may be killed later.
 const AGAIN: Duration = Duration::from_secs(10);
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often streams that no process holds are looked for.
+const HOLD: Duration = Duration::from_secs(1);
+/// How long the end of a container's output may take to reach those who are attached, before the run is removed.
+const DELIVERY: Duration = Duration::from_secs(5);
 /// The pause before what a container needs is tried again; doubles up to [`AGAIN`].
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -32,10 +37,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
             loop {
                 tokio::time::sleep(until_next(&this)).await;
                 for served in this.registry.all() {
-                    streams::hold(&served);
-                    if let Err(error) = tend(&this, &served).await {
-                        tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot look after a container; trying again");
-                    }
+                    look_at(&this, served);
                 }
             }
         };
@@ -43,16 +45,47 @@ pub(super) fn start(shared: &Arc<Shared>) {
         let _ = life.run(look).await;
     };
     shared.deps.background.tracker.spawn(work.in_current_span());
+    let this = Arc::clone(shared);
+    let work = async move {
+        let life = this.life.clone();
+        while life.run(tokio::time::sleep(HOLD)).await.is_ok() {
+            this.registry
+                .all()
+                .iter()
+                .for_each(|served| streams::hold(served));
+        }
+    };
+    shared.deps.background.tracker.spawn(work.in_current_span());
 }
 
-/// The time until the next deadline of a container, within bounds.
+/// Does what a container needs on a task of its own, so that one that is stuck delays no other.
+fn look_at(shared: &Arc<Shared>, served: Arc<Served>) {
+    let record = served.record();
+    let may_need =
+        kept::has_run(&record) || custody::until_deadline(&record.labels, custody::now()).is_some();
+    let Some(turn) = may_need.then(|| served.take_turn()).flatten() else {
+        return;
+    };
+    let this = Arc::clone(shared);
+    let work = async move {
+        let _turn = turn;
+        if let Err(error) = tend(&this, &served).await {
+            tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot look after a container; trying again");
+        }
+    };
+    shared.deps.background.tracker.spawn(work.in_current_span());
+}
+
+/// The time until the next deadline of a container, within bounds. One that has passed is the owner's to keep, or could
+/// not be kept; it is looked at again after the longest pause.
 fn until_next(shared: &Shared) -> Duration {
     let now = custody::now();
     let all = shared.registry.all();
     let deadlines = all
         .iter()
         .filter_map(|served| custody::until_deadline(&served.record().labels, now));
-    deadlines.min().map_or(AGAIN, |left| left.clamp(PAUSE, AGAIN))
+    let next = deadlines.filter(|left| !left.is_zero()).min();
+    next.map_or(AGAIN, |left| left.clamp(PAUSE, AGAIN))
 }
 
 /// Waits for the end of a container's run on a task of its own, unless one does so already.
@@ -67,9 +100,14 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
             if run.wait_exit().await.is_none() {
                 return;
             }
+            served.deliver(&run, &life.with_timeout(DELIVERY)).await;
+            if !is_left_to_the_server(&served, &run) {
+                return;
+            }
             drop(run);
             let mut pauses = Pauses::new(RETRY, AGAIN);
-            while let Err(error) = write_end(&this, &served).await {
+            // Until all of the run is removed: its end may be on the record after the first attempt.
+            while let Err(error) = settle(&this, &served).await {
                 tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot write down how a container ended; trying again");
                 pauses.wait().await;
             }
@@ -79,15 +117,15 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
     shared.deps.background.tracker.spawn(work.in_current_span());
 }
 
-/// Writes down how the run of a container has ended, if its owner does not.
-async fn write_end(shared: &Shared, served: &Served) -> Result<()> {
+/// Whether the end of a container's run is the server's to write, and not its owner's. A run whose exit code is unknown
+/// may be one that has no task yet, or whose processes containerd has lost: they are the user's to end.
+fn is_left_to_the_server(served: &Served, run: &Run) -> bool {
     let record = served.record();
-    let labels = &record.labels;
-    let is_left = labels.contains_key(label::DETACHED) || custody::owner_is_gone(labels);
-    match kept::has_run(&record) && is_left {
-        true => settle(shared, served).await,
-        false => Ok(()),
+    let is_known = run.exit_now().is_some_and(|exit| exit.code.is_some());
+    if !kept::has_run(&record) || !is_known {
+        return false;
     }
+    record.labels.contains_key(label::DETACHED) || custody::owner_is_gone(&record.labels)
 }
 
 async fn settle(shared: &Shared, served: &Served) -> Result<()> {
@@ -105,19 +143,20 @@ fn unless_done(done: Result<()>) -> Result<()> {
     }
 }
 
-/// Does what a container needs now, if anything.
+/// Does what a container needs now, if anything. The record is read again: another process may have settled, started or
+/// replaced the container since the server last heard of it.
 async fn tend(shared: &Shared, served: &Served) -> Result<()> {
-    let record = served.record();
-    let is_due = kept::has_run(&record) || custody::until_deadline(&record.labels, custody::now()).is_some();
-    if !is_due {
+    let ctx = Context::timeout(shared.deps.config.close_grace);
+    let record = match find::get(&shared.deps, &ctx, served.id()).await {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if record::attempt_of(&record) != served.container().attempt() {
         return Ok(());
     }
     match abandoned::need_of(&shared.deps, &record).await? {
         None => Ok(()),
         Some(Need::Settle) => settle(shared, served).await,
-        Some(Need::End) => {
-            let ctx = Context::timeout(shared.deps.config.close_grace);
-            unless_done(abandoned::mend(&shared.deps, &ctx, &record, Need::End).await)
-        }
+        Some(Need::End) => unless_done(abandoned::mend(&shared.deps, &ctx, &record, Need::End).await),
     }
 }

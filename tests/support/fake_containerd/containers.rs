@@ -148,8 +148,17 @@ fn update(
         }
     }
     found.updated_at = now();
+    let found = found.clone();
+    drop(state);
+    let event = events::ContainerUpdate {
+        id: found.id.clone(),
+        image: found.image.clone(),
+        labels: found.labels.clone(),
+        snapshot_key: found.snapshot_key.clone(),
+    };
+    fake.publish(call.namespace()?, "/containers/update", &event);
     Ok(api::UpdateContainerResponse {
-        container: Some(found.clone()),
+        container: Some(found),
     })
 }
 
