@@ -87,7 +87,7 @@ pub struct UnknownDriver {
 
 /// The part of the configuration that decides the driver.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct DriverSettings<'a> {
     /// The configured driver.
     pub(crate) driver: CgroupDriver,
     /// The runtime's binary, a name or a path; `None` is runc.
@@ -196,7 +196,7 @@ impl Facts {
 }
 
 /// Chooses the driver. A cgroup parent in the notation of one driver decides as much as a configured driver does.
-pub(crate) fn choose(wanted: Wanted<'_>, facts: Facts) -> Result<Choice, Refused> {
+pub(crate) fn choose(wanted: DriverSettings<'_>, facts: Facts) -> Result<Choice, Refused> {
     let parent = || wanted.parent.to_owned();
     let (slice, path) = match wanted.parent {
         DEFAULT_PARENT => (false, false),
@@ -271,7 +271,7 @@ mod tests {
         runtime: Option<&str>,
         facts: Facts,
     ) -> Result<Choice, Refused> {
-        let wanted = Wanted {
+        let wanted = DriverSettings {
             driver,
             runtime,
             parent,

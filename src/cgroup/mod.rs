@@ -46,7 +46,7 @@ mod testing;
 pub(crate) use ceilings::{Ceilings, Rlimit};
 pub use driver::{CgroupDriver, UnknownDriver};
 pub(crate) use driver::{
-    Choice, DEFAULT_PARENT, DEFAULT_SLICE, Facts, Refused, Wanted, choose, is_nested, is_slice,
+    Choice, DEFAULT_PARENT, DEFAULT_SLICE, DriverSettings, Facts, Refused, choose, is_nested, is_slice,
 };
 pub(crate) use error::Error;
 pub(crate) use files::whole as read_whole;
@@ -60,7 +60,7 @@ pub(crate) use kill::kill_all;
 pub(crate) use layout::Version;
 pub(crate) use oom::{Above, LimitOwner, OomCount, OomLog, oom_kills};
 pub(crate) use paths::Paths;
-pub(crate) use places::Places;
+pub(crate) use places::CgroupDirs;
 pub(crate) use reclaim::{Reclaimed, Reclaimer};
 pub(crate) use root::Root;
 #[cfg(test)]

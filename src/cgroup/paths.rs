@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::Version;
 use super::mounts::{Hierarchy, Mounts};
-use super::places::Places;
+use super::places::CgroupDirs;
 
 /// The key of the v2 tree among the controllers' names.
 const UNIFIED: &str = "";
@@ -124,8 +124,8 @@ impl Paths {
     }
 
     /// The directories without their controllers, to find the processes, and to kill them without `cgroup.kill`.
-    pub(crate) fn places(&self) -> Places {
-        Places::new(self.dirs().map(Path::to_owned).collect())
+    pub(crate) fn places(&self) -> CgroupDirs {
+        CgroupDirs::new(self.dirs().map(Path::to_owned).collect())
     }
 
     /// Whether a cgroup of the container exists in any hierarchy.

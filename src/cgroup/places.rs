@@ -27,9 +27,9 @@ const ROUNDS: u32 = 5;
 
 /// The directories of one cgroup, one per mounted hierarchy. They need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Places(Vec<PathBuf>);
+pub(crate) struct CgroupDirs(Vec<PathBuf>);
 
-impl Places {
+impl CgroupDirs {
     pub(super) fn new(dirs: Vec<PathBuf>) -> Self {
         Self(dirs)
     }
@@ -200,8 +200,8 @@ mod tests {
     use super::super::{Freezer, Root};
     use super::*;
 
-    fn places(cgroup: &Cgroup) -> Places {
-        Places(cgroup.paths().dirs().map(Path::to_owned).collect())
+    fn places(cgroup: &Cgroup) -> CgroupDirs {
+        CgroupDirs(cgroup.paths().dirs().map(Path::to_owned).collect())
     }
 
     async fn populated_ones_are_emptied_and_removed(cgroup: Option<Cgroup>, frozen: bool) {
@@ -260,7 +260,7 @@ mod tests {
             "",
         )
         .unwrap();
-        let Places(mut dirs) = root.places("/fnctr/ns/a").unwrap();
+        let CgroupDirs(mut dirs) = root.places("/fnctr/ns/a").unwrap();
         dirs.sort();
         let expected =
             ["devices", "memory", "systemd", "unified"].map(|name| format!("/c/{name}/fnctr/ns/a"));

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::layout::{Controllers, Layout, Version};
 use super::mounts::{Hierarchy, Mounts};
 use super::paths::{Membership, Paths};
-use super::places::Places;
+use super::places::CgroupDirs;
 
 /// The mounted hierarchies, and this process's own cgroup in each.
 #[derive(Debug, Clone)]
@@ -147,11 +147,11 @@ impl Root {
     ///
     /// # Errors
     /// As [`Root::of_path`].
-    pub(crate) fn places(&self, cgroup: &str) -> Result<Places, Error> {
+    pub(crate) fn places(&self, cgroup: &str) -> Result<CgroupDirs, Error> {
         self.check(cgroup)?;
         let every = self.mounts.every.values();
         let dirs = every.filter_map(|hierarchy| from_top(&hierarchy.point, cgroup));
-        Ok(Places::new(dirs.collect()))
+        Ok(CgroupDirs::new(dirs.collect()))
     }
 
     /// Fails for a path that is not below the root, or that contains this process.

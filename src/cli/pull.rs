@@ -13,7 +13,7 @@ use super::connect::Connection;
 use super::failure::Failure;
 use super::output::Print;
 use super::progress::{self, Show};
-use crate::containerd_driver::Wanted;
+use crate::containerd_driver::ImageToPull;
 use crate::driver::{BackOffConfig, Credentials, Driver as _, ErrorKind, RetryErrorChecker};
 use crate::engine::{Engine, ImageError};
 use crate::{ContainerdDriver, Context};
@@ -45,7 +45,7 @@ fn worth_another() -> RetryErrorChecker {
 pub(super) async fn pull(at: Invocation<'_>, args: PullArgs, print: &Print) -> Result<ExitCode, Failure> {
     let login = login(at, &args).await?;
     let connection = Connection::open(at, |_| {}).await?;
-    let wanted = Wanted {
+    let wanted = ImageToPull {
         image: &args.image,
         platform: args.platform.clone(),
         login,
@@ -76,7 +76,7 @@ pub(super) async fn watched(ctx: &Context, driver: &ContainerdDriver, image: &st
     } else {
         Show::Lines
     };
-    let wanted = Wanted {
+    let wanted = ImageToPull {
         image,
         platform: None,
         login: None,
@@ -113,7 +113,7 @@ fn may_be_id(text: &str) -> bool {
 async fn shown(
     ctx: &Context,
     driver: &ContainerdDriver,
-    wanted: Wanted<'_>,
+    wanted: ImageToPull<'_>,
     show: Show,
 ) -> Result<(String, String), Failure> {
     driver.set_pull_image_retry_policy(POLICY, worth_another())?;

@@ -11,7 +11,7 @@ use crate::image::{Image, Reference, Request};
 
 /// A pull that the command line requests.
 #[derive(Debug)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct ImageToPull<'a> {
     pub(crate) image: &'a str,
     pub(crate) platform: Option<Platform>,
     /// Credentials that take precedence over the configured ones.
@@ -40,7 +40,7 @@ impl Pull {
 
 impl ContainerdDriver {
     /// Begins a pull for the command line, or joins one.
-    pub(crate) fn pull(&self, wanted: Wanted<'_>) -> Result<Pull, Error> {
+    pub(crate) fn pull(&self, wanted: ImageToPull<'_>) -> Result<Pull, Error> {
         let reference =
             Reference::parse(wanted.image).map_err(|why| Error::new(ErrorKind::InvalidTask, why))?;
         let familiar = reference.familiar();

@@ -29,7 +29,7 @@ mod version;
 mod wait;
 
 pub use self::adopt::{Adoptable, Adopted, ContainerState};
-pub(crate) use self::command_pull::Wanted;
+pub(crate) use self::command_pull::ImageToPull;
 pub(crate) use self::cookie::ContainerdCookie;
 pub use self::driver::ContainerdDriver;
 pub(crate) use self::error::{not_connected, translate};

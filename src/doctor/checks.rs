@@ -7,7 +7,7 @@ use super::options::Options;
 use super::{
     cgroup, driver, host, kernel, network, outer_cgroup, privileges, programs, room, runtime, scope, storage,
 };
-use crate::cgroup::{Facts, Wanted, choose, is_nested};
+use crate::cgroup::{DriverSettings, Facts, choose, is_nested};
 use crate::embedded::{OuterCgroup, Scope};
 
 /// Runs every check, in the order in which the user should fix problems.
@@ -50,7 +50,7 @@ pub async fn checks(options: &Options) -> Vec<Check> {
     let daemon = server.unwrap_or_else(|| host::Daemon::started_from_here(&status, &limits));
     let shim = host::look_for("containerd-shim-runc-v2", daemon.path.as_ref());
     let runtimes = host::runtimes(options.runtime.as_deref(), daemon.path.as_ref()).await;
-    let wanted = Wanted {
+    let wanted = DriverSettings {
         driver: options.cgroup_driver,
         runtime: options.runtime.as_deref(),
         parent: &options.cgroup_parent,

@@ -113,19 +113,19 @@ impl Container {
         if let Some(run) = self.run() {
             let mut stage = run.stage().lock().await;
             match (run.exit_now(), stage.phase) {
-                // Of a start that was killed half-way there may be processes too; they are removed below.
+                // A start that was killed half-way may have left processes too; they are removed below.
                 (Some(exit), _) if exit.code.is_none() && !turn.was_left && find::is_lost(deps, &record) => {
                     return refuse(Kind::OutOfOrder, NotStarted::Lost);
                 }
                 (Some(exit), _) => {
-                    // Before the task is removed, which nobody could ask for the code afterwards.
+                    // Before the task is removed: the code cannot be read afterwards.
                     if let LastRun::Started { .. } = before {
                         before = before.ended(&exit);
                         kept::write_end(&deps.session, ctx, &mut record, &before).await?;
                         deps.tell_end(id, &exit);
                     }
                 }
-                // Its process waits behind a gate that nobody will open if its owner is gone.
+                // If its owner has ended, no process will open the start gate.
                 (None, Phase::Ready) if custody::owner_is_gone(&record.labels) => {
                     before = LastRun::Ended(RunEnd::default());
                 }
@@ -174,8 +174,9 @@ impl Container {
         Ok(run)
     }
 
-    /// Undoes a start that failed, as far as it belongs to this container: another process may have removed it. Returns
-    /// whether nothing is left. If something is, the record shows the run, and the next command looks after it.
+    /// Undoes a start that failed, as far as the run still belongs to this container: another process may have removed
+    /// the container. Returns whether nothing is left. If something is, the record shows the run, and the next command
+    /// looks after it.
     async fn unwind(&self, ctx: &Context, mut undo: Teardown) -> bool {
         let deps = self.deps();
         let clean_up = ctx.detached(deps.config.close_grace);
@@ -189,7 +190,7 @@ impl Container {
         is_undone(&failed)
     }
 
-    /// Gives the record back what it had before a start that failed.
+    /// Restores the record to its state before a start that failed.
     async fn write_back(&self, ctx: &Context, mut record: Record, before: &LastRun) {
         let deps = self.deps();
         let clean_up = ctx.detached(deps.config.close_grace);
@@ -204,7 +205,7 @@ impl Container {
             written.at(Step::Record, self.id())
         };
         if let Err(error) = written.await {
-            tracing::warn!(error = %crate::chain(&error), "the record of a container that was not started cannot be written; it shows a run");
+            tracing::warn!(error = %crate::chain(&error), "cannot restore the record of a container that was not started; it shows a run");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Attaches to the streams of a container, whichever process holds them: this one, another one, or none since its holder
-//! has ended.
+//! Attaches to the streams of a container, which this process holds, or another one, or none if their holder has ended.
 
 use std::io;
 use std::sync::Arc;
@@ -17,9 +16,9 @@ use crate::stdio::{
     Stream, Streams, StreamsLock, Tee, Wants,
 };
 
-/// How often a container's streams are looked for that another process holds and does not share yet.
+/// How many times an attach tries to reach streams that another process holds and does not share yet.
 const TRIES: u32 = 20;
-/// The pause between two looks.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// The streams of a container that others may attach to. Clones refer to the same streams.
@@ -55,7 +54,7 @@ impl SharedStreams {
         }
     }
 
-    /// The same with an input, which the attachments of this process end.
+    /// The same with an input. The attachments of this process can end it.
     pub(crate) fn with_input() -> Self {
         Self {
             hub: Hub::default(),
@@ -63,17 +62,17 @@ impl SharedStreams {
         }
     }
 
-    /// A destination of standard output that these streams share with `first`.
+    /// A destination of standard output that writes to `first` and to these streams.
     pub(crate) fn stdout_beside<W>(&self, first: W) -> Tee<W> {
         Tee::new(first, self.hub.writer(Stream::Stdout))
     }
 
-    /// A destination of standard error that these streams share with `first`.
+    /// A destination of standard error that writes to `first` and to these streams.
     pub(crate) fn stderr_beside<W>(&self, first: W) -> Tee<W> {
         Tee::new(first, self.hub.writer(Stream::Stderr))
     }
 
-    /// The streams for a container that starts, with output that `stdout` and `stderr` get too.
+    /// The streams for a container that starts, whose output goes to `stdout` and `stderr` too.
     pub(crate) fn streams_beside(
         &self,
         stdout: impl AsyncWrite + Send + Unpin + 'static,
@@ -86,7 +85,8 @@ impl SharedStreams {
         }
     }
 
-    /// Where this process writes the container's input; `None` if there is none. Shutting it down ends the input.
+    /// The writer of the container's input in this process; `None` if there is no input. Shutting it down ends the
+    /// input.
     pub(crate) fn input(&self) -> Option<InputWriter> {
         self.input.as_ref().map(|input| input.writer(true))
     }
@@ -104,7 +104,7 @@ impl SharedStreams {
         self.input.as_ref().map(SharedInput::source).unwrap_or_default()
     }
 
-    /// Attaches, from this process. The reader gets what is written from now on.
+    /// Attaches within this process. The reader receives the output from now on.
     pub(crate) fn attach(&self, wants: Wants) -> Attachment {
         Attachment {
             output: Output::Here(self.hub.listen(wants)),
@@ -114,8 +114,8 @@ impl SharedStreams {
     }
 }
 
-/// The streams of a container, as one of those that are attached to it has them. Dropping it leaves the container as it
-/// is, unless nothing else holds its streams: then it waits as soon as its output fills the pipe.
+/// One attachment to the streams of a container. Dropping it leaves the container as it is, unless nothing else holds
+/// the streams: then the container blocks as soon as its output fills the pipe.
 pub(crate) struct Attachment {
     output: Output,
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
@@ -133,7 +133,7 @@ impl Attachment {
     /// The next part of the output.
     ///
     /// # Errors
-    /// [`Over`] says why there is none.
+    /// [`Over`] is the reason why there is none.
     ///
     /// # Cancellation
     /// Not safe to drop and call again.
@@ -144,8 +144,8 @@ impl Attachment {
         }
     }
 
-    /// Where to write the container's input; `None` if it has none, or it was taken before. If this process holds the
-    /// streams, shutting it down ends the input.
+    /// The writer of the container's input; `None` if it has no input, or the writer was taken before. If this process
+    /// holds the streams, shutting the writer down ends the input.
     pub(crate) fn take_input(&mut self) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
         self.input.take()
     }
@@ -181,7 +181,7 @@ impl Container {
             return refuse(Kind::OutOfOrder, NotAttached::NotRunning);
         };
         let dir = self.deps().fifo_dir(self.id());
-        // A holder may just begin or end.
+        // A holder may be about to share the streams, or to end.
         for _ in 0..TRIES {
             match ctx.run(Remote::connect(&dir, wants)).await {
                 Ok(Ok(Some(remote))) => return Ok(of_remote(remote)),
@@ -263,11 +263,11 @@ impl HeldStreams {
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn delivered(&self, ctx: &Context) {
-        // Whoever takes nothing is cut off, which is no failure of the streams.
+        // A reader that takes nothing is cut off, which is no failure of the streams.
         drop(self.0.finished(ctx).await);
     }
 
-    /// Whether this process still carries them.
+    /// Whether this process still copies them.
     pub(super) fn are_carried(&self) -> bool {
         self.0.life().check().is_ok()
     }

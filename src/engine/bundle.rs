@@ -31,8 +31,7 @@ impl Bundle {
         cwd.ends_with(Path::new(namespace).join(id)).then_some(Self(cwd))
     }
 
-    /// The bundles of a container in which a root file system is mounted, in whichever containerd. Costs a look at every
-    /// mount.
+    /// The bundles of a container in which a root file system is mounted, of every containerd. Searches all mounts.
     fn mounted(mountinfo: &str, namespace: &Namespace, id: &ContainerId) -> Vec<Self> {
         let all = Path::new(BUNDLES).join(namespace.as_str());
         // containerd renames a bundle before it removes its files.
@@ -77,7 +76,7 @@ impl Bundle {
 }
 
 impl Deps {
-    /// Removes what containerd has left of a bundle whose task and shims are gone.
+    /// Removes bundles that containerd has left although their task and shims have ended.
     pub(super) fn remove_mounted_bundles(&self, id: &ContainerId) {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let left = Bundle::mounted(&mountinfo, &self.config.namespace, id);
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_is_found_by_its_mount_and_no_other_containers_is() {
+    fn only_the_containers_own_bundle_is_found_by_its_mount() {
         let (namespace, id) = names();
         let mount = |point: &str| format!("45 27 0:39 / {point} rw shared:1 - overlay overlay rw\n");
         let [own, renamed] = ["c1", ".c1"].map(|name| format!("{STATE}/fnctr/{name}"));
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_a_bundle_only_if_it_is_the_containers() {
+    fn only_the_containers_own_bundle_is_taken_from_a_refusal() {
         let (namespace, id) = names();
         let named = |path: &str| {
             let refusal = format!("failed to start shim: mkdir {path}: file exists: unknown");

@@ -70,9 +70,9 @@ pub(crate) enum Unfit {
     /// The function could not write to a directory that it needs.
     #[error("mount source {path:?} is not writable {why}")]
     NotWritable { path: PathBuf, why: String },
-    /// The container shares the `/etc/hosts` of another one.
+    /// The container gets a copy of the `/etc/hosts` of another one.
     #[error(
-        "names cannot be added to the /etc/hosts of a container in the network of another one: it has that one's names"
+        "names cannot be added to the /etc/hosts of a container in the network of another one: it gets that container's names"
     )]
     SharedHosts,
     /// A name that would break its line in `/etc/hosts`.
@@ -125,7 +125,7 @@ pub(super) fn again(deps: &Deps, plan: &Plan, placement: Option<&Placement>, spe
     mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))
 }
 
-/// Refuses what no host can serve, and parameters of the kernel that do not exist below `sysctls`.
+/// Refuses settings that no host can serve, and kernel parameters that do not exist below `sysctls`.
 fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
     if plan.config.terminal {
         return Err(Unfit::Terminal);
@@ -365,8 +365,7 @@ async fn command(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, spec: &
     Err(Error::new(Step::Check, &plan.id, kind, error))
 }
 
-/// The places where a container of this plan has a file or a file system of its own, which hides what the image has
-/// there.
+/// The paths at which a container of this plan has files and file systems of its own, which hide those of the image.
 fn hidden(plan: &Plan) -> Vec<String> {
     let mounts = plan.config.mounts.iter().map(|mount| {
         let (Mount::Bind { destination, .. } | Mount::Tmpfs { destination, .. }) = mount;
@@ -443,7 +442,7 @@ mod tests {
             assert!(error.contains("/etc/hosts"), "{error}");
         }
         let error = named("db.local", true).unwrap_err();
-        assert!(error.contains("has that one's names"), "{error}");
+        assert!(error.contains("gets that container's names"), "{error}");
         let label =
             |length: usize| check(&|plan| drop(plan.labels.insert("name".into(), "v".repeat(length - 4))));
         label(4096).unwrap();
@@ -458,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_the_null_device_can_be_dev() {
+    fn only_a_directory_with_the_null_device_can_be_dev() {
         let dev = |source: &Path| {
             let mut plan = plan();
             plan.config.mounts.push(Mount::Bind {
@@ -478,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_container_has_of_its_own_is_not_the_image_s_to_decide() {
+    fn mounts_and_own_file_systems_hide_paths_of_the_image() {
         let mut plan = plan();
         plan.config.mounts = vec![bind("/opt/tools")];
         assert_eq!(

@@ -8,8 +8,8 @@ use super::placement;
 use crate::Context;
 
 impl Engine {
-    /// Waits until the work at the start is over that undoes what earlier processes left. Failures of that work are not
-    /// returned; they are in the log.
+    /// Waits until the work at the start has undone what earlier processes left. Failures of that work are logged, not
+    /// returned.
     ///
     /// # Cancellation
     /// Safe to drop: the work continues.
@@ -18,7 +18,7 @@ impl Engine {
         recovery.close();
         ctx.run(recovery.wait())
             .await
-            .at(Step::Find, "what earlier processes left")
+            .at(Step::Find, "the remains of earlier processes")
     }
 
     /// The tracker that every background task of the engine belongs to.

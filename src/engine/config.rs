@@ -49,14 +49,14 @@ pub(crate) struct Config {
 /// What an engine is for, which determines its background work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It lives for long: again and again, it looks for what nothing needs any more.
+    /// A long-lived process: it removes strays (see `reconcile`) at intervals.
     Server,
-    /// It is a command's and ends soon: it leaves facts about images to later commands, and looks after containers that
+    /// A command, which ends soon: it saves facts about images for later commands, and takes care of containers that
     /// earlier commands have abandoned.
     Command,
     /// The same, for a command that lists all containers, once.
     List,
-    /// It only looks, and changes nothing by itself.
+    /// It only reads, and changes nothing by itself.
     Observer,
 }
 

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::sandbox::pool::Pool;
 
 impl Engine {
-    /// Connects to containerd and looks at the host, once.
+    /// Connects to containerd, and reads the facts about the host once.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -51,7 +51,7 @@ impl Engine {
         );
         made.at(Step::Connect, &name)?;
         fits?;
-        let host = HostFacts::look(cgroups, visible).map_err(internal)?;
+        let host = HostFacts::read(cgroups, visible).map_err(internal)?;
         host::make_private(&config.run_dir)
             .map_err(|error| Error::new(Step::Connect, config.run_dir.display(), Kind::Internal, error))?;
         let deps = Arc::new(deps(config, session, store, host));
@@ -59,7 +59,7 @@ impl Engine {
         Ok(Self(deps))
     }
 
-    /// What this engine has counted and timed, as text for Prometheus.
+    /// The metrics of this engine, in the text format of Prometheus.
     pub(crate) fn metrics(&self) -> String {
         let metrics = self.counters();
         if let Some(pool) = &self.0.networks.pool {
@@ -71,7 +71,7 @@ impl Engine {
         metrics.text()
     }
 
-    /// What this engine counts, for what works beside it.
+    /// The counters of this engine, to which its users may add.
     pub(crate) fn counters(&self) -> &Arc<Metrics> {
         self.0.session.metrics()
     }

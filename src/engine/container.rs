@@ -25,12 +25,12 @@ struct Inner {
     origin: Origin,
     claim: Claim,
     current: std::sync::Mutex<Current>,
-    /// The undo list of the record and the layer. Only tracked tasks hold the lock. Whoever needs the lock of the run's
-    /// stage too takes it after this one.
+    /// The undo list of the record and the layer. Only tracked tasks hold the lock. A task that needs the lock of the
+    /// run's stage too takes that one second.
     undo: Mutex<Teardown>,
 }
 
-/// The run that the container has, and what its record says of it.
+/// The run that the container has, and the last run on its record.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Current {
     /// `None` if it has never run, or all of the last run is removed.
@@ -121,7 +121,7 @@ impl Container {
         *self.0.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
-    /// The undo list of the record and the layer. Who holds it decides alone about the run.
+    /// The undo list of the record and the layer. The holder of its lock alone changes the run.
     pub(super) fn undo(&self) -> &Mutex<Teardown> {
         &self.0.undo
     }
@@ -194,14 +194,14 @@ impl Container {
         self.deps().note_unfinished(self.id(), self.attempt());
     }
 
-    /// The same before a removal, in case that this process ends in the middle of it.
+    /// The same before a removal, in case this process ends in the middle of it.
     pub(super) fn note(&self) {
         if let Err(error) = self.deps().note(self.id(), self.attempt()) {
             tracing::debug!(id = %self.id(), %error, "cannot note that the container is to be removed");
         }
     }
 
-    /// Takes that back, because nothing is left of this container.
+    /// Removes the note, because nothing is left of this container.
     pub(super) fn forget_unfinished(&self) {
         self.deps().forget_unfinished(self.id(), self.attempt());
     }

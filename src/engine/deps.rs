@@ -45,7 +45,7 @@ pub(super) struct Deps {
     pub(super) networks: Networks,
     pub(super) exits: Exits,
     pub(super) events: Arc<EventLog>,
-    /// The records of the engine of a command that lists all containers; of any other, nothing.
+    /// The records, for the engine of a command that lists all containers; empty for any other.
     pub(super) first: Arc<OnceCell<Vec<Record>>>,
     /// The kernel's log, if it can be read and systemd makes the cgroups: systemd removes them before their counters
     /// are read.

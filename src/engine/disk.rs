@@ -70,7 +70,7 @@ pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<()>
     }
     let root = deps.snapshotter_root.get_or_try_init(|| root(deps, ctx, plan));
     let Some(root) = root.await?.clone() else {
-        // A snapshotter outside of containerd does not report it; the layer itself will show.
+        // A snapshotter outside of containerd does not report it. Then the first limit of a layer shows it.
         return Ok(());
     };
     blocking(&plan.id, Step::Check, move || quota::check(&root)).await
@@ -237,6 +237,6 @@ mod tests {
         let me = std::process::id();
         assert!(!differs(me, dir.path()));
         assert!(!differs(me, &dir.path().join("gone")));
-        assert!(!differs(u32::MAX, dir.path()), "nobody to compare with");
+        assert!(!differs(u32::MAX, dir.path()), "no process to compare with");
     }
 }

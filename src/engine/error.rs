@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Busy,
     /// A container of that name exists, or the object is in use.
     Conflict,
-    /// No container or image of that name exists, or the container's process is gone.
+    /// No container or image of that name exists, or the container's process has ended.
     NotFound,
     /// The call does not fit the container's phase.
     OutOfOrder,
@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_follows_from_the_error_whichever_mechanism_it_is_of() {
+    fn the_error_of_every_mechanism_determines_the_kind() {
         let gone = cgroup::Error::Gone { path: "/c".into() };
         let missing = image::Error::NoSuchImage { image: "a".into() };
         let kind = |failed: Result<(), Error>| failed.unwrap_err().kind();

@@ -26,8 +26,8 @@ pub(super) const RESOLV_CONF: &str = "resolv.conf";
 /// Not written, but a link to the list of mounts; see `init_layer`.
 pub(super) const MTAB: &str = "mtab";
 
-/// Whether a path is that of a file that every container has.
-pub(super) fn is_one(place: &Path) -> bool {
+/// Whether this is the path of a file that every container has.
+pub(super) fn is_etc_file(place: &Path) -> bool {
     let mut names = [HOSTS, HOSTNAME, RESOLV_CONF, MTAB].into_iter();
     names.any(|name| place.components().eq(Path::new("/etc").join(name).components()))
 }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_caller_mounts_is_kept() {
+    fn a_mount_of_the_plan_replaces_the_file() {
         let bind = |destination: &str| Mount::Bind {
             source: "/x".into(),
             destination: destination.into(),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_everybody_s_to_read_whatever_mode_it_was_made_with() {
+    fn every_user_can_read_a_file_whatever_its_mode_was() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(HOSTS);
         // As a umask of 077 makes it.
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn each_network_has_its_own_words() {
+    fn the_content_depends_on_the_network() {
         let joined = Joined::default();
         let own = |name: &str, network: &NetworkMode| super::own(name, network, Some("c1"), &joined);
         assert_eq!(own(HOSTNAME, &NetworkMode::None), "c1\n");

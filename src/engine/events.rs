@@ -77,7 +77,7 @@ impl Run {
 }
 
 impl Engine {
-    /// The events of this instance: those since a time, if one is given, and then what happens.
+    /// The events of this instance: those since a time, if one is given, and then each new one.
     ///
     /// # Errors
     /// The log's directory cannot be made or watched.

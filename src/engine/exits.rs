@@ -21,7 +21,7 @@ use crate::{ContainerId, Context};
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// How many ends of containers that nobody watches are kept; those that are not are found by the next look.
+/// How many ends of unwatched containers are kept; the next search finds the others.
 const MOST_UNWATCHED: usize = 64;
 
 /// The watches of each container.
@@ -46,12 +46,13 @@ pub(super) struct Exits {
     ended: Arc<Notify>,
 }
 
-/// The ends of processes that nobody here watches.
+/// The ends of processes that this engine does not watch.
 #[derive(Debug, Default)]
 struct Unwatched {
     /// Their containers, in order.
     ended: VecDeque<ContainerId>,
-    /// The processes that were watched until a moment ago: the event of an end may come after the reply that told it.
+    /// The processes that were watched until a moment ago: the event of an end may come after the reply that reported
+    /// it.
     watched: VecDeque<u32>,
 }
 
@@ -68,7 +69,7 @@ impl Unwatched {
     }
 }
 
-/// Adds a value, and drops the oldest one of too many.
+/// Adds a value, and drops the oldest one if there are too many.
 fn keep_last<T>(values: &mut VecDeque<T>, value: T) {
     if values.len() == MOST_UNWATCHED {
         values.pop_front();
@@ -136,7 +137,8 @@ impl Exits {
         }
     }
 
-    /// Waits until a container's process has ended that nobody here watches. Only the last of many are kept.
+    /// Waits for the end of a process that this engine does not watch, and returns its container. Only the latest ends
+    /// are kept.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -178,7 +180,10 @@ impl Exits {
             TaskEvent::Exit(_) => {}
             TaskEvent::Oom { container_id } => {
                 let of_this = watches.get_mut(container_id.as_str());
-                of_this.into_iter().flatten().for_each(|watch| watch.oom.told());
+                of_this
+                    .into_iter()
+                    .flatten()
+                    .for_each(|watch| watch.oom.note_report());
             }
         }
     }
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_exit_of_an_earlier_life_does_not_end_a_later_one() {
+    async fn the_exit_of_an_earlier_process_does_not_end_a_later_one() {
         let exits = Exits::default();
         let ((mut later, _), (mut again, _)) = (watch(&exits, 2), watch(&exits, 2));
         exits.deliver(&exit(1));
@@ -247,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watch_that_nobody_holds_is_forgotten_and_the_others_stay() {
+    async fn a_dropped_watch_is_removed_and_the_others_stay() {
         let exits = Exits::default();
         let ((gone, _), (mut held, _)) = (watch(&exits, 1), watch(&exits, 1));
         drop(gone);
@@ -258,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_that_ran_out_is_told_of_the_container_it_ran_out_in_also_after_its_exit() {
+    async fn an_oom_event_reaches_its_own_container_even_after_the_exit() {
         let exits = Exits::default();
         let (_held, oom) = watch(&exits, 1);
         let ran_out = |id: &str| TaskEvent::Oom {

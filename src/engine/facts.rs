@@ -1,6 +1,6 @@
 //! Facts that a list shows of a container in addition to the fields of its record. A spec is tens of kilobytes of JSON,
-//! most of it the seccomp profile, so these facts are on the record as labels. The record of an older version lacks
-//! them, and a command that is too long for a label is not there; then the spec is read.
+//! most of it the seccomp profile. To avoid reading it, the record has these facts as labels. Only if a label is
+//! missing, because an older version made the record or the command is too long, the spec is read.
 
 use std::collections::BTreeMap;
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_labels_tell_what_the_spec_does_which_is_then_not_read() {
+    fn the_facts_come_from_the_labels_without_the_spec() {
         let spec = spec("hello");
         let json = serde_json::to_vec(&spec).unwrap();
         let told = Facts::of(&record(b"no JSON".to_vec(), labels(&spec)));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_no_label_can_hold_is_read_of_the_spec() {
+    fn a_command_too_long_for_a_label_is_read_from_the_spec() {
         let long = "x".repeat(MAX_LABEL);
         let spec = spec(&long);
         let labels = labels(&spec);

@@ -54,9 +54,9 @@ impl ListedContainer {
         self.labels.get(label::SANDBOX).map(String::as_str)
     }
 
-    /// Whether the process that looked after it is gone and has not left it running on purpose: the process was killed
-    /// while it waited for the container's end, or before the container was started. A container that is kept after its
-    /// end is an orphan only while it runs.
+    /// Whether its owner has ended and has not left it running on purpose: the owner was killed while it waited for the
+    /// container's end, or before the container was started. A container that is kept after its end is an orphan only
+    /// while it runs.
     pub(crate) fn is_orphaned(&self) -> bool {
         if self.last_run.is_some() && !self.has_process() {
             return false;
@@ -129,7 +129,8 @@ impl Engine {
 /// Every container of the engine in this containerd namespace.
 pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContainer>> {
     let tasks = deps.session.tasks();
-    // At once: containerd asks every shim for the second. A task that was made in between belongs to a young run.
+    // At the same time, because containerd asks every shim for the tasks. A task that is made between the two answers
+    // belongs to a young run.
     let (records, tasks) = tokio::join!(records(deps, ctx), tasks.list(ctx));
     let (records, tasks) = (records?, tasks.at(Step::Find, "the list of containers")?);
     let mut tasks: BTreeMap<String, TaskInfo> = tasks.into_iter().collect();
@@ -155,7 +156,7 @@ async fn records(deps: &Deps, ctx: &Context) -> Result<Vec<Record>> {
     listed.at(Step::Find, "the list of containers")
 }
 
-/// The record as it is after its task was looked for: the end of a run is written before its task is deleted, and may
+/// Reads the record again if its task was not found: the end of a run is written before its task is deleted, and may
 /// have been written in between. `None` if the container was removed meanwhile.
 async fn after(
     deps: &Deps,
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_running_is_not_looked_after_and_what_names_no_owner_is() {
+    fn a_detached_container_is_not_looked_after_and_one_without_an_owner_is() {
         let ended = |labels| seen(labels, State::Exited(0));
         assert!(ended(labels(false)).is_looked_after());
         assert!(ended(BTreeMap::new()).is_looked_after());

@@ -1,5 +1,5 @@
-//! The records that need attention, as the work at an engine's start finds them: listed once for all of that work, since
-//! a list has every spec. The engine of a command that lists all containers lists them once for that too.
+//! The records that need attention, as the work at an engine's start finds them: listed once for all of that work,
+//! since a list has every spec. For a command that lists all containers, its own list is the same one.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::{Deps, kept, label};
 use crate::Context;
 use crate::containerd::Record;
 
-/// The records of containers with a deadline and of kept containers with a run, as they were when they were first asked
-/// for. Clones share them.
+/// The records of containers with a deadline and of kept containers with a run, as of the first request. Clones share
+/// them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FirstRecords(Arc<OnceCell<Vec<Record>>>);
 
 impl FirstRecords {
-    /// Those of the engine of a command that lists all containers.
+    /// Those that the engine of a command that lists all containers has anyway.
     pub(super) fn shared(deps: &Deps) -> Self {
         Self(Arc::clone(&deps.first))
     }

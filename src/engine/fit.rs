@@ -70,8 +70,8 @@ pub(super) async fn check(session: &Session, ctx: &Context, config: &Config, dae
     Ok(())
 }
 
-/// Where the overlays' files are, with the character because of which the kernel would not mount them. If containerd
-/// does not report it, nothing is refused: the first container shows the problem.
+/// The directory of the overlays' files, and the character in it that makes the mount fail. If containerd does not
+/// report it, nothing is refused: the first container shows the problem.
 async fn unmountable(session: &Session, ctx: &Context) -> Option<(String, char)> {
     let introspection = session.introspection();
     let plugin = introspection.plugin(ctx, SNAPSHOTTER, OVERLAY).await;
@@ -104,7 +104,7 @@ mod tests {
     use super::separated;
 
     #[test]
-    fn a_directory_whose_name_would_end_an_option_is_told_with_the_character() {
+    fn a_directory_whose_name_would_end_an_option_is_reported_with_the_character() {
         for (root, separator) in [("/a:b/fs", ':'), ("/a,b", ','), ("/a\\b", '\\')] {
             assert_eq!(separated(root.to_owned()), Some((root.to_owned(), separator)));
         }

@@ -28,11 +28,11 @@ pub(super) struct HostFacts {
 }
 
 impl HostFacts {
-    /// Looks up all facts. `visible` is the pid of containerd, if its process is visible here.
+    /// Reads all facts. `visible` is the pid of containerd, if its process is visible here.
     ///
     /// # Errors
     /// The limits of containerd cannot be read.
-    pub(super) fn look(cgroups: Root, visible: Option<u32>) -> Result<Self, cgroup::Error> {
+    pub(super) fn read(cgroups: Root, visible: Option<u32>) -> Result<Self, cgroup::Error> {
         // A containerd in another pid namespace is not visible, and neither are its shims; the values of this process
         // are the best guess then.
         let daemon = visible.unwrap_or_else(std::process::id);
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_umask_is_octal_and_an_old_kernel_tells_none() {
+    fn a_umask_is_octal_and_an_old_kernel_reports_none() {
         assert_eq!(parse_umask("Name:\tcontainerd\nUmask:\t0077\nState:\tS\n"), 0o077);
         assert_eq!(parse_umask("Name:\tcontainerd\n"), 0o022);
         assert_eq!(umask(std::process::id()) & !0o777, 0);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_for_another_reason_than_room_is_an_error() {
+    fn a_directory_that_cannot_be_made_is_an_error_unless_the_disk_is_full() {
         let top = tempfile::tempdir().unwrap();
         std::fs::write(top.path().join("file"), "").unwrap();
         make_private(&top.path().join("file/below")).unwrap_err();

@@ -50,7 +50,7 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop: the lease expires.
     pub(crate) async fn collect_garbage(&self, ctx: &Context) -> Result<()> {
-        let name = "the garbage of what was removed";
+        let name = "the garbage of removed objects";
         let lease = LeaseId::new(format!("fnctr-gc-{}", crate::ids::unique()))
             .map_err(|error| Error::new(Step::Collect, name, Kind::Internal, error))?;
         let leases = self.0.session.leases();

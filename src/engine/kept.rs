@@ -2,8 +2,9 @@
 //! the last run went.
 //!
 //! Only containers that are made to be kept have this, as two extensions of the record. The plan is written once. The
-//! last run is written before a process is made, and again when its end is known, so a record that says "started" and
-//! has no process tells of a run whose end nobody saw: the host went down, or the process that started it was killed.
+//! last run is written before a process is made, and again when its end is known, so a record with "started" and
+//! without a process belongs to a run whose end was not recorded: the host went down, or the process that started it
+//! was killed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -78,9 +79,9 @@ pub(crate) enum NoPlan {
     )]
     Unreadable(#[source] serde_json::Error),
     /// The record names no image.
-    #[error("the name of its image, {image:?}, is no image name")]
+    #[error("the name of its image, {image:?}, is not a valid image name")]
     Image {
-        /// What it has instead.
+        /// The text on the record.
         image: String,
     },
 }
@@ -185,7 +186,7 @@ pub(super) async fn write_end(
     record: &mut Record,
     end: &LastRun,
 ) -> Result<()> {
-    // Nothing of the run is looked after any more.
+    // A run that has ended needs no deadline.
     record.labels.remove(label::DEADLINE);
     let fields = set_last_run(record, end)?;
     let written = session.containers().update(ctx, record, &fields).await;
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn how_the_last_run_went_comes_back_as_it_was() {
+    fn the_last_run_comes_back_as_it_was() {
         let at = UNIX_EPOCH + Duration::from_millis(1_764_000_000_123);
         let end = RunEnd {
             started_at: Some(at),
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_made_to_be_kept_is_refused_and_has_no_last_run() {
+    fn a_container_that_is_not_kept_has_no_plan_and_no_last_run() {
         let mut record = record(&plan(), &LastRun::Never);
         record.labels.remove(label::KEPT);
         assert_eq!(last_run(&record), None);
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told_and_its_end_counts_as_lost() {
+    fn a_plan_of_another_version_is_refused_and_its_end_counts_as_lost() {
         let mut record = record(&plan(), &LastRun::Never);
         for name in [PLAN, LAST_RUN] {
             record

@@ -29,7 +29,7 @@ pub(crate) const OWNER: &str = "io.fnctr.owner";
 pub(crate) const DETACHED: &str = "io.fnctr.detached";
 /// Until when the container may run, for other processes if its owner is gone: `boot+` and milliseconds since the boot.
 pub(crate) const DEADLINE: &str = "io.fnctr.deadline";
-/// Present if the container is kept after its end; see `kept`. The value tells whether it has a run.
+/// Present if the container is kept after its end; see `kept`. The value states whether it has a run.
 pub(crate) const KEPT: &str = "io.fnctr.kept";
 /// The value of [`KEPT`] from before a run is made until its end is written. A filter finds these among thousands that
 /// have ended.

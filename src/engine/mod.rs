@@ -34,9 +34,9 @@
 //!   (record and layer)     (a run, with its own undo list)  (record and layer)
 //! ```
 //!
-//! The record is updated once before each further run (with the network of that run) and once after each run. One process
-//! at a time does so ([`turn`]). The process that made a run writes its end; if that process has left it or is gone, the
-//! next one that looks does ([`abandoned`]).
+//! The record is updated once before each further run (with the network of that run) and once after each run. One
+//! process at a time does so ([`turn`]). The process that made a run writes its end; if that process has left the run
+//! or has ended, the next engine that finds the container does ([`abandoned`]).
 //!
 //! This module depends on no driver contract, no HTTP and no command line. Driver and command both pass it a [`Plan`].
 

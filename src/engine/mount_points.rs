@@ -44,7 +44,7 @@ enum Misfit {
     #[error("working directory {cwd:?} is not a directory in image {image}; choose another")]
     Cwd { cwd: String, image: String },
     #[error(
-        "working directory {cwd:?} is not a directory: there the container has {path:?} of the host; choose another"
+        "working directory {cwd:?} is not a directory: {path:?} of the host is mounted there; choose another"
     )]
     MountedCwd { cwd: String, path: PathBuf },
 }
@@ -59,16 +59,19 @@ const FILE: &str = "a file";
 pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, cwd: &Path) -> Result<()> {
     let misfit = |error| Error::new(Step::Check, &plan.id, Kind::InvalidPlan, error);
     let mounts = &plan.config.mounts;
-    let mut wanted: Vec<Wanted<'_>> = mounts.iter().filter_map(|mount| seen(mount, mounts)).collect();
+    let mut wanted: Vec<Requirement<'_>> = mounts
+        .iter()
+        .filter_map(|mount| requirement_of(mount, mounts))
+        .collect();
     match covering(cwd, mounts) {
         Some(mount) => mounted_cwd(cwd, mount).map_err(misfit)?,
         None if cwd == Path::new("/") || is_own(cwd) => {}
-        None => wanted.push(Wanted::Cwd(cwd)),
+        None => wanted.push(Requirement::Cwd(cwd)),
     }
     if wanted.is_empty() {
         return Ok(());
     }
-    let paths: Vec<String> = wanted.iter().map(Wanted::path).collect();
+    let paths: Vec<String> = wanted.iter().map(Requirement::path).collect();
     let places = deps
         .images
         .store
@@ -84,7 +87,7 @@ pub(super) async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image
 
 /// What the plan needs at a place.
 #[derive(Debug)]
-enum Wanted<'a> {
+enum Requirement<'a> {
     Mount {
         source: Option<&'a Path>,
         destination: &'a Path,
@@ -92,7 +95,7 @@ enum Wanted<'a> {
     Cwd(&'a Path),
 }
 
-impl Wanted<'_> {
+impl Requirement<'_> {
     fn path(&self) -> String {
         let (Self::Mount {
             destination: path, ..
@@ -121,7 +124,7 @@ impl Wanted<'_> {
                     Place::File => FILE,
                     Place::Nothing(_) | Place::Blocked => return Ok(()),
                 };
-                // A source that is gone by now is reported by the runtime.
+                // The runtime reports a source that was removed meanwhile.
                 let a = match std::fs::metadata(source) {
                     Ok(found) if found.is_dir() => DIRECTORY,
                     Ok(_) => FILE,
@@ -160,7 +163,7 @@ pub(super) fn with_parents(path: &str) -> Vec<String> {
 /// What a mount needs of the image. `None` if the image does not matter: the place is in a file system that every
 /// container has, or in another mount of the plan, or it is a file where every container has a file whatever the image
 /// has there.
-fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
+fn requirement_of<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Requirement<'a>> {
     let destination = destination(mount);
     let above = destination.parent()?;
     if is_own(destination) || covering(above, mounts).is_some() {
@@ -170,10 +173,10 @@ fn seen<'a>(mount: &'a Mount, mounts: &[Mount]) -> Option<Wanted<'a>> {
         Mount::Bind { source, .. } => Some(source.as_path()),
         Mount::Tmpfs { .. } => None,
     };
-    if etc::is_one(destination) && source.is_some_and(|source| !source.is_dir()) {
+    if etc::is_etc_file(destination) && source.is_some_and(|source| !source.is_dir()) {
         return None;
     }
-    Some(Wanted::Mount { source, destination })
+    Some(Requirement::Mount { source, destination })
 }
 
 /// The innermost mount that a path is in.
@@ -241,7 +244,7 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         let fits = |source: &Path, place| {
             let mount = bind(source, "/d");
-            let wanted = seen(&mount, std::slice::from_ref(&mount)).unwrap();
+            let wanted = requirement_of(&mount, std::slice::from_ref(&mount)).unwrap();
             wanted
                 .fits(wanted.path(), place, "i")
                 .map_err(|error| error.to_string())
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_by_another_mount_is_not_the_image_s_to_decide() {
+    fn a_mount_within_another_mount_needs_nothing_of_the_image() {
         let mounts = [
             bind(Path::new("/s"), "/a"),
             bind(Path::new("/s"), "/a/b"),
@@ -280,7 +283,7 @@ mod tests {
         ];
         let asked: Vec<_> = mounts
             .iter()
-            .filter_map(|mount| seen(mount, &mounts))
+            .filter_map(|mount| requirement_of(mount, &mounts))
             .map(|w| w.path())
             .collect();
         assert_eq!(asked, ["/a"]);
@@ -289,14 +292,14 @@ mod tests {
             bind(Path::new("/dev/null"), "/etc/hosts"),
             bind(Path::new("/"), "/etc/hosts"),
         );
-        assert!(seen(&file, &[]).is_none() && seen(&dir, &[]).is_some());
+        assert!(requirement_of(&file, &[]).is_none() && requirement_of(&dir, &[]).is_some());
         assert_eq!(with_parents("/a/b/c"), ["/a/b/c", "/a/b", "/a"]);
         let odd = bind(Path::new("/s"), "//c/./d/");
-        assert_eq!(seen(&odd, &[]).unwrap().path(), "/c/d");
+        assert_eq!(requirement_of(&odd, &[]).unwrap().path(), "/c/d");
     }
 
     #[test]
-    fn a_working_directory_in_a_mount_is_looked_for_where_it_comes_from() {
+    fn a_working_directory_in_a_mount_is_checked_in_the_source() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("f"), "x").unwrap();
         let cwd = |path: &str| {
@@ -316,7 +319,7 @@ mod tests {
                 "{error}"
             );
         }
-        let wanted = Wanted::Cwd(Path::new("/bin/sh"));
+        let wanted = Requirement::Cwd(Path::new("/bin/sh"));
         for place in [Place::File, Place::Blocked] {
             let error = wanted.fits(wanted.path(), place, "i").unwrap_err().to_string();
             assert!(error.contains("/bin/sh") && error.contains("image i"), "{error}");

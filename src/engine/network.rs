@@ -18,7 +18,7 @@ use super::traffic::Traffic;
 use super::{Deps, record};
 use crate::containerd::{Record, TaskStatus};
 use crate::sandbox::pool::Lease;
-use crate::sandbox::{self, Address, Dns, MadeFor, Reserved, Sandboxes, Wanted};
+use crate::sandbox::{self, Address, Dns, MadeFor, NetworkRequest, Reserved, Sandboxes};
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context};
 
@@ -30,14 +30,14 @@ pub(super) const STEP: &str = "network";
 #[derive(Debug)]
 pub(super) struct Joining {
     mode: NetworkMode,
-    how: How,
+    source: NetworkSource,
     target: Option<Target>,
 }
 
 #[derive(Debug)]
-enum How {
+enum NetworkSource {
     /// Nothing to make: a word of the spec, or a namespace that another party manages.
-    There,
+    Existing,
     /// A slot of the pool.
     Slot(Lease<Slot>),
     /// A new sandbox.
@@ -84,11 +84,11 @@ impl Joining {
 
     /// The sandbox that is removed with the container. The record, which is made before it, has its name as a label.
     pub(super) fn sandbox(&self) -> Option<&str> {
-        match &self.how {
-            How::There => None,
-            How::Slot(lease) => lease.slot().map(|slot| slot.sandbox.id.as_str()),
-            How::New(reserved) => Some(reserved.id()),
-            How::Pin { id, .. } => Some(id),
+        match &self.source {
+            NetworkSource::Existing => None,
+            NetworkSource::Slot(lease) => lease.slot().map(|slot| slot.sandbox.id.as_str()),
+            NetworkSource::New(reserved) => Some(reserved.id()),
+            NetworkSource::Pin { id, .. } => Some(id),
         }
     }
 }
@@ -104,7 +104,7 @@ fn joins(path: &Path) -> NetworkMode {
 pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Joining> {
     let there = |mode| Joining {
         mode,
-        how: How::There,
+        source: NetworkSource::Existing,
         target: None,
     };
     match &plan.network {
@@ -129,11 +129,11 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
                     .unwrap_or_default();
                 return Ok(Joining {
                     mode: joins(&path),
-                    how: How::Slot(lease),
+                    source: NetworkSource::Slot(lease),
                     target: None,
                 });
             }
-            let wanted = Wanted {
+            let wanted = NetworkRequest {
                 networks: networks.clone(),
                 ports: ports.clone(),
             };
@@ -143,7 +143,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
                 .map_err(|error| refused(&plan.id, error))?;
             Ok(Joining {
                 mode: joins(reserved.path()),
-                how: How::New(reserved),
+                source: NetworkSource::New(reserved),
                 target: None,
             })
         }
@@ -198,21 +198,21 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
         hostname: record::hostname_of(&record),
     };
     let on_host = super::host::namespace_of(&namespace).is_some_and(|own| deps.host.networks.contains(&own));
-    let (mode, how) = if on_host {
-        (NetworkMode::Host, How::There)
+    let (mode, source) = if on_host {
+        (NetworkMode::Host, NetworkSource::Existing)
     } else {
         let sandboxes = sandboxes(deps, &plan.id).await?;
         match sandbox_of(&record).and_then(|sandbox| sandboxes.pinned(sandbox)) {
-            Some(path) => (joins(&path), How::There),
+            Some(path) => (joins(&path), NetworkSource::Existing),
             None => {
                 let (id, path) = sandboxes.reserve_pin();
-                (joins(&path), How::Pin { id, namespace })
+                (joins(&path), NetworkSource::Pin { id, namespace })
             }
         }
     };
     Ok(Joining {
         mode,
-        how,
+        source,
         target: Some(target),
     })
 }
@@ -248,15 +248,15 @@ pub(super) async fn join(
     joining: Joining,
     undo: &mut Teardown,
 ) -> Result<Joined> {
-    let Joining { how, target, .. } = joining;
+    let Joining { source, target, .. } = joining;
     let refused = |error| refused(&plan.id, error);
     let mut joined = Joined {
         target,
         ..Joined::default()
     };
-    match how {
-        How::There => {}
-        How::Slot(mut lease) => {
+    match source {
+        NetworkSource::Existing => {}
+        NetworkSource::Slot(mut lease) => {
             lease.touch();
             if let Some(slot) = lease.slot() {
                 joined.attached = Some((slot.sandbox.addresses.clone(), slot.sandbox.dns.clone()));
@@ -273,7 +273,7 @@ pub(super) async fn join(
                 }
             });
         }
-        How::New(reserved) => {
+        NetworkSource::New(reserved) => {
             let sandboxes = sandboxes(deps, &plan.id).await?;
             defer_removal(undo, &sandboxes, reserved.id());
             let made = sandboxes
@@ -282,7 +282,7 @@ pub(super) async fn join(
                 .map_err(refused)?;
             joined.attached = Some((made.addresses, made.dns));
         }
-        How::Pin { id, namespace } => {
+        NetworkSource::Pin { id, namespace } => {
             let sandboxes = sandboxes(deps, &plan.id).await?;
             defer_removal(undo, &sandboxes, &id);
             sandboxes

@@ -42,21 +42,20 @@ impl OomRecorder {
         }
     }
 
-    /// Notes what was read of the kernel's record while the container runs.
-    pub(super) fn saw(&self, sample: &Sample) {
+    /// Notes a reading of the kernel's counters while the container runs.
+    pub(super) fn note_sample(&self, sample: &Sample) {
         self.kills
             .fetch_max(sample.oom_kills.unwrap_or(0), Ordering::AcqRel);
     }
 
     /// Notes that containerd reported that memory ran out.
-    pub(super) fn told(&self) {
+    pub(super) fn note_report(&self) {
         self.kills.fetch_max(1, Ordering::AcqRel);
         self.told.notify_one();
     }
 
-    /// Notes that this process is about to send a SIGKILL, so that [`Self::verdict`] waits for no other reason of the
-    /// end.
-    pub(super) fn kills(&self) {
+    /// Notes that this process is about to send a SIGKILL, so that [`Self::verdict`] does not wait for a report.
+    pub(super) fn note_kill(&self) {
         self.killed_here.store(true, Ordering::Release);
         self.told.notify_one();
     }
@@ -140,9 +139,9 @@ mod tests {
 
     use super::*;
 
-    async fn verdict(witness: &OomRecorder, code: u32) -> Option<OomCount> {
+    async fn verdict(recorder: &OomRecorder, code: u32) -> Option<OomCount> {
         let id = ContainerId::new("c1").unwrap();
-        witness
+        recorder
             .verdict(&Context::new(), &id, None, &Above::default(), Some(code))
             .await
     }
@@ -153,35 +152,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_told_stands_in_for_a_record_that_is_gone() {
-        let witness = OomRecorder::new(Some(64 << 20), None);
-        witness.told();
+    async fn a_reported_kill_replaces_a_record_that_was_removed() {
+        let recorder = OomRecorder::new(Some(64 << 20), None);
+        recorder.note_report();
         for code in [0, 1, 137] {
-            assert_eq!(verdict(&witness, code).await, seen(1, Some(64 << 20)), "{code}");
+            assert_eq!(verdict(&recorder, code).await, seen(1, Some(64 << 20)), "{code}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_told_late_is_waited_for_after_a_kill_by_nobody_here() {
-        let witness = OomRecorder::new(None, None);
+    async fn a_late_report_is_awaited_after_a_kill_from_elsewhere() {
+        let recorder = OomRecorder::new(None, None);
         let late = async {
             tokio::time::sleep(LATE / 2).await;
-            witness.told();
+            recorder.note_report();
         };
-        let (verdict, ()) = tokio::join!(verdict(&witness, 137), late);
+        let (verdict, ()) = tokio::join!(verdict(&recorder, 137), late);
         assert_eq!(verdict, seen(1, None));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_waited_for_that_would_explain_nothing() {
+    async fn no_report_is_awaited_for_an_end_that_is_explained() {
         let began = Instant::now();
-        let witness = OomRecorder::default();
+        let recorder = OomRecorder::default();
         assert_eq!(
-            (verdict(&witness, 0).await, verdict(&witness, 1).await),
+            (verdict(&recorder, 0).await, verdict(&recorder, 1).await),
             (None, None)
         );
-        witness.kills();
-        assert_eq!(verdict(&witness, 137).await, None);
+        recorder.note_kill();
+        assert_eq!(verdict(&recorder, 137).await, None);
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(verdict(&OomRecorder::default(), 137).await, None);
         assert_eq!(began.elapsed(), LATE);

@@ -19,7 +19,7 @@ use super::{Deps, Engine, adopt, find as records, placement, settle};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
-/// The time between the two looks. Remains that end by themselves are gone at the second look.
+/// The time between the two searches. The second one no longer finds remains that end by themselves.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Starts the search.
@@ -42,16 +42,16 @@ async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<()> {
     failed
 }
 
-/// The remains that are there at two looks.
+/// The remains that two searches find.
 pub(super) async fn find(deps: &Arc<Deps>, records: FirstRecords) -> Result<BTreeMap<ContainerId, Trace>> {
-    let first = look(deps, &records).await?;
+    let first = search(deps, &records).await?;
     drop(records);
     if first.is_empty() {
         return Ok(first);
     }
     // Not cut short by the engine's end: a command that ends at once, as most do, waits for this at its close.
     tokio::time::sleep(SETTLE).await;
-    let mut now = look(deps, &FirstRecords::default()).await?;
+    let mut now = search(deps, &FirstRecords::default()).await?;
     now.retain(|id, trace| first.get(id) == Some(trace));
     Ok(now)
 }
@@ -90,9 +90,9 @@ pub(super) enum Trace {
     EndedRun,
 }
 
-async fn look(deps: &Deps, records: &FirstRecords) -> Result<BTreeMap<ContainerId, Trace>> {
+async fn search(deps: &Deps, records: &FirstRecords) -> Result<BTreeMap<ContainerId, Trace>> {
     // The order matters: a shim exists before its cgroup and is removed after it; a record exists before its shim and
-    // is removed after it. The first look may have older records, and so find too much; the second does not.
+    // is removed after it. The first search may have older records, and so find too much; the second does not.
     let cgroups = placement::present(deps);
     let shims = deps.shim_args();
     let named: BTreeSet<&str> = shims.iter().map(|shim| shim.id.as_str()).collect();
@@ -179,7 +179,7 @@ impl Engine {
                 return Ok(false);
             }
             if !force && remains.live(&deps) {
-                let why = "processes of it live, and nothing but they are left of it; remove them with force";
+                let why = "its processes still run, and nothing else is left of it; remove them with force";
                 return Err(Error::new(Step::Close, &id, Kind::Conflict, why));
             }
             remove(&deps, &id).await

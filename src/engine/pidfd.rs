@@ -29,7 +29,7 @@ impl Pidfd {
         // Deprecated for descriptors that something else may close; this one is owned.
         #[expect(
             deprecated,
-            reason = "its successor is unsafe, and the descriptor is owned, which is what that asks for"
+            reason = "its replacement is unsafe, and only requires that the descriptor is owned, which it is"
         )]
         let fd = AsyncFd::with_interest(fd, Interest::READABLE).ok()?;
         Some(Arc::new(Self(fd)))
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_process_that_ended_is_known_to_have_before_it_is_reaped() {
+    async fn the_end_of_a_process_is_noticed_before_it_is_reaped() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let held = Pidfd::open(child.id()).unwrap();
         let alive = Alive::of(Some(&held));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_exit_code_is_kept_by_a_new_kernel_after_the_process_was_reaped() {
+    async fn a_new_kernel_keeps_the_exit_code_of_a_reaped_process() {
         let of = async |script: &str| {
             let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
             let held = Pidfd::open(child.id()).unwrap();

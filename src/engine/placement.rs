@@ -1,4 +1,4 @@
-//! Where the cgroup of a container is: as the spec names it for the runtime, and as the kernel then has it.
+//! Where the cgroup of a container is: its notation in the spec, and its path in the kernel's hierarchies.
 //!
 //! | driver | the spec's `cgroupsPath` | below the top of each hierarchy |
 //! |---|---|---|
@@ -23,14 +23,14 @@ use tokio::time::Instant;
 
 use super::error::{Error, Kind, Result, Step};
 use super::{Config, Deps};
-use crate::cgroup::{self, Choice, DEFAULT_SLICE, Facts, OomLog, Wanted};
+use crate::cgroup::{self, Choice, DEFAULT_SLICE, DriverSettings, Facts, OomLog};
 use crate::containerd::Record;
 use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
 /// How long to wait for shims that may be making a container before the cgroups of a namespace are kept.
 const SHIM_PATIENCE: Duration = Duration::from_millis(200);
-/// The first pause between two looks for them, and the longest. Most end within some milliseconds.
+/// The first and the longest pause between two searches for them. Most end within some milliseconds.
 const SHIM_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// The cgroup of one container.
@@ -44,7 +44,7 @@ pub(super) struct Placement {
 
 /// Chooses the cgroup driver, before anything is made.
 pub(super) async fn choose_driver(config: &mut Config, daemon: u32) -> Result<()> {
-    let wanted = Wanted {
+    let wanted = DriverSettings {
         driver: config.cgroup_driver,
         runtime: config.runtime.binary.as_deref(),
         parent: &config.cgroup_parent,
@@ -92,7 +92,7 @@ impl Deps {
         }
     }
 
-    /// Where the kernel then has that cgroup. `None` only for a parent that makes the spec invalid.
+    /// The path of that cgroup. `None` only for a parent that makes the spec invalid.
     pub(super) fn placement(&self, id: &ContainerId) -> Option<Placement> {
         match self.cgroup(id) {
             Cgroup::Systemd { slice, prefix, id } => Placement::in_slice(&slice, &prefix, &id),
@@ -130,7 +130,7 @@ pub(super) fn present(deps: &Deps) -> BTreeSet<ContainerId> {
     let places = deps
         .parent()
         .and_then(|parent| deps.host.cgroups.places(&parent).ok());
-    let names = places.iter().flat_map(cgroup::Places::children);
+    let names = places.iter().flat_map(cgroup::CgroupDirs::children);
     names.filter_map(|name| ContainerId::new(&name).ok()).collect()
 }
 
@@ -271,7 +271,7 @@ pub(super) fn cgroups_of(
     };
     let paths = found.or_else(named);
     if paths.is_none() {
-        tracing::debug!(%id, ?pid, "no cgroup bears the container's name");
+        tracing::debug!(%id, ?pid, "no cgroup has the container's name");
     }
     paths
 }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_where_its_own_record_says() {
+    fn the_placement_of_a_container_follows_from_its_record() {
         for (notation, systemd, expected) in [
             ("/fnctr/ns/c1", false, pair("/fnctr/ns/c1", "ns/c1")),
             ("/a/b/ns/c1", false, pair("/a/b/ns/c1", "ns/c1")),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_fit_into_that_of_a_unit() {
+    fn the_longest_names_fit_into_the_name_of_a_unit() {
         let longest = "a".repeat(76);
         assert!(unit(&longest, &longest).len() < 255);
     }

@@ -1,4 +1,4 @@
-//! Removes the containers that no process looks after any more, and no others. Those that are kept are only ended.
+//! Removes the containers that no process looks after any more, and no others. Kept containers are only ended.
 
 use super::adopt::adopt_record;
 use super::error::{ErrorContext as _, Result, Step};

@@ -1,5 +1,5 @@
-//! Pulls images, before a container is created. The module `image` does this; here it gets the engine's connection and
-//! tracker, and ends with the engine.
+//! Pulls images, before a container is created. The module `image` does the work, on the engine's connection and
+//! tracker; a pull ends with the engine.
 
 use super::Engine;
 use super::error::{ErrorContext as _, Result, Step};

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! One task serves all containers and takes memory from one at a time, so that a host that freezes many at once is not
-//! flooded with writes to swap. A freeze costs a look at the clock and an uncontended lock; only the first freeze of a
-//! delay adds the container to the queue, and only the first container in an empty queue wakes the task: all have the
+//! flooded with writes to swap. A freeze costs a reading of the clock and an uncontended lock; only the first freeze of
+//! a delay adds the container to the queue, and only the first container in an empty queue wakes the task: all have the
 //! same delay, so no later one can be due before it. A container that is thawed stays in the queue and is skipped.
 
 use std::collections::BTreeMap;
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_of_many_has_its_turn_and_one_that_is_gone_needs_none() {
+    async fn each_of_many_has_its_turn_and_a_dropped_one_is_skipped() {
         let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
         let rig = Rig::start(DELAY);
         let mut idles: Vec<_> = dirs.iter().map(|dir| frozen(dir.path())).collect();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_freezes_are_one_place_in_the_queue() {
+    async fn a_thousand_freezes_take_one_place_in_the_queue() {
         let dir = tempfile::tempdir().unwrap();
         let (rig, idle) = (Rig::start(DELAY), frozen(dir.path()));
         for _ in 0..1000 {

@@ -1,8 +1,8 @@
-//! Finds what no living process and no container needs any more, and removes it, thing by thing: what a killed process, a
-//! killed containerd or a killed shim has left. Only what carries this engine's mark is ever found: its containerd
+//! Finds strays and removes them one by one: objects that a killed process, containerd or shim has left, and that no
+//! running process and no container needs any more. Only objects with this engine's mark are found: its containerd
 //! namespace, its labels, its directories, its names of cgroups and networks.
 //!
-//! An engine does most of this at its start, in the background, and one that lives for long does it again and again.
+//! An engine does most of this at its start, in the background, and a long-lived one repeats it at intervals.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,14 +22,14 @@ use crate::pauses::Pauses;
 use crate::stdio::Fifos;
 use crate::{ContainerId, Context, clock};
 
-/// How often an engine that lives for long looks.
+/// How often a long-lived engine searches.
 const EVERY: Duration = Duration::from_secs(60);
 /// The longest pause after failures.
 const LONGEST: Duration = Duration::from_secs(600);
-/// A directory that is younger may belong to a create that is under way: far longer than any takes.
+/// A younger directory may belong to a create in progress; no create takes nearly as long.
 const YOUNG: Duration = Duration::from_secs(120);
 
-/// Something that nothing needs any more.
+/// A stray that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// What it is.
@@ -38,14 +38,14 @@ pub(crate) struct Finding {
     pub(crate) id: String,
 }
 
-/// The kinds of what nothing needs any more; the text says why.
+/// The kinds of strays. The text is the reason why nothing needs the object any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stray {
     /// A container of which a part could not be removed, or whose remover was killed.
     Unfinished,
     /// A container past its deadline, whose owner is gone.
     Overdue,
-    /// A kept container that has ended, and nobody has written its end.
+    /// A kept container that has ended without a record of its end.
     Unsettled,
     /// A shim with all that it holds, of a container that has no record.
     Shim,
@@ -55,7 +55,7 @@ pub(crate) enum Stray {
     Cgroup,
     /// Files of the streams of a container that has no record.
     Streams,
-    /// A container that holds a place in a pool of networks that is gone.
+    /// A container that holds a slot of a pool of networks, and the slot no longer exists.
     Holder,
     /// A network namespace, its addresses and rules, that no container has.
     Network,
@@ -91,24 +91,24 @@ impl fmt::Display for Stray {
         f.write_str(match self {
             Self::Unfinished => "its removal was begun and not finished",
             Self::Overdue => "its time is over, and the process that was to end it is gone",
-            Self::Unsettled => "it has ended, and no process has written how",
+            Self::Unsettled => "it has ended, and its end is not on its record",
             Self::Shim => "its container has no record",
             Self::EndedRun => "its run has ended, and the process that was removing it is gone",
             Self::Cgroup => "it is empty, and its container is gone",
             Self::Streams => "their container has no record",
-            Self::Holder => "the place in the pool that it held is gone",
+            Self::Holder => "the slot of the pool that it held no longer exists",
             Self::Network => "no container has it, and the process that made it is gone",
             Self::Lease => "the process that held it is gone",
         })
     }
 }
 
-/// What was found.
+/// The strays that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Strays {
     /// In the order in which it is to be removed.
     pub(crate) found: Vec<Finding>,
-    /// Why a part could not be looked at, if so.
+    /// Why a part could not be examined, if so.
     pub(crate) failed: Option<Error>,
 }
 
@@ -117,7 +117,7 @@ impl Strays {
         self.found.push(Finding { kind, id: id.into() });
     }
 
-    /// What a look has returned; a failure is kept, and the looks go on.
+    /// The result of one search. The first failure is kept, and the other searches go on.
     fn of<T: Default>(&mut self, looked: Result<T>) -> T {
         looked.unwrap_or_else(|error| {
             self.failed.get_or_insert(error);
@@ -127,7 +127,7 @@ impl Strays {
 }
 
 impl Engine {
-    /// Finds what nothing needs any more. Changes nothing; takes a second if there is anything.
+    /// Finds strays, and changes nothing. Takes a third of a second longer if there are remains of containers.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -138,7 +138,7 @@ impl Engine {
         strays
     }
 
-    /// Removes what was found, if it is still there and still needed by nothing.
+    /// Removes a stray, if it still exists and nothing needs it.
     ///
     /// # Cancellation
     /// Safe to drop: continues on its own task, with its own time limit.
@@ -148,10 +148,10 @@ impl Engine {
     }
 }
 
-/// Looks again and again, until the engine ends. Containers that a command has abandoned are left to commands, which may
-/// have another run directory, and to a server.
+/// Searches and removes at intervals, until the engine ends. Containers that a command has abandoned are left to
+/// commands, which may have another run directory, and to a server.
 pub(super) fn keep_looking(deps: &Arc<Deps>) {
-    // An engine that nobody has any more ends, so this must not keep it.
+    // Weak, because an engine ends with its last handle.
     let (this, life) = (Arc::downgrade(deps), deps.background.life.clone());
     let work = async move {
         let fresh = Pauses::new(EVERY, LONGEST);
@@ -164,7 +164,7 @@ pub(super) fn keep_looking(deps: &Arc<Deps>) {
             match remove_all(&deps, strays).await {
                 Ok(()) => pauses.clone_from(&fresh),
                 Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "cannot remove all that nothing needs any more; trying again later");
+                    tracing::warn!(error = %crate::chain(&error), "cannot remove all strays; trying again later");
                     deps.metrics().retry(RetryReason::CleanUp);
                 }
             }
@@ -185,7 +185,7 @@ async fn remove_all(deps: &Arc<Deps>, strays: Strays) -> Result<()> {
         if deps.background.life.check().is_err() {
             break;
         }
-        tracing::info!(id = finding.id, what = finding.kind.object(), why = %finding.kind, "found what nothing needs any more");
+        tracing::info!(id = finding.id, what = finding.kind.object(), why = %finding.kind, "found a stray");
         failed = mend(deps, &finding).await.err().or(failed);
     }
     failed.map_or(Ok(()), Err)
@@ -261,7 +261,7 @@ async fn unused_streams(deps: &Deps, ctx: &Context) -> Result<Vec<ContainerId>> 
     Ok(ids)
 }
 
-/// Whether a directory is one of streams, and no create that is under way has just made it.
+/// Whether a directory is one of streams, and too old to belong to a create in progress.
 fn are_old_streams(dir: &Path) -> bool {
     let age = || {
         let made = std::fs::symlink_metadata(dir)?.modified()?;
@@ -270,7 +270,7 @@ fn are_old_streams(dir: &Path) -> bool {
     Fifos::are_in(dir) && age().is_ok_and(|age| age.is_some_and(|age| age > YOUNG))
 }
 
-/// Removes what was found.
+/// Removes a stray.
 ///
 /// # Cancellation
 /// Not safe to drop.
@@ -301,7 +301,7 @@ async fn mend(deps: &Arc<Deps>, finding: &Finding) -> Result<()> {
     mended
 }
 
-/// Does what a container still needs: it may be another one of that name by now.
+/// Does what the container needs, if it still needs it: the name may belong to another container by now.
 async fn look_after(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId, found: Need) -> Result<()> {
     let record = find::get(deps, ctx, id).await?;
     match abandoned::need_of(deps, &record).await? {

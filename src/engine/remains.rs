@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::Deps;
 use super::placement::Placement;
 use super::runtime;
-use crate::cgroup::Places;
+use crate::cgroup::CgroupDirs;
 use crate::containerd::Record;
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context};
@@ -58,7 +58,7 @@ impl Remains {
         &self.id
     }
 
-    fn places(&self, deps: &Deps) -> Option<Places> {
+    fn places(&self, deps: &Deps) -> Option<CgroupDirs> {
         deps.host.cgroups.places(&self.placement.as_ref()?.path).ok()
     }
 
@@ -78,7 +78,7 @@ impl Remains {
         self.have_processes(deps) && !self.are_anothers(deps)
     }
 
-    /// Removes the cgroups' directories in which no process is. Returns whether none is left.
+    /// Removes the cgroups' directories that have no process. Returns whether no directory is left.
     pub(super) fn remove_empty(&self, deps: &Deps) -> bool {
         self.places(deps).is_none_or(|places| places.remove_empty())
     }
@@ -91,8 +91,8 @@ impl Remains {
 
     async fn remove(&self, deps: &Deps, ctx: &Context) -> Result<(), StepError> {
         let places = self.places(deps);
-        // Almost always the case; the rest costs a look at every process of the host.
-        if !places.as_ref().is_some_and(Places::exist) && !self.state.exists() {
+        // Almost always the case; the rest reads every process of the host.
+        if !places.as_ref().is_some_and(CgroupDirs::exist) && !self.state.exists() {
             return Ok(());
         }
         let shims = deps.shims_of(&self.id);

@@ -83,7 +83,8 @@ impl Container {
             .ok()
     }
 
-    /// Looks for the run of a kept container, which may be another by now. The caller holds the lock of the undo list.
+    /// Reads the run of a kept container from its record: another process may have started it again. The caller holds
+    /// the lock of the undo list.
     async fn look_again(&self) {
         if !self.is_kept() {
             return;
@@ -129,7 +130,7 @@ impl Container {
                     };
                     return self.remove_rest(&ctx, list, run.as_ref(), failed).await;
                 }
-                // What is found by the name belongs to a later container of that name. If there is none, files may be left.
+                // Objects of that name belong to a later container. If there is none, files may be left.
                 Ok(Owner::Another) => &[network::STEP],
                 Ok(Owner::Nobody) => &[network::STEP, undo::STREAMS],
                 Err(error) => {
@@ -167,7 +168,7 @@ impl Container {
                 }
                 run.ends();
             }
-            // Another process may remove it at the same time, and tells then.
+            // Another process may remove it at the same time, and records the event then.
             if self.is_removed_here() {
                 self.deps().tell(Action::Destroy, self.id());
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fnctr_oci::{ContainerConfig, Mount, NetworkMode};
 use serde_json::Value;
 
-/// The spec of a container that shares the network of another one cannot follow that one everywhere.
+/// Why the spec cannot follow a change of the container whose network it shares.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OtherNetwork {
     #[error(
@@ -41,8 +41,8 @@ pub(super) fn set_network(spec: &mut Value, mode: &NetworkMode) -> Result<(), Ot
     Ok(())
 }
 
-/// Writes where this engine has the init and the container's own files into the spec: another directory, perhaps, than
-/// the engine that made the container.
+/// Writes the paths of this engine's init and of the container's own files into the spec: the engine that made the
+/// container may have had others.
 pub(super) fn set_sources(spec: &mut Value, config: &ContainerConfig) {
     let mounts = spec.pointer_mut("/mounts").and_then(Value::as_array_mut);
     let init = config

@@ -49,7 +49,7 @@ struct Inner {
     freezer: Freezer,
     identity: Option<CgroupIdentity>,
     /// The out-of-memory kills that were seen.
-    witness: Arc<OomRecorder>,
+    oom: Arc<OomRecorder>,
     network: NetworkHistory,
     /// Whether the run is on the host's network, once that was looked up.
     on_host_network: OnceLock<bool>,
@@ -63,7 +63,7 @@ struct Inner {
     /// See [`RunParts::hold`].
     hold: WeakStreamsLock,
     /// Whether the event of its start is recorded.
-    told_start: watch::Sender<bool>,
+    start_recorded: watch::Sender<bool>,
     /// The context of the run's background work, such as the watch.
     life: Context,
 }
@@ -109,8 +109,8 @@ impl Run {
         } = parts;
         debug_assert!(undo::is_whole_run(&undo), "{undo:?}");
         let life = deps.background.life.child();
-        let witness = Arc::new(OomRecorder::new(memory, deps.oom_log.as_ref()));
-        let told_start = watch::Sender::new(phase == Phase::Running);
+        let oom = Arc::new(OomRecorder::new(memory, deps.oom_log.as_ref()));
+        let start_recorded = watch::Sender::new(phase == Phase::Running);
         let watched = match ended {
             Some(ended) => (wait::known(id, ended, paths.as_ref()), Alive::default()),
             None => {
@@ -118,9 +118,9 @@ impl Run {
                     id: id.clone(),
                     pid,
                     paths: paths.clone(),
-                    witness: Arc::clone(&witness),
+                    oom: Arc::clone(&oom),
                     from_birth,
-                    told_start: tells_end.then(|| told_start.subscribe()),
+                    start_recorded: tells_end.then(|| start_recorded.subscribe()),
                 };
                 wait::watch(deps, &life, watched)
             }
@@ -139,7 +139,7 @@ impl Run {
             identity: paths.as_ref().and_then(CgroupIdentity::of),
             paths,
             freezer,
-            witness,
+            oom,
             network,
             on_host_network: OnceLock::new(),
             idle,
@@ -147,7 +147,7 @@ impl Run {
             from_birth,
             stays,
             hold,
-            told_start,
+            start_recorded,
             life,
         }));
         // An earlier process may have left it frozen. The delay for its memory ended with that process.
@@ -200,8 +200,8 @@ impl Run {
         self.0.init.alive()
     }
 
-    pub(super) fn witness(&self) -> &OomRecorder {
-        &self.0.witness
+    pub(super) fn oom(&self) -> &OomRecorder {
+        &self.0.oom
     }
 
     pub(super) fn on_host_network(&self) -> &OnceLock<bool> {
@@ -302,7 +302,7 @@ impl Run {
         failpoint::reach("after", "start");
         stage.phase = Phase::Running;
         self.tell(Action::Start);
-        self.0.told_start.send_replace(true);
+        self.0.start_recorded.send_replace(true);
         Ok(())
     }
 

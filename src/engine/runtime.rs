@@ -24,14 +24,14 @@ pub(crate) struct Runtime {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RuntimeFailed {
     #[error(
-        "{binary:?} left neither a process nor a reason: it is no OCI runtime, or could not write in containerd's state directory"
+        "{binary:?} reported neither a process nor an error: it is not an OCI runtime, or could not write in containerd's state directory"
     )]
     NotOne {
         /// The program.
         binary: String,
     },
     #[error(
-        "the OCI runtime ran out of open files: the function's own limit of them holds for it too; 64 are enough"
+        "the OCI runtime ran out of open files: the function's limit on them applies to it too; 64 are enough"
     )]
     OpenFiles,
 }

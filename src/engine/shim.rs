@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_somebody_listens_on_is_told_from_one_that_is_connected() {
+    fn a_listening_socket_is_distinguished_from_a_connected_one() {
         let line = |flags: &str, path: &str| {
             format!("0000000000000000: 00000002 00000000 {flags} 0001 01 4711 {path}")
         };
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shim_says_whose_it_is() {
+    fn the_command_line_of_a_shim_identifies_its_container() {
         let whose = Some(("/run/c.sock".to_owned(), "ns".to_owned(), "c1".to_owned()));
         for line in [
             "/usr/bin/containerd-shim-runc-v2 -namespace ns -id c1 -address /run/c.sock ",

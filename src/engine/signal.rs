@@ -63,7 +63,7 @@ impl Run {
     /// Kills every process of the container, in any state. Returns once the kill is sent, before the processes have
     /// ended.
     pub(super) async fn kill_now(&self, ctx: &Context) -> Result<()> {
-        self.witness().kills();
+        self.oom().note_kill();
         if let Some(paths) = self.paths() {
             match cgroup::kill_all(paths) {
                 // One write, no RPC, no runtime binary; the kernel kills frozen processes too (cgroup-v2.rst).

@@ -20,7 +20,8 @@ pub(super) struct Slot {
     pub(super) uses: u64,
 }
 
-/// The container that lives in a slot. Not a handle to it, which would keep the engine alive, which keeps the pool.
+/// The container that lives in a slot. Not a handle to it, because a handle keeps the engine alive, and the engine owns
+/// the pool.
 #[derive(Debug)]
 pub(super) struct Resident {
     pub(super) id: ContainerId,

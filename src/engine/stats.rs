@@ -147,7 +147,7 @@ impl Run {
             // A kernel without pidfds: the pid alone does not prove whose network was read.
             None => network = None,
         }
-        self.witness().saw(&sample);
+        self.oom().note_sample(&sample);
         let counted = sample.frozen.map(Duration::from_micros);
         let frozen = counted.or_else(|| self.freezer().frozen_time());
         Ok(Usage {
@@ -161,7 +161,7 @@ impl Run {
 
     /// A reading as of now, from one file, if the container has used next to no processor time since `last`; `None` if
     /// it has used more, or if this is unknown. Changes from outside are not in the reading: memory that is taken from
-    /// the container, packets that it does not look at.
+    /// the container, packets that it does not read.
     pub(crate) fn usage_if_unmoved(&self, last: &Usage) -> Option<Usage> {
         let now = Instant::now();
         let total = cgroup::processor_time(self.paths()?)?;
@@ -189,7 +189,7 @@ impl Engine {
     pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(ListedContainer, Option<Usage>)>> {
         let seen = find::list(&self.0, ctx).await?;
         let looked = seen.into_iter().map(|seen| {
-            let usage = look(&self.0, &seen);
+            let usage = read_usage(&self.0, &seen);
             (seen, usage)
         });
         Ok(looked.collect())
@@ -205,7 +205,7 @@ pub(crate) fn still_frozen(containers: &[&Run]) -> Vec<Option<Turns>> {
 
 /// Reads the counters of a container that was found in a list, whichever process made it. `None` if it no longer runs,
 /// or cannot be read.
-fn look(deps: &Deps, seen: &ListedContainer) -> Option<Usage> {
+fn read_usage(deps: &Deps, seen: &ListedContainer) -> Option<Usage> {
     let (pid, paths) = (seen.pid?, seen.paths.as_ref()?);
     let held = pidfd::open_once(pid)?;
     // The pid was read before the pidfd was opened, so check that the process is in the container's cgroup.
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_of_the_time_between_the_readings() {
+    fn rates_are_relative_to_the_time_between_the_readings() {
         let began = Instant::now();
         let before = usage(began, Some(1_000_000), Some((0, Some(7))));
         // Two seconds with 1.5 of CPU time, and a quarter of a second of waits for memory.
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_holds_while_next_to_nothing_runs_and_what_did_run_is_counted() {
+    fn a_reading_stays_valid_while_next_to_nothing_runs_and_counts_what_ran() {
         let began = Instant::now();
         let later = began + Duration::from_secs(1);
         let last = usage(began, Some(1_000_000), None);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_container_goes_on_being_frozen_and_uses_nothing() {
+    fn a_frozen_container_stays_frozen_and_uses_nothing() {
         let began = Instant::now();
         let last = usage(began, Some(1_000_000), Some((9, Some(9))));
         let still = last.still(began + Duration::from_secs(3));

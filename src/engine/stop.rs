@@ -12,7 +12,7 @@ use super::{adopt, find, kept, label};
 use crate::Context;
 use crate::pauses::Pauses;
 
-/// The first pause before a container that is just being started is looked for again, and the longest.
+/// The first and the longest pause before the run of a container that is just being started is looked up again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// How a container is stopped.

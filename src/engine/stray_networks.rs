@@ -1,5 +1,5 @@
-//! What processes that are gone left of networks: namespaces, addresses, rules. It is removed at the start, in the
-//! background. Networks that a container uses stay.
+//! Removes parts of networks (namespaces, addresses, rules) that processes have left: at the start, in the background.
+//! Networks that a container uses stay.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ pub(super) fn sweep(deps: &Arc<Deps>) {
     });
 }
 
-/// What nothing needs any more.
+/// Networks that nothing needs any more, and their holders.
 #[derive(Debug, Default)]
 pub(super) struct StrayNetworks {
-    /// Containers that only hold a slot of a pool, and the slot is gone or is removed now.
+    /// Containers that only hold a slot of a pool, if the slot no longer exists or is removed now.
     pub(super) holders: Vec<ContainerId>,
     /// Sandboxes that no container has.
     pub(super) sandboxes: Vec<String>,
@@ -50,7 +50,7 @@ pub(super) async fn find(deps: &Arc<Deps>) -> Result<StrayNetworks> {
     // Not the engine's context: a command that ends at once, as most do, waits for this at its close and does not cut
     // it off.
     let ctx = Context::timeout(deps.config.close_grace);
-    // Read after the orphans: a process that is gone makes no more containers.
+    // Read after the orphans: a process that has ended makes no more containers.
     let filters = [label::SANDBOX, label::HOLDER].map(|label| format!("labels.{label:?}"));
     let records = deps.session.containers().list(&ctx, &filters).await;
     let records = records.at(Step::Find, name)?;

@@ -68,7 +68,7 @@ pub(super) fn sweep(deps: &Arc<Deps>, (label, value): (&str, &str), is_foreign: 
 
 async fn once(deps: &Arc<Deps>, filter: &str, is_foreign: &impl Foreign) -> Result<()> {
     let ctx = deps.background.life.with_timeout(deps.config.close_grace);
-    let name = "containers of others";
+    let name = "containers of other instances";
     let records = deps
         .session
         .containers()

@@ -69,7 +69,7 @@ pub(super) async fn create(
             }
             break created;
         }
-        // The record reserves the name, so what is found under it is left of an attempt that was given up.
+        // The record reserves the name: whatever exists under it was left by an attempt that was given up.
         discard(deps, ctx, id).await.at(Step::Task, id)?;
         deps.metrics().retry(RetryReason::TaskCreate);
     };

@@ -23,7 +23,7 @@ impl Deps {
         self.config.run_dir.join(namespace).join(DIR)
     }
 
-    /// Notes that the container of this attempt is to be removed, in case that this process ends before it has done so.
+    /// Notes that the container of this attempt is to be removed, in case this process ends first.
     ///
     /// # Errors
     /// The file of the note cannot be written.
@@ -32,7 +32,7 @@ impl Deps {
         super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), attempt))
     }
 
-    /// The same where the removal has failed, which is logged.
+    /// The same after the removal has failed; also logs it.
     pub(super) fn note_unfinished(&self, id: &ContainerId, attempt: &str) {
         match self.note(id, attempt) {
             Ok(()) => tracing::warn!(%id, "the next start removes the remains of the container"),

@@ -50,20 +50,20 @@ pub(super) async fn find(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image)
     let rejected = |error| Error::new(Step::Image, &plan.id, Kind::ImageRejected, error);
     let mounts = &plan.config.mounts;
     let mut paths = wanted(declared, mounts, &name).map_err(rejected)?;
-    let mut found = look(deps, ctx, plan, image, &paths).await?;
+    let mut found = look_up(deps, ctx, plan, image, &paths).await?;
     let straight: Vec<String> = paths.iter().map(|path| straight(path, &found)).collect();
     if straight != paths {
         // Links must be resolved in the image: the source of a mount is looked up on the host, where a link leads
         // elsewhere.
         paths = wanted(&straight, mounts, &name).map_err(rejected)?;
-        found = look(deps, ctx, plan, image, &paths).await?;
+        found = look_up(deps, ctx, plan, image, &paths).await?;
     }
     let made = to_make(found, &name).map_err(rejected)?;
     Ok(Volumes { paths, made })
 }
 
 /// Looks up these paths and their parents in the image.
-async fn look(
+async fn look_up(
     deps: &Deps,
     ctx: &Context,
     plan: &Plan,
@@ -121,7 +121,7 @@ fn to_make(found: BTreeMap<String, Place>, image: &str) -> Result<Vec<(String, O
                 missing = true;
             }
             Place::Linked(_) | Place::File | Place::Blocked => {
-                let why = "there is no directory but a file, or links that lead in a circle";
+                let why = "it or a part of its path is a file, or its links lead in a circle";
                 let image = image.to_owned();
                 return Err(Unusable::Volume { volume, image, why });
             }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_plan_mounts_takes_the_place_of_the_image_s_volume() {
+    fn a_mount_of_the_plan_replaces_a_volume_of_the_image() {
         let declared = names(&["/data/", "/tmp/x", "/tmp", "/dev/shm", "/data/a", "/srv"]);
         let mounts = [mount("/tmp"), mount("/srv/below")];
         let wanted = wanted(&declared, &mounts, "i").unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_image_lacks_is_made_below_directories_like_the_image_s() {
+    fn missing_volumes_are_made_below_directories_like_those_of_the_image() {
         let like = Ownership {
             uid: 7,
             gid: 8,

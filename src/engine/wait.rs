@@ -63,12 +63,12 @@ pub(super) struct Watched {
     /// `None` if the pid is not known.
     pub(super) pid: Option<u32>,
     pub(super) paths: Option<Paths>,
-    pub(super) witness: Arc<OomRecorder>,
+    pub(super) oom: Arc<OomRecorder>,
     /// Whether no process of the container has run yet.
     pub(super) from_birth: bool,
     /// Set once the event of its start is recorded, if that of its end is to be recorded here; see
     /// [`super::run::RunParts::tells_end`].
-    pub(super) told_start: Option<watch::Receiver<bool>>,
+    pub(super) start_recorded: Option<watch::Receiver<bool>>,
 }
 
 /// Watches the process until it ends. The receiver holds `None` until then, and is closed without an exit only if `ctx`
@@ -82,13 +82,13 @@ pub(super) fn watch(
         id,
         pid,
         paths,
-        witness,
+        oom,
         from_birth,
-        told_start,
+        start_recorded,
     } = watched;
     let (tx, rx) = watch::channel(None);
     let (deps, ctx) = (Arc::clone(deps), ctx.clone());
-    let mut event = pid.map(|pid| deps.exits.of(&id, pid, &witness));
+    let mut event = pid.map(|pid| deps.exits.of(&id, pid, &oom));
     // A pid of another pid namespace is that of another process here.
     let vanished = pid.filter(|_| deps.host.shares_pids).and_then(Pidfd::open);
     let alive = Alive::of(vanished.as_ref());
@@ -100,22 +100,23 @@ pub(super) fn watch(
     let work = async move {
         let learned = learn(&deps, &ctx, &id, pid, event.as_mut(), vanished);
         if let Ok((code, at)) = ctx.run(learned).await {
-            let verdict = witness.verdict(&ctx, &id, paths.as_ref(), &above, code);
+            let verdict = oom.verdict(&ctx, &id, paths.as_ref(), &above, code);
             let oom = Box::pin(verdict).await;
             let exit = Exit { code, oom, at };
             if from_birth {
-                deps.metrics().end(how(&exit));
+                deps.metrics().end(outcome_label(&exit));
             }
-            let mut told_start = told_start;
-            let is_told = told_start.as_ref().map(|told| *told.borrow());
-            if is_told == Some(true) {
+            let mut start_recorded = start_recorded;
+            let is_recorded = start_recorded.as_ref().map(|recorded| *recorded.borrow());
+            if is_recorded == Some(true) {
                 deps.tell_end(&id, &exit);
             }
             tx.send_replace(Some(exit.clone()));
-            // The reply to the start may still be on its way. A process that was never started tells nothing.
-            if let Some(told) = told_start.as_mut().filter(|_| is_told == Some(false)) {
-                let told = tokio::time::timeout(STANDS, told.wait_for(|told| *told));
-                if let Ok(Ok(Ok(_))) = ctx.run(told).await {
+            // The reply to the start may still be on its way. For a process that was never started, no event is
+            // recorded.
+            if let Some(recorded) = start_recorded.as_mut().filter(|_| is_recorded == Some(false)) {
+                let recorded = tokio::time::timeout(STANDS, recorded.wait_for(|recorded| *recorded));
+                if let Ok(Ok(Ok(_))) = ctx.run(recorded).await {
                     deps.tell_end(&id, &exit);
                 }
             }
@@ -126,7 +127,7 @@ pub(super) fn watch(
 }
 
 /// How a process has ended, as a label of metrics.
-fn how(exit: &Exit) -> &'static str {
+fn outcome_label(exit: &Exit) -> &'static str {
     const KILLED: u32 = 137;
     match exit.code {
         _ if exit.oom.as_ref().is_some_and(|oom| oom.kills > 0) => "out_of_memory",
@@ -175,11 +176,11 @@ async fn learn(
         }
     };
     let by_event = async {
-        let told = match event {
+        let recorded = match event {
             Some(event) => event.exit().await,
             None => None,
         };
-        match told {
+        match recorded {
             Some(exit) => (Some(exit.code), exit.at),
             // There is no pid, or the engine ends.
             None => std::future::pending().await,
@@ -187,9 +188,9 @@ async fn learn(
     };
     tokio::select! {
         biased;
-        told = replied => told,
-        told = by_event => told,
-        told = by_absence(deps, ctx, id, pid, vanished, began) => told,
+        recorded = replied => recorded,
+        recorded = by_event => recorded,
+        recorded = by_absence(deps, ctx, id, pid, vanished, began) => recorded,
     }
 }
 

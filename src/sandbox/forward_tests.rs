@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 
-use super::super::{NetworkSettings, NewNetwork, Sandbox, Sandboxes, Wanted, firewalls, netns};
+use super::super::{NetworkRequest, NetworkSettings, NewNetwork, Sandbox, Sandboxes, firewalls, netns};
 use super::*;
 use crate::Context;
 
@@ -255,7 +255,7 @@ impl Host {
     }
 
     async fn joins(&self, network: &str, ports: &[&str]) -> Result<Sandbox, super::super::Error> {
-        let wanted = Wanted {
+        let wanted = NetworkRequest {
             networks: vec![network.into()],
             ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            reserve               attach                                 (a container)         remove
-//!  Wanted ───────────► Reserved ───────────► Sandbox ─────────────────────────────────────────► nothing left
+//!  NetworkRequest ───► Reserved ───────────► Sandbox ─────────────────────────────────────────► nothing left
 //!          a name only  │   journal entry · netns pinned · plugins ADD · result into the entry   DEL · unpin · entry
 //!                       └── pool: a sandbox made ahead
 //! ```
@@ -42,6 +42,7 @@ mod listing;
 mod names;
 mod netlink;
 mod netns;
+mod network_request;
 mod networks;
 pub(crate) mod pool;
 mod ports;
@@ -55,7 +56,6 @@ mod rules;
 mod sandbox;
 mod sandboxes;
 mod settings;
-mod wanted;
 
 pub(crate) use self::bridge::NewNetwork;
 pub(crate) use self::cni::{Address, Dns};
@@ -66,9 +66,9 @@ pub(crate) use self::firewalls::Other;
 pub(crate) use self::firewalls::{Firewalls, firewalls};
 pub(crate) use self::known::{DEFAULT, Known};
 pub(crate) use self::listing::{Listed, MadeFor, SandboxCounts, count_sandboxes};
+pub(crate) use self::network_request::NetworkRequest;
 pub use self::ports::{InvalidPortMapping, PortMapping, Protocol};
 pub(crate) use self::reserved::Reserved;
 pub(crate) use self::sandbox::Sandbox;
 pub(crate) use self::sandboxes::Sandboxes;
 pub use self::settings::NetworkSettings;
-pub(crate) use self::wanted::Wanted;

@@ -10,9 +10,9 @@ use super::cni::Plugins;
 use super::inner::Inner;
 use super::journal::Journal;
 use super::names::{PREFIX, is_name, unique};
+use super::network_request::NetworkRequest;
 use super::networks::Networks;
 use super::reserved::{Counts, Reserved};
-use super::wanted::Wanted;
 use super::{Error, NetworkSettings, PortMapping, netns};
 
 /// Makes sandboxes and removes them. Clones share the same state.
@@ -53,7 +53,7 @@ impl Sandboxes {
 
     /// Chooses the network and the name of a sandbox. A missing plugin, a taken port and a broken configuration are
     /// reported here, before anything is made. The first use of the default network writes its configuration.
-    pub(crate) fn reserve(&self, wanted: &Wanted) -> Result<Reserved, Error> {
+    pub(crate) fn reserve(&self, wanted: &NetworkRequest) -> Result<Reserved, Error> {
         let mut lists = self.0.networks.choose(&wanted.networks)?;
         let first = lists.remove(0);
         let counts = Counts {

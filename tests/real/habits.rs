@@ -86,7 +86,7 @@ async fn options_of_run_are_those_of_docker_or_are_refused_by_name() {
         stage,
         &["--runtime", "/bin/true", "run", "busybox", "true"],
         125,
-        "\"/bin/true\" left neither a process nor a reason: it is no OCI runtime",
+        "\"/bin/true\" reported neither a process nor an error: it is not an OCI runtime",
     );
     refused(stage, &["logs", "web"], 2, "there is no `fnctr logs`: ");
     refused(stage, &["run", "-m", "64", "busybox"], 125, "write 64m");

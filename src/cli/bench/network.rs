@@ -15,7 +15,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{Print, table};
 use crate::ids::unique;
 use crate::sandbox::pool::{Bounds, Pool};
-use crate::sandbox::{Error, Sandbox, Sandboxes, Wanted};
+use crate::sandbox::{Error, NetworkRequest, Sandbox, Sandboxes};
 
 /// How many times each taker takes a sandbox from the pool.
 const TAKES: usize = 1000;
@@ -36,7 +36,7 @@ pub(super) async fn bench(
         &unique(),
     );
     let sandboxes = opened.map_err(|error| Failure::host(&error))?;
-    let wanted = Wanted {
+    let wanted = NetworkRequest {
         networks: vec![network.to_owned()],
         ports: Vec::new(),
     };
@@ -72,7 +72,7 @@ pub(super) async fn bench(
 
 async fn measure(
     sandboxes: &Sandboxes,
-    wanted: &Wanted,
+    wanted: &NetworkRequest,
     add: &mut Shares,
     del: &mut Shares,
 ) -> Result<(), Error> {
@@ -97,7 +97,7 @@ struct Taken {
 
 /// Runs the takers as tasks on the worker threads of the runtime, as in a host, while this task washes the sandboxes
 /// that the takers give back.
-async fn crowd(sandboxes: &Sandboxes, wanted: &Wanted, takers: usize) -> Result<Taken, Error> {
+async fn crowd(sandboxes: &Sandboxes, wanted: &NetworkRequest, takers: usize) -> Result<Taken, Error> {
     let ctx = Context::new();
     let floor = takers + takers / 2;
     let pool = Pool::new(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use self::row::{FIELDS, Row};
-use self::select::Wanted;
+use self::select::Selection;
 use super::Invocation;
 use super::args::containers::PsArgs;
 use super::connect::{Connection, with};
@@ -36,7 +36,7 @@ pub(super) fn state_of(seen: &ListedContainer) -> &'static str {
 /// Lists containers.
 pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Result<ExitCode, Failure> {
     let filters = Filters::parse(&args.filter, &select::KEYS).map_err(Failure::usage)?;
-    let wanted = Wanted::new(args.all, filters).map_err(Failure::usage)?;
+    let wanted = Selection::new(args.all, filters).map_err(Failure::usage)?;
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;

@@ -12,12 +12,12 @@ const STATES: [&str; 7] = ["created", "running", "frozen", "paused", "exited", "
 
 /// The containers that the user asked for.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct Selection {
     all: bool,
     filters: Filters,
 }
 
-impl Wanted {
+impl Selection {
     /// # Errors
     /// Returns a sentence that names the state if a filter names an unknown one.
     pub(super) fn new(all: bool, filters: Filters) -> Result<Self, String> {
@@ -61,7 +61,7 @@ mod tests {
     fn a_state_that_there_is_not_is_refused_with_those_that_there_are() {
         let filters = |state: &str| {
             let given = [format!("status={state}")];
-            Wanted::new(false, Filters::parse(&given, &KEYS).unwrap())
+            Selection::new(false, Filters::parse(&given, &KEYS).unwrap())
         };
         assert!(filters("paused").unwrap().all);
         assert!(filters("restarting").unwrap_err().contains("created, running"));

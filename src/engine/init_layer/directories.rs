@@ -43,13 +43,13 @@ impl View<'_> {
                     Place::Directory(whose) if whose.mode != mode => {
                         found.insert(path, Ownership { mode, ..whose });
                     }
-                    Place::Linked(at) if is_the_image_s(Path::new(&at), mounts) => linked.push((at, mode)),
+                    Place::Linked(at) if shows_the_image(Path::new(&at), mounts) => linked.push((at, mode)),
                     _ => {}
                 }
             }
             asked = linked;
         }
-        let mut items = self.with_way(found.keys()).await?;
+        let mut items = self.with_parent_items(found.keys()).await?;
         let found = found.into_iter();
         items.extend(found.map(|(path, whose)| Item::Directory(path, whose)));
         Ok(items)
@@ -61,7 +61,9 @@ impl View<'_> {
         let over = mounts
             .iter()
             .filter(|mount| is_over_the_image(destination(mount), mounts));
-        let over: Vec<&Mount> = over.filter(|mount| !etc::is_one(destination(mount))).collect();
+        let over: Vec<&Mount> = over
+            .filter(|mount| !etc::is_etc_file(destination(mount)))
+            .collect();
         let asked: Vec<String> = over.iter().map(|mount| spelled(destination(mount))).collect();
         let places = self.places(&asked).await?;
         let (mut above, mut ends) = (BTreeSet::new(), Vec::new());
@@ -72,11 +74,11 @@ impl View<'_> {
             }
             above.extend(with_parents(&at).into_iter().skip(1));
             ends.push(match is_a_directory(mount) {
-                true => Item::Way(at, NEW),
+                true => Item::Parent(at, NEW),
                 false => Item::File(at),
             });
         }
-        let mut items = self.with_way(above.iter()).await?;
+        let mut items = self.with_parent_items(above.iter()).await?;
         items.extend(ends);
         Ok(items)
     }
@@ -90,19 +92,19 @@ impl View<'_> {
         let wanted = places
             .filter_map(Path::parent)
             .chain([cwd])
-            .filter(|path| is_the_image_s(path, mounts));
+            .filter(|path| shows_the_image(path, mounts));
         let asked: Vec<String> = wanted.map(spelled).collect::<BTreeSet<_>>().into_iter().collect();
         let places = self.places(&asked).await?;
         let missing = places.into_iter().filter_map(|place| match place {
-            Place::Nothing(at) if is_the_image_s(Path::new(&at), mounts) => Some(at),
+            Place::Nothing(at) if shows_the_image(Path::new(&at), mounts) => Some(at),
             _ => None,
         });
         let missing: Vec<String> = missing.collect();
-        self.with_way(missing.iter()).await
+        self.with_parent_items(missing.iter()).await
     }
 
     /// Items for directories whose paths have no links, and for their parents: as the image has them, or new.
-    async fn with_way(self, paths: impl Iterator<Item = &String>) -> Result<Vec<Item>> {
+    async fn with_parent_items(self, paths: impl Iterator<Item = &String>) -> Result<Vec<Item>> {
         let all: BTreeSet<String> = paths.flat_map(|path| with_parents(path)).collect();
         let all: Vec<String> = all.into_iter().collect();
         let places = self.places(&all).await?;
@@ -110,8 +112,8 @@ impl View<'_> {
             .into_iter()
             .zip(places)
             .filter_map(|(path, place)| match place {
-                Place::Directory(whose) => Some(Item::Way(path, whose)),
-                Place::Nothing(_) => Some(Item::Way(path, NEW)),
+                Place::Directory(whose) => Some(Item::Parent(path, whose)),
+                Place::Nothing(_) => Some(Item::Parent(path, NEW)),
                 _ => None,
             });
         Ok(items.collect())
@@ -140,11 +142,11 @@ fn covered(mounts: &[Mount]) -> Vec<(String, u32)> {
 /// Whether a mount there is over the image, and not in another mount.
 fn is_over_the_image(place: &Path, mounts: &[Mount]) -> bool {
     let above = place.parent().unwrap_or_else(|| Path::new("/"));
-    !is_own(place) && is_the_image_s(above, mounts)
+    !is_own(place) && shows_the_image(above, mounts)
 }
 
 /// Whether the image's content is visible there.
-pub(super) fn is_the_image_s(path: &Path, mounts: &[Mount]) -> bool {
+pub(super) fn shows_the_image(path: &Path, mounts: &[Mount]) -> bool {
     !is_own(path) && covering(path, mounts).is_none()
 }
 
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_memory_over_what_is_the_image_s_is_looked_at() {
+    fn only_a_tmpfs_over_a_path_of_the_image_is_covered() {
         let mounts = [
             memory("//tmp/", 0o1777),
             memory("/run", 0o750),

@@ -7,7 +7,7 @@ use fnctr_oci::Mount;
 
 use super::super::etc;
 use super::super::mount_points::{covering, destination};
-use super::directories::is_the_image_s;
+use super::directories::shows_the_image;
 use super::item::Item;
 use super::{InitLayer, Unusable, is_a_directory};
 use crate::engine::mount_points::NEW;
@@ -30,7 +30,7 @@ pub(super) fn items(found: &Etc, mounts: &[Mount], image: &str) -> Result<InitLa
     // A directory that is in a mount of the plan does not belong to the image.
     let is_image_s = |dir: &&Vec<(String, Ownership)>| {
         dir.last()
-            .is_none_or(|(path, _)| is_the_image_s(Path::new(path), mounts))
+            .is_none_or(|(path, _)| shows_the_image(Path::new(path), mounts))
     };
     let dir = found.dir.as_ref().filter(is_image_s);
     let at = match dir {
@@ -77,7 +77,7 @@ pub(super) fn items(found: &Etc, mounts: &[Mount], image: &str) -> Result<InitLa
         Some(_) if layer.items.is_empty() => Vec::new(),
         Some(dir) => dir
             .iter()
-            .map(|(path, whose)| Item::Way(path.clone(), *whose))
+            .map(|(path, whose)| Item::Parent(path.clone(), *whose))
             .collect(),
     };
     layer.items.splice(0..0, way);
@@ -129,8 +129,8 @@ mod tests {
         items(found, mounts, "i").unwrap().items
     }
 
-    fn way(path: &str) -> Item {
-        Item::Way(path.to_owned(), NEW)
+    fn parent(path: &str) -> Item {
+        Item::Parent(path.to_owned(), NEW)
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         let file = |name: &str| Item::File(name.to_owned());
         assert_eq!(
             layer.items,
-            [way("/etc"), file("/etc/hosts"), file("/etc/hostname")]
+            [parent("/etc"), file("/etc/hosts"), file("/etc/hostname")]
         );
         assert_eq!(layer.needed.as_deref(), Some("/etc/hostname"));
         // Also for a file that the plan mounts there; another check covers a directory.
@@ -158,7 +158,7 @@ mod tests {
         fs::write(&own, "").unwrap();
         assert_eq!(made(&found, &[bind(&own, "/etc//hosts")]), layer.items);
         let mounts = [bind(dir.path(), "/etc/hosts")];
-        assert_eq!(made(&found, &mounts), [way("/etc"), file("/etc/hostname")]);
+        assert_eq!(made(&found, &mounts), [parent("/etc"), file("/etc/hostname")]);
         assert!(made(&found, &[memory("/etc")]).is_empty());
     }
 
@@ -188,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn mtab_is_a_link_to_what_is_mounted_whatever_the_image_has() {
+    fn mtab_is_a_link_to_the_mounts_whatever_the_image_has() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("mtab");
         fs::write(&own, "").unwrap();
         for mtab in [Entry::Nothing, Entry::File, Entry::Astray, Entry::Other] {
             let found = Etc { mtab, ..etc() };
-            let expected = [way("/etc"), Item::Mounts("/etc/mtab".to_owned())];
+            let expected = [parent("/etc"), Item::Mounts("/etc/mtab".to_owned())];
             assert_eq!(made(&found, &[]), expected, "{mtab:?}");
         }
         for mtab in [Entry::Mounts, Entry::Other] {
             let found = Etc { mtab, ..etc() };
-            let expected = [way("/etc"), Item::File("/etc/mtab".to_owned())];
+            let expected = [parent("/etc"), Item::File("/etc/mtab".to_owned())];
             assert_eq!(made(&found, &[bind(&own, "/etc/mtab")]), expected, "{mtab:?}");
         }
         let found = Etc {
@@ -210,13 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_by_way_of_a_link_is_used_and_one_that_is_none_is_made() {
+    fn a_linked_directory_of_the_image_is_used_and_otherwise_a_new_one_is_made() {
         let linked = Etc {
             dir: Some(vec![("/c".to_owned(), NEW), ("/c/etc".to_owned(), NEW)]),
             mtab: Entry::Nothing,
             ..etc()
         };
-        let expected = [way("/c"), way("/c/etc"), Item::Mounts("/c/etc/mtab".to_owned())];
+        let expected = [
+            parent("/c"),
+            parent("/c/etc"),
+            Item::Mounts("/c/etc/mtab".to_owned()),
+        ];
         assert_eq!(made(&linked, &[]), expected);
         let new = [
             Item::Directory("/etc".to_owned(), NEW),

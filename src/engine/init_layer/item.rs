@@ -14,7 +14,7 @@ const MOUNTS: &str = "/proc/mounts";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
     /// A parent directory of another item, as the image has it. An existing one stays as it is.
-    Way(String, Ownership),
+    Parent(String, Ownership),
     /// A directory of this owner and mode, which an existing one gets too.
     Directory(String, Ownership),
     /// An empty file.
@@ -26,7 +26,7 @@ pub(super) enum Item {
 impl Item {
     /// Its path in the container.
     pub(super) fn path(&self) -> &str {
-        let (Self::Way(path, _) | Self::Directory(path, _) | Self::File(path) | Self::Mounts(path)) = self;
+        let (Self::Parent(path, _) | Self::Directory(path, _) | Self::File(path) | Self::Mounts(path)) = self;
         path
     }
 
@@ -37,13 +37,13 @@ impl Item {
             found => Some(found?.is_dir()),
         };
         match (self, there) {
-            (Self::Way(..), Some(true)) => return Ok(()),
+            (Self::Parent(..), Some(true)) => return Ok(()),
             (Self::Directory(..), Some(true)) | (_, None) => {}
             // A layer that is a copy of the image has the image's link, or other file, there.
             _ => fs::remove_file(at)?,
         }
         match self {
-            Self::Way(_, whose) | Self::Directory(_, whose) => {
+            Self::Parent(_, whose) | Self::Directory(_, whose) => {
                 if there != Some(true) {
                     fs::create_dir(at)?;
                 }

@@ -107,7 +107,7 @@ pub(super) async fn plan(
         layer.items.extend(view.missing(cwd).await?);
     }
     for (path, whose) in &volumes.made {
-        layer.items.push(Item::Way(path.clone(), *whose));
+        layer.items.push(Item::Parent(path.clone(), *whose));
         layer.needed.get_or_insert_with(|| path.clone());
     }
     Ok(layer)
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_planned_is_there_with_its_owner_and_mode_in_a_fresh_layer_and_in_a_copy() {
+    fn every_item_is_made_with_owner_and_mode_in_a_fresh_layer_and_in_a_copy() {
         let own = Ownership {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
@@ -204,12 +204,12 @@ mod tests {
         };
         let layer = InitLayer {
             items: vec![
-                Item::Way("/etc".to_owned(), own),
+                Item::Parent("/etc".to_owned(), own),
                 Item::File("/etc/hosts".to_owned()),
                 Item::Mounts("/etc/mtab".to_owned()),
                 Item::Directory("/tmp".to_owned(), Ownership { mode: 0o1777, ..own }),
-                Item::Way("/tmp".to_owned(), own),
-                Item::Way("/tmp/v".to_owned(), own),
+                Item::Parent("/tmp".to_owned(), own),
+                Item::Parent("/tmp/v".to_owned(), own),
                 Item::Directory("/link".to_owned(), own),
             ],
             needed: None,

@@ -1,5 +1,5 @@
-//! Keeps the pool filled, and its slots clean and usable: one task that decides, and tasks of their own for all that
-//! takes time.
+//! Keeps the pool filled, and its slots clean and usable: one task decides, and further tasks do everything that takes
+//! time.
 //!
 //! A slot that comes back is examined ("washed") before it is used again. If a process is still in it (of a container
 //! that shared it, for example), no container gets it any more.
@@ -48,7 +48,7 @@ pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
 }
 
 struct Keeper {
-    /// Weak: the pool must not keep the engine alive that ends it.
+    /// Weak: the pool ends with the engine, and must not keep it alive.
     deps: Weak<Deps>,
     life: Context,
     tasks: TaskTracker,

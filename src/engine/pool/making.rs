@@ -9,7 +9,7 @@ use crate::engine::plan::{Network, Plan};
 use crate::engine::slot::{Resident, Slot};
 use crate::engine::{Deps, PoolConfig, adopt, create, host, network, pidfd, resolve};
 use crate::image::{Again, Image, Pin, Request};
-use crate::sandbox::{Sandbox, Sandboxes, Wanted};
+use crate::sandbox::{NetworkRequest, Sandbox, Sandboxes};
 use crate::stdio::Streams;
 use crate::{ContainerId, Context};
 
@@ -21,7 +21,7 @@ pub(super) async fn make(deps: &Arc<Deps>, config: &PoolConfig) -> Result<Slot> 
     let ctx = deps.background.life.with_timeout(PATIENCE);
     let refused = |error| network::refused(name, error);
     let sandboxes = deps.sandboxes().await.map_err(refused)?;
-    let wanted = Wanted {
+    let wanted = NetworkRequest {
         networks: config.networks.clone(),
         ports: Vec::new(),
     };
