@@ -132,14 +132,14 @@ mod tests {
     fn the_facts_come_from_the_labels_without_the_spec() {
         let spec = spec("hello");
         let json = serde_json::to_vec(&spec).unwrap();
-        let told = Facts::of(&record(b"no JSON".to_vec(), labels(&spec)));
+        let facts = Facts::of(&record(b"no JSON".to_vec(), labels(&spec)));
         let of_an_older_version = Facts::of(&record(json, BTreeMap::new()));
-        assert_eq!(told, of_an_older_version);
+        assert_eq!(facts, of_an_older_version);
         assert_eq!(
-            (told.command.as_str(), told.memory),
+            (facts.command.as_str(), facts.memory),
             ("echo hello", Some(64 << 20))
         );
-        assert_eq!(told.placement.unwrap().path, "/fnctr/ns/c1");
+        assert_eq!(facts.placement.unwrap().path, "/fnctr/ns/c1");
     }
 
     #[test]

@@ -137,8 +137,8 @@ pub(super) async fn list(deps: &Deps, ctx: &Context) -> Result<Vec<ListedContain
     let mut listed = Vec::with_capacity(records.len());
     for record in records {
         let task = tasks.remove(record.id.as_str());
-        if let Some(record) = after(deps, ctx, record, task.as_ref()).await? {
-            listed.push(seen(deps, task, &record));
+        if let Some(record) = reread(deps, ctx, record, task.as_ref()).await? {
+            listed.push(listed_container(deps, task, &record));
         }
     }
     Ok(listed)
@@ -158,7 +158,7 @@ async fn records(deps: &Deps, ctx: &Context) -> Result<Vec<Record>> {
 
 /// Reads the record again if its task was not found: the end of a run is written before its task is deleted, and may
 /// have been written in between. `None` if the container was removed meanwhile.
-async fn after(
+async fn reread(
     deps: &Deps,
     ctx: &Context,
     record: Record,
@@ -185,8 +185,8 @@ pub(super) async fn inspect(
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error).at(Step::Find, id),
     };
-    match after(deps, ctx, record, task.as_ref()).await? {
-        Some(record) => Ok((seen(deps, task, &record), record.spec)),
+    match reread(deps, ctx, record, task.as_ref()).await? {
+        Some(record) => Ok((listed_container(deps, task, &record), record.spec)),
         None => Err(Error::new(Step::Find, id, Kind::NotFound, "no such container")),
     }
 }
@@ -200,7 +200,7 @@ pub(super) async fn get(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<
     }
 }
 
-fn seen(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> ListedContainer {
+fn listed_container(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> ListedContainer {
     let pid = task.as_ref().and_then(living);
     let last_run = kept::last_run(record);
     let Facts {
@@ -277,7 +277,7 @@ mod tests {
         .collect()
     }
 
-    fn seen(labels: BTreeMap<String, String>, state: State) -> ListedContainer {
+    fn listed(labels: BTreeMap<String, String>, state: State) -> ListedContainer {
         ListedContainer {
             id: crate::ContainerId::new("c1").unwrap(),
             image: String::new(),
@@ -306,26 +306,26 @@ mod tests {
 
     #[test]
     fn a_container_whose_owner_lives_or_is_unknown_is_no_orphan() {
-        assert!(!seen(labels(false), State::Running).is_orphaned());
-        assert!(!seen(BTreeMap::new(), State::Running).is_orphaned());
+        assert!(!listed(labels(false), State::Running).is_orphaned());
+        assert!(!listed(BTreeMap::new(), State::Running).is_orphaned());
         let mut nonsense = labels(false);
         nonsense.insert(label::OWNER.to_owned(), "nobody".to_owned());
-        assert!(!seen(nonsense, State::Running).is_orphaned());
+        assert!(!listed(nonsense, State::Running).is_orphaned());
     }
 
     #[test]
     fn a_container_whose_owner_has_ended_is_an_orphan_unless_it_was_left_running() {
-        assert!(seen(ownerless(false), State::Running).is_orphaned());
-        assert!(seen(ownerless(false), State::Exited(0)).is_orphaned());
-        assert!(!seen(ownerless(true), State::Running).is_orphaned());
-        assert!(!seen(ownerless(true), State::Exited(0)).is_orphaned());
+        assert!(listed(ownerless(false), State::Running).is_orphaned());
+        assert!(listed(ownerless(false), State::Exited(0)).is_orphaned());
+        assert!(!listed(ownerless(true), State::Running).is_orphaned());
+        assert!(!listed(ownerless(true), State::Exited(0)).is_orphaned());
         // No process will start it any more.
-        assert!(seen(ownerless(true), State::Created).is_orphaned());
+        assert!(listed(ownerless(true), State::Created).is_orphaned());
     }
 
     #[test]
     fn a_detached_container_is_not_looked_after_and_one_without_an_owner_is() {
-        let ended = |labels| seen(labels, State::Exited(0));
+        let ended = |labels| listed(labels, State::Exited(0));
         assert!(ended(labels(false)).is_looked_after());
         assert!(ended(BTreeMap::new()).is_looked_after());
         assert!(!ended(labels(true)).is_looked_after());

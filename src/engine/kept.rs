@@ -75,7 +75,7 @@ pub(crate) enum NoPlan {
     NotKept,
     /// The plan is not one of this version.
     #[error(
-        "another version of fnctr has made it, whose plan this one cannot read; start it with that version, or make it anew"
+        "another version of fnctr made it, and this one cannot read its plan; start it with that version, or make it anew"
     )]
     Unreadable(#[source] serde_json::Error),
     /// The record names no image.

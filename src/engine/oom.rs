@@ -27,7 +27,7 @@ pub(super) struct OomRecorder {
     limit: AtomicU64,
     /// Whether this process sends a SIGKILL that may end the container.
     killed_here: AtomicBool,
-    told: Notify,
+    reported: Notify,
     /// The kernel's log, and the place in it at which this container began.
     log: Option<(Arc<OomLog>, u64)>,
 }
@@ -51,13 +51,13 @@ impl OomRecorder {
     /// Notes that containerd reported that memory ran out.
     pub(super) fn note_report(&self) {
         self.kills.fetch_max(1, Ordering::AcqRel);
-        self.told.notify_one();
+        self.reported.notify_one();
     }
 
     /// Notes that this process is about to send a SIGKILL, so that [`Self::verdict`] does not wait for a report.
     pub(super) fn note_kill(&self) {
         self.killed_here.store(true, Ordering::Release);
-        self.told.notify_one();
+        self.reported.notify_one();
     }
 
     /// The kernel's record of a container that has ended, otherwise the kills that were seen; `None` if it is unknown
@@ -80,7 +80,12 @@ impl OomRecorder {
         if seen.is_some() || code != Some(KILLED) || self.killed_here.load(Ordering::Acquire) {
             return seen;
         }
-        if ctx.with_timeout(LATE).run(self.told.notified()).await.is_err() {
+        if ctx
+            .with_timeout(LATE)
+            .run(self.reported.notified())
+            .await
+            .is_err()
+        {
             tracing::debug!(%id, "killed, and there is no record of whether memory ran out");
         }
         self.seen()

@@ -16,9 +16,9 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop: a removal that has begun continues on its own task.
     pub(crate) async fn prune(&self, ctx: &Context) -> Result<Vec<(ContainerId, Result<()>)>> {
-        let seen = find::list(&self.0, ctx).await?;
+        let containers = find::list(&self.0, ctx).await?;
         let mut pruned = Vec::new();
-        for orphan in seen.iter().filter(|seen| seen.is_orphaned()) {
+        for orphan in containers.iter().filter(|container| container.is_orphaned()) {
             let attempt = orphan.labels.get(label::ATTEMPT).map_or("", String::as_str);
             let removed = remove(&self.0, ctx, &orphan.id, attempt).await;
             pruned.push((orphan.id.clone(), removed));

@@ -187,12 +187,12 @@ impl Engine {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn usages(&self, ctx: &Context) -> Result<Vec<(ListedContainer, Option<Usage>)>> {
-        let seen = find::list(&self.0, ctx).await?;
-        let looked = seen.into_iter().map(|seen| {
-            let usage = read_usage(&self.0, &seen);
-            (seen, usage)
+        let containers = find::list(&self.0, ctx).await?;
+        let usages = containers.into_iter().map(|container| {
+            let usage = read_usage(&self.0, &container);
+            (container, usage)
         });
-        Ok(looked.collect())
+        Ok(usages.collect())
     }
 }
 
@@ -205,12 +205,12 @@ pub(crate) fn still_frozen(containers: &[&Run]) -> Vec<Option<Turns>> {
 
 /// Reads the counters of a container that was found in a list, whichever process made it. `None` if it no longer runs,
 /// or cannot be read.
-fn read_usage(deps: &Deps, seen: &ListedContainer) -> Option<Usage> {
-    let (pid, paths) = (seen.pid?, seen.paths.as_ref()?);
+fn read_usage(deps: &Deps, container: &ListedContainer) -> Option<Usage> {
+    let (pid, paths) = (container.pid?, container.paths.as_ref()?);
     let held = pidfd::open_once(pid)?;
     // The pid was read before the pidfd was opened, so check that the process is in the container's cgroup.
     let found = deps.host.cgroups.of_pid(pid).ok()?;
-    found.named(seen.cgroup_name.as_ref()?)?;
+    found.named(container.cgroup_name.as_ref()?)?;
     let sample = cgroup::sample(paths).ok()?;
     let own = host::network_of(pid)?;
     let network = if deps.host.networks.contains(&own) {
