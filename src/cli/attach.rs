@@ -26,18 +26,18 @@ const DELIVERY: Duration = Duration::from_secs(2);
 
 /// Attaches to a container that runs.
 pub(super) async fn attach(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     args: &AttachArgs,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+    with(invocation, async |engine| {
         let ctx = Context::new();
         let container = engine.adopt(&ctx, &args.id.id(engine).await?).await?;
         let attachment = container.attach(&ctx, Wants::ALL).await?;
         let run = container.run_for(Step::Attach)?;
-        let proxied = args.sig_proxy.then(|| at.interrupt.pass_on());
+        let proxied = args.sig_proxy.then(|| invocation.interrupt.pass_on());
         let watched = Watched {
-            at,
+            invocation,
             container: &container,
             run: &run,
             feeds: !args.no_stdin,
@@ -51,7 +51,7 @@ pub(super) async fn attach(
 
 /// A container that this process is attached to.
 pub(super) struct Watched<'a> {
-    pub(super) at: Invocation<'a>,
+    pub(super) invocation: Invocation<'a>,
     pub(super) container: &'a Container,
     pub(super) run: &'a Run,
     /// Whether this process's input is passed on.
@@ -95,15 +95,15 @@ impl Watched<'_> {
     }
 
     /// Shows the output, and returns why there is no more. Once the container has ended, more output is awaited for a
-    /// moment only: no process may have it any more.
+    /// moment only, because possibly no process holds it any more.
     async fn show(&self, mut attachment: Attachment, wishes: &mut Option<Wishes>) -> Result<Over, Failure> {
         let line_end = LineEnd::new();
-        let mut stdout = Standard::new(tokio::io::stdout(), &line_end, self.at.interrupt);
+        let mut stdout = Standard::new(tokio::io::stdout(), &line_end, self.invocation.interrupt);
         let mut stderr = tokio::io::stderr();
         let mut exit = std::pin::pin!(self.run.wait_exit());
         let (mut has_ended, mut late) = (false, None);
         loop {
-            // Kept over the signals, because the part of a frame that it has read would be lost with it.
+            // Kept across signals, because the part of a frame that it has read would be lost with it.
             let mut next = std::pin::pin!(attachment.next());
             let next = loop {
                 tokio::select! {
@@ -128,8 +128,8 @@ impl Watched<'_> {
         }
     }
 
-    /// Passes input and signals on until the container has ended, whose output goes to this process's own streams.
-    /// Returns its exit code; `None` if that is lost.
+    /// Passes input and signals on until the container ends. Its output goes to this process's own streams. Returns its
+    /// exit code; `None` if that is lost.
     pub(super) async fn with_own_streams(
         &self,
         input: Option<InputWriter>,
@@ -172,7 +172,7 @@ impl Watched<'_> {
     /// Sends the container the signal that this process was sent.
     async fn pass_on(&self, wish: Wish) {
         let number = match wish {
-            Wish::Told(number) | Wish::End(number) => number.into(),
+            Wish::Forward(number) | Wish::End(number) => number.into(),
             Wish::Kill => SIGKILL,
         };
         if let Err(error) = self.run.signal(&Context::new(), number).await {
@@ -204,12 +204,12 @@ async fn wish(wishes: &mut Option<Wishes>) -> Wish {
     }
 }
 
-/// Passes this process's input on, if there is one to pass it on to. The container learns of its end.
+/// Passes this process's input and its end on to the container, if that has an input.
 async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> Infallible {
     if let Some(mut input) = input
         && tokio::io::copy(&mut tokio::io::stdin(), &mut input).await.is_ok()
     {
-        // The container may read no more, which is its own affair.
+        // Fails if the container has closed its input, which is no error.
         drop(input.shutdown().await);
     }
     std::future::pending().await

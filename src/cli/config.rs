@@ -81,17 +81,17 @@ fn name(command: &clap::Command, matches: &ArgMatches) -> String {
 fn choose(cli: &mut Cli, matches: &ArgMatches, in_file: &[String]) -> Result<(), Unread> {
     /// The source of an option, in ascending order of precedence.
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
-    enum Said {
+    enum Source {
         Nowhere,
         InFile,
         InEnvironment,
         Here,
     }
-    let said = |name: &str| match matches.value_source(name) {
-        Some(ValueSource::CommandLine) => Said::Here,
-        Some(ValueSource::EnvVariable) => Said::InEnvironment,
-        _ if in_file.iter().any(|set| set == name) => Said::InFile,
-        _ => Said::Nowhere,
+    let source = |name: &str| match matches.value_source(name) {
+        Some(ValueSource::CommandLine) => Source::Here,
+        Some(ValueSource::EnvVariable) => Source::InEnvironment,
+        _ if in_file.iter().any(|set| set == name) => Source::InFile,
+        _ => Source::Nowhere,
     };
     let has_address = cli
         .global
@@ -101,10 +101,10 @@ fn choose(cli: &mut Cli, matches: &ArgMatches, in_file: &[String]) -> Result<(),
     if !cli.global.embedded || !has_address {
         return Ok(());
     }
-    let (address, embedded) = (said("address"), said("embedded"));
+    let (address, embedded) = (source("address"), source("embedded"));
     if address > embedded {
         cli.global.embedded = false;
-    } else if address == embedded && address != Said::InEnvironment {
+    } else if address == embedded && address != Source::InEnvironment {
         // If both are in the environment, --embedded wins: CONTAINERD_ADDRESS may be set for other programs.
         let why = "--address and --embedded name two containerds: leave one of them out";
         return Err(Unread::Explained(Failure::usage(why)));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_what_would_be_right() {
+    fn a_mistake_in_the_file_is_named_with_the_alternatives() {
         for (text, said) in [
             ("rot = \"/x\"", "there is no \"rot\"; there are"),
             ("config = \"/x\"", "there is no \"config\""),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_has_is_refused_by_name() {
+    fn commands_and_options_of_docker_are_refused_by_name() {
         let said = |words: &[&str]| {
             let words: Vec<OsString> = std::iter::once("fnctr")
                 .chain(words.iter().copied())

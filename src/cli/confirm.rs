@@ -7,7 +7,7 @@ use super::failure::Failure;
 
 /// Asks on standard error, and reads the answer from standard input. Any answer other than yes is a failure, and so is
 /// a signal.
-pub(super) async fn confirm(at: Invocation<'_>, question: String) -> Result<(), Failure> {
+pub(super) async fn confirm(invocation: Invocation<'_>, question: String) -> Result<(), Failure> {
     let asked = tokio::task::spawn_blocking(move || -> io::Result<String> {
         let mut out = io::stderr().lock();
         write!(out, "{question} [y/N] ")?;
@@ -18,7 +18,7 @@ pub(super) async fn confirm(at: Invocation<'_>, question: String) -> Result<(), 
         }
         Ok(answer)
     });
-    let answer = match at.interrupt.ctx().run(asked).await {
+    let answer = match invocation.interrupt.ctx().run(asked).await {
         Ok(answer) => answer.map_err(|error| Failure::host(&error))?,
         Err(_) => return Err(Failure::interrupted()),
     };

@@ -31,28 +31,31 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects to the containerd that the command line names. `change` edits the configuration of drivers first.
-    pub(super) async fn open(at: Invocation<'_>, change: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
-        Self::open_as(Role::Command, at, change).await
+    pub(super) async fn open(
+        invocation: Invocation<'_>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Failure> {
+        Self::open_as(Role::Command, invocation, change).await
     }
 
     /// The same, for a command that lists all containers, once.
-    pub(super) async fn listing(at: Invocation<'_>) -> Result<Self, Failure> {
-        Self::open_as(Role::List, at, |_| {}).await
+    pub(super) async fn listing(invocation: Invocation<'_>) -> Result<Self, Failure> {
+        Self::open_as(Role::List, invocation, |_| {}).await
     }
 
-    /// The same, for an engine that only looks.
-    pub(super) async fn observe(at: Invocation<'_>) -> Result<Self, Failure> {
-        Self::open_as(Role::Observer, at, |_| {}).await
+    /// The same, for an engine that only reads.
+    pub(super) async fn observe(invocation: Invocation<'_>) -> Result<Self, Failure> {
+        Self::open_as(Role::Observer, invocation, |_| {}).await
     }
 
     /// The same, for an engine that lives until a signal ends it.
-    pub(super) async fn serving(at: Invocation<'_>) -> Result<Self, Failure> {
-        Self::open_as(Role::Server, at, |_| {}).await
+    pub(super) async fn serving(invocation: Invocation<'_>) -> Result<Self, Failure> {
+        Self::open_as(Role::Server, invocation, |_| {}).await
     }
 
     async fn open_as(
         role: Role,
-        at: Invocation<'_>,
+        invocation: Invocation<'_>,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, Failure> {
         if !nix::unistd::geteuid().is_root() {
@@ -60,8 +63,8 @@ impl Connection {
                 "containers need root: run fnctr as root, for example with sudo",
             ));
         }
-        let global = at.global;
-        let ctx = at.interrupt.ctx().with_timeout(CONNECT);
+        let global = invocation.global;
+        let ctx = invocation.interrupt.ctx().with_timeout(CONNECT);
         let (address, embedded) = match system_address(global).await {
             Some(address) => (address, None),
             None => {
@@ -116,8 +119,8 @@ impl Connection {
     }
 
     /// A driver on the engine, for commands that use the driver contract.
-    pub(super) async fn driver(&self, at: Invocation<'_>) -> Result<ContainerdDriver, Failure> {
-        let ctx = at.interrupt.ctx().with_timeout(CONNECT);
+    pub(super) async fn driver(&self, invocation: Invocation<'_>) -> Result<ContainerdDriver, Failure> {
+        let ctx = invocation.interrupt.ctx().with_timeout(CONNECT);
         Ok(ContainerdDriver::on(&ctx, self.engine.clone(), self.config.clone(), self.grace).await?)
     }
 
@@ -148,25 +151,25 @@ async fn leave(embedded: Embedded) {
 
 /// Connects, runs one command, and disconnects even if the command fails. A signal ends the command.
 pub(super) async fn with<T>(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     command: impl AsyncFnOnce(&Engine) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let connection = Connection::open(at, |_| {}).await?;
-    let ran = at.interrupt.ctx().run(command(&connection.engine)).await;
+    let connection = Connection::open(invocation, |_| {}).await?;
+    let ran = invocation.interrupt.ctx().run(command(&connection.engine)).await;
     connection.close().await;
     ran.unwrap_or_else(|_| Err(Failure::interrupted()))
 }
 
 /// Like [`with`], but passes a driver to the command. `change` edits the driver's configuration first.
 pub(super) async fn with_driver<T>(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     change: impl FnOnce(&mut Config),
     command: impl AsyncFnOnce(&ContainerdDriver) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let connection = Connection::open(at, change).await?;
+    let connection = Connection::open(invocation, change).await?;
     let ran = async {
-        let driver = connection.driver(at).await?;
-        let ran = at.interrupt.ctx().run(command(&driver)).await;
+        let driver = connection.driver(invocation).await?;
+        let ran = invocation.interrupt.ctx().run(command(&driver)).await;
         driver.close(&Context::timeout(LEAVE)).await?;
         ran.unwrap_or_else(|_| Err(Failure::interrupted()))
     };

@@ -21,8 +21,8 @@ impl ContainerRef {
         ContainerId::new(&self.text).ok()
     }
 
-    /// The id of the container. A text that refers to none is returned if it can be an id, so that the command fails in
-    /// its own words.
+    /// The id of the container. If there is no such container, returns the text itself if it can be an id, and the
+    /// command reports its own error.
     ///
     /// # Cancellation
     /// Safe to drop.

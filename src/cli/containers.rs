@@ -17,11 +17,11 @@ use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
 pub(super) async fn freeze(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     args: &FreezeArgs,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+    with(invocation, async |engine| {
         Ok(each(engine, &args.ids, print, async |id| {
             turn(engine, id, print, true, args.reclaim).await
         })
@@ -31,8 +31,12 @@ pub(super) async fn freeze(
 }
 
 /// Thaws containers, and prints how long this took.
-pub(super) async fn thaw(at: Invocation<'_>, args: &IdsArgs, print: &Print) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+pub(super) async fn thaw(
+    invocation: Invocation<'_>,
+    args: &IdsArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(invocation, async |engine| {
         Ok(each(engine, &args.ids, print, async |id| {
             turn(engine, id, print, false, false).await
         })
@@ -88,8 +92,12 @@ async fn turn(
 }
 
 /// Sends a signal to containers.
-pub(super) async fn kill(at: Invocation<'_>, args: &KillArgs, print: &Print) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+pub(super) async fn kill(
+    invocation: Invocation<'_>,
+    args: &KillArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(invocation, async |engine| {
         let send = async |id: &ContainerId| {
             let ctx = Context::new();
             let container = engine.adopt(&ctx, id).await?;
@@ -104,11 +112,18 @@ pub(super) async fn kill(at: Invocation<'_>, args: &KillArgs, print: &Print) -> 
 }
 
 /// Removes containers. A container that cannot be removed is reported, and the others are still removed.
-pub(super) async fn rm(at: Invocation<'_>, args: &RmArgs, print: &Print) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+pub(super) async fn rm(
+    invocation: Invocation<'_>,
+    args: &RmArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(invocation, async |engine| {
         let ids = if args.all {
-            let seen = engine.list(&Context::new()).await?;
-            seen.into_iter().map(|seen| seen.id.into()).collect()
+            let containers = engine.list(&Context::new()).await?;
+            containers
+                .into_iter()
+                .map(|container| container.id.into())
+                .collect()
         } else {
             args.ids.clone()
         };
@@ -121,19 +136,27 @@ pub(super) async fn rm(at: Invocation<'_>, args: &RmArgs, print: &Print) -> Resu
 }
 
 /// Removes the containers that have ended, except those whose owner is alive and will remove them itself.
-pub(super) async fn prune(at: Invocation<'_>, force: bool, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn prune(
+    invocation: Invocation<'_>,
+    force: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     if !force {
-        confirm(at, "fnctr: remove all containers that have ended?".to_owned()).await?;
+        confirm(
+            invocation,
+            "fnctr: remove all containers that have ended?".to_owned(),
+        )
+        .await?;
     }
-    with(at, async |engine| {
-        let seen = engine.list(&Context::new()).await?;
-        let ended = |seen: &&ListedContainer| {
-            matches!(seen.state, State::Exited(_) | State::Dead) && !seen.is_looked_after()
+    with(invocation, async |engine| {
+        let containers = engine.list(&Context::new()).await?;
+        let ended = |container: &&ListedContainer| {
+            matches!(container.state, State::Exited(_) | State::Dead) && !container.is_looked_after()
         };
-        let ids: Vec<_> = seen
+        let ids: Vec<_> = containers
             .iter()
             .filter(ended)
-            .map(|seen| seen.id.clone().into())
+            .map(|container| container.id.clone().into())
             .collect();
         Ok(each(engine, &ids, print, async |id| {
             remove(engine, id, false, print).await
@@ -167,7 +190,7 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
         print.result(&value, || id.to_string());
     };
     let ctx = Context::new();
-    let seen = match engine.inspect(&ctx, id).await {
+    let container = match engine.inspect(&ctx, id).await {
         // If the runtime or containerd was killed, parts of a container may be left without a record.
         Err(error) if error.kind() == Kind::NotFound => {
             return match engine.remove_remains(id, force).await? {
@@ -180,8 +203,8 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
         }
         found => found?.0,
     };
-    if !force && matches!(seen.state, State::Running | State::Frozen | State::Lost) {
-        let does = if seen.state == State::Frozen {
+    if !force && matches!(container.state, State::Running | State::Frozen | State::Lost) {
+        let does = if container.state == State::Frozen {
             "frozen"
         } else {
             "running"

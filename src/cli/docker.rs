@@ -9,7 +9,7 @@ const COMMANDS: [(&str, &str); 36] = [
     ("commit", IMAGES),
     ("compose", NOTHING),
     ("config", NOTHING),
-    ("context", "--address and --embedded say which containerd it is"),
+    ("context", "--address and --embedded choose the containerd"),
     (
         "cp",
         "give a container its files with --volume, or put them into its image",
@@ -153,7 +153,7 @@ const OPTIONS: [(&str, &str); 58] = [
 
 const CAPABILITIES: &str =
     "a function has no capabilities, and with --image-user Docker's 14 default ones; it cannot have more";
-const CPUS: &str = "--cpus says how many CPUs it may use";
+const CPUS: &str = "--cpus limits how many CPUs it may use";
 const DEVICES: &str = "a function has no devices of the host";
 const RESOLVER: &str = "the host's resolvers are used";
 const HEALTH: &str = "the health of functions is not checked";
@@ -180,7 +180,7 @@ mod tests {
     use crate::cli::args::Cli;
 
     #[test]
-    fn what_is_said_not_to_be_there_is_not_there() {
+    fn no_command_or_option_that_is_refused_exists() {
         let cli = Cli::command();
         let names: Vec<_> = cli
             .get_subcommands()

@@ -1,4 +1,4 @@
-//! `events`: shows what happens, and what has happened.
+//! `events`: shows past and new events.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -29,9 +29,9 @@ const FIELDS: [(&str, &str); 6] = [
     ("Image", "IMAGE"),
 ];
 
-/// Shows events until a signal or the end of the time that was asked for.
+/// Shows events until a signal, or until the time that the user gave.
 pub(super) async fn events(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     args: &EventsArgs,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
@@ -42,17 +42,17 @@ pub(super) async fn events(
         filters,
         template: template.transpose().map_err(Failure::usage)?,
         print,
-        interrupt: at.interrupt,
+        interrupt: invocation.interrupt,
     };
-    // With an engine, because the end of a container that no process looks after is noticed by the one that runs.
-    let connection = Connection::open(at, |_| {}).await?;
+    // With an engine, which notices the end of a container that no other process looks after.
+    let connection = Connection::open(invocation, |_| {}).await?;
     let shown = async {
         let mut follower = connection
             .engine
             .events(args.since)
             .map_err(|error| Failure::host(&error))?;
         // A signal is how this command ends.
-        let mut wishes = at.interrupt.pass_on();
+        let mut wishes = invocation.interrupt.pass_on();
         tokio::select! {
             shown = show.until(&mut follower, args.until) => shown,
             _ = wishes.next() => Ok(()),
@@ -71,7 +71,7 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    /// Shows what the log has and then what comes, until a moment, if one is given.
+    /// Shows the events in the log, and then each new one, until a moment if one is given.
     async fn until(&self, follower: &mut Follower, until: Option<SystemTime>) -> Result<(), Failure> {
         loop {
             let next = match until {
@@ -80,14 +80,14 @@ impl Show<'_> {
                     let left = until.duration_since(clock::now()).unwrap_or_default();
                     match tokio::time::timeout(left, follower.next()).await {
                         Ok(next) => next.map(Some),
-                        // What was written before the moment, and is not read yet.
+                        // Events that were written before the moment and are not read yet.
                         Err(_) => follower.next_now(),
                     }
                 }
             };
             match next.map_err(|error| Failure::host(&error))? {
                 None => return Ok(()),
-                // The clock was set back since; what comes later in the log may be earlier.
+                // The clock was set back meanwhile; later events in the log may have earlier times.
                 Some(Next::Event(event)) if until.is_some() && event.at > clock::now() => {}
                 Some(Next::Event(event)) if until.is_some_and(|until| event.at > until) => return Ok(()),
                 Some(Next::Event(event)) => {

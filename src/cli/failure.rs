@@ -33,7 +33,7 @@ impl Failure {
         }
     }
 
-    /// Something that happened, and that nothing can tell any more.
+    /// The result of something that happened is lost.
     pub(super) fn lost(sentence: impl Into<String>) -> Self {
         Self {
             sentence: sentence.into(),

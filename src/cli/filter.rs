@@ -63,10 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn any_value_of_a_key_will_do_and_every_label_is_wanted() {
+    fn one_value_of_a_key_must_match_and_every_label() {
         let two = filters(&["name=a", "name=b", "label=x", "label=y=1"]).unwrap();
         assert!(two.any("name", |name| name == "b") && !two.any("name", |name| name == "c"));
-        assert!(two.any("state", |_| false), "nothing was asked of it");
+        assert!(two.any("state", |_| false), "there is no such filter");
         let labels = |labels: &[(&str, &str)]| {
             let labels = labels.iter().map(|(k, v)| (k.to_string(), v.to_string()));
             two.labels(&labels.collect())
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_those_that_there_are() {
+    fn an_unknown_key_is_refused_with_the_known_ones() {
         assert_eq!(
             filters(&["nam=a"]).unwrap_err(),
             "--filter has no \"nam\" here; there are name, label"

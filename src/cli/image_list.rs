@@ -31,12 +31,16 @@ const FIELDS: [(&str, &str); 7] = [
 const KEYS: [&str; 3] = ["reference", "label", "dangling"];
 
 /// Lists images.
-pub(super) async fn list(at: Invocation<'_>, args: ImagesArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn list(
+    invocation: Invocation<'_>,
+    args: ImagesArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let filters = Filters::parse(&args.filter, &KEYS).map_err(Failure::usage)?;
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
-    let stored = with(at, async |engine| {
+    let stored = with(invocation, async |engine| {
         Ok(engine.stored_images(&Context::new()).await?)
     })
     .await?;

@@ -16,14 +16,21 @@ use crate::Context;
 use crate::engine::{Reference, Removed, StoredImage, StoredImages};
 
 /// Loads the images of an archive.
-pub(super) async fn load(at: Invocation<'_>, file: &Path, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn load(
+    invocation: Invocation<'_>,
+    file: &Path,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let spooled = if file == Path::new("-") {
-        Some(Spooled::stdin(at).await?)
+        Some(Spooled::stdin(invocation).await?)
     } else {
         None
     };
     let file = spooled.as_ref().map_or_else(|| file.to_owned(), Spooled::file);
-    let loaded = with(at, async |engine| Ok(engine.load(&Context::new(), &file).await?)).await?;
+    let loaded = with(invocation, async |engine| {
+        Ok(engine.load(&Context::new(), &file).await?)
+    })
+    .await?;
     for image in &loaded.images {
         let (name, id) = (image.is_named.then_some(image.record.as_str()), image.id.as_str());
         print.result(
@@ -44,7 +51,7 @@ pub(super) async fn load(at: Invocation<'_>, file: &Path, print: &Print) -> Resu
 
 /// Gives an image another name.
 pub(super) async fn tag(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     source: &str,
     name: &str,
     print: &Print,
@@ -54,7 +61,7 @@ pub(super) async fn tag(
         let sentence = format!("{name} has a digest, which is not a name to give; give a tag");
         return Err(Failure::usage(sentence));
     }
-    with(at, async |engine| {
+    with(invocation, async |engine| {
         Ok(engine.tag(&Context::new(), source, &name).await?)
     })
     .await?;
@@ -66,12 +73,16 @@ pub(super) async fn tag(
 }
 
 /// Removes names of images. A name that cannot be removed is reported, and the others are still removed.
-pub(super) async fn remove(at: Invocation<'_>, args: &RmiArgs, print: &Print) -> Result<ExitCode, Failure> {
-    let failures = with(at, async |engine| {
+pub(super) async fn remove(
+    invocation: Invocation<'_>,
+    args: &RmiArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    let failures = with(invocation, async |engine| {
         let mut failures = Vec::new();
         for image in &args.images {
             match engine.remove_image(&Context::new(), image, args.force).await {
-                Ok(removed) => told(&removed, print),
+                Ok(removed) => report_removed(&removed, print),
                 Err(error) => failures.push(Failure::from(error)),
             }
         }
@@ -90,7 +101,7 @@ pub(super) async fn remove(at: Invocation<'_>, args: &RmiArgs, print: &Print) ->
 
 /// Removes images that no container uses: those without a name, or all of them.
 pub(super) async fn prune(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     all: bool,
     force: bool,
     print: &Print,
@@ -98,20 +109,20 @@ pub(super) async fn prune(
     if !force {
         let which = if all { "" } else { " and that have no name" };
         let question = format!("fnctr: remove all images that no container uses{which}?");
-        confirm(at, question).await?;
+        confirm(invocation, question).await?;
     }
-    let removed = with(at, async |engine| {
+    let removed = with(invocation, async |engine| {
         Ok(engine.prune_images(&Context::new(), all).await?)
     })
     .await?;
-    told(&removed, print);
+    report_removed(&removed, print);
     if !print.is_json() {
         line(&format!("freed {}", size(removed.freed)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(removed: &Removed, print: &Print) {
+fn report_removed(removed: &Removed, print: &Print) {
     let ids: Vec<_> = removed.ids.iter().map(|id| id.as_str()).collect();
     if print.is_json() {
         let kept = removed.kept.as_ref();
@@ -132,7 +143,7 @@ fn told(removed: &Removed, print: &Print) {
     }
     if let Some(kept) = &removed.kept {
         let by = if kept.by.is_empty() {
-            "containerd has not let go of it".to_owned()
+            "containerd still holds it".to_owned()
         } else {
             format!("kept by {}", plain(&kept.by.join(", ")))
         };
@@ -178,11 +189,11 @@ struct Settings<'a> {
 
 /// Prints everything that is known about images.
 pub(super) async fn inspect(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     images: &[String],
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    let stored = with(at, async |engine| {
+    let stored = with(invocation, async |engine| {
         Ok(engine.stored_images(&Context::new()).await?)
     })
     .await?;

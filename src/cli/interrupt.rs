@@ -25,7 +25,7 @@ const SIGPIPE: u8 = 13;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     /// Pass this signal on to the function.
-    Told(u8),
+    Forward(u8),
     /// End the function by this signal.
     End(u8),
     /// Kill the function now.
@@ -110,7 +110,7 @@ impl Interrupt {
         self.end_by(SIGPIPE);
     }
 
-    /// Whether that has happened.
+    /// Whether the reader of its output has gone.
     pub(super) fn is_unread(&self) -> bool {
         self.signal.load(Ordering::Acquire) == SIGPIPE
     }
@@ -118,7 +118,7 @@ impl Interrupt {
     /// Acts on a wish for a command that has no function to pass the signal on to: the command ends.
     pub(super) fn grant(&self, wish: Wish) -> Failure {
         match wish {
-            Wish::Told(number) | Wish::End(number) => self.end_by(number),
+            Wish::Forward(number) | Wish::End(number) => self.end_by(number),
             Wish::Kill => self.ctx.cancel(),
         }
         Failure::interrupted()
@@ -157,8 +157,8 @@ impl Interrupt {
         let mut stage = Stage::default();
         let mut last: Option<Instant> = None;
         loop {
-            let (number, tells) = signals.next().await;
-            if tells && self.passed(Wish::Told(number)) {
+            let (number, is_message) = signals.next().await;
+            if is_message && self.passed(Wish::Forward(number)) {
                 continue;
             }
             if last.is_some_and(|at| at.elapsed() < SAME_WISH) {
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_listening_ends_when_the_command_has_and_the_first_reason_stays() {
+    async fn listening_ends_with_the_command_and_the_first_signal_stays() {
         let (interrupt, listening) = Interrupt::listen();
         interrupt.nobody_reads();
         interrupt.end_by(15);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_signal_that_nobody_takes_any_more_ends_this() {
+    async fn a_signal_without_a_receiver_ends_this_process() {
         let (interrupt, listening) = Interrupt::listen();
         drop(interrupt.pass_on());
         assert_eq!(interrupt.act(Stage::Nothing, 2), Stage::Ending);

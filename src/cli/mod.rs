@@ -102,7 +102,7 @@ impl Ready {
         listening.end().await;
         match done {
             Ok(code) => code,
-            // Its reader has gone, and needs no word of it.
+            // The reader of the output has gone, which needs no message.
             Err(_) if interrupt.is_unread() => ExitCode::from(interrupt.code()),
             Err(failure) => {
                 print.failure(&failure);
@@ -148,64 +148,66 @@ fn refuse(unread: Unread, words: &[OsString]) -> ExitCode {
 
 async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<ExitCode, Failure> {
     let Cli { global, command, .. } = cli;
-    let at = Invocation {
+    let invocation = Invocation {
         global: &global,
         interrupt,
     };
     match command {
-        Command::Run(args) => run::run(at, *args, print).await,
-        Command::Create(args) => run::create(at, *args, print).await,
-        Command::Ps(args) => ps::ps(at, args, print).await,
-        Command::Inspect { ids } => ps::inspect(at, &ids, print).await,
-        Command::Stats { ids, once } => stats::stats(at, &ids, once, print).await,
-        Command::Freeze(args) => containers::freeze(at, &args, print).await,
-        Command::Thaw(args) => containers::thaw(at, &args, print).await,
-        Command::Kill(args) => containers::kill(at, &args, print).await,
-        Command::Start(args) => start::start(at, &args, print).await,
-        Command::Attach(args) => attach::attach(at, &args, print).await,
-        Command::Events(args) => events::events(at, &args, print).await,
-        Command::Reconcile { dry_run } => reconcile::reconcile(at, dry_run, print).await,
-        Command::Serve => serve::serve(at, print).await,
-        Command::Stop(args) => stop::stop(at, &args, print).await,
-        Command::Restart(args) => start::restart(at, &args, print).await,
-        Command::Wait(args) => stop::wait(at, &args, print).await,
-        Command::Rm(args) => containers::rm(at, &args, print).await,
+        Command::Run(args) => run::run(invocation, *args, print).await,
+        Command::Create(args) => run::create(invocation, *args, print).await,
+        Command::Ps(args) => ps::ps(invocation, args, print).await,
+        Command::Inspect { ids } => ps::inspect(invocation, &ids, print).await,
+        Command::Stats { ids, once } => stats::stats(invocation, &ids, once, print).await,
+        Command::Freeze(args) => containers::freeze(invocation, &args, print).await,
+        Command::Thaw(args) => containers::thaw(invocation, &args, print).await,
+        Command::Kill(args) => containers::kill(invocation, &args, print).await,
+        Command::Start(args) => start::start(invocation, &args, print).await,
+        Command::Attach(args) => attach::attach(invocation, &args, print).await,
+        Command::Events(args) => events::events(invocation, &args, print).await,
+        Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
+        Command::Serve => serve::serve(invocation, print).await,
+        Command::Stop(args) => stop::stop(invocation, &args, print).await,
+        Command::Restart(args) => start::restart(invocation, &args, print).await,
+        Command::Wait(args) => stop::wait(invocation, &args, print).await,
+        Command::Rm(args) => containers::rm(invocation, &args, print).await,
         Command::Container { what } => match what {
-            ContainerCommand::Ls(args) => ps::ps(at, args, print).await,
-            ContainerCommand::Inspect { ids } => ps::inspect(at, &ids, print).await,
-            ContainerCommand::Freeze(args) => containers::freeze(at, &args, print).await,
-            ContainerCommand::Thaw(args) => containers::thaw(at, &args, print).await,
-            ContainerCommand::Kill(args) => containers::kill(at, &args, print).await,
-            ContainerCommand::Start(args) => start::start(at, &args, print).await,
-            ContainerCommand::Attach(args) => attach::attach(at, &args, print).await,
-            ContainerCommand::Stop(args) => stop::stop(at, &args, print).await,
-            ContainerCommand::Restart(args) => start::restart(at, &args, print).await,
-            ContainerCommand::Wait(args) => stop::wait(at, &args, print).await,
-            ContainerCommand::Rm(args) => containers::rm(at, &args, print).await,
-            ContainerCommand::Prune { force } => containers::prune(at, force, print).await,
+            ContainerCommand::Ls(args) => ps::ps(invocation, args, print).await,
+            ContainerCommand::Inspect { ids } => ps::inspect(invocation, &ids, print).await,
+            ContainerCommand::Freeze(args) => containers::freeze(invocation, &args, print).await,
+            ContainerCommand::Thaw(args) => containers::thaw(invocation, &args, print).await,
+            ContainerCommand::Kill(args) => containers::kill(invocation, &args, print).await,
+            ContainerCommand::Start(args) => start::start(invocation, &args, print).await,
+            ContainerCommand::Attach(args) => attach::attach(invocation, &args, print).await,
+            ContainerCommand::Stop(args) => stop::stop(invocation, &args, print).await,
+            ContainerCommand::Restart(args) => start::restart(invocation, &args, print).await,
+            ContainerCommand::Wait(args) => stop::wait(invocation, &args, print).await,
+            ContainerCommand::Rm(args) => containers::rm(invocation, &args, print).await,
+            ContainerCommand::Prune { force } => containers::prune(invocation, force, print).await,
         },
-        Command::Prune => prune::prune(at, print).await,
-        Command::Pull(args) => pull::pull(at, args, print).await,
-        Command::Load { file, input } => images::load(at, input.as_ref().unwrap_or(&file), print).await,
+        Command::Prune => prune::prune(invocation, print).await,
+        Command::Pull(args) => pull::pull(invocation, args, print).await,
+        Command::Load { file, input } => {
+            images::load(invocation, input.as_ref().unwrap_or(&file), print).await
+        }
         Command::Save {
             output,
             format,
             images,
-        } => save::save(at, &output, format, &images, print).await,
-        Command::Tag { source, name } => images::tag(at, &source, &name, print).await,
-        Command::Rmi(args) => images::remove(at, &args, print).await,
-        Command::Images(args) => image_list::list(at, args, print).await,
+        } => save::save(invocation, &output, format, &images, print).await,
+        Command::Tag { source, name } => images::tag(invocation, &source, &name, print).await,
+        Command::Rmi(args) => images::remove(invocation, &args, print).await,
+        Command::Images(args) => image_list::list(invocation, args, print).await,
         Command::Image { what } => match what {
-            ImageCommand::Ls(args) => image_list::list(at, args, print).await,
-            ImageCommand::Inspect { images } => images::inspect(at, &images, print).await,
-            ImageCommand::Rm(args) => images::remove(at, &args, print).await,
-            ImageCommand::Prune { all, force } => images::prune(at, all, force, print).await,
+            ImageCommand::Ls(args) => image_list::list(invocation, args, print).await,
+            ImageCommand::Inspect { images } => images::inspect(invocation, &images, print).await,
+            ImageCommand::Rm(args) => images::remove(invocation, &args, print).await,
+            ImageCommand::Prune { all, force } => images::prune(invocation, all, force, print).await,
         },
         Command::Network { what } => network::network(&global, what, print).await,
         Command::Doctor => doctor::doctor(&global, print).await,
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { dir } => manual::manual(dir.as_deref()),
-        Command::Bench { what } => bench::bench(at, what, print).await,
+        Command::Bench { what } => bench::bench(invocation, what, print).await,
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn choose(args: &NetworkArgs) -> Result<(Network, bool), Failure> {
     let choice = args.choice();
     if !args.publish.is_empty() && !matches!(choice, Choice::Named(_)) {
         return Err(Failure::usage(
-            "--publish needs a network of the host's: name one with --network, or leave it to be the default one",
+            "--publish needs a network of this host: name one with --network, or leave --network out for the default one",
         ));
     }
     Ok(match choice {
@@ -68,14 +68,14 @@ pub(super) async fn network(
         } => {
             let created = sandboxes.networks().create(&NewNetwork { name, subnet, bridge });
             let row = row(created.map_err(failed)?, &[]);
-            tell(global, Action::Create, &row.network);
+            record_event(global, Action::Create, &row.network);
             print.result(&row, || format!("{} {}", row.network, row.subnets.join(" ")));
             Ok(ExitCode::SUCCESS)
         }
         NetworkCommand::Rm { names } => {
             for name in names {
                 sandboxes.remove_network(&name).map_err(failed)?;
-                tell(global, Action::Destroy, &name);
+                record_event(global, Action::Destroy, &name);
                 print.result(&serde_json::json!({ "network": name, "removed": true }), || {
                     name.clone()
                 });
@@ -86,9 +86,9 @@ pub(super) async fn network(
 }
 
 /// Records that something has happened to a network.
-fn tell(global: &Global, action: Action, name: &str) {
+fn record_event(global: &Global, action: Action, name: &str) {
     let log = event_log(&home(global).fifo_dir(), &global.namespace);
-    // One that is lost is logged.
+    // The log itself reports an event that is lost.
     let _ = log.record(Event::new(EventKind::Network, action, name));
 }
 

@@ -171,7 +171,7 @@ mod tests {
     use super::{fitted, table, wrapped};
 
     #[test]
-    fn what_does_not_fit_goes_and_what_is_empty_goes_first() {
+    fn columns_that_do_not_fit_are_removed_and_empty_ones_first() {
         let rows = [vec![
             "web".to_owned(),
             "12".to_owned(),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_writes_to_the_terminal_through_a_name() {
+    fn a_name_cannot_control_the_terminal() {
         assert_eq!(super::plain("a\n\x1b[31mb"), "a  [31mb");
     }
 

@@ -9,8 +9,11 @@ use super::output::Print;
 use crate::Context;
 
 /// Removes orphaned containers. A container that cannot be removed is reported, and the others are still removed.
-pub(super) async fn prune(at: Invocation<'_>, print: &Print) -> Result<ExitCode, Failure> {
-    let pruned = with(at, async |engine| Ok(engine.prune(&Context::new()).await?)).await?;
+pub(super) async fn prune(invocation: Invocation<'_>, print: &Print) -> Result<ExitCode, Failure> {
+    let pruned = with(invocation, async |engine| {
+        Ok(engine.prune(&Context::new()).await?)
+    })
+    .await?;
     let mut code = ExitCode::SUCCESS;
     for (id, removed) in pruned {
         match removed {

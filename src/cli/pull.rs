@@ -32,7 +32,7 @@ const POLICY: BackOffConfig = BackOffConfig {
 const FAILURES: u32 = 3;
 
 /// Returns the checker that decides which errors the command line retries.
-fn worth_another() -> RetryErrorChecker {
+fn retry_checker() -> RetryErrorChecker {
     let failures = AtomicU32::new(0);
     Arc::new(move |error| {
         let later = error.kind() == ErrorKind::Busy;
@@ -42,9 +42,13 @@ fn worth_another() -> RetryErrorChecker {
 }
 
 /// Pulls one image.
-pub(super) async fn pull(at: Invocation<'_>, args: PullArgs, print: &Print) -> Result<ExitCode, Failure> {
-    let login = login(at, &args).await?;
-    let connection = Connection::open(at, |_| {}).await?;
+pub(super) async fn pull(
+    invocation: Invocation<'_>,
+    args: PullArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    let login = login(invocation, &args).await?;
+    let connection = Connection::open(invocation, |_| {}).await?;
     let wanted = ImageToPull {
         image: &args.image,
         platform: args.platform.clone(),
@@ -57,8 +61,8 @@ pub(super) async fn pull(at: Invocation<'_>, args: PullArgs, print: &Print) -> R
         (..) => Show::Lines,
     };
     let pulled = async {
-        let driver = connection.driver(at).await?;
-        shown(at.interrupt.ctx(), &driver, wanted, show).await
+        let driver = connection.driver(invocation).await?;
+        shown(invocation.interrupt.ctx(), &driver, wanted, show).await
     };
     let pulled = pulled.await;
     connection.close().await;
@@ -116,7 +120,7 @@ async fn shown(
     wanted: ImageToPull<'_>,
     show: Show,
 ) -> Result<(String, String), Failure> {
-    driver.set_pull_image_retry_policy(POLICY, worth_another())?;
+    driver.set_pull_image_retry_policy(POLICY, retry_checker())?;
     let pull = driver.pull(wanted)?;
     let done = pull.done(ctx);
     let image = progress::until(done, pull.progress(), show).await?;
@@ -124,14 +128,14 @@ async fn shown(
 }
 
 /// Reads the password from standard input, because every user of the host can read arguments.
-async fn login(at: Invocation<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failure> {
+async fn login(invocation: Invocation<'_>, args: &PullArgs) -> Result<Option<Credentials>, Failure> {
     let Some(username) = &args.username else {
         return Ok(None);
     };
     let mut password = String::new();
     let mut input = tokio::io::stdin().take(MAX_PASSWORD);
     let reading = input.read_to_string(&mut password);
-    match at.interrupt.ctx().run(reading).await {
+    match invocation.interrupt.ctx().run(reading).await {
         Err(_) => return Err(Failure::interrupted()),
         Ok(Err(why)) => {
             return Err(Failure::usage(format!(
@@ -166,9 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_says_later_is_asked_more_often_than_one_that_fails() {
+    fn a_rate_limit_is_retried_more_often_than_a_failure() {
         POLICY.check().unwrap();
-        let checker = worth_another();
+        let checker = retry_checker();
         for _ in 0..FAILURES {
             assert!(checker(&Error::pull("a", Some(503), "busy")).is_some());
         }

@@ -1,4 +1,4 @@
-//! `reconcile`: removes what nothing needs any more, and says what it was.
+//! `reconcile`: removes what nothing needs any more, and reports it.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,13 @@ use crate::Context;
 use crate::engine::Engine;
 
 /// Shows what killed processes have left, and removes it unless this is a dry run.
-pub(super) async fn reconcile(at: Invocation<'_>, dry_run: bool, print: &Print) -> Result<ExitCode, Failure> {
-    let connection = Connection::observe(at).await?;
-    let done = at
+pub(super) async fn reconcile(
+    invocation: Invocation<'_>,
+    dry_run: bool,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    let connection = Connection::observe(invocation).await?;
+    let done = invocation
         .interrupt
         .ctx()
         .run(work(&connection.engine, dry_run, print))

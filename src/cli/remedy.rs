@@ -65,7 +65,7 @@ fn of_image(error: &ImageError) -> Option<Cow<'static, str>> {
         ImageError::SeveralImages { .. } => "give more of it",
         ImageError::SeveralNames { .. } => "remove it by name, or with --force all of them",
         ImageError::InUse { .. } => {
-            "remove that first, or use --force: what runs goes on, and the image is gone for others"
+            "remove that first, or use --force: the container keeps running without the image"
         }
         ImageError::Packed { program, .. } => {
             return Some(format!("`{program} FILE | fnctr load` loads it").into());
@@ -77,7 +77,7 @@ fn of_image(error: &ImageError) -> Option<Cow<'static, str>> {
 
 fn of_runtime(error: &RuntimeFailed) -> Cow<'static, str> {
     match error {
-        RuntimeFailed::NotOne { .. } => "--runtime says which, and `fnctr doctor` what there is".into(),
+        RuntimeFailed::NotOne { .. } => "--runtime chooses it, and `fnctr doctor` checks it".into(),
         RuntimeFailed::OpenFiles => "--open-files or --ulimit nofile sets it".into(),
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     use crate::engine;
 
     #[test]
-    fn the_command_line_adds_what_a_person_can_do_and_an_error_alone_does_not_know_it() {
+    fn the_command_line_adds_advice_that_the_error_itself_lacks() {
         let missing = || ImageError::NoSuchImage { image: "a".into() };
         let used = || ImageError::InUse {
             image: "a".into(),
@@ -123,7 +123,7 @@ mod tests {
             (
                 used(),
                 "image a is used by container c",
-                "remove that first, or use --force: what runs goes on, and the image is gone for others",
+                "remove that first, or use --force: the container keeps running without the image",
             ),
         ] {
             let error = engine::Error::new(engine::Step::Untag, "a", engine::Kind::Conflict, error);

@@ -22,7 +22,7 @@ const SPOOLED: &str = "standard input";
 
 /// Saves images as an archive.
 pub(super) async fn save(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     output: &Path,
     format: SaveFormat,
     images: &[String],
@@ -38,7 +38,7 @@ pub(super) async fn save(
                 "an archive is nothing for a terminal: name a file with --output, or redirect standard output",
             ));
         }
-        with(at, async |engine| {
+        with(invocation, async |engine| {
             let mut out = tokio::io::stdout();
             Ok(engine.save(&Context::new(), images, format, &mut out).await?)
         })
@@ -49,7 +49,7 @@ pub(super) async fn save(
     unfinished.push(UNFINISHED);
     let unfinished = Unfinished(PathBuf::from(unfinished));
     let failed = |why: &std::io::Error| Failure::usage(format!("cannot write {}: {why}", output.display()));
-    let bytes = with(at, async |engine| {
+    let bytes = with(invocation, async |engine| {
         let mut file = tokio::fs::File::create(&unfinished.0)
             .await
             .map_err(|why| failed(&why))?;
@@ -86,7 +86,7 @@ pub(super) struct Spooled {
 
 impl Spooled {
     /// Reads standard input to its end.
-    pub(super) async fn stdin(at: Invocation<'_>) -> Result<Self, Failure> {
+    pub(super) async fn stdin(invocation: Invocation<'_>) -> Result<Self, Failure> {
         if std::io::stdin().is_terminal() {
             return Err(Failure::usage(
                 "there is no archive on standard input: name a file, or redirect one",
@@ -114,7 +114,7 @@ impl Spooled {
             tokio::io::copy(&mut tokio::io::stdin(), &mut writer).await?;
             writer.sync_data().await
         };
-        match at.interrupt.ctx().run(copying).await {
+        match invocation.interrupt.ctx().run(copying).await {
             Err(_) => Err(Failure::interrupted()),
             Ok(copied) => copied.map(|()| spooled).map_err(failed),
         }

@@ -42,7 +42,7 @@ impl<W> Standard<W> {
         }
     }
 
-    fn look<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn note_broken_pipe<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &polled
             && error.kind() == io::ErrorKind::BrokenPipe
         {
@@ -60,16 +60,16 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Standard<W> {
         {
             self.line_end.0.store(*last == b'\n', Ordering::Release);
         }
-        self.look(polled)
+        self.note_broken_pipe(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.look(polled)
+        self.note_broken_pipe(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.look(polled)
+        self.note_broken_pipe(polled)
     }
 }

@@ -11,17 +11,21 @@ use super::containers::each;
 use super::failure::Failure;
 use super::output::{Print, note};
 use super::standard::{LineEnd, Standard};
-use super::stop::how;
+use super::stop::stop_request;
 use crate::driver::{Error, ErrorKind};
 use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, Step, Wants};
 use crate::{ContainerId, Context};
 
-/// Starts containers. One that runs already stays as it is.
-pub(super) async fn start(at: Invocation<'_>, args: &StartArgs, print: &Print) -> Result<ExitCode, Failure> {
+/// Starts containers. A container that runs already stays as it is.
+pub(super) async fn start(
+    invocation: Invocation<'_>,
+    args: &StartArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     if args.attach {
-        return start_attached(at, attach::only_one(&args.ids)?, args.interactive, print).await;
+        return start_attached(invocation, attach::only_one(&args.ids)?, args.interactive, print).await;
     }
-    with(at, async |engine| {
+    with(invocation, async |engine| {
         let start = async |id: &ContainerId| {
             let container = engine.adopt(&Context::new(), id).await?;
             if container.is_frozen() {
@@ -31,7 +35,7 @@ pub(super) async fn start(at: Invocation<'_>, args: &StartArgs, print: &Print) -
             if !container.is_running() {
                 begin(engine, &container).await?;
             }
-            said(id, print);
+            report_started(id, print);
             Ok(())
         };
         Ok(each(engine, &args.ids, print, start).await)
@@ -39,19 +43,19 @@ pub(super) async fn start(at: Invocation<'_>, args: &StartArgs, print: &Print) -
     .await
 }
 
-/// Starts a container, shows its output, and keeps it when it has ended. Attaches to one that runs already.
+/// Starts a container, shows its output, and keeps it when it has ended. Attaches to a container that runs already.
 async fn start_attached(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     container: &ContainerRef,
     interactive: bool,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+    with(invocation, async |engine| {
         let ctx = Context::new();
         let id = &container.id(engine).await?;
         let container = engine.adopt(&ctx, id).await?;
         let watched = |run| Watched {
-            at,
+            invocation,
             container: &container,
             run,
             feeds: interactive,
@@ -60,7 +64,7 @@ async fn start_attached(
         if container.is_running() {
             let run = &container.run_for(Step::Attach)?;
             let attachment = container.attach(&ctx, Wants::ALL).await?;
-            let code = watched(run).until_its_end(attachment, Some(at.interrupt.pass_on())).await?;
+            let code = watched(run).until_its_end(attachment, Some(invocation.interrupt.pass_on())).await?;
             return watched(run).code(code);
         }
         let streams = match interactive {
@@ -72,15 +76,15 @@ async fn start_attached(
             limit: None,
         };
         let line_end = LineEnd::new();
-        let stdout = Standard::new(tokio::io::stdout(), &line_end, at.interrupt);
+        let stdout = Standard::new(tokio::io::stdout(), &line_end, invocation.interrupt);
         let opened = streams.streams_beside(stdout, tokio::io::stderr());
         let started = container.start(&ctx, custody, move |_| std::future::ready(Ok(opened)));
         let run = &started.await?;
-        let wishes = at.interrupt.pass_on();
+        let wishes = invocation.interrupt.pass_on();
         if let Err(error) = run.share(&streams) {
             tracing::warn!(%id, error = %crate::chain(&error), "other processes cannot attach to the container");
         }
-        // If this command can show no more, the container runs on, and another one may take its streams over.
+        // If this command can show no more, the container runs on, and another command may take its streams over.
         let code = watched(run).with_own_streams(streams.input(), &line_end, wishes).await?;
         if let Err(error) = container.settle().await {
             let error = crate::chain(&error);
@@ -91,18 +95,22 @@ async fn start_attached(
     .await
 }
 
-/// Stops containers and starts them again. One that does not run is started.
-pub(super) async fn restart(at: Invocation<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+/// Stops containers and starts them again. A container that does not run is started.
+pub(super) async fn restart(
+    invocation: Invocation<'_>,
+    args: &StopArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(invocation, async |engine| {
         let restart = async |id: &ContainerId| {
             let ctx = Context::new();
             let container = engine.adopt(&ctx, id).await?;
             container.can_start(&ctx).await?;
             if container.is_running() {
-                container.stop(&ctx, how(args)).await?;
+                container.stop(&ctx, stop_request(args)).await?;
             }
             begin(engine, &container).await?;
-            said(id, print);
+            report_started(id, print);
             Ok(())
         };
         Ok(each(engine, &args.ids, print, restart).await)
@@ -131,7 +139,7 @@ async fn begin(engine: &Engine, container: &Container) -> Result<(), Failure> {
     }
 }
 
-fn said(id: &ContainerId, print: &Print) {
+fn report_started(id: &ContainerId, print: &Print) {
     let value = serde_json::json!({ "id": id.as_str(), "started": true });
     print.result(&value, || id.to_string());
 }

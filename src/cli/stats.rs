@@ -41,7 +41,7 @@ struct Report<'a> {
 
 /// Shows what the named containers use, or all running containers if none is named.
 pub(super) async fn stats(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     containers: &[ContainerRef],
     once: bool,
     print: &Print,
@@ -54,8 +54,8 @@ pub(super) async fn stats(
         }
     };
     let mut quit = std::pin::pin!(quit);
-    with(at, async |engine| {
-        let mut wishes = at.interrupt.pass_on();
+    with(invocation, async |engine| {
+        let mut wishes = invocation.interrupt.pass_on();
         let ctx = Context::new();
         let mut ids = Vec::with_capacity(containers.len());
         for container in containers {
@@ -77,12 +77,12 @@ pub(super) async fn stats(
                 wish = wishes.next() => match wish {
                     // Without --once the output does not end by itself, so Ctrl-C is not a failure.
                     Wish::End(SIGINT) if !once => return Ok(()),
-                    wish => return Err(at.interrupt.grant(wish)),
+                    wish => return Err(invocation.interrupt.grant(wish)),
                 },
             }
             let now = Readings::of(engine, &ctx, ids).await?;
             if show.round(&now, &before).is_err() {
-                at.interrupt.nobody_reads();
+                invocation.interrupt.nobody_reads();
             }
             let over = !ids.is_empty() && now.0.iter().all(|(_, usage)| usage.is_none());
             if once || over {
@@ -100,23 +100,23 @@ struct Readings(Vec<(ListedContainer, Option<Usage>)>);
 
 impl Readings {
     async fn of(engine: &Engine, ctx: &Context, ids: &[ContainerId]) -> Result<Self, Failure> {
-        let mut seen = engine.usages(ctx).await?;
-        seen.retain(|(seen, usage)| {
+        let mut readings = engine.usages(ctx).await?;
+        readings.retain(|(container, usage)| {
             if ids.is_empty() {
                 usage.is_some()
             } else {
-                ids.contains(&seen.id)
+                ids.contains(&container.id)
             }
         });
-        seen.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
-        Ok(Self(seen))
+        readings.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
+        Ok(Self(readings))
     }
 
     /// The readings by name and pid, because a new container may have the name of an earlier one.
     fn by_life(&self) -> BTreeMap<(&str, Option<u32>), &Usage> {
-        let read = self.0.iter().filter_map(|(seen, usage)| {
+        let read = self.0.iter().filter_map(|(container, usage)| {
             let usage = usage.as_ref()?;
-            Some(((seen.id.as_str(), seen.pid), usage))
+            Some(((container.id.as_str(), container.pid), usage))
         });
         read.collect()
     }
@@ -136,12 +136,12 @@ impl Show {
         self.rounds += 1;
         let mut out = io::stdout().lock();
         if self.print.is_json() {
-            for (seen, usage) in &now.0 {
-                let was = before.get(&(seen.id.as_str(), seen.pid));
+            for (container, usage) in &now.0 {
+                let was = before.get(&(container.id.as_str(), container.pid));
                 let report = Report {
-                    id: seen.id.as_str(),
-                    state: state_of(seen),
-                    pid: seen.pid,
+                    id: container.id.as_str(),
+                    state: state_of(container),
+                    pid: container.pid,
                     // Without an earlier reading, the rates are missing and everything else is reported.
                     stat: usage.as_ref().map(|usage| stat(was.unwrap_or(&usage), usage)),
                 };
@@ -153,11 +153,11 @@ impl Show {
         let rows: Vec<_> = now
             .0
             .iter()
-            .map(|(seen, usage)| Row {
-                id: seen.id.as_str(),
-                state: state_of(seen),
+            .map(|(container, usage)| Row {
+                id: container.id.as_str(),
+                state: state_of(container),
                 now: usage.as_ref(),
-                before: before.get(&(seen.id.as_str(), seen.pid)).copied(),
+                before: before.get(&(container.id.as_str(), container.pid)).copied(),
             })
             .collect();
         let terminal = out.is_terminal().then(Screen::of_stdout).flatten();

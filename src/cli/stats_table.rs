@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_a_dash() {
+    fn an_unknown_value_is_a_dash() {
         let usage = usage(Instant::now(), 0);
         let text = table(&[row("c1", Some(&usage)), row("gone", None)], None);
         let lines: Vec<_> = text.lines().collect();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_terminal_says_what_it_hides() {
+    fn a_low_terminal_shows_how_many_rows_it_hides() {
         let usage = usage(Instant::now(), 0);
         let names = ["a", "b", "c", "d", "e"];
         let rows = names.map(|name| row(name, Some(&usage)));

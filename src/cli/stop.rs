@@ -13,12 +13,16 @@ use crate::{ContainerId, Context};
 
 /// Ends containers by a signal, and by SIGKILL if they do not end in time. A container that has already ended counts as
 /// stopped.
-pub(super) async fn stop(at: Invocation<'_>, args: &StopArgs, print: &Print) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+pub(super) async fn stop(
+    invocation: Invocation<'_>,
+    args: &StopArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    with(invocation, async |engine| {
         let stop = async |id: &ContainerId| {
             let ctx = Context::new();
             let container = engine.adopt(&ctx, id).await?;
-            let code = container.stop(&ctx, how(args)).await?;
+            let code = container.stop(&ctx, stop_request(args)).await?;
             let value = serde_json::json!({ "id": id.as_str(), "stopped": true, "exit_code": code });
             print.result(&value, || id.to_string());
             Ok(())
@@ -28,8 +32,8 @@ pub(super) async fn stop(at: Invocation<'_>, args: &StopArgs, print: &Print) -> 
     .await
 }
 
-/// How the options have containers stopped.
-pub(super) fn how(args: &StopArgs) -> Stop {
+/// The engine's request for these options.
+pub(super) fn stop_request(args: &StopArgs) -> Stop {
     Stop {
         signal: args.signal,
         grace: args.timeout,
@@ -37,8 +41,8 @@ pub(super) fn how(args: &StopArgs) -> Stop {
 }
 
 /// Waits for the end of containers, and prints their exit codes.
-pub(super) async fn wait(at: Invocation<'_>, args: &WaitArgs, print: &Print) -> Result<ExitCode, Failure> {
-    with(at, async |engine| {
+pub(super) async fn wait(invocation: Invocation<'_>, args: &WaitArgs, print: &Print) -> Result<ExitCode, Failure> {
+    with(invocation, async |engine| {
         let until = match args.condition {
             WaitCondition::NotRunning => Until::NotRunning,
             WaitCondition::NextExit => Until::NextExit,

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_list_does_not_have_is_refused_by_name() {
+    fn an_unknown_field_is_refused_by_name() {
         for (template, said) in [
             ("{{.Size}}", "{{.Size}}; there are .ID, .Image"),
             ("{{range .}}", "{{range .}}"),

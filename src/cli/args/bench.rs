@@ -7,9 +7,9 @@ use crate::ByteSize;
 /// What to measure.
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum Bench {
-    /// How long a container's output takes to reach many readers, beside one; in turns
+    /// How long a container's output takes to reach one reader and many; interleaved
     Attach {
-        /// The many
+        /// The number of readers beside the one
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10000), value_name = "N")]
         readers: u32,
         /// How much the container writes
@@ -34,7 +34,7 @@ pub(in crate::cli) enum Bench {
         #[arg(long, default_value = "busybox")]
         image: String,
     },
-    /// What idle containers cost this process, each, with statistics and without; and a life's time beside them
+    /// What each idle container costs this process, with and without statistics; and how long a life takes meanwhile
     Idle {
         /// Containers at once; a runc shim takes some 15 MB for each
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
@@ -46,7 +46,8 @@ pub(in crate::cli) enum Bench {
         #[arg(long, default_value = "busybox")]
         image: String,
     },
-    /// What a sandbox on a network costs, and the share of each plugin; and what it costs to take one that is prepared
+    /// How long a sandbox on a network takes, with the share of each plugin; and how long it takes to get a prepared
+    /// one
     Network {
         /// The network
         #[arg(default_value = "fnctr")]
@@ -58,7 +59,7 @@ pub(in crate::cli) enum Bench {
         #[arg(long, default_value_t = 16)]
         takers: usize,
     },
-    /// How long a server takes until it has every container back, what it costs, and how fast it lists and finds them
+    /// How long a server takes to restore every container, what it costs, and how fast it lists and finds them
     Server {
         /// Containers that have ended
         #[arg(long, default_value_t = 1000, value_name = "N")]
@@ -73,21 +74,21 @@ pub(in crate::cli) enum Bench {
         #[arg(long, default_value = "busybox")]
         image: String,
     },
-    /// create → run → wait → close of /bin/true, beside the containerd calls it needs, sent bare; interleaved
+    /// create → run → wait → close of /bin/true, and the share of the containerd calls in it
     Lifecycle {
-        /// Lives of each kind
+        /// Lives, and as many more with --network
         #[arg(long, default_value_t = 20)]
         rounds: u32,
         /// Containers at once, in a last round; 0 leaves it out
         #[arg(long, default_value_t = 0)]
         parallel: u32,
-        /// Interleave lives on this network with those on none
+        /// Interleave them with lives on this network
         #[arg(long, value_name = "NETWORK")]
         network: Option<String>,
-        /// For those, prepare so many network namespaces
+        /// Prepare this many network namespaces for those
         #[arg(long, default_value_t = 0, requires = "network", value_name = "N")]
         pool: u64,
-        /// Hold each of them with a container of the image, not with a pin
+        /// Hold each prepared namespace with a container of the image, not with a pin
         #[arg(long, requires = "pool")]
         holder: bool,
         /// The image; needs /bin/true

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::values;
 use crate::cli::container_ref::ContainerRef;
 
-/// What `ps` is told.
+/// The options of `ps`.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct PsArgs {
-    /// Those that have ended too
+    /// Also those that have ended
     #[arg(long, short)]
     pub(in crate::cli) all: bool,
     /// Print names alone
@@ -33,13 +33,13 @@ pub(in crate::cli) struct RmArgs {
     /// The containers
     #[arg(required_unless_present = "all", value_name = "ID")]
     pub(in crate::cli) ids: Vec<ContainerRef>,
-    /// All that there are
+    /// All containers
     #[arg(long, short, conflicts_with = "ids")]
     pub(in crate::cli) all: bool,
     /// Kill those that still run
     #[arg(long, short)]
     pub(in crate::cli) force: bool,
-    /// Their volumes too: what happens anyway
+    /// Remove their volumes too, which is always done
     #[arg(long, short = 'v', hide = true)]
     pub(in crate::cli) volumes: bool,
 }
@@ -83,7 +83,7 @@ pub(in crate::cli) struct StartArgs {
     /// Show its output, pass signals on, and exit with its code
     #[arg(long, short)]
     pub(in crate::cli) attach: bool,
-    /// Pass standard input on, which --attach is needed for
+    /// Pass standard input on; needs --attach
     #[arg(long, short, requires = "attach")]
     pub(in crate::cli) interactive: bool,
 }
@@ -113,7 +113,7 @@ pub(in crate::cli) struct AttachArgs {
 /// Which events to show.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct EventsArgs {
-    /// Those since this time too: a duration before now (10m), seconds since 1970, or 2026-01-31T12:00:00Z
+    /// Also those since this time: a duration before now (10m), seconds since 1970, or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(in crate::cli) since: Option<SystemTime>,
     /// Only those until this time, written like --since; the command ends then
@@ -138,7 +138,7 @@ pub(in crate::cli) struct FreezeArgs {
     pub(in crate::cli) reclaim: bool,
 }
 
-/// A signal, and who gets it.
+/// A signal, and the containers that receive it.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct KillArgs {
     /// The containers
@@ -158,7 +158,7 @@ pub(in crate::cli) struct StopArgs {
     /// How long they may take to end
     #[arg(long, short, visible_alias = "time", value_parser = values::duration, value_name = "TIME", default_value = "10s")]
     pub(in crate::cli) timeout: Duration,
-    /// The signal that asks them to, by name or number
+    /// The signal that asks them to end, by name or number
     #[arg(long, short, default_value = "TERM", value_parser = values::signal)]
     pub(in crate::cli) signal: u32,
 }
@@ -196,7 +196,7 @@ pub(in crate::cli) enum ContainerCommand {
     /// Remove containers and all that belongs to them
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
-    /// Remove the containers that have ended, but for those that somebody waits for
+    /// Remove the containers that have ended, except those that a process waits for
     Prune {
         /// Do not ask
         #[arg(long, short)]

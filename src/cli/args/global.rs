@@ -101,7 +101,7 @@ pub(in crate::cli) struct Global {
         hide_env_values = true
     )]
     pub(in crate::cli) hosts_dir: PathBuf,
-    /// Ask this registry without TLS; those on this machine are anyway
+    /// Contact this registry without TLS, as is always done for registries on this machine
     #[arg(
         long,
         global = true,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::values;
 
-/// What `images` is told.
+/// The options of `images`.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct ImagesArgs {
     /// Print ids alone
@@ -22,19 +22,19 @@ pub(in crate::cli) struct ImagesArgs {
     pub(in crate::cli) no_trunc: bool,
 }
 
-/// What reads a saved archive.
+/// The programs that can read a saved archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum SaveFormat {
-    /// docker load, and what reads OCI layouts
+    /// docker load, and programs that read OCI layouts
     Docker,
-    /// What reads OCI layouts
+    /// Programs that read OCI layouts
     Oci,
 }
 
 /// Images to remove.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct RmiArgs {
-    /// Even images that a container uses (it goes on), and all names of an id
+    /// Also images that a container uses (it keeps running), and all names of an id
     #[arg(long, short)]
     pub(in crate::cli) force: bool,
     /// Names or ids of images
@@ -59,7 +59,7 @@ pub(in crate::cli) enum ImageCommand {
     Rm(RmiArgs),
     /// Remove images that have no name and are used by no container
     Prune {
-        /// Those that have names too
+        /// Also those that have names
         #[arg(long, short)]
         all: bool,
         /// Do not ask

@@ -87,9 +87,10 @@ pub(super) enum Command {
     },
     /// Show what containers use, live: CPU, memory, processes, network, disks, throttling, pressure, time frozen
     ///
-    /// Reads twice a half second apart, shows the difference, and goes on once a second until q or Ctrl-C, or until the last
-    /// container that was named has ended. In a terminal the table is redrawn in place, and columns that do not fit are
-    /// left out; anywhere else each round is printed below the one before. A dash is what this host cannot tell.
+    /// Reads twice a half second apart, shows the difference, and goes on once a second until q or Ctrl-C, or until the
+    /// last container that was named has ended. In a terminal the table is redrawn in place, and columns that do not
+    /// fit are left out; anywhere else each round is printed below the one before. A dash stands for a value that this
+    /// host does not report.
     ///
     ///   CPU        of one core: 200% is two cores busy
     ///   THROTTLED  of the periods of its CPU quota, those in which the quota ran out
@@ -128,17 +129,17 @@ pub(super) enum Command {
         after_help = "Example: fnctr events --since 10m --filter event=die --format '{{.Time}} {{.ID}} {{.ExitCode}}'"
     )]
     Events(EventsArgs),
-    /// Remove what killed processes have left: say what it is and why nothing needs it
+    /// Remove what killed processes have left, and report what it is and why nothing needs it
     #[command(
-        after_help = "Every command does most of this too, without a word, when it starts; a driver does it every minute."
+        after_help = "Every command does most of this silently when it starts; a driver does it every minute."
     )]
     Reconcile {
-        /// Only say what there is
+        /// Only report what there is
         #[arg(long)]
         dry_run: bool,
     },
-    /// Look after all containers until a signal ends it: write down how each ends, hold the output of those that were started
-    /// without a reader, end those whose time is over, and remove what killed processes have left
+    /// Look after all containers until a signal ends it: write down how each ends, hold the output of those that were
+    /// started without a reader, end those whose deadline has passed, and remove what killed processes have left
     ///
     /// The containers outlive it, however it ends: the next one finds them, takes their streams over, and loses no exit code.
     /// There is one for each containerd namespace. While there is none, a container whose output it held waits once it has
@@ -177,7 +178,7 @@ pub(super) enum Command {
         /// The archive; - is standard input
         #[arg(default_value = "-")]
         file: PathBuf,
-        /// The same, as docker has it
+        /// The same, under docker's name
         #[arg(long, short, value_name = "FILE", conflicts_with = "file")]
         input: Option<PathBuf>,
     },
@@ -186,7 +187,7 @@ pub(super) enum Command {
         /// The archive; - is standard output
         #[arg(long, short, default_value = "-", value_name = "FILE")]
         output: PathBuf,
-        /// What reads it; docker is an OCI layout too
+        /// The programs that are to read it; docker is an OCI layout too
         #[arg(long, value_enum, default_value = "docker")]
         format: SaveFormat,
         /// Names or ids of images
@@ -204,7 +205,7 @@ pub(super) enum Command {
     Rmi(RmiArgs),
     /// List images
     Images(ImagesArgs),
-    /// Look closer at images, or remove those that no container uses
+    /// Show details of images, or remove those that no container uses
     Image {
         #[command(subcommand)]
         what: ImageCommand,
@@ -214,9 +215,9 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: NetworkCommand,
     },
-    /// Check this host: each line is ok, or says what is wrong and the command that mends it
+    /// Check this host: each line is ok, or states what is wrong and the command that mends it
     Doctor,
-    /// Print what makes a shell complete fnctr's commands and options
+    /// Print the script that makes a shell complete fnctr's commands and options
     #[command(
         after_help = "Examples:\n  fnctr completion bash >/etc/bash_completion.d/fnctr\n  \
         fnctr completion zsh >\"${fpath[1]}/_fnctr\"\n  fnctr completion fish >~/.config/fish/completions/fnctr.fish"

@@ -66,9 +66,9 @@ impl NetworkArgs {
 /// What to do about networks.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum NetworkCommand {
-    /// List networks, with how many are attached
+    /// List networks, with the number of namespaces attached to each
     Ls,
-    /// Show a network's configuration and who is attached, as JSON
+    /// Show a network's configuration and what is attached to it, as JSON
     Inspect {
         /// Its name
         #[arg(required = true)]
@@ -82,7 +82,7 @@ pub(in crate::cli) enum NetworkCommand {
         /// use]
         #[arg(long, value_name = "SUBNET")]
         subnet: Option<String>,
-        /// What kind of network; there is one
+        /// The kind of network; there is only one
         #[arg(long, short, value_name = "KIND", default_value = "bridge", value_parser = ["bridge"])]
         driver: String,
         /// The bridge's name on the host [default: fn-NAME]

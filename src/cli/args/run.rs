@@ -127,7 +127,7 @@ pub(in crate::cli) struct ContainerArgs {
     /// Environment variable; NAME alone takes this process's value
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub(in crate::cli) env: Vec<String>,
-    /// File of such lines; `#` begins a comment
+    /// File with a variable on each line; `#` begins a comment
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) env_file: Vec<PathBuf>,
     /// Mount a directory or file of the host, read-write unless it ends in `:ro`. The function is uid 1000 there too,
@@ -183,8 +183,8 @@ pub(in crate::cli) struct ContainerArgs {
     pub(in crate::cli) function: Option<Function>,
 }
 
-/// What follows the options. To the parser it is a command of another program, which is what stops it from looking for
-/// options of `run` there, and from taking an option that it does not know for the image.
+/// What follows the options. To the parser it is a command of another program, which stops it from looking for options
+/// of `run` there, and from taking an unknown option for the image.
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum Function {
     #[command(external_subcommand)]

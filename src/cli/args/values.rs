@@ -171,7 +171,7 @@ fn access(options: &str) -> Result<&'static str, String> {
     Ok(access)
 }
 
-/// Parses a memory limit. A bare number is in bytes; a small one is refused, because bytes were hardly meant.
+/// Parses a memory limit. A bare number is in bytes; a small one is refused, because megabytes were probably meant.
 pub(in crate::cli) fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
     match text.bytes().all(|b| b.is_ascii_digit()) && (1..1 << 16).contains(&size.0) {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_have_docker_s_names() {
+    fn limits_have_the_names_of_docker() {
         let limit = |kind, soft, hard| Ok(Rlimit { kind, soft, hard });
         assert_eq!(ulimit("nofile=10:20"), limit(RlimitKind::OpenFiles, 10, 20));
         assert_eq!(ulimit("core=0"), limit(RlimitKind::CoreSize, 0, 0));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tmpfs_has_docker_s_options() {
+    fn a_tmpfs_has_the_options_of_docker() {
         let mount = |size, inodes, access| {
             Ok(Mount::Tmpfs {
                 destination: "/run".into(),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_not_one_of_ours() {
+    fn a_label_of_the_engine_is_refused() {
         assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert_eq!(label("a"), Ok(("a".to_owned(), String::new())));
         assert!(label("=b").is_err() && label("io.fnctr.engine=1").is_err());

@@ -26,13 +26,17 @@ pub(super) struct Plan {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(
+    invocation: Invocation<'_>,
+    plan: &Plan,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let [one, many] = with_driver(
-        at,
+        invocation,
         |_| {},
         async |driver| {
-            let ctx = at.interrupt.ctx();
-            // The first one warms the image and the runtime up.
+            let ctx = invocation.interrupt.ctx();
+            // The first run warms up the image and the runtime.
             deliver(ctx, driver, plan, 1).await?;
             let mut figures = [Figures::default(), Figures::default()];
             for _ in 0..plan.rounds {
@@ -55,7 +59,7 @@ pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Res
     });
     print.result(&value, || {
         format!(
-            "{} to one reader in {one} ms, to {} readers in {many} ms, {:.2} times as long; this process took {} at most",
+            "{} to one reader in {one} ms, to {} readers in {many} ms, {:.2} times as long; this process used {} of memory at most",
             ByteSize(plan.bytes),
             plan.readers,
             many / one,

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_calls_at_once_count_once_and_the_wait_from_the_start_s_reply() {
+    fn two_calls_at_once_count_once_and_the_wait_from_the_reply_to_the_start() {
         let zero = Instant::now();
         let timing = |call, began: u64, ended: u64| Timing {
             call,

@@ -34,7 +34,7 @@ struct Measured {
 
 /// Measures and prints.
 pub(super) async fn bench(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     procs: u32,
     rounds: u32,
     image: &str,
@@ -44,7 +44,7 @@ pub(super) async fn bench(
         return Err(Failure::usage("--procs and --rounds must be at least 1"));
     }
     let measured = with_driver(
-        at,
+        invocation,
         |_| {},
         async |driver| {
             let id = format!("bench-{:08x}", crate::driver::dice() & 0xffff_ffff);

@@ -61,13 +61,17 @@ impl Row {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(
+    invocation: Invocation<'_>,
+    plan: &Plan,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let rows = with_driver(
-        at,
+        invocation,
         |_| {},
         async |driver| {
             // Measure on a worker thread of the runtime, where the request handlers of a host run too.
-            let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
+            let (worker, planned, ctx) = (driver.clone(), plan.clone(), invocation.interrupt.ctx().clone());
             let measuring = async move { measure(&ctx, &worker, &planned).await };
             driver
                 .engine()

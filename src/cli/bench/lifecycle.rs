@@ -61,7 +61,11 @@ struct Measured {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(
+    invocation: Invocation<'_>,
+    plan: &Plan,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let (rounds, parallel) = (plan.rounds, plan.parallel);
     if rounds == 0 {
         return Err(Failure::usage("--rounds must be at least 1"));
@@ -75,9 +79,9 @@ pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Res
             config.pre_fork_cmd = HOLDER.to_owned();
         }
     };
-    let (measured, crowd) = with_driver(at, configure, async |driver| {
+    let (measured, crowd) = with_driver(invocation, configure, async |driver| {
         // Measure on a worker thread of the runtime, where the request handlers of a host run too.
-        let (worker, planned, ctx) = (driver.clone(), plan.clone(), at.interrupt.ctx().clone());
+        let (worker, planned, ctx) = (driver.clone(), plan.clone(), invocation.interrupt.ctx().clone());
         let tracker = driver.engine().tracker();
         let measuring = tracker.spawn(async move { measure(&ctx, &worker, &planned).await });
         let measured = measuring

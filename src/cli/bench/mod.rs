@@ -23,7 +23,11 @@ use crate::driver::Task;
 use crate::engine::Custody;
 
 /// Runs the benchmark that the user chose.
-pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn bench(
+    invocation: Invocation<'_>,
+    what: Bench,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     match what {
         Bench::Attach {
             readers,
@@ -37,9 +41,11 @@ pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Res
                 rounds,
                 image,
             };
-            attach::bench(at, &plan, print).await
+            attach::bench(invocation, &plan, print).await
         }
-        Bench::Freeze { procs, rounds, image } => freeze::bench(at, procs, rounds, &image, print).await,
+        Bench::Freeze { procs, rounds, image } => {
+            freeze::bench(invocation, procs, rounds, &image, print).await
+        }
         Bench::Idle {
             containers,
             seconds,
@@ -50,7 +56,7 @@ pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Res
                 seconds,
                 image,
             };
-            idle::bench(at, &plan, print).await
+            idle::bench(invocation, &plan, print).await
         }
         Bench::Lifecycle {
             rounds,
@@ -68,7 +74,7 @@ pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Res
                 holder,
                 image,
             };
-            lifecycle::bench(at, &plan, print).await
+            lifecycle::bench(invocation, &plan, print).await
         }
         Bench::Server {
             stopped,
@@ -82,13 +88,13 @@ pub(super) async fn bench(at: Invocation<'_>, what: Bench, print: &Print) -> Res
                 seconds,
                 image,
             };
-            server::bench(at, &plan, print).await
+            server::bench(invocation, &plan, print).await
         }
         Bench::Network {
             network,
             rounds,
             takers,
-        } => network::bench(at, &network, rounds, takers, print).await,
+        } => network::bench(invocation, &network, rounds, takers, print).await,
     }
 }
 

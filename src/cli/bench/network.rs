@@ -22,15 +22,15 @@ const TAKES: usize = 1000;
 
 /// Runs the benchmark and prints the result. It needs no containerd.
 pub(super) async fn bench(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     network: &str,
     rounds: u32,
     takers: usize,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    let ctx = at.interrupt.ctx();
+    let ctx = invocation.interrupt.ctx();
     let opened = Sandboxes::open(
-        &network_settings(at.global),
+        &network_settings(invocation.global),
         "/run/fnctr".as_ref(),
         "bench",
         &unique(),

@@ -23,7 +23,7 @@ const STARTS: u32 = 5;
 /// How often all containers are listed, and one is found.
 const LISTS: u32 = 50;
 const FINDS: usize = 1000;
-/// The time from the start of a server to the measurement of its rest, in which the work of the start ends.
+/// The time from the start of a server to the measurement of its idle state, in which the work of the start ends.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// The parameters of the benchmark.
@@ -49,18 +49,22 @@ struct Measured {
 }
 
 /// Runs the benchmark and prints the result.
-pub(super) async fn bench(at: Invocation<'_>, plan: &Plan, print: &Print) -> Result<ExitCode, Failure> {
-    let connection = Connection::open(at, |_| {}).await?;
+pub(super) async fn bench(
+    invocation: Invocation<'_>,
+    plan: &Plan,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    let connection = Connection::open(invocation, |_| {}).await?;
     let measured = async {
-        let driver = &connection.driver(at).await?;
+        let driver = &connection.driver(invocation).await?;
         let made = make(driver, plan)?;
         let measured = async {
             let ends = usize::try_from(plan.stopped).unwrap_or(usize::MAX);
             let (stopped, running) = made.split_at(ends.min(made.len()));
-            let ctx = at.interrupt.ctx();
+            let ctx = invocation.interrupt.ctx();
             in_batches(stopped, |cookie| begin(cookie, ctx.clone(), true)).await?;
             in_batches(running, |cookie| begin(cookie, ctx.clone(), false)).await?;
-            measure(at, plan).await
+            measure(invocation, plan).await
         };
         let measured = measured.await;
         for cookie in &made {
@@ -100,7 +104,7 @@ fn make(driver: &ContainerdDriver, plan: &Plan) -> Result<Vec<ContainerdCookie>,
     made.collect()
 }
 
-/// Runs a container, and leaves it: as it is, or when its end is written.
+/// Runs a container, and leaves it running, or after its end is written if `ends`.
 async fn begin(cookie: ContainerdCookie, ctx: Context, ends: bool) -> Result<(), Failure> {
     if cookie.validate_image(&ctx).await? {
         cookie.pull_image(&ctx).await?;
@@ -125,12 +129,12 @@ async fn remove(engine: &Engine, id: &str) -> Result<(), Failure> {
     }
 }
 
-async fn measure(at: Invocation<'_>, plan: &Plan) -> Result<Measured, Failure> {
-    let ctx = at.interrupt.ctx();
+async fn measure(invocation: Invocation<'_>, plan: &Plan) -> Result<Measured, Failure> {
+    let ctx = invocation.interrupt.ctx();
     let (mut ready, before) = (Figures::default(), held()?);
     for start in 1..=STARTS {
         let began = Instant::now();
-        let connection = Connection::serving(at).await?;
+        let connection = Connection::serving(invocation).await?;
         let measured = async {
             let server = connection.engine.serve(ctx).await?;
             ready.push(began.elapsed());

@@ -22,8 +22,8 @@ use crate::engine::{LastRun, ListedContainer, RunEnd, State};
 use crate::sandbox::Listed;
 
 /// The name of a container's current state.
-pub(super) fn state_of(seen: &ListedContainer) -> &'static str {
-    match seen.state {
+pub(super) fn state_of(container: &ListedContainer) -> &'static str {
+    match container.state {
         State::Dead => "dead",
         State::Lost => "lost",
         State::Created => "created",
@@ -34,23 +34,27 @@ pub(super) fn state_of(seen: &ListedContainer) -> &'static str {
 }
 
 /// Lists containers.
-pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn ps(invocation: Invocation<'_>, args: PsArgs, print: &Print) -> Result<ExitCode, Failure> {
     let filters = Filters::parse(&args.filter, &select::KEYS).map_err(Failure::usage)?;
     let wanted = Selection::new(args.all, filters).map_err(Failure::usage)?;
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let template = args.format.as_deref().map(|text| Template::parse(text, &names));
     let template = template.transpose().map_err(Failure::usage)?;
-    let connection = Connection::listing(at).await?;
+    let connection = Connection::listing(invocation).await?;
     let listed = async {
-        let seen = connection.engine.list(&Context::new()).await?;
-        Ok((seen, connection.engine.sandboxes().await))
+        let containers = connection.engine.list(&Context::new()).await?;
+        Ok((containers, connection.engine.sandboxes().await))
     };
-    let listed = at.interrupt.ctx().run(listed).await;
+    let listed = invocation.interrupt.ctx().run(listed).await;
     connection.close().await;
-    let (mut seen, sandboxes) = listed.unwrap_or_else(|_| Err(Failure::interrupted()))?;
-    seen.sort_by_key(|container| std::cmp::Reverse(container.created_at));
-    let rows = seen.iter().map(|seen| (seen, Row::of(seen, &sandboxes)));
-    let rows: Vec<_> = rows.filter(|(seen, row)| wanted.has(seen, row)).collect();
+    let (mut containers, sandboxes) = listed.unwrap_or_else(|_| Err(Failure::interrupted()))?;
+    containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+    let rows = containers
+        .iter()
+        .map(|container| (container, Row::of(container, &sandboxes)));
+    let rows: Vec<_> = rows
+        .filter(|(container, row)| wanted.has(container, row))
+        .collect();
     if args.quiet {
         rows.iter().for_each(|(_, row)| line(&row.id));
         return Ok(ExitCode::SUCCESS);
@@ -58,7 +62,7 @@ pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Resul
     if let Some(template) = template {
         let fields: Vec<_> = rows
             .iter()
-            .map(|(seen, row)| row.fields(seen, args.no_trunc))
+            .map(|(container, row)| row.fields(container, args.no_trunc))
             .collect();
         let text = template.render(&fields, &FIELDS.into_iter().collect());
         text.iter().for_each(|text| line(text));
@@ -70,7 +74,7 @@ pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Resul
     }
     let mut cells: Vec<_> = rows
         .iter()
-        .map(|(seen, row)| row.cells(seen, args.no_trunc))
+        .map(|(container, row)| row.cells(container, args.no_trunc))
         .collect();
     let mut head = row::COLUMNS.to_vec();
     if let Some(at) = head.iter().position(|head| *head == row::NAME)
@@ -81,12 +85,12 @@ pub(super) async fn ps(at: Invocation<'_>, args: PsArgs, print: &Print) -> Resul
     }
     let width = columns().filter(|_| !args.no_trunc);
     line(&fitted(&head, &cells, &row::MAY_GO, width));
-    pools(&seen, &sandboxes).iter().for_each(|pool| line(pool));
+    pools(&containers, &sandboxes).iter().for_each(|pool| line(pool));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns a line for each network that has a pool of prepared network namespaces.
-fn pools(seen: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
+fn pools(containers: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
     let pooled = sandboxes.iter().filter(|listed| listed.container.is_none());
     let mut networks = BTreeMap::<&str, (usize, usize)>::new();
     for listed in pooled {
@@ -94,7 +98,11 @@ fn pools(seen: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
             .entry(listed.network.as_deref().unwrap_or_default())
             .or_default();
         *all += 1;
-        *used += usize::from(seen.iter().any(|seen| seen.sandbox() == Some(&listed.id)));
+        *used += usize::from(
+            containers
+                .iter()
+                .any(|container| container.sandbox() == Some(&listed.id)),
+        );
     }
     let line = |(network, (all, used))| format!("pool on {network}: {all} network namespaces, {used} in use");
     networks.into_iter().map(line).collect()
@@ -103,21 +111,21 @@ fn pools(seen: &[ListedContainer], sandboxes: &[Listed]) -> Vec<String> {
 /// Shows containers: their records, states, cgroups and specs. The values of environment variables are left out,
 /// because they often hold secrets.
 pub(super) async fn inspect(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     containers: &[ContainerRef],
     print: &Print,
 ) -> Result<ExitCode, Failure> {
-    let looked = with(at, async |engine| {
-        let mut seen = Vec::new();
+    let inspected = with(invocation, async |engine| {
+        let mut found = Vec::new();
         for container in containers {
             let id = container.id(engine).await?;
-            seen.push(engine.inspect(&Context::new(), &id).await?);
+            found.push(engine.inspect(&Context::new(), &id).await?);
         }
-        Ok((seen, engine.sandboxes().await))
+        Ok((found, engine.sandboxes().await))
     });
-    let (seen, sandboxes) = looked.await?;
-    for (seen, spec) in seen {
-        let value = whole(&seen, &spec, &sandboxes);
+    let (found, sandboxes) = inspected.await?;
+    for (container, spec) in found {
+        let value = whole(&container, &spec, &sandboxes);
         print.result(&value, || {
             serde_json::to_string_pretty(&value).unwrap_or_default()
         });
@@ -125,7 +133,7 @@ pub(super) async fn inspect(
     Ok(ExitCode::SUCCESS)
 }
 
-fn whole(seen: &ListedContainer, spec: &[u8], sandboxes: &[Listed]) -> serde_json::Value {
+fn whole(container: &ListedContainer, spec: &[u8], sandboxes: &[Listed]) -> serde_json::Value {
     let mut spec: serde_json::Value = serde_json::from_slice(spec).unwrap_or_default();
     let env = spec.pointer_mut("/process/env");
     for variable in env
@@ -136,12 +144,12 @@ fn whole(seen: &ListedContainer, spec: &[u8], sandboxes: &[Listed]) -> serde_jso
         let name = variable.as_str().and_then(|line| line.split_once('='));
         *variable = name.map_or_else(String::new, |(name, _)| name.to_owned()).into();
     }
-    let mut value = serde_json::to_value(Row::of(seen, sandboxes)).unwrap_or_default();
+    let mut value = serde_json::to_value(Row::of(container, sandboxes)).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
-        object.insert("labels".to_owned(), serde_json::json!(seen.labels));
-        object.insert("cgroups".to_owned(), serde_json::json!(seen.cgroups()));
+        object.insert("labels".to_owned(), serde_json::json!(container.labels));
+        object.insert("cgroups".to_owned(), serde_json::json!(container.cgroups()));
         object.insert("spec".to_owned(), spec);
-        object.insert("last_run".to_owned(), last_run(seen.last_run.as_ref()));
+        object.insert("last_run".to_owned(), last_run(container.last_run.as_ref()));
     }
     value
 }

@@ -77,26 +77,26 @@ fn shown(port: &PortMapping) -> String {
 }
 
 impl Row {
-    pub(super) fn of(seen: &ListedContainer, sandboxes: &[Listed]) -> Self {
-        let sandbox = seen
+    pub(super) fn of(container: &ListedContainer, sandboxes: &[Listed]) -> Self {
+        let sandbox = container
             .sandbox()
             .and_then(|id| sandboxes.iter().find(|listed| listed.id == id));
         let addresses = sandbox.map_or(&[][..], |listed| &listed.addresses).iter();
         let ports = sandbox.map_or(&[][..], |listed| &listed.ports).iter();
-        let exit_code = match seen.state {
+        let exit_code = match container.state {
             State::Exited(code) => Some(code),
             _ => None,
         };
         Self {
-            id: seen.id.to_string(),
-            name: seen.name.clone().unwrap_or_else(|| seen.id.to_string()),
-            image: seen.image.clone(),
-            command: seen.command.clone(),
-            state: state_of(seen),
-            orphaned: seen.is_orphaned(),
+            id: container.id.to_string(),
+            name: container.name.clone().unwrap_or_else(|| container.id.to_string()),
+            image: container.image.clone(),
+            command: container.command.clone(),
+            state: state_of(container),
+            orphaned: container.is_orphaned(),
             exit_code,
-            pid: seen.pid,
-            created: seen.created_at.map(Into::into),
+            pid: container.pid,
+            created: container.created_at.map(Into::into),
             network: sandbox.and_then(|listed| listed.network.clone()),
             addresses: addresses.map(|address| address.ip.to_string()).collect(),
             ports: ports.copied().collect(),
@@ -104,7 +104,7 @@ impl Row {
     }
 
     /// The cells of the table, in the order of [`COLUMNS`].
-    pub(super) fn cells(&self, seen: &ListedContainer, whole: bool) -> Vec<String> {
+    pub(super) fn cells(&self, container: &ListedContainer, whole: bool) -> Vec<String> {
         let name = if self.name == self.id { "" } else { &self.name };
         vec![
             self.shown_id(whole),
@@ -115,13 +115,13 @@ impl Row {
             self.shown_pid(),
             self.addresses.join(" "),
             self.shown_ports(),
-            age(seen.created_at),
+            age(container.created_at),
         ]
     }
 
     /// The values of the fields for a template.
-    pub(super) fn fields(&self, seen: &ListedContainer, whole: bool) -> Fields {
-        let labels = seen.labels.iter();
+    pub(super) fn fields(&self, container: &ListedContainer, whole: bool) -> Fields {
+        let labels = container.labels.iter();
         let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
         let created = self.created.as_ref().map(ToString::to_string);
         let value = |name| match name {
@@ -130,7 +130,7 @@ impl Row {
             "Image" => self.image.clone(),
             "Command" => self.shown_command(whole),
             "CreatedAt" => created.clone().unwrap_or_default(),
-            "RunningFor" => age(seen.created_at),
+            "RunningFor" => age(container.created_at),
             "State" => self.state.to_owned(),
             "Status" => self.status(),
             "Ports" => self.shown_ports(),
@@ -141,7 +141,7 @@ impl Row {
         };
         Fields {
             values: FIELDS.into_iter().map(|(name, _)| (name, value(name))).collect(),
-            labels: seen.labels.clone(),
+            labels: container.labels.clone(),
         }
     }
 

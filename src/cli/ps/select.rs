@@ -33,15 +33,16 @@ impl Selection {
         Ok(Self { all, filters })
     }
 
-    pub(super) fn has(&self, seen: &ListedContainer, row: &Row) -> bool {
-        let ended = matches!(seen.state, State::Exited(_) | State::Dead) || seen.waits_for_a_start();
+    pub(super) fn has(&self, container: &ListedContainer, row: &Row) -> bool {
+        let ended =
+            matches!(container.state, State::Exited(_) | State::Dead) || container.waits_for_a_start();
         let filters = &self.filters;
         let image = |text: &str| {
             let name = Reference::parse(text).map(|name| name.to_string());
             row.image == text || name.is_ok_and(|name| row.image == name)
         };
         // An orphaned container is shown in every state, because it has to be removed.
-        (self.all || !ended || seen.is_orphaned())
+        (self.all || !ended || container.is_orphaned())
             && filters.any("id", |id| row.id.starts_with(id))
             && filters.any("name", |name| row.name.contains(name))
             && filters.any("status", |state| {
@@ -49,7 +50,7 @@ impl Selection {
             })
             && filters.any("ancestor", image)
             && filters.any("network", |network| row.network.as_deref() == Some(network))
-            && filters.labels(&seen.labels)
+            && filters.labels(&container.labels)
     }
 }
 
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_that_there_is_not_is_refused_with_those_that_there_are() {
+    fn an_unknown_state_is_refused_with_the_known_ones() {
         let filters = |state: &str| {
             let given = [format!("status={state}")];
             Selection::new(false, Filters::parse(&given, &KEYS).unwrap())

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_exists_is_kept_and_one_without_a_name_goes() {
+    fn a_file_that_exists_is_kept_and_one_without_a_name_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = Some(dir.path().join("cid"));
         let file = path.as_ref().unwrap();

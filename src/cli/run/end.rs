@@ -59,7 +59,7 @@ pub(super) struct Ended {
 
 /// The function to wait for, and its time limits.
 pub(super) struct Wait<'a> {
-    pub(super) at: Invocation<'a>,
+    pub(super) invocation: Invocation<'a>,
     pub(super) cookie: &'a ContainerdCookie,
     pub(super) waiting: &'a dyn WaitResult,
     /// How long the function may run; `None` is without limit.
@@ -73,14 +73,14 @@ impl Wait<'_> {
     /// is sent a signal, and SIGKILL after the grace period.
     pub(super) async fn over(self, mut wishes: Wishes) -> Ended {
         let Self {
-            at,
+            invocation,
             cookie,
             waiting,
             limit,
             grace,
         } = self;
         let began = Instant::now();
-        let ctx = &at.interrupt.ctx().child();
+        let ctx = &invocation.interrupt.ctx().child();
         let mut waited = std::pin::pin!(waiting.wait(ctx));
         let mut cut = None;
         let mut over = limit.map(|limit| began + limit);
@@ -90,7 +90,7 @@ impl Wait<'_> {
                 biased;
                 result = &mut waited => return Ended { result, cut },
                 wish = wishes.next() => match wish {
-                    Wish::Told(number) => signal(ctx, cookie, number.into()).await,
+                    Wish::Forward(number) => signal(ctx, cookie, number.into()).await,
                     Wish::End(number) => {
                         cut.get_or_insert(Cut::Signal(number));
                         signal(ctx, cookie, number.into()).await;

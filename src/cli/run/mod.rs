@@ -27,24 +27,28 @@ use crate::engine::{Custody, SharedStreams};
 use crate::{ContainerOptions, ContainerdDriver, Context};
 
 /// Runs one container.
-pub(super) async fn run(at: Invocation<'_>, mut args: RunArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    invocation: Invocation<'_>,
+    mut args: RunArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     let (image, command) = task::words(&mut args.container, "run")?;
     task::check_run(&args)?;
     let line_end = LineEnd::new();
     let mut task = task::task(&args.container, image)?;
-    let shared = task::attached(&mut task, &args, &line_end, at.interrupt, print);
+    let shared = task::attached(&mut task, &args, &line_end, invocation.interrupt, print);
     let custody = Custody {
         detached: args.detach,
         limit: args.timeout,
     };
     let is_kept = !args.rm.unwrap_or(!args.detach);
     with_cookie(
-        at,
+        invocation,
         &args.container,
         task,
         async |driver, cookie, image, cid_file| {
             let life = Life {
-                at,
+                invocation,
                 making: Making {
                     driver,
                     cookie: &cookie.looked_after(custody, is_kept),
@@ -65,7 +69,7 @@ pub(super) async fn run(at: Invocation<'_>, mut args: RunArgs, print: &Print) ->
 
 /// Creates one container, and leaves it to be started later.
 pub(super) async fn create(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     mut args: CreateArgs,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
@@ -77,7 +81,7 @@ pub(super) async fn create(
         limit: None,
     };
     with_cookie(
-        at,
+        invocation,
         &args.container,
         task,
         async |driver, cookie, image, cid_file| {
@@ -90,15 +94,17 @@ pub(super) async fn create(
             };
             let created = async {
                 making.choose(command)?;
-                making.fetch(at.interrupt.ctx(), &mut Phases::default()).await?;
-                cookie.create_kept(at.interrupt.ctx()).await?;
+                making
+                    .fetch(invocation.interrupt.ctx(), &mut Phases::default())
+                    .await?;
+                cookie.create_kept(invocation.interrupt.ctx()).await?;
                 if let Some(file) = cid_file {
                     file.write(cookie.id())?;
                 }
                 Ok::<_, Failure>(())
             };
             if let Err(failure) = created.await {
-                if let Err(error) = cookie.close(at.interrupt.ctx()).await {
+                if let Err(error) = cookie.close(invocation.interrupt.ctx()).await {
                     unclosed(&error);
                 }
                 return Err(failure);
@@ -113,9 +119,9 @@ pub(super) async fn create(
     .await
 }
 
-/// Connects, and passes the cookie of a task on, with its driver and the full name of its image.
+/// Connects, and calls `work` with the cookie of a task, its driver and the full name of its image.
 async fn with_cookie(
-    at: Invocation<'_>,
+    invocation: Invocation<'_>,
     args: &ContainerArgs,
     mut task: Task,
     work: impl AsyncFnOnce(
@@ -126,7 +132,7 @@ async fn with_cookie(
     ) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut cid_file = CidFile::create(&args.cidfile)?;
-    let connection = Connection::open(at, |config| {
+    let connection = Connection::open(invocation, |config| {
         config.enable_readonly_rootfs = args.read_only;
         config.max_tmpfs_inodes = args.tmpfs_inodes.unwrap_or_default();
         config.disable_unprivileged_containers = args.image_user;
@@ -134,10 +140,12 @@ async fn with_cookie(
     })
     .await?;
     let worked = async {
-        if let Some(name) = pull::name_of_id(at.interrupt.ctx(), &connection.engine, &task.image).await? {
+        if let Some(name) =
+            pull::name_of_id(invocation.interrupt.ctx(), &connection.engine, &task.image).await?
+        {
             task.image = name;
         }
-        let driver = &connection.driver(at).await?;
+        let driver = &connection.driver(invocation).await?;
         let image = task.image.clone();
         // Boxed: the future of a command would be nested deeper than the compiler follows.
         Box::pin(work(
@@ -163,7 +171,7 @@ struct Making<'a> {
 
 /// The life of one function, and what it needs.
 struct Life<'a> {
-    at: Invocation<'a>,
+    invocation: Invocation<'a>,
     making: Making<'a>,
     args: &'a RunArgs,
     /// The output that other processes may read too.
@@ -177,9 +185,9 @@ struct Life<'a> {
 impl Life<'_> {
     /// Runs the function from validation to close. The container is closed even if an earlier step fails.
     async fn live(&self, command: Vec<String>, cid_file: &mut Option<CidFile>) -> Result<ExitCode, Failure> {
-        let Self { at, args, .. } = *self;
+        let Self { invocation, args, .. } = *self;
         let Making { cookie, image, .. } = self.making;
-        let ctx = at.interrupt.ctx();
+        let ctx = invocation.interrupt.ctx();
         let mut ms = Phases::default();
         let started = self.start(command, cid_file, &mut ms).await;
         if args.detach && started.is_ok() {
@@ -194,7 +202,7 @@ impl Life<'_> {
         let ended = match started {
             Ok((waiting, wishes)) => {
                 let ended = end::Wait {
-                    at,
+                    invocation,
                     cookie,
                     waiting: waiting.as_ref(),
                     limit: args.timeout,
@@ -222,7 +230,10 @@ impl Life<'_> {
         if let Err(error) = closed {
             unclosed(&error);
         }
-        Ok(ExitCode::from(report::exit_code(&ended, at.interrupt.code())))
+        Ok(ExitCode::from(report::exit_code(
+            &ended,
+            invocation.interrupt.code(),
+        )))
     }
 
     async fn start(
@@ -232,7 +243,7 @@ impl Life<'_> {
         ms: &mut Phases,
     ) -> Result<(Box<dyn WaitResult>, Wishes), Failure> {
         let cookie = self.making.cookie;
-        let ctx = self.at.interrupt.ctx();
+        let ctx = self.invocation.interrupt.ctx();
         self.making.choose(command)?;
         self.making.fetch(ctx, ms).await?;
         timed(&mut ms.create, cookie.create_container(ctx)).await?;
@@ -243,7 +254,7 @@ impl Life<'_> {
             file.write(cookie.id())?;
         }
         // From now on signals can be passed on to a function, even before its start has been reported.
-        let wishes = self.at.interrupt.pass_on();
+        let wishes = self.invocation.interrupt.pass_on();
         Ok((timed(&mut ms.run, cookie.run(ctx)).await?, wishes))
     }
 }
@@ -277,7 +288,7 @@ impl Making<'_> {
         }
         if args.pull == PullPolicy::Never {
             return Err(Failure::usage(format!(
-                "image {image} is not here, and --pull never forbids to pull it"
+                "image {image} is not here, and --pull never forbids pulling it"
             )));
         }
         // Both calls share one transfer. The first shows its progress, and the second records it in the cookie.

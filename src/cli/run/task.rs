@@ -46,8 +46,8 @@ pub(super) fn check_run(args: &RunArgs) -> Result<(), Failure> {
     }
     if args.rm == Some(true) && args.detach {
         return Err(Failure::usage(
-            "--rm does not go with --detach, which leaves nobody to remove the container at its end: `fnctr rm` removes it then, \
-             and `fnctr container prune` all that have ended",
+            "--rm does not go with --detach, because no process waits for the container's end: `fnctr rm` removes it then, and \
+             `fnctr container prune` all that have ended",
         ));
     }
     check(&args.container)
@@ -57,7 +57,7 @@ pub(super) fn check_run(args: &RunArgs) -> Result<(), Failure> {
 pub(super) fn check(args: &ContainerArgs) -> Result<(), Failure> {
     if args.tmpfs_inodes.is_some() && args.tmpfs_size.is_none() && !args.read_only {
         return Err(Failure::usage(
-            "--tmpfs-inodes needs --tmpfs-size or --read-only: there is no tmpfs without",
+            "--tmpfs-inodes needs --tmpfs-size or --read-only, without which there is no tmpfs",
         ));
     }
     if args.tmpfs_size.is_some() && args.tmpfs.iter().any(is_tmp) {
