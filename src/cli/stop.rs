@@ -41,7 +41,11 @@ pub(super) fn stop_request(args: &StopArgs) -> Stop {
 }
 
 /// Waits for the end of containers, and prints their exit codes.
-pub(super) async fn wait(invocation: Invocation<'_>, args: &WaitArgs, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn wait(
+    invocation: Invocation<'_>,
+    args: &WaitArgs,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
     with(invocation, async |engine| {
         let until = match args.condition {
             WaitCondition::NotRunning => Until::NotRunning,

@@ -261,7 +261,7 @@ pub(super) fn hostname_of(record: &Record) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
     use crate::LeaseId;

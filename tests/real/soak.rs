@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fnctr::ContainerdDriver;
-use fnctr::driver::{Cookie as _, Driver as _, Task};
+use fnctr::driver::{Driver as _, Task};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
