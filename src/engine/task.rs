@@ -84,11 +84,12 @@ pub(super) async fn create(
 
 /// Whether a create fails because containerd has not cleaned up after an earlier one, whose caller was killed: there is
 /// a task of that name, or the directory for its files, or containerd removes that directory while it makes it anew
-/// (os.Mkdir and os.Symlink in its runtime/v2/bundle.go).
+/// (os.Mkdir and os.Symlink in its runtime/v2/bundle.go), or while a shim starts in it (os.Getwd).
 fn is_in_the_way(error: &containerd::Error) -> bool {
     error.is_already_exists()
         || (error.says("mkdir") && error.says("file exists"))
-        || (error.says("symlink") && error.says("no such file or directory"))
+        || (["symlink", "getwd"].iter().any(|call| error.says(call))
+            && error.says("no such file or directory"))
 }
 
 /// Puts the end of the task on the list, and after it the removal of what its runtime may leave.

@@ -35,6 +35,7 @@ impl Beside {
         writeln!(stdin, "{line}").expect("to write to it");
     }
 
+    #[track_caller]
     pub(crate) fn hear(&self) -> String {
         let wait = patient(Duration::from_secs(30));
         self.lines.recv_timeout(wait).expect("a line")

@@ -261,10 +261,25 @@ async fn what_containerd_has_lost_is_called_so_and_can_be_killed_and_removed() {
     let gone = std::process::Command::new("rm").arg("-rf").arg(&state).output();
     drop(gone.expect("to run rm"));
     stage.real.restart();
+    // containerd 2 ends what it finds a part of a bundle of.
+    if !stage.real.version().starts_with("1.") {
+        for id in [&killed, &removed] {
+            let (_, listed) = said(&stage, &["ps", "--all", "--filter", &format!("name={id}")]);
+            assert!(listed.contains(" dead "), "{listed}");
+            let (done, why) = said(&stage, &["rm", id]);
+            assert!(done, "{why}");
+            forget_files(&stage, id);
+        }
+        return stage.strike().await;
+    }
     let (_, listed) = said(&stage, &["ps"]);
     for id in [&killed, &removed] {
         let line = listed.lines().find(|line| line.starts_with(id.as_str()));
-        assert!(line.is_some_and(|line| line.contains(" lost ")), "{listed}");
+        assert!(
+            line.is_some_and(|line| line.contains(" lost ")),
+            "{listed}{}",
+            said(&stage, &["ps", "--all"]).1
+        );
     }
     let (done, why) = said(&stage, &["rm", &removed]);
     assert!(!done && why.contains("--force"), "{why}");
