@@ -97,7 +97,7 @@ async fn the_streams_of_a_killed_holder_are_taken_over_and_nothing_in_the_pipe_i
     reader.say("reader");
     assert_eq!(holder.hear(), "got reader");
     // While nobody reads, the answer stays in the pipe.
-    holder.signal(Signal::SIGSTOP);
+    holder.stop();
     let fifo = std::fs::OpenOptions::new()
         .write(true)
         .open(fifo(stage, "chat"))
@@ -161,7 +161,7 @@ async fn a_reader_that_is_stopped_holds_the_container_up_for_a_bounded_time() {
     let mut ready = [0; 6];
     out.read_exact(&mut ready).expect("its answer");
     assert_eq!(&ready, b"ready\n");
-    stopped.signal(Signal::SIGSTOP);
+    stopped.stop();
     let stdin = holder.stdin.as_mut().expect("its input");
     writeln!(stdin, "go").expect("to write to it");
     let mut all = vec![0; 20_000_000];

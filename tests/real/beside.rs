@@ -45,6 +45,24 @@ impl Beside {
         signal(&self.child, number);
     }
 
+    /// Stops it, and returns when none of its threads runs any more: the signal is one thread's to act on, and the others
+    /// go on until that one has been scheduled.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.expect("a thread").path().join("stat"));
+            // Its name may contain anything but is the last in parentheses (proc_pid_stat(5)).
+            stat.is_ok_and(|stat| {
+                stat.rsplit_once(") ")
+                    .is_some_and(|(_, rest)| rest.starts_with('T'))
+            })
+        };
+        while !std::fs::read_dir(&tasks).expect("its threads").all(is_stopped) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends its input, and returns its exit code, the lines that it still says, and its errors.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         drop(self.child.stdin.take());
