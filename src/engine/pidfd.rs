@@ -74,7 +74,7 @@ fn code_of(status: ExitStatus) -> Option<u32> {
     const BY_SIGNAL: i32 = 128;
     let code = status
         .code()
-        .or(status.signal().map(|signal| BY_SIGNAL + signal))?;
+        .or_else(|| status.signal().map(|signal| BY_SIGNAL + signal))?;
     u32::try_from(code).ok()
 }
 

@@ -92,7 +92,8 @@ fn make(driver: &ContainerdDriver, plan: &Plan) -> Result<Vec<ContainerdCookie>,
             "sleep 1000000"
         };
         let task = Task {
-            id: format!("bench-{:012x}", crate::driver::dice() & 0xffff_ffff_ffff),
+            // As a front door makes them up, so that their beginnings can be looked up.
+            id: ContainerId::random().into(),
             image: plan.image.clone(),
             command: command.to_owned(),
             disable_net: true,
@@ -202,7 +203,7 @@ async fn of_server(
 
 /// Bytes in mebibytes, rounded to a tenth.
 fn mebibytes(bytes: u64) -> f64 {
-    let tenths = u32::try_from(bytes * 10 >> 20).unwrap_or(u32::MAX);
+    let tenths = u32::try_from((bytes * 10) >> 20).unwrap_or(u32::MAX);
     f64::from(tenths) / 10.0
 }
 
