@@ -142,13 +142,6 @@ pub mod embedded;
     )
 )]
 mod engine;
-#[cfg_attr(
-    not(feature = "cli"),
-    expect(
-        dead_code,
-        reason = "only the command uses these verbs; a build with the feature reports dead code"
-    )
-)]
 mod events;
 mod failpoint;
 mod ids;

@@ -50,7 +50,7 @@ impl Server {
     /// The container that `given` refers to: its id, its name, or the beginning of its id. Asks containerd nothing.
     ///
     /// # Errors
-    /// [`NotOne`](NotOne) if it refers to none, or to several.
+    /// [`NotOne`] if it refers to none, or to several.
     pub(crate) fn find(&self, given: &str) -> Result<Arc<Served>, NotOne> {
         self.shared.registry.find(given)
     }
