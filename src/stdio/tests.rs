@@ -495,8 +495,10 @@ async fn no_descriptor_and_no_task_is_left() {
         stdout: Sink::writer(tokio::io::sink()),
         ..Streams::default()
     });
-    let held = ["stdout", "attach.lock"].map(|name| room.dir().join(name));
-    assert_eq!(room.open_descriptors(), held);
+    let held = ["attach.lock", "stdout"].map(|name| room.dir().join(name));
+    let mut open = room.open_descriptors();
+    open.sort();
+    assert_eq!(open, held);
     drop(dropped);
     room.all_tasks_end().await;
     assert_eq!(room.open_descriptors(), Vec::<PathBuf>::new());
