@@ -81,10 +81,11 @@ async fn a_stopped_shim_delays_its_own_container_and_no_other() {
     let pid = shim.expect("its shim").pid.cast_unsigned();
     let stopped = Stopped::stop(pid);
     let began = Instant::now();
-    let waits = Beside::start(&stage, &["stop", "-t", "0", "held"]);
-    // The cgroup is the kernel's, so it needs no shim.
+    // The cgroup is the kernel's, so it needs no shim. Before the stop: a process that has ended stays in its cgroup until its
+    // shim reaps it, and does not freeze.
     ok(&stage, &["freeze", "held"]);
     ok(&stage, &["thaw", "held"]);
+    let waits = Beside::start(&stage, &["stop", "-t", "0", "held"]);
     ok(&stage, &["stop", "-t", "0", "free"]);
     ok(&stage, &["rm", "free"]);
     assert_eq!(ok(&stage, &["run", "busybox", "echo", "hi"]), "hi\n");
