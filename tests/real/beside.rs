@@ -74,6 +74,15 @@ impl Beside {
     }
 }
 
+impl Drop for Beside {
+    /// Kills it, if a failed test has not ended it: a server would live on.
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+    }
+}
+
 pub(crate) fn spawn(stage: &Stage, args: &[&str]) -> Child {
     let mut command = fnctr(stage, args);
     command
