@@ -8,23 +8,26 @@ use super::Invocation;
 use super::connect::Connection;
 use super::failure::Failure;
 use super::output::Print;
-use super::ps::state_of;
 use crate::Context;
-use crate::engine::{Engine, Server};
+use crate::engine::{Engine, Server, State};
 
 /// Serves until a signal comes, and leaves all containers as they are.
-pub(super) async fn serve(at: Invocation<'_>, print: &Print) -> Result<ExitCode, Failure> {
+pub(super) async fn serve(invocation: Invocation<'_>, print: &Print) -> Result<ExitCode, Failure> {
     // Several descriptors for each container that runs; the usual soft limit is for programs that use select(2).
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-    let connection = Connection::serving(at).await?;
-    let served = at.interrupt.ctx().run(begin(&connection.engine, at, print)).await;
+    let connection = Connection::serving(invocation).await?;
+    let served = invocation
+        .interrupt
+        .ctx()
+        .run(begin(&connection.engine, invocation, print))
+        .await;
     let done = match served {
         Ok(Ok(server)) => {
-            at.interrupt.ctx().cancelled().await;
+            invocation.interrupt.ctx().cancelled().await;
             server.close().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -36,13 +39,13 @@ pub(super) async fn serve(at: Invocation<'_>, print: &Print) -> Result<ExitCode,
 }
 
 /// Becomes the server, and reports what there is.
-async fn begin(engine: &Engine, at: Invocation<'_>, print: &Print) -> Result<Server, Failure> {
+async fn begin(engine: &Engine, invocation: Invocation<'_>, print: &Print) -> Result<Server, Failure> {
     let server = engine.serve(&Context::new()).await?;
     let containers = server.containers();
-    let (all, namespace) = (containers.len(), &at.global.namespace);
+    let (all, namespace) = (containers.len(), &invocation.global.namespace);
     let run = containers
         .iter()
-        .filter(|served| matches!(state_of(&served.look()), "running" | "frozen"))
+        .filter(|served| matches!(served.look().state, State::Running | State::Frozen))
         .count();
     let value = serde_json::json!({ "serving": namespace.as_str(), "containers": all, "running": run });
     print.result(&value, || {

@@ -66,6 +66,16 @@ impl<'a> Call<'a> {
         Self { ceiling, ..self }
     }
 
+    /// The same call for a stream that outlives its opening: the context limits the opening, and the server learns of no
+    /// deadline, at which it would end the stream.
+    pub(super) fn lasting(self) -> Self {
+        Self {
+            ceiling: None,
+            told: false,
+            ..self
+        }
+    }
+
     /// The time that is left for this call, if it is limited at all.
     fn limit(&self) -> Option<Duration> {
         match (self.ctx.remaining(), self.ceiling) {

@@ -121,10 +121,7 @@ impl Events {
             filters: topics.iter().chain(&[ECHO_TOPIC]).map(filter).collect(),
         };
         let mut client = self.client();
-        let call = self
-            .session
-            .call(ctx, "Events/Subscribe", namespace)
-            .ceiling(None);
+        let call = self.session.call(ctx, "Events/Subscribe", namespace).lasting();
         let opening = call.read(message, |r| async move { client.subscribe(r).await });
         tokio::pin!(opening);
         loop {

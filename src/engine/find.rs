@@ -208,17 +208,8 @@ fn listed_container(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> Lis
     } = Facts::of(record);
     let paths = placement::cgroups_of(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
-    let lives = || Remains::of_record(deps, record, placement.clone()).live(deps);
     let state = match task.map(|task| (task.status, task.exit.code)) {
-        None if !lives() => match &last_run {
-            Some(LastRun::Never) => State::Created,
-            Some(LastRun::Started { .. }) if is_young(record) => State::Created,
-            Some(LastRun::Ended(RunEnd { code: Some(code), .. })) => State::Exited(*code),
-            _ => State::Dead,
-        },
-        // The task is about to be made.
-        None if is_young(record) => State::Created,
-        None => State::Lost,
+        None => state_without_task(deps, record, last_run.as_ref()),
         Some((TaskStatus::Created, _)) => State::Created,
         Some((TaskStatus::Stopped, code)) => State::Exited(code),
         Some((TaskStatus::Paused, _)) => State::Frozen,
@@ -237,6 +228,28 @@ fn listed_container(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> Lis
         paths,
         cgroup_name: placement.map(|placement| placement.name),
         last_run,
+    }
+}
+
+/// The state of a container for which containerd has no task.
+pub(super) fn state_without_task(deps: &Deps, record: &Record, last: Option<&LastRun>) -> State {
+    let placement = Facts::of(record).placement;
+    match Remains::of_record(deps, record, placement).live(deps) {
+        false => state_without_process(record, last),
+        // The task is about to be made.
+        true if is_young(record) => State::Created,
+        true => State::Lost,
+    }
+}
+
+/// The state of a container that has no process.
+pub(super) fn state_without_process(record: &Record, last: Option<&LastRun>) -> State {
+    match last {
+        Some(LastRun::Never) => State::Created,
+        // Its task is about to be made.
+        Some(LastRun::Started { .. }) if is_young(record) => State::Created,
+        Some(LastRun::Ended(RunEnd { code: Some(code), .. })) => State::Exited(*code),
+        _ => State::Dead,
     }
 }
 

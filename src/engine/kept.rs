@@ -216,6 +216,14 @@ impl LastRun {
         }
     }
 
+    /// Its exit code, if it has ended and the code is known.
+    pub(super) fn code(&self) -> Option<u32> {
+        match self {
+            Self::Ended(end) => end.code,
+            Self::Never | Self::Started { .. } => None,
+        }
+    }
+
     /// The same run, after it has ended.
     pub(super) fn ended(&self, exit: &Exit) -> Self {
         Self::Ended(RunEnd {

@@ -143,18 +143,9 @@ mod tests {
         };
         let codes = [of("sleep 0.1; exit 7").await, of("sleep 0.1; kill -9 $$").await];
         let known = [(None, Some(7)), (None, Some(137))];
-        match keeps_exit_codes() {
+        match super::super::host::kernel_version() >= (6, 15) {
             true => assert_eq!(codes, known),
             false => assert_eq!(codes, [(None, None); 2]),
         }
-    }
-
-    /// Whether this is Linux 6.15 or later.
-    fn keeps_exit_codes() -> bool {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut numbers = release
-            .split(['.', '-'])
-            .map(|number| number.trim().parse().unwrap_or(0));
-        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
     }
 }

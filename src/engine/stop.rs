@@ -57,7 +57,7 @@ impl Container {
         if record.labels.contains_key(label::DETACHED) || owner_is_gone(&record.labels) {
             self.settle_here().await?;
         }
-        Ok(code.or_else(|| code_of(self.current().last.as_ref())))
+        Ok(code.or_else(|| self.current().last.and_then(|last| last.code())))
     }
 
     /// Waits for the end of the container's process; returns its exit code, or `None` if it is lost or the container
@@ -82,18 +82,11 @@ impl Container {
             let record = find::get(self.deps(), ctx, self.id()).await?;
             match kept::last_run(&record) {
                 Some(LastRun::Started { .. }) if !owner_is_gone(&record.labels) => {}
-                last => return Ok(code_of(last.as_ref())),
+                last => return Ok(last.and_then(|last| last.code())),
             }
             ctx.run(pauses.wait()).await.at(Step::Wait, self.id())?;
             current = adopt::adopt_record(self.deps(), ctx, &record).await?;
         }
-    }
-}
-
-fn code_of(last: Option<&LastRun>) -> Option<u32> {
-    match last {
-        Some(LastRun::Ended(end)) => end.code,
-        _ => None,
     }
 }
 

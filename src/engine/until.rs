@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::kept::LastRun;
 use super::{find, record};
 use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 use crate::{ContainerId, Context};
@@ -64,10 +63,7 @@ impl Container {
             .run
             .and_then(|run| run.exit_now())
             .and_then(|exit| exit.code);
-        of_run.or(match current.last {
-            Some(LastRun::Ended(end)) => end.code,
-            _ => None,
-        })
+        of_run.or_else(|| current.last.and_then(|last| last.code()))
     }
 
     /// Whether the container's record is there. Another container may have its name by now.

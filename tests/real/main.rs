@@ -12,6 +12,8 @@ mod census;
 mod conformance;
 #[path = "../support/image.rs"]
 mod image;
+#[path = "../support/kernel.rs"]
+mod kernel;
 #[path = "../support/patience.rs"]
 mod patience;
 #[path = "../support/real.rs"]

@@ -14,7 +14,8 @@ use rustix::fs::Advice;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::world::{Stage, config, ctx, kernel, networks};
+use crate::kernel::kernel;
+use crate::world::{Stage, config, ctx, networks};
 
 /// How much the container reads. Page cache belongs to whoever read it first.
 const FILE: u64 = 32 << 20;

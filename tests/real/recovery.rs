@@ -6,8 +6,9 @@ use std::time::Duration;
 use fnctr::driver::{Driver as _, ErrorKind, RunError, Status, Task};
 use fnctr::{Adopted, ContainerId, Context};
 
+use crate::kernel::kernel;
 use crate::patience::patient;
-use crate::world::{Stage, ctx, kernel};
+use crate::world::{Stage, ctx};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_process_finds_freezes_and_removes_what_runs() {

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use crate::beside::Beside;
 use crate::habits::{ok, refused};
+use crate::kernel::kernel;
 use crate::patience::patient;
-use crate::world::{Stage, kernel};
+use crate::world::Stage;
 
 /// Writes a line again and again.
 const TALKS: &str = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.02; done";

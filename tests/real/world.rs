@@ -165,15 +165,6 @@ pub(crate) fn idle_ticks() -> u64 {
 }
 
 /// A context that is long enough for anything but a hang.
-/// The release of the kernel: its first two numbers.
-pub(crate) fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
 pub(crate) fn ctx() -> Context {
     Context::timeout(patient(Duration::from_secs(60)))
 }

@@ -6,6 +6,7 @@ use fnctr::Context;
 use fnctr::driver::{Cookie, RunError, RunResult, Status, WaitResult, Whose};
 
 use crate::fake_containerd::{How, Script, Step};
+use crate::kernel::kernel;
 use crate::rig::{LONG, Rig, eventually};
 
 /// More often than anybody asks within a test.
@@ -24,11 +25,7 @@ fn break_always(rig: &Rig, call: &str, how: fn() -> How) {
 
 /// Whether the kernel tells the exit code of a process that containerd has lost: since Linux 6.15.
 fn kernel_keeps_exit_codes() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|number| number.trim().parse().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+    kernel() >= (6, 15)
 }
 
 /// A driver whose subscription breaks and is never made again.

@@ -12,6 +12,8 @@
 
 #[path = "../support/fake_containerd/mod.rs"]
 mod fake_containerd;
+#[path = "../support/kernel.rs"]
+mod kernel;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/registry.rs"]

@@ -124,6 +124,10 @@ async fn an_end_is_written_by_the_server_whatever_call_breaks() {
         assert_eq!(status(&rig).await, "exited (137)", "{what}");
         made
     };
+    // It subscribes anew, and no subscription has a deadline, at which containerd would end it.
+    rig.fake.break_events();
+    eventually("the break", || rig.fake.subscribers() < 2).await;
+    eventually("another subscription", || rig.fake.subscribers() >= 2).await;
     let made = one(None, "an end").await;
     for call in ["Containers/Update", "Tasks/Delete"] {
         assert!(made.contains(&(call.to_owned(), 1)), "{made:?}");
@@ -135,6 +139,7 @@ async fn an_end_is_written_by_the_server_whatever_call_breaks() {
         }
     }
     println!("covered: {} calls x 3 ways: {made:?}", made.len());
+    assert_eq!(rig.fake.bounded_subscriptions(), 0);
     let (code, said) = end(server).await;
     assert_eq!(code, Some(0), "{said}");
     ok(&rig, &["rm", "c1"]).await;

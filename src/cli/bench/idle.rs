@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::batches::in_batches;
 use super::figures::Figures;
 use super::lifecycle::live;
-use super::usage::{Held, cpu, held, in_batches, pause};
+use super::usage::{Held, cpu, held, pause};
 use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;

@@ -1,6 +1,7 @@
 //! `fnctr bench`: measures this host, with the compared variants side by side in one run.
 
 mod attach;
+mod batches;
 mod calls;
 mod figures;
 mod freeze;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::batches::in_batches;
 use super::figures::Figures;
-use super::usage::{Held, cpu, held, in_batches, pause};
+use super::usage::{Held, cpu, held, pause};
 use crate::cli::Invocation;
 use crate::cli::connect::Connection;
 use crate::cli::failure::Failure;

@@ -1,4 +1,4 @@
-//! What this process uses, and work on many containers at once.
+//! What this process uses: memory, tasks, descriptors and processor time.
 
 use std::io;
 use std::time::Duration;
@@ -7,14 +7,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use crate::Context;
 use crate::cli::failure::Failure;
-use crate::containerd_driver::ContainerdCookie;
-
-/// The number of containers that are started at the same time.
-const AT_ONCE: u32 = 4;
 
 /// The resources that this process holds at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -64,31 +59,6 @@ fn pss(rollup: &str) -> u64 {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
     let value = line.and_then(|line| line.split_whitespace().next());
     value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-/// Does `work` for all cookies, a few at a time, and returns the first failure when all have been worked on.
-pub(super) async fn in_batches<F>(
-    cookies: &[ContainerdCookie],
-    work: impl Fn(ContainerdCookie) -> F,
-) -> Result<(), Failure>
-where
-    F: Future<Output = Result<(), Failure>> + Send + 'static,
-{
-    let tracker = TaskTracker::new();
-    let mut first = Ok(());
-    for batch in cookies.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
-        let begun: Vec<_> = batch
-            .iter()
-            .map(|cookie| tracker.spawn(work(cookie.clone())))
-            .collect();
-        for one in begun {
-            let done = one
-                .await
-                .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())));
-            first = first.and(done);
-        }
-    }
-    first
 }
 
 #[cfg(test)]

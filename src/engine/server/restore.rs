@@ -9,8 +9,7 @@ use super::shared::Shared;
 use super::{streams, supervise};
 use crate::containerd::{Record, Subscription, TaskInfo};
 use crate::engine::error::{ErrorContext as _, Kind, Result, Step};
-use crate::engine::kept;
-use crate::engine::{adopt, find, label, record};
+use crate::engine::{adopt, find, kept, label, names, record};
 use crate::{ContainerId, Context};
 
 /// Whether a container is as containerd has it.
@@ -37,10 +36,7 @@ pub(super) struct Restored {
 pub(super) async fn restore(shared: &Arc<Shared>, ctx: &Context) -> Result<Restored> {
     const ALL: &str = "the containers of the server";
     let session = &shared.deps.session;
-    let (events, life) = (session.events(), &shared.life);
-    // Without a deadline of its own, which would end the subscription too.
-    let subscribed = ctx.run(events.changes(life)).await.at(Step::Find, ALL)?;
-    let changes = subscribed.at(Step::Find, ALL)?;
+    let changes = session.events().changes(ctx).await.at(Step::Find, ALL)?;
     let filters = [format!("labels.{:?}", label::ENGINE)];
     let (containers, tasks) = (session.containers(), session.tasks());
     let (records, tasks) = tokio::join!(containers.list(ctx, &filters), tasks.list(ctx));
@@ -105,7 +101,7 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
             return Ok(Refreshed::Done);
         }
     };
-    if served.name().as_deref() == crate::engine::names::name_of(&record) {
+    if served.name().as_deref() == names::name_of(&record) {
         served.set_record(record);
     } else {
         shared.registry.remove(served.id());

@@ -23,7 +23,8 @@ impl Engine {
     /// container is known.
     ///
     /// # Errors
-    /// [`Kind::Conflict`](crate::engine::Kind::Conflict) with [`AlreadyServed`](crate::engine::AlreadyServed) if another process is the server.
+    /// [`Kind::Conflict`](crate::engine::Kind::Conflict) with [`AlreadyServed`](crate::engine::AlreadyServed) if another
+    /// process is the server.
     ///
     /// # Cancellation
     /// Safe to drop: what has begun ends by itself.
@@ -47,7 +48,7 @@ impl Server {
         self.shared.registry.all()
     }
 
-    /// The container that `given` refers to: its id, its name, or the beginning of its id. Asks containerd nothing.
+    /// The container that `given` refers to: its id, its name, or the beginning of a made-up id. Asks containerd nothing.
     ///
     /// # Errors
     /// [`NotOne`] if it refers to none, or to several.

@@ -12,7 +12,7 @@ use crate::engine::deps::Deps;
 use crate::engine::error::Result;
 use crate::engine::facts::{self, Facts};
 use crate::engine::find::{self, ListedContainer, State};
-use crate::engine::kept::{self, LastRun, RunEnd};
+use crate::engine::kept;
 use crate::engine::names;
 use crate::engine::plan::Plan;
 use crate::engine::run::{Run, WeakRun};
@@ -152,17 +152,12 @@ impl Served {
 }
 
 fn state_of(deps: &Deps, record: &Record, Current { run, last }: &Current) -> State {
-    let of_last = || match last {
-        Some(LastRun::Never) => State::Created,
-        Some(LastRun::Ended(RunEnd { code: Some(code), .. })) => State::Exited(*code),
-        Some(LastRun::Started { .. }) | None if find::is_young(record) => State::Created,
-        _ => State::Dead,
+    let Some(run) = run else {
+        return find::state_without_process(record, last.as_ref());
     };
-    let Some(run) = run else { return of_last() };
     match run.exit_now().map(|exit| exit.code) {
         Some(Some(code)) => State::Exited(code),
-        Some(None) if find::is_lost(deps, record) => State::Lost,
-        Some(None) => of_last(),
+        Some(None) => find::state_without_task(deps, record, last.as_ref()),
         None if run.is_ready() => State::Created,
         None if is_frozen(run) => State::Frozen,
         None => State::Running,

@@ -4,6 +4,7 @@
 //! who waits for the reply to `Subscribe` before causing an event waits for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use containerd_client::services::v1 as api;
@@ -52,9 +53,12 @@ fn publish(fake: &Fake, call: &Call, request: api::PublishRequest) -> Result<(),
 
 async fn subscribe(
     fake: Arc<Fake>,
-    _: Call,
+    call: Call,
     request: api::SubscribeRequest,
 ) -> Result<Replies<Envelope>, Status> {
+    if call.timeout.is_some() {
+        fake.bounded_subscriptions.fetch_add(1, Ordering::AcqRel);
+    }
     let mut events = fake.events.subscribe();
     filter::matches(&request.filters, |_| None)?;
     let (replies, mut stream) = mpsc::channel(16);

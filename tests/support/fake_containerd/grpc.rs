@@ -32,7 +32,8 @@ pub(super) struct Call {
     namespace: Option<String>,
     /// The lease that holds what the call creates.
     pub(super) lease: Option<String>,
-    timeout: Option<Duration>,
+    /// The caller's deadline, from now on.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Call {

@@ -41,6 +41,7 @@ mod world;
 
 use std::future::IntoFuture;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
@@ -73,6 +74,8 @@ struct Fake {
     events: broadcast::Sender<Envelope>,
     /// How often all subscriptions were broken.
     subscriptions: watch::Sender<u64>,
+    /// How many subscriptions came with a deadline, at which containerd would end them.
+    bounded_subscriptions: AtomicUsize,
     tracker: TaskTracker,
     stop: CancellationToken,
     /// Where snapshots have their directories.
@@ -97,6 +100,7 @@ impl FakeContainerd {
             faults: Faults::default(),
             events: broadcast::channel(1024).0,
             subscriptions: watch::Sender::default(),
+            bounded_subscriptions: AtomicUsize::new(0),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             root: dir.path().join("snapshots"),
@@ -205,6 +209,11 @@ impl FakeContainerd {
     /// How many subscriptions to events are open.
     pub fn subscribers(&self) -> usize {
         self.fake.events.receiver_count()
+    }
+
+    /// How many subscriptions came with a deadline.
+    pub fn bounded_subscriptions(&self) -> usize {
+        self.fake.bounded_subscriptions.load(Ordering::Acquire)
     }
 
     /// Breaks every subscription that is open; new ones are served. An event until then is lost to them.
