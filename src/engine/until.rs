@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::{find, record};
+use super::record::{self, Owner};
 use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 use crate::{ContainerId, Context};
 
@@ -41,19 +41,27 @@ impl Container {
         let mut events = self.deps().events.follow(None).map_err(unread)?;
         let mut code = self.last_code();
         loop {
-            if !self.has_record(ctx).await? {
-                return Ok(code.filter(|_| until == Until::Removed));
-            }
+            let is_removed = self.is_removed(ctx).await?;
             let of_this = tokio::time::timeout(LOOK, next_of(&mut events, self.id()));
-            // Without an event, the record alone shows a removal.
-            if let Ok(event) = ctx.run(of_this).await.at(Step::Wait, self.id())? {
-                match event.map_err(unread)? {
+            match ctx.run(of_this).await.at(Step::Wait, self.id())? {
+                Ok(event) => match event.map_err(unread)? {
                     (Action::Die, ended) if until == Until::NextExit => return Ok(ended),
                     (Action::Die, ended) => code = ended,
+                    (Action::Destroy, _) if self.is_removed(ctx).await? => break,
                     _ => {}
-                }
+                },
+                // The events of a removal follow it at once, or were swallowed.
+                Err(_) if is_removed => break,
+                Err(_) => {}
             }
         }
+        Ok(code.filter(|_| until == Until::Removed))
+    }
+
+    /// Whether the container's record is gone. Another container may have its name by now.
+    async fn is_removed(&self, ctx: &Context) -> Result<bool> {
+        let owner = record::owner(&self.deps().session, ctx, self.id(), self.attempt()).await;
+        Ok(owner.at(Step::Find, self.id())? != Owner::This)
     }
 
     /// The exit code of the last run, if it has ended.
@@ -64,15 +72,6 @@ impl Container {
             .and_then(|run| run.exit_now())
             .and_then(|exit| exit.code);
         of_run.or_else(|| current.last.and_then(|last| last.code()))
-    }
-
-    /// Whether the container's record is there. Another container may have its name by now.
-    async fn has_record(&self, ctx: &Context) -> Result<bool> {
-        match find::get(self.deps(), ctx, self.id()).await {
-            Ok(record) => Ok(record::attempt_of(&record) == self.attempt()),
-            Err(error) if error.kind() == Kind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -172,6 +172,15 @@ async fn the_next_end_and_the_removal_can_be_waited_for() {
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains(said), "{err}");
     }
+    // A removal that ends the run is an end, too, whose code is known.
+    ok(stage, &["run", "-d", "--name", "runs", "busybox", "sleep", "600"]);
+    let (next, removed) = (wait("runs", "next-exit"), wait("runs", "removed"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ok(stage, &["rm", "-f", "runs"]);
+    for one in [next, removed] {
+        assert_eq!(one.hear(), "137");
+        assert_eq!(one.end().0, Some(0));
+    }
     set.strike().await;
 }
 
