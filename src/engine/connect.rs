@@ -12,7 +12,8 @@ use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};
 use super::reclaim::Reclaims;
 use super::{
-    Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, stray_networks, unfinished,
+    Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, server_lock, stray_networks,
+    unfinished,
 };
 use crate::Context;
 use crate::cgroup::{self, Root};
@@ -155,16 +156,19 @@ async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, 
     stray_networks::sweep(deps);
     images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
+    // A server of the instance looks after its containers; to look for those that need something, every record is read.
+    let is_looked_after = deps.config.role != Role::Server && server_lock::is_served(deps);
     let first = match deps.config.role {
         Role::List => FirstRecords::shared(deps),
         // Dropped after the start.
         Role::Server | Role::Command | Role::Observer => FirstRecords::default(),
     };
-    if deps.host.shares_pids {
+    if deps.host.shares_pids && !is_looked_after {
         orphans::sweep(deps, &first);
     }
     match deps.config.role {
         Role::Server => reconcile::keep_looking(deps),
+        _ if is_looked_after => {}
         Role::Command | Role::List | Role::Observer => abandoned::look_after(deps, &first),
     }
     if let Some(config) = deps.config.pool.clone() {

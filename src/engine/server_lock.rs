@@ -82,12 +82,17 @@ impl ServerLock {
 /// The streams of a container that this process leaves running: its output is left to the server of the instance, or
 /// discarded if there is none. It has no input.
 pub(super) fn streams_of_detached(deps: &Deps) -> Streams {
-    // Does not touch the lock itself: a server that is just starting would be refused.
-    let server = holder(&path(deps));
-    match server.is_some_and(|server| server.life() == Life::Lives) {
+    match is_served(deps) {
         true => Streams::left(),
         false => Streams::default(),
     }
+}
+
+/// Whether a process is the server of the instance.
+pub(super) fn is_served(deps: &Deps) -> bool {
+    // Does not touch the lock itself: a server that is just starting would be refused.
+    let server = holder(&path(deps));
+    server.is_some_and(|server| server.life() == Life::Lives)
 }
 
 fn path(deps: &Deps) -> PathBuf {
