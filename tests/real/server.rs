@@ -168,11 +168,12 @@ async fn the_next_server_has_back_what_a_killed_one_had() {
     ok(stage, &["create", "--name", "new", "busybox", "true"]);
     run(stage, "talks", TALKS);
     run(stage, "cold", "sleep 600");
-    run(stage, "gap", "sleep 2; exit 9");
+    run(stage, "gap", "trap 'exit 9' TERM; sleep 600 & wait");
     run(stage, "over", "exit 4");
     ok(stage, &["freeze", "cold"]);
     until("the first end", || is_settled(stage, "over")).await;
     kill(server);
+    ctr(stage, &["tasks", "kill", "--signal", "SIGTERM", "gap"]);
     until("an end that no process of fnctr has seen", || {
         task(stage, "gap") == "STOPPED"
     })
