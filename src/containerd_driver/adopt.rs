@@ -55,6 +55,8 @@ pub enum ContainerState {
     Frozen,
     /// It has ended with this exit code.
     Exited(u32),
+    /// Its removal was begun, and not finished. Closing it finishes that.
+    Removing,
     /// Its processes live, but containerd no longer knows them. It can only be closed.
     Lost,
 }
@@ -67,6 +69,7 @@ impl From<engine::State> for ContainerState {
             engine::State::Running => Self::Running,
             engine::State::Frozen => Self::Frozen,
             engine::State::Exited(code) => Self::Exited(code),
+            engine::State::Removing => Self::Removing,
             engine::State::Lost => Self::Lost,
         }
     }

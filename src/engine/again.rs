@@ -37,6 +37,9 @@ pub(crate) enum NotStarted {
     /// It has processes, and no task.
     #[error("its processes run, and containerd has lost them")]
     Lost,
+    /// Its removal was begun, and has failed or waits.
+    #[error("it is being removed")]
+    Removing,
     /// It is gone.
     #[error("it was removed")]
     Removed,
@@ -106,6 +109,9 @@ impl Container {
         let mut record = find::get(deps, ctx, id).await?;
         if record::attempt_of(&record) != self.attempt() {
             return refuse(Kind::NotFound, NotStarted::Removed);
+        }
+        if deps.is_being_removed(id, self.attempt()) {
+            return refuse(Kind::OutOfOrder, NotStarted::Removing);
         }
         let plan = kept::plan_of(&record)?;
         let mut before = kept::last_run(&record).unwrap_or_default();

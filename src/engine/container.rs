@@ -194,10 +194,10 @@ impl Container {
         self.deps().note_unfinished(self.id(), self.attempt());
     }
 
-    /// The same before a removal, in case this process ends in the middle of it.
-    pub(super) fn note(&self) {
-        if let Err(error) = self.deps().note(self.id(), self.attempt()) {
-            tracing::debug!(id = %self.id(), %error, "cannot note that the container is to be removed");
+    /// Notes that this process removes the container, for others to see, and in case it ends in the middle of it.
+    pub(super) fn note_removal(&self) {
+        if let Err(error) = self.deps().note_removal(self.id(), self.attempt()) {
+            tracing::debug!(id = %self.id(), %error, "cannot note that the container is being removed");
         }
     }
 

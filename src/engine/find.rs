@@ -13,7 +13,7 @@ use super::first_records::FirstRecords;
 use super::kept::{self, LastRun, RunEnd};
 use super::label;
 use super::remains::Remains;
-use super::{names, placement};
+use super::{names, placement, record};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::{ContainerId, Context, clock};
@@ -102,6 +102,8 @@ pub(crate) enum State {
     Frozen,
     /// Ended with this code.
     Exited(u32),
+    /// Its removal was begun, and not finished.
+    Removing,
 }
 
 impl Engine {
@@ -209,6 +211,7 @@ fn listed_container(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> Lis
     let paths = placement::cgroups_of(deps, &record.id, pid, placement.as_ref());
     let frozen = || Freezer::of(paths.as_ref()?).ok()?.state().ok();
     let state = match task.map(|task| (task.status, task.exit.code)) {
+        _ if deps.is_being_removed(&record.id, record::attempt_of(record)) => State::Removing,
         None => state_without_task(deps, record, last_run.as_ref()),
         Some((TaskStatus::Created, _)) => State::Created,
         Some((TaskStatus::Stopped, code)) => State::Exited(code),

@@ -57,7 +57,7 @@ impl Drop for Duty {
         }
         let container = self.container.clone();
         // If the process or its runtime ends before the removal does, the next start continues the removal.
-        container.note();
+        container.note_removal();
         let is_intact = container.is_intact();
         if is_intact
             && let Some(run) = container.run()

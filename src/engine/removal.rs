@@ -119,6 +119,10 @@ impl Container {
             self.forget_unfinished();
             return Ok(());
         }
+        // A function's life ends without: its owner alone knows it.
+        if self.is_kept() || matches!(self.origin(), Origin::Adopted { .. }) {
+            self.note_removal();
+        }
         let removing = async {
             // The time limit starts here, so it does not include the wait for the locks.
             let ctx = Context::timeout(self.deps().config.close_grace);
@@ -143,9 +147,8 @@ impl Container {
                 Some((run, stage)) => run.discard_only(&ctx, stage, ours).await,
                 None => Vec::new(),
             };
-            if failed.is_empty() {
-                self.forget_unfinished();
-            }
+            // The record of this container is gone; what is left of its network is found by its own journal.
+            self.forget_unfinished();
             error::report(Step::Close, self.id(), failed)
         };
         self.deps().phase("remove", self.id(), removing).await

@@ -1,9 +1,9 @@
-//! Notes about removals that failed, for example because containerd was down or a device was busy. The next start
-//! continues them.
+//! Notes about removals that are under way, or have failed, for example because containerd was down or a device was
+//! busy. The next start continues those that no process is at.
 //!
-//! A note is a file with the name of the container; its content is the attempt that made the container. It lies beside
-//! the directories of the containers' streams. So it does not survive a reboot, and it never refers to a later
-//! container of the same name.
+//! A note is a file with the id of the container. Its first line is the attempt that made the container; a second one
+//! names the process that is removing it. It lies beside the directories of the containers' streams. So it does not
+//! survive a reboot, and it never refers to a later container of the same name.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,43 @@ use std::sync::Arc;
 
 use super::error::{Error, Kind, Result, Step};
 use super::{Deps, adopt, find, record};
+use crate::process_identity::{Life, ProcessIdentity};
 use crate::{ContainerId, Context};
 
 /// No container has this name: names begin with a letter or a digit.
 const DIR: &str = ".unfinished";
+
+/// What a note says.
+#[derive(Debug, PartialEq, Eq)]
+struct Note {
+    attempt: String,
+    /// The process that is removing the container. `None` if it has failed.
+    remover: Option<ProcessIdentity>,
+}
+
+impl Note {
+    fn parse(text: &str) -> Self {
+        let (attempt, remover) = text.split_once('\n').unwrap_or((text, ""));
+        Self {
+            attempt: attempt.to_owned(),
+            remover: ProcessIdentity::parse(remover),
+        }
+    }
+
+    fn text(&self) -> String {
+        match &self.remover {
+            Some(remover) => format!("{}\n{remover}", self.attempt),
+            None => self.attempt.clone(),
+        }
+    }
+
+    /// Whether a process is at the removal.
+    fn is_under_way(&self) -> bool {
+        self.remover
+            .as_ref()
+            .is_some_and(|remover| remover.life() == Life::Lives)
+    }
+}
 
 impl Deps {
     fn notes(&self) -> PathBuf {
@@ -23,18 +56,17 @@ impl Deps {
         self.config.run_dir.join(namespace).join(DIR)
     }
 
-    /// Notes that the container of this attempt is to be removed, in case this process ends first.
+    /// Notes that this process removes the container of this attempt, for others to see, and in case it ends first.
     ///
     /// # Errors
     /// The file of the note cannot be written.
-    pub(super) fn note(&self, id: &ContainerId, attempt: &str) -> io::Result<()> {
-        let dir = self.notes();
-        super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), attempt))
+    pub(super) fn note_removal(&self, id: &ContainerId, attempt: &str) -> io::Result<()> {
+        self.write_note(id, attempt, ProcessIdentity::this().cloned())
     }
 
     /// The same after the removal has failed; also logs it.
     pub(super) fn note_unfinished(&self, id: &ContainerId, attempt: &str) {
-        match self.note(id, attempt) {
+        match self.write_note(id, attempt, None) {
             Ok(()) => tracing::warn!(%id, "the next start removes the remains of the container"),
             Err(error) => {
                 tracing::error!(%id, %error, "cannot note the remains of the container for the next start")
@@ -42,21 +74,42 @@ impl Deps {
         }
     }
 
+    fn write_note(
+        &self,
+        id: &ContainerId,
+        attempt: &str,
+        remover: Option<ProcessIdentity>,
+    ) -> io::Result<()> {
+        let (dir, attempt) = (self.notes(), attempt.to_owned());
+        let note = Note { attempt, remover }.text();
+        super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), note))
+    }
+
+    /// Whether the removal of the container of this attempt was begun.
+    pub(super) fn is_being_removed(&self, id: &ContainerId, attempt: &str) -> bool {
+        // There is almost never a note.
+        let note = fs::read_to_string(self.notes().join(id.as_str()));
+        note.is_ok_and(|note| Note::parse(&note).attempt == attempt)
+    }
+
     /// Removes the note, because nothing of the container is left.
     pub(super) fn forget_unfinished(&self, id: &ContainerId, attempt: &str) {
         let (dir, note) = (self.notes(), self.notes().join(id.as_str()));
-        // There is almost never a note.
-        if fs::read_to_string(&note).is_ok_and(|noted| noted == attempt) && fs::remove_file(note).is_ok() {
+        if self.is_being_removed(id, attempt) && fs::remove_file(note).is_ok() {
             // Fails if there are other notes.
             drop(fs::remove_dir(dir));
         }
     }
 }
 
-/// The containers whose removal was noted and is not finished.
+/// The containers whose removal was begun and not finished, and that no process is at.
 pub(super) fn noted(deps: &Deps) -> Vec<ContainerId> {
     let notes = fs::read_dir(deps.notes()).into_iter().flatten().flatten();
-    let names = notes.filter_map(|entry| entry.file_name().into_string().ok());
+    let left = notes.filter(|entry| {
+        let note = fs::read_to_string(entry.path());
+        note.is_ok_and(|note| !Note::parse(&note).is_under_way())
+    });
+    let names = left.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| ContainerId::new(&name).ok()).collect()
 }
 
@@ -79,10 +132,11 @@ pub(super) fn resume(deps: &Arc<Deps>) {
 
 /// Continues the removal of one container.
 pub(super) async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
-    let attempt = match fs::read_to_string(deps.notes().join(id.as_str())) {
+    let note = match fs::read_to_string(deps.notes().join(id.as_str())) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))?,
     };
+    let Note { attempt, .. } = Note::parse(&note);
     let ctx = Context::timeout(deps.config.close_grace);
     let found = match find::get(deps, &ctx, id).await {
         Err(error) if error.kind() == Kind::NotFound => None,
@@ -97,4 +151,30 @@ pub(super) async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
     }
     deps.forget_unfinished(id, &attempt);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_under_way_while_its_process_lives() {
+        let attempt = || "a1".to_owned();
+        let mut ended = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let ended_process = ProcessIdentity::of_pid(ended.id());
+        ended.kill().unwrap();
+        ended.wait().unwrap();
+        for (remover, is_under_way) in [
+            (None, false),
+            (ended_process, false),
+            (ProcessIdentity::this().cloned(), true),
+        ] {
+            let note = Note {
+                attempt: attempt(),
+                remover,
+            };
+            assert_eq!(Note::parse(&note.text()), note);
+            assert_eq!(note.is_under_way(), is_under_way, "{note:?}");
+        }
+    }
 }

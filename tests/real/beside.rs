@@ -1,11 +1,12 @@
 //! A command that runs beside the test.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 use crate::cli::fnctr;
 use crate::patience::patient;
@@ -19,7 +20,11 @@ pub(crate) struct Beside {
 
 impl Beside {
     pub(crate) fn start(stage: &Stage, args: &[&str]) -> Self {
-        let mut child = spawn(stage, args);
+        Self::of(fnctr(stage, args))
+    }
+
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = piped(&mut command);
         let out = BufReader::new(child.stdout.take().expect("its output"));
         let (tx, lines) = channel();
         std::thread::spawn(move || {
@@ -49,6 +54,13 @@ impl Beside {
     /// go on until that one has been scheduled.
     pub(crate) fn stop(&self) {
         self.signal(Signal::SIGSTOP);
+        self.is_stopped();
+    }
+
+    /// Returns when it is stopped, which it may do by itself.
+    #[track_caller]
+    pub(crate) fn is_stopped(&self) {
+        let until = Instant::now() + patient(Duration::from_secs(30));
         let tasks = format!("/proc/{}/task", self.child.id());
         let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
             let stat = std::fs::read_to_string(task.expect("a thread").path().join("stat"));
@@ -59,6 +71,7 @@ impl Beside {
             })
         };
         while !std::fs::read_dir(&tasks).expect("its threads").all(is_stopped) {
+            assert!(Instant::now() < until, "it is not stopped");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -84,7 +97,10 @@ impl Drop for Beside {
 }
 
 pub(crate) fn spawn(stage: &Stage, args: &[&str]) -> Child {
-    let mut command = fnctr(stage, args);
+    piped(&mut fnctr(stage, args))
+}
+
+fn piped(command: &mut Command) -> Child {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
+use crate::beside::Beside;
 use crate::cli::fnctr;
 use crate::habits::ok;
 use crate::patience::patient;
@@ -104,6 +106,32 @@ async fn a_removal_that_is_killed_anywhere_is_finished_by_the_next_command() {
         4,
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_under_way_is_a_state_of_the_container() {
+    let Some(set) = Stage::set("a_removal_that_is_under_way").await else {
+        return;
+    };
+    let stage = &set;
+    ok(stage, CREATED);
+    let mut removal = fnctr(stage, &["rm", "c"]);
+    removal.env("FNCTR_STOP_POINT", "undone:snapshot");
+    let removal = Beside::of(removal);
+    removal.is_stopped();
+    let states = |args: &[&str]| ok(stage, &[&["ps", "--format", "{{.ID}} {{.State}}"], args].concat());
+    assert_eq!(states(&["-a"]), "c removing\n");
+    assert_eq!(states(&[]), "");
+    assert_eq!(states(&["--filter", "status=removing"]), "c removing\n");
+    // The process that removes it lives.
+    assert_eq!(ok(stage, &["reconcile", "--dry-run"]), "");
+    let start = Beside::start(stage, &["start", "c"]);
+    removal.signal(Signal::SIGCONT);
+    assert_eq!(removal.end().0, Some(0));
+    let (code, _, said) = start.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no such container"), "{said}");
+    set.strike().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

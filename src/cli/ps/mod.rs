@@ -30,6 +30,7 @@ pub(super) fn state_of(container: &ListedContainer) -> &'static str {
         State::Running => "running",
         State::Frozen => "frozen",
         State::Exited(_) => "exited",
+        State::Removing => "removing",
     }
 }
 

@@ -8,7 +8,9 @@ use crate::engine::{ListedContainer, Reference, State};
 pub(super) const KEYS: [&str; 6] = ["id", "name", "label", "status", "ancestor", "network"];
 
 /// The names of states. Docker's name for `frozen` is `paused`.
-const STATES: [&str; 7] = ["created", "running", "frozen", "paused", "exited", "dead", "lost"];
+const STATES: [&str; 8] = [
+    "created", "running", "frozen", "paused", "exited", "removing", "dead", "lost",
+];
 
 /// The containers that the user asked for.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ impl Selection {
     }
 
     pub(super) fn has(&self, container: &ListedContainer, row: &Row) -> bool {
-        let ended =
-            matches!(container.state, State::Exited(_) | State::Dead) || container.waits_for_a_start();
+        let ended = matches!(container.state, State::Exited(_) | State::Removing | State::Dead)
+            || container.waits_for_a_start();
         let filters = &self.filters;
         let image = |text: &str| {
             let name = Reference::parse(text).map(|name| name.to_string());

@@ -15,6 +15,7 @@ use crate::engine::find::{self, ListedContainer, State};
 use crate::engine::kept;
 use crate::engine::names;
 use crate::engine::plan::Plan;
+use crate::engine::record;
 use crate::engine::run::{Run, WeakRun};
 use crate::{ContainerId, Context};
 
@@ -152,6 +153,9 @@ impl Served {
 }
 
 fn state_of(deps: &Deps, record: &Record, Current { run, last }: &Current) -> State {
+    if deps.is_being_removed(&record.id, record::attempt_of(record)) {
+        return State::Removing;
+    }
     let Some(run) = run else {
         return find::state_without_process(record, last.as_ref());
     };
