@@ -46,8 +46,8 @@ pub(crate) enum NotStarted {
 }
 
 impl Container {
-    /// Starts a kept container that does not run. If it fails, the container stays as it was before. `streams` is
-    /// called when the streams are needed; it receives the context of the start, which it must not outlast. `custody`
+    /// Starts a kept container that does not run. If it fails, the container stays as it was before, with the reason on
+    /// its record. `streams` is called when the streams are needed; it receives the context of the start, which it must not outlast. `custody`
     /// is how this process looks after the run.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl Container {
             Ok(parts) => Run::new(deps, id, RunParts { stays: true, ..parts }, undo),
             Err(error) => {
                 if self.unwind(ctx, undo).await {
-                    self.write_back(ctx, unchanged, &before).await;
+                    self.write_back(ctx, unchanged, &before, &error).await;
                 }
                 return Err(error);
             }
@@ -169,7 +169,7 @@ impl Container {
             let failed = run.discard(&clean_up, &mut stage).await;
             run.leave(&mut stage);
             if is_undone(&failed) {
-                self.write_back(ctx, unchanged, &before).await;
+                self.write_back(ctx, unchanged, &before, &error).await;
             }
             return Err(error);
         }
@@ -196,13 +196,14 @@ impl Container {
         is_undone(&failed)
     }
 
-    /// Restores the record to its state before a start that failed.
-    async fn write_back(&self, ctx: &Context, mut record: Record, before: &LastRun) {
+    /// Restores the record to its state before a start that failed, and adds the reason.
+    async fn write_back(&self, ctx: &Context, mut record: Record, before: &LastRun, error: &Error) {
         let deps = self.deps();
         let clean_up = ctx.detached(deps.config.close_grace);
         let written = async {
             let [labels, last] = kept::set_last_run(&mut record, before)?;
-            let fields = [labels, last, Field::Spec];
+            let why = kept::set_start_error(&mut record, Some(crate::chain(error)));
+            let fields: Vec<_> = [labels, last, Field::Spec].into_iter().chain(why).collect();
             let written = deps
                 .session
                 .containers()
@@ -256,7 +257,8 @@ async fn choose(
             .insert(label::SANDBOX.to_owned(), sandbox.to_owned());
     }
     let [labels, last] = kept::set_last_run(record, now)?;
-    let fields = [labels, last, Field::Spec];
+    let why = kept::set_start_error(record, None);
+    let fields: Vec<_> = [labels, last, Field::Spec].into_iter().chain(why).collect();
     // The sandbox is on the record before it is made, as in a create.
     let written = deps.session.containers().update(ctx, record, &fields).await;
     written.at(Step::Record, &plan.id)?;

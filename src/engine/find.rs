@@ -44,6 +44,8 @@ pub(crate) struct ListedContainer {
     pub(crate) paths: Option<cgroup::Paths>,
     /// How its last run went, if it is kept after its end.
     pub(crate) last_run: Option<LastRun>,
+    /// Why its last start failed, if it did.
+    pub(crate) start_error: Option<String>,
     /// The end of its cgroup's path, which is unique to this container.
     pub(super) cgroup_name: Option<PathBuf>,
 }
@@ -231,6 +233,7 @@ fn listed_container(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> Lis
         paths,
         cgroup_name: placement.map(|placement| placement.name),
         last_run,
+        start_error: kept::start_error(record),
     }
 }
 
@@ -306,6 +309,7 @@ mod tests {
             paths: None,
             cgroup_name: None,
             last_run: None,
+            start_error: None,
         }
     }
 

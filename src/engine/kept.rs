@@ -1,7 +1,7 @@
-//! What is kept of a container on its record while it does not run: the plan, as far as a later run needs it, and how
-//! the last run went.
+//! What is kept of a container on its record while it does not run: the plan, as far as a later run needs it, how the
+//! last run went, and why the last start failed.
 //!
-//! Only containers that are made to be kept have this, as two extensions of the record. The plan is written once. The
+//! Only containers that are made to be kept have this, as extensions of the record. The plan is written once. The
 //! last run is written before a process is made, and again when its end is known, so a record with "started" and
 //! without a process belongs to a run whose end was not recorded: the host went down, or the process that started it
 //! was killed.
@@ -26,6 +26,8 @@ use crate::{ContainerName, Context, clock};
 const PLAN: &str = "io.fnctr.plan";
 /// The extension with the last run.
 const LAST_RUN: &str = "io.fnctr.last-run";
+/// The extension with the reason why the last start failed; empty if it did not.
+const START_ERROR: &str = "io.fnctr.start-error";
 
 /// The last run of a kept container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +178,23 @@ pub(super) fn set_last_run(record: &mut Record, last: &LastRun) -> Result<[Field
     Ok([Field::Labels, Field::Extension(LAST_RUN)])
 }
 
+/// Why the last start of a kept container failed, if it did.
+pub(super) fn start_error(record: &Record) -> Option<String> {
+    let text = record.extensions.get(START_ERROR)?;
+    Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty())
+}
+
+/// Sets why the last start failed, on a record that is written afterwards, with the returned field if that changes
+/// anything.
+pub(super) fn set_start_error(record: &mut Record, error: Option<String>) -> Option<Field> {
+    if start_error(record) == error {
+        return None;
+    }
+    let text = error.unwrap_or_default().into_bytes();
+    record.extensions.insert(START_ERROR.to_owned(), text);
+    Some(Field::Extension(START_ERROR))
+}
+
 /// Writes the end of the last run.
 ///
 /// # Cancellation
@@ -316,6 +335,17 @@ mod tests {
         };
         for last in [LastRun::Never, LastRun::Started { at }, LastRun::Ended(end)] {
             assert_eq!(last_run(&record(&plan(), &last)), Some(last));
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_failed_start_comes_back_until_a_later_start_clears_it() {
+        let mut record = record(&plan(), &LastRun::Never);
+        assert!(set_start_error(&mut record, None).is_none());
+        for reason in [Some("no such file".to_owned()), None] {
+            let field = set_start_error(&mut record, reason.clone());
+            assert!(matches!(field, Some(Field::Extension(START_ERROR))));
+            assert_eq!(start_error(&record), reason);
         }
     }
 

@@ -370,8 +370,12 @@ async fn a_start_that_fails_leaves_the_container_as_it_was() {
     gone();
     refused(stage, &["start", "job"], 1, &dir.display().to_string());
     assert_eq!(status(stage, "job"), "created");
+    let why = inspected(stage, "job")["start_error"].clone();
+    let why = why.as_str().expect("a reason");
+    assert!(why.contains(&dir.display().to_string()), "{why}");
     std::fs::create_dir(&dir).expect("a directory");
     ok(stage, &["start", "job"]);
+    assert_eq!(inspected(stage, "job")["start_error"], Value::Null);
     assert_eq!(ok(stage, &["wait", "job"]), "1\n");
     gone();
     refused(stage, &["start", "job"], 1, &dir.display().to_string());

@@ -151,6 +151,7 @@ fn whole(container: &ListedContainer, spec: &[u8], sandboxes: &[Listed]) -> serd
         object.insert("cgroups".to_owned(), serde_json::json!(container.cgroups()));
         object.insert("spec".to_owned(), spec);
         object.insert("last_run".to_owned(), last_run(container.last_run.as_ref()));
+        object.insert("start_error".to_owned(), container.start_error.clone().into());
     }
     value
 }

@@ -93,6 +93,7 @@ impl Served {
             paths: alive.and_then(|run| run.paths().cloned()),
             cgroup_name: placement.map(|placement| placement.name),
             last_run: current.last,
+            start_error: kept::start_error(&record),
         }
     }
 
