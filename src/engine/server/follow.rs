@@ -1,9 +1,11 @@
 //! Follows what this process and others change: containerd reports every change of a record and every start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -14,7 +16,7 @@ use crate::pauses::Pauses;
 
 /// How long changes of a container are collected before it is looked at: a start makes three of them.
 const BATCH: Duration = Duration::from_millis(5);
-/// The pause before a container is looked at again that could not be looked at; doubles up to [`MAX_AGAIN`].
+/// The pause before a container is looked at again that could not be looked at; doubles up to [`MAX_AGAIN`] for each.
 const AGAIN: Duration = Duration::from_millis(50);
 const MAX_AGAIN: Duration = Duration::from_secs(5);
 /// First pause before subscribing again after the stream broke; doubles up to [`MAX_PAUSE`].
@@ -55,50 +57,75 @@ async fn read(shared: &Arc<Shared>, restored: Restored) {
         mut changes,
         again: mut changed,
     } = restored;
-    let fresh = Pauses::new(AGAIN, MAX_AGAIN);
-    let mut pauses = fresh.clone();
-    let mut due = (!changed.is_empty()).then(Instant::now);
+    let mut batch = (!changed.is_empty()).then(Instant::now);
+    // One that has to wait, or does not answer, delays no other.
+    let mut waiting = BTreeMap::<ContainerId, (Instant, Pauses)>::new();
+    let (mut looks, mut looked_at) = (FuturesUnordered::new(), BTreeSet::new());
+    // Changed during a look at them.
+    let mut meanwhile = BTreeSet::new();
     loop {
-        let at = due.unwrap_or_else(Instant::now);
+        let idle = waiting.iter().filter(|(id, _)| !looked_at.contains(*id));
+        let first = idle.map(|(_, (at, _))| *at).min();
+        let due = batch.into_iter().chain(first).min();
         tokio::select! {
             next = changes.next(&shared.life) => match next {
                 Ok(id) => {
                     // containerd allows names that are none of ours.
                     changed.extend(ContainerId::new(id));
-                    due = due.or_else(|| Some(Instant::now() + BATCH));
+                    batch = batch.or_else(|| Some(Instant::now() + BATCH));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "containerd's events have ended; subscribing again");
                     return;
                 }
             },
-            () = tokio::time::sleep_until(at), if due.is_some() => {
-                changed = refresh_all(shared, std::mem::take(&mut changed)).await;
-                due = match changed.is_empty() {
-                    true => {
-                        pauses.clone_from(&fresh);
-                        None
+            Some(looked) = looks.next(), if !looks.is_empty() => {
+                let (id, is_done): (ContainerId, bool) = looked;
+                looked_at.remove(&id);
+                let has_changed = meanwhile.remove(&id);
+                if !is_done {
+                    wait(&mut waiting, id);
+                    continue;
+                }
+                waiting.remove(&id);
+                if has_changed {
+                    changed.insert(id);
+                    batch = batch.or_else(|| Some(Instant::now() + BATCH));
+                }
+            }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                batch = None;
+                let now = Instant::now();
+                let over = waiting.iter().filter(|(id, (at, _))| *at <= now && !looked_at.contains(*id));
+                changed.extend(over.map(|(id, _)| id.clone()));
+                for id in std::mem::take(&mut changed) {
+                    match looked_at.insert(id.clone()) {
+                        true => looks.push(look(shared, id)),
+                        false => drop(meanwhile.insert(id)),
                     }
-                    false => Some(Instant::now() + pauses.pause()),
-                };
+                }
             }
         }
     }
 }
 
-/// Looks at containers; returns those that are to be looked at again.
-async fn refresh_all(shared: &Arc<Shared>, changed: BTreeSet<ContainerId>) -> BTreeSet<ContainerId> {
-    let mut again = BTreeSet::new();
-    for id in changed {
-        let ctx = shared.life.with_timeout(shared.deps.config.close_grace);
-        match restore::refresh(shared, &ctx, &id).await {
-            Ok(Refreshed::Done) => {}
-            Ok(Refreshed::Later) => drop(again.insert(id)),
-            Err(error) => {
-                tracing::debug!(%id, error = %crate::chain(&error), "cannot look at a container; trying again");
-                again.insert(id);
-            }
+/// Lets a container wait for another look.
+fn wait(waiting: &mut BTreeMap<ContainerId, (Instant, Pauses)>, id: ContainerId) {
+    let fresh = || (Instant::now(), Pauses::new(AGAIN, MAX_AGAIN));
+    let (at, pauses) = waiting.entry(id).or_insert_with(fresh);
+    *at = Instant::now() + pauses.pause();
+}
+
+/// Looks at a container; returns whether it need not be looked at again.
+async fn look(shared: &Arc<Shared>, id: ContainerId) -> (ContainerId, bool) {
+    let ctx = shared.life.with_timeout(shared.deps.config.close_grace);
+    let is_done = match restore::refresh(shared, &ctx, &id).await {
+        Ok(Refreshed::Done) => true,
+        Ok(Refreshed::Later) => false,
+        Err(error) => {
+            tracing::debug!(%id, error = %crate::chain(&error), "cannot look at a container; trying again");
+            false
         }
-    }
-    again
+    };
+    (id, is_done)
 }

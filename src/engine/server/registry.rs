@@ -52,8 +52,9 @@ impl Registry {
         let named = maps.by_name.get(given).map(|id| (id, Some(given)));
         let from = (Bound::Included(given), Bound::Unbounded);
         let later = maps.by_id.range::<str, _>(from).map(|(id, _)| (id, None));
-        // Two are enough to know that there are several.
-        let begin = later.take_while(|(id, _)| id.as_str().starts_with(given)).take(2);
+        let begin = later.take_while(|(id, _)| id.as_str().starts_with(given));
+        // Ids that people chose have no beginnings; two others are enough to know that there are several.
+        let begin = begin.filter(|(id, _)| id.is_random()).take(2);
         let id = names::chosen(given, named.into_iter().chain(begin))?;
         maps.by_id.get(&id).cloned().ok_or(NotOne::None)
     }

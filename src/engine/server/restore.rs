@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::{streams, supervise};
 use crate::containerd::{Record, Subscription, TaskInfo};
 use crate::engine::error::{ErrorContext as _, Kind, Result, Step};
-use crate::engine::{adopt, find, kept, label, names, record};
+use crate::engine::{adopt, custody, find, kept, label, names, record};
 use crate::{ContainerId, Context};
 
 /// Whether a container is as containerd has it.
@@ -140,6 +140,9 @@ async fn insert(shared: &Arc<Shared>, served: Served) {
 
 /// Begins what a container's run needs.
 fn look_after(shared: &Arc<Shared>, served: &Arc<Served>) {
+    if custody::until_deadline(&served.record().labels, custody::now()).is_some() {
+        shared.deadlines.notify_one();
+    }
     streams::hold(served);
     supervise::begin(shared, served);
 }

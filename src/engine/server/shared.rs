@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::registry::Registry;
 use crate::Context;
@@ -18,6 +18,8 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     /// How many containers are written to at once.
     pub(super) places: Semaphore,
+    /// A container with a deadline is new, or has a new one.
+    pub(super) deadlines: Notify,
     /// Ends with the server.
     pub(super) life: Context,
 }
@@ -29,6 +31,7 @@ impl Shared {
             deps,
             registry: Registry::default(),
             places: Semaphore::new(PLACES),
+            deadlines: Notify::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::served::Served;
@@ -34,10 +35,16 @@ pub(super) fn start(shared: &Arc<Shared>) {
     let work = async move {
         let life = this.life.clone();
         let look = async {
+            let mut next = Instant::now() + until_next(&this);
             loop {
-                tokio::time::sleep(until_next(&this)).await;
-                for served in this.registry.all() {
-                    look_at(&this, served);
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => {
+                        for served in this.registry.all() {
+                            look_at(&this, served);
+                        }
+                        next = Instant::now() + until_next(&this);
+                    }
+                    () = this.deadlines.notified() => next = next.min(Instant::now() + until_next(&this)),
                 }
             }
         };
