@@ -57,7 +57,7 @@ pub(crate) use freezer::RawFreezer;
 pub(crate) use freezer::{Attempt, Freezer, Pending, State, Turns, still_frozen};
 pub(crate) use identity::CgroupIdentity;
 pub(crate) use kill::kill_all;
-pub(crate) use layout::Version;
+pub(crate) use layout::{Controllers, Version};
 pub(crate) use oom::{Above, LimitOwner, OomCount, OomLog, oom_kills};
 pub(crate) use paths::Paths;
 pub(crate) use places::CgroupDirs;

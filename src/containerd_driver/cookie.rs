@@ -232,7 +232,7 @@ impl ContainerdCookie {
                 None => streams,
             })
         };
-        let created = self.0.shared.engine.create(&ctx, plan, image, streams).await;
+        let created = self.0.shared.engine.create_here(&ctx, plan, image, streams).await;
         let (owned, run) = created.map_err(|error| {
             self.0.draft.give_back();
             translate(error)
@@ -250,7 +250,7 @@ impl ContainerdCookie {
         let Some((held, run)) = held.and_then(|held| Some((held, held.run.as_ref()?))) else {
             return Err(refuse(Step::Run, stage.phase, &self.0.id));
         };
-        run.start(&ctx).await.map_err(translate)?;
+        run.start_here(&ctx).await.map_err(translate)?;
         stage.phase = Phase::Running;
         self.0.started.store(true, Ordering::Release);
         if self.0.takes_stats {

@@ -98,6 +98,7 @@ fn current(deps: &Arc<Deps>, record: &Record, task: Option<TaskInfo>) -> Current
         placement, memory, ..
     } = Facts::of(record);
     let parts = RunParts {
+        above: None,
         pid,
         ended,
         paths: placement::cgroups_of(deps, id, pid, placement.as_ref()),

@@ -179,7 +179,7 @@ fn oom_score(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
 }
 
 fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
-    let has = deps.host.cgroups.controllers();
+    let has = &deps.host.controllers;
     let wanted = &config.resources;
     let missing = [
         (

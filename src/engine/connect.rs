@@ -102,7 +102,7 @@ impl Engine {
 fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) -> Deps {
     let background = Background::new();
     let (tracker, life) = (&background.tracker, &background.life);
-    if config.reclaim_after.is_some() && !host.cgroups.controllers().reclaim {
+    if config.reclaim_after.is_some() && !host.controllers.reclaim {
         tracing::warn!(
             "memory of frozen containers is not reclaimed: this needs unified cgroups and Linux 5.19"
         );
@@ -156,19 +156,18 @@ async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, 
     stray_networks::sweep(deps);
     images::end_orphans(deps, ctx, leases).await;
     unfinished::resume(deps);
-    // A server of the instance looks after its containers; to look for those that need something, every record is read.
-    let is_looked_after = deps.config.role != Role::Server && server_lock::is_served(deps);
     let first = match deps.config.role {
         Role::List => FirstRecords::shared(deps),
         // Dropped after the start.
         Role::Server | Role::Command | Role::Observer => FirstRecords::default(),
     };
-    if deps.host.shares_pids && !is_looked_after {
+    // A server looks for remains, too; a command would read every record to find that none is left.
+    let has_server = deps.config.role != Role::Server && server_lock::is_served(deps);
+    if deps.host.shares_pids && !has_server {
         orphans::sweep(deps, &first);
     }
     match deps.config.role {
         Role::Server => reconcile::keep_looking(deps),
-        _ if is_looked_after => {}
         Role::Command | Role::List | Role::Observer => abandoned::look_after(deps, &first),
     }
     if let Some(config) = deps.config.pool.clone() {

@@ -37,28 +37,25 @@ const STDIN_RETRY: Duration = Duration::from_millis(50);
 const MAX_STDIN_RETRY: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// Creates the container up to its start gate. If it fails, nothing is left. `streams` is called when the streams
-    /// are needed, so an earlier failure does not use them up. It receives the context of the creation, which it must
-    /// not outlast.
+    /// Creates the container up to its start gate, on the caller's own task, which must be tracked: a task of its own
+    /// would cost a function's life two changes of threads. If it fails, or `ctx` is interrupted, nothing is left.
+    /// `streams` is called when the streams are needed, so an earlier failure does not use them up. It receives the
+    /// context of the creation, which it must not outlast.
     ///
     /// # Cancellation
-    /// Safe to drop: the creation is undone on its own task, as it is when `ctx` is interrupted.
-    pub(crate) async fn create<F>(
+    /// Not safe to drop.
+    pub(crate) async fn create_here<F>(
         &self,
         ctx: &Context,
         plan: Plan,
         image: Image,
-        streams: impl FnOnce(Context) -> F + Send + 'static,
+        streams: impl FnOnce(Context) -> F,
     ) -> Result<(Owned, Run)>
     where
-        F: Future<Output = Result<Streams>> + Send + 'static,
+        F: Future<Output = Result<Streams>>,
     {
-        let deps = Arc::clone(&self.0);
-        let create = move |ctx: Context| async move {
-            let created = create(&deps, &ctx, &plan, &image, streams);
-            deps.phase("create", &plan.id, created).await
-        };
-        self.0.tracked(ctx, create).await
+        let created = create(&self.0, ctx, &plan, &image, streams);
+        self.0.phase("create", &plan.id, created).await
     }
 
     /// Creates a container that is kept, without a run. If it fails, nothing is left. [`Container::start`] runs it.
@@ -287,7 +284,14 @@ where
     let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
-    let pid = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo).await?;
+    // While containerd makes the task, which takes longer, and before any process runs.
+    let above = async {
+        tokio::task::yield_now().await;
+        placement::above(deps, placement.as_ref())
+    };
+    let created = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo);
+    let (created, above) = tokio::join!(created, above);
+    let pid = created?;
 
     failpoint::reach("after", "task");
     // A caller that has gone away meanwhile needs none of it.
@@ -304,6 +308,7 @@ where
         pid: Some(pid),
         ended: None,
         paths,
+        above,
         memory: plan.config.resources.memory,
         pumps,
         phase: Phase::Ready,

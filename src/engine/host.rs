@@ -4,12 +4,14 @@ use std::path::Path;
 
 use fnctr_oci::CgroupVersion;
 
-use crate::cgroup::{self, Ceilings, Root, Version};
+use crate::cgroup::{self, Ceilings, Controllers, Root, Version};
 
 /// Facts about the host, looked up once.
 #[derive(Debug)]
 pub(super) struct HostFacts {
     pub(super) cgroups: Root,
+    /// What its cgroups can limit.
+    pub(super) controllers: Controllers,
     /// The limits of containerd's process: containers inherit them from it, and not from this process.
     pub(super) ceilings: Ceilings,
     /// containerd's.
@@ -55,6 +57,7 @@ impl HostFacts {
             daemon: visible,
             shares_pids: visible.is_some_and(has_our_pids),
             oci,
+            controllers: cgroups.controllers(),
             cgroups,
         })
     }

@@ -252,6 +252,13 @@ fn expanded(slice: &str) -> Option<String> {
     Some(path)
 }
 
+/// How often the limits above a container have been hit, read before it has a cgroup; `None` if it is not known where
+/// that will be.
+pub(super) fn above(deps: &Deps, placement: Option<&Placement>) -> Option<cgroup::Above> {
+    let paths = deps.host.cgroups.of_path(&placement?.path).ok()?;
+    Some(cgroup::Above::note(&paths, true))
+}
+
 /// The cgroups in which the runtime has put the process, if they have the container's name. Without them, the container
 /// has no fast freeze and no statistics, but it runs. `pid` is `None` if the process has ended.
 pub(super) fn cgroups_of(

@@ -19,7 +19,7 @@ use super::stage::{Phase, Stage};
 use super::traffic::Traffic;
 use super::wait::{self, Ended, Exit, Watched};
 use super::{Deps, undo};
-use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
+use crate::cgroup::{Above, CgroupIdentity, Freezer, Paths, State};
 use crate::events::Action;
 use crate::stdio::{Pumps, StreamsLock, WeakStreamsLock};
 use crate::teardown::{Failed, Teardown};
@@ -76,6 +76,8 @@ pub(super) struct RunParts {
     /// How the process ended, if it has.
     pub(super) ended: Option<Ended>,
     pub(super) paths: Option<Paths>,
+    /// How often the limits above it had been hit before its first process ran, if that was read.
+    pub(super) above: Option<Above>,
     /// The memory limit in bytes, if there is one.
     pub(super) memory: Option<u64>,
     pub(super) pumps: Arc<Pumps>,
@@ -98,6 +100,7 @@ impl Run {
             pid,
             ended,
             paths,
+            above,
             memory,
             pumps,
             phase,
@@ -118,6 +121,7 @@ impl Run {
                     id: id.clone(),
                     pid,
                     paths: paths.clone(),
+                    above,
                     oom: Arc::clone(&oom),
                     from_birth,
                     start_recorded: tells_end.then(|| start_recorded.subscribe()),
@@ -268,21 +272,17 @@ impl Run {
         known.unwrap_or_else(|| !self.0.init.is_forgotten())
     }
 
-    /// Starts the process.
+    /// Starts the process, on the caller's own task, which must be tracked. If it fails, whether the process was started
+    /// follows from which calls the run allows next; discarding the run removes the process either way.
     ///
     /// # Cancellation
-    /// Safe to drop: the start is interrupted on its own task. Whether the process was started by then follows from
-    /// which calls the run allows next; discarding the run removes the process either way.
-    pub(crate) async fn start(&self, ctx: &Context) -> Result<()> {
-        let this = self.clone();
-        let start = move |ctx: Context| async move {
-            let started = this.start_now(&ctx);
-            this.deps().phase("start", this.id(), started).await
-        };
-        self.deps().tracked(ctx, start).await
+    /// Not safe to drop.
+    pub(crate) async fn start_here(&self, ctx: &Context) -> Result<()> {
+        let started = self.start_now(ctx);
+        self.deps().phase("start", self.id(), started).await
     }
 
-    /// Like [`Self::start`], on the caller's own task, which must be tracked.
+    /// Like [`Self::start_here`], as a part of another phase.
     ///
     /// # Cancellation
     /// Not safe to drop.
@@ -312,6 +312,16 @@ impl Run {
     /// # Cancellation
     /// Not safe to drop: runs on a tracked task, which holds the stage.
     pub(super) async fn discard(&self, ctx: &Context, stage: &mut Stage) -> Vec<Failed> {
+        let mut failed = self.end(ctx, stage).await;
+        failed.extend(undo::rest_of_run(&mut stage.undo, ctx).await);
+        failed
+    }
+
+    /// First half of [`Self::discard`]: ends the processes, and leaves on the list what no process uses any more.
+    ///
+    /// # Cancellation
+    /// As for [`Self::discard`].
+    pub(super) async fn end(&self, ctx: &Context, stage: &mut Stage) -> Vec<Failed> {
         self.idle_ends();
         if stage.phase != Phase::Ready && self.exit_now().is_none() {
             // The list below would kill too, but only through containerd, and a v1 freezer delays that.
@@ -326,7 +336,7 @@ impl Run {
         stage.phase = Phase::Over;
         // A caller that closes before the result needs no more output.
         self.0.init.cut_off();
-        stage.undo.run(ctx).await
+        undo::processes(&mut stage.undo, ctx).await
     }
 
     /// Like [`Self::discard`], for a run whose container's name now belongs to another container, or to none. Runs only

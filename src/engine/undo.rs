@@ -46,6 +46,42 @@ fn is_whole(undo: &Teardown, order: &[(&str, bool)]) -> bool {
     all && left.next().is_none()
 }
 
+/// Undoes the first half of a run: its processes, and their cgroup.
+///
+/// # Cancellation
+/// As for [`Teardown::run`].
+pub(super) async fn processes(run: &mut Teardown, ctx: &Context) -> Vec<Failed> {
+    run.run_without(ctx, &[network::STEP, STREAMS]).await
+}
+
+/// Undoes the second half of a run, which is of no use without processes.
+///
+/// # Cancellation
+/// As for [`Teardown::run`].
+pub(super) async fn rest_of_run(run: &mut Teardown, ctx: &Context) -> Vec<Failed> {
+    run.run_without(ctx, &[remains::STEP, task::STEP]).await
+}
+
+/// Undoes the second half of a run, and its container at the same time: containerd removes the snapshot while this
+/// process removes files. The processes are gone.
+///
+/// # Cancellation
+/// As for [`Teardown::run`].
+pub(super) async fn rest_of_both(run: &mut Teardown, container: &mut Teardown, ctx: &Context) -> Vec<Failed> {
+    let of_run = async {
+        // After the call to containerd has been sent.
+        tokio::task::yield_now().await;
+        rest_of_run(run, ctx).await
+    };
+    let layer = container.run_without(ctx, &[record::STEP]);
+    let (mut failed, of_run) = tokio::join!(layer, of_run);
+    failed.extend(of_run);
+    if failed.is_empty() {
+        failed = container.run(ctx).await;
+    }
+    failed
+}
+
 /// Undoes a container after its run. `failed` are the steps of the run that failed: if there are any, the record stays,
 /// and so does the disk quota unless only the network is left.
 ///

@@ -63,6 +63,8 @@ pub(super) struct Watched {
     /// `None` if the pid is not known.
     pub(super) pid: Option<u32>,
     pub(super) paths: Option<Paths>,
+    /// See [`super::run::RunParts::above`].
+    pub(super) above: Option<Above>,
     pub(super) oom: Arc<OomRecorder>,
     /// Whether no process of the container has run yet.
     pub(super) from_birth: bool,
@@ -82,6 +84,7 @@ pub(super) fn watch(
         id,
         pid,
         paths,
+        above,
         oom,
         from_birth,
         start_recorded,
@@ -92,10 +95,12 @@ pub(super) fn watch(
     // A pid of another pid namespace is that of another process here.
     let vanished = pid.filter(|_| deps.host.shares_pids).and_then(Pidfd::open);
     let alive = Alive::of(vanished.as_ref());
-    let above = paths
-        .as_ref()
-        .map(|paths| Above::note(paths, from_birth))
-        .unwrap_or_default();
+    let above = match (above, paths.as_ref()) {
+        (Some(above), Some(paths)) if above.is_of(paths) => above,
+        (_, paths) => paths
+            .map(|paths| Above::note(paths, from_birth))
+            .unwrap_or_default(),
+    };
     let tracker = deps.background.tracker.clone();
     let work = async move {
         let learned = learn(&deps, &ctx, &id, pid, event.as_mut(), vanished);

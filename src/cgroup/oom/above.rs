@@ -50,6 +50,13 @@ impl Above {
         }
     }
 
+    /// Whether these are all limits above the container of these directories.
+    pub(crate) fn is_of(&self, paths: &Paths) -> bool {
+        let above = paths.controller(&paths.memory).and_then(|(_, dir)| dir.parent());
+        let nearest = self.levels.first().map(|(dir, _)| dir.as_path());
+        self.to_the_root && nearest.is_some() && nearest == above
+    }
+
     /// Whose limit was hit since the note, if it was not the container's own.
     pub(super) fn blame(&self, version: Version) -> LimitOwner {
         let now: Vec<_> = self

@@ -60,7 +60,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
     let streams = |_| std::future::ready(Ok(Streams::default()));
     let (owned, run) = create::create(deps, ctx, &plan, &image, streams).await?;
     let held = async {
-        run.start(ctx).await?;
+        run.start_here(ctx).await?;
         let process = run.pid().and_then(pidfd::open_once);
         process.ok_or_else(|| {
             Error::new(
