@@ -86,9 +86,14 @@ async fn start_attached(
         }
         // If this command can show no more, the container runs on, and another command may take its streams over.
         let code = watched(run).with_own_streams(streams.input(), &line_end, wishes).await?;
-        if let Err(error) = container.settle().await {
-            let error = crate::chain(&error);
-            note(&format!("fnctr: warning: {error}; the next fnctr command tries again"));
+        match container.settle().await {
+            // Another process has started it again, or removed it.
+            Err(error) if matches!(error.kind(), Kind::OutOfOrder | Kind::NotFound) => {}
+            Err(error) => {
+                let error = crate::chain(&error);
+                note(&format!("fnctr: warning: {error}; the next fnctr command tries again"));
+            }
+            Ok(_) => {}
         }
         watched(run).code(code)
     })

@@ -1,5 +1,6 @@
 //! Containers that no process looks after: those past their deadline are ended, and the run of a kept container that
-//! has ended is settled. Any command that runs at the time does so, or else the next one.
+//! has ended is settled. Any command that runs at the time does so, or else the next one. While the instance has a
+//! server, commands leave that to it: to look, they would read every record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::find::get;
 use super::first_records::FirstRecords;
 use super::remains::Remains;
 use super::stop::Stop;
-use super::{Deps, kept, settle};
+use super::{Deps, kept, server_lock, settle};
 use crate::containerd::Record;
 use crate::metrics::RetryReason;
 use crate::{ContainerId, Context};
@@ -32,7 +33,7 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
     let work = async move {
         let mut records = Some(first);
         loop {
-            let pause = match once(&this, records.take().unwrap_or_default()).await {
+            let pause = match once_without_server(&this, records.take().unwrap_or_default()).await {
                 Ok(next) => next.clamp(PAUSE, AGAIN),
                 Err(error) => {
                     tracing::warn!(error = %crate::chain(&error), "cannot look after containers whose owner is gone; trying again");
@@ -49,6 +50,7 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
                     .run(tokio::time::timeout_at(until, ended))
                     .await
                 {
+                    Ok(Ok(_)) if server_lock::is_served(&this) => {}
                     Ok(Ok(id)) => look_at(&this, &id).await,
                     Ok(Err(_)) => break,
                     Err(_) => return,
@@ -62,15 +64,26 @@ pub(super) fn look_after(deps: &Arc<Deps>, first: &FirstRecords) {
 /// Looks at one container whose process has ended.
 async fn look_at(deps: &Arc<Deps>, id: &ContainerId) {
     let ctx = Context::timeout(deps.config.close_grace);
-    let looked = async {
-        let record = get(deps, &ctx, id).await?;
-        match need_of(deps, &record).await? {
-            Some(need) => mend(deps, &ctx, &record, need).await,
-            None => Ok(()),
-        }
-    };
-    if let Err(error) = looked.await {
+    if let Err(error) = mend_now(deps, &ctx, id).await {
         tracing::debug!(%id, error = %crate::chain(&error), "cannot look after a container that has ended; the next look does");
+    }
+}
+
+/// Does what a container needs by its record as it is now: it may have been started again or replaced since it was
+/// found.
+async fn mend_now(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<()> {
+    let record = get(deps, ctx, id).await?;
+    match need_of(deps, &record).await? {
+        Some(need) => mend(deps, ctx, &record, need).await,
+        None => Ok(()),
+    }
+}
+
+/// Like [`once`], unless a server does it.
+async fn once_without_server(deps: &Arc<Deps>, records: FirstRecords) -> Result<Duration> {
+    match server_lock::is_served(deps) {
+        true => Ok(AGAIN),
+        false => once(deps, records).await,
     }
 }
 
@@ -81,10 +94,10 @@ async fn once(deps: &Arc<Deps>, records: FirstRecords) -> Result<Duration> {
         next,
         mut failed,
     } = find(deps, records).await?;
-    for (record, need) in due {
+    for (record, _) in due {
         // Not the engine's context: a command that ends at once waits for this at its close and does not cut it off.
         let ctx = Context::timeout(deps.config.close_grace);
-        match mend(deps, &ctx, &record, need).await {
+        match mend_now(deps, &ctx, &record.id).await {
             Ok(()) => {}
             // Another process was faster.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::OutOfOrder) => {}

@@ -157,20 +157,18 @@ impl Container {
             // A kept container stays when its last handle is dropped, and so does its run.
             Ok(parts) => Run::new(deps, id, RunParts { stays: true, ..parts }, undo),
             Err(error) => {
-                if self.unwind(ctx, undo).await {
+                if self.unwind(ctx, &mut undo).await {
                     self.write_back(ctx, unchanged, &before, &error).await;
                 }
                 return Err(error);
             }
         };
         if let Err(error) = run.start_now(ctx).await {
-            let clean_up = ctx.detached(deps.config.close_grace);
             let mut stage = run.stage().lock().await;
-            let failed = run.discard(&clean_up, &mut stage).await;
-            run.leave(&mut stage);
-            if is_undone(&failed) {
+            if self.unwind(ctx, &mut stage.undo).await {
                 self.write_back(ctx, unchanged, &before, &error).await;
             }
+            run.leave(&mut stage);
             return Err(error);
         }
         self.set_current(Current {
@@ -181,19 +179,20 @@ impl Container {
     }
 
     /// Undoes a start that failed, as far as the run still belongs to this container: another process may have removed
-    /// the container. Returns whether nothing is left. If something is, the record shows the run, and the next command
-    /// looks after it.
-    async fn unwind(&self, ctx: &Context, mut undo: Teardown) -> bool {
+    /// the container. Returns whether the record is this container's and can show that nothing is left. If something is,
+    /// the record shows the run, and the next command looks after it.
+    async fn unwind(&self, ctx: &Context, undo: &mut Teardown) -> bool {
         let deps = self.deps();
         let clean_up = ctx.detached(deps.config.close_grace);
-        match record::owner(&deps.session, &clean_up, self.id(), self.attempt()).await {
+        let owner = record::owner(&deps.session, &clean_up, self.id(), self.attempt()).await;
+        match owner {
             Ok(Owner::Another) => undo.keep_only(&[network::STEP]),
             Ok(Owner::Nobody) => undo.keep_only(&[network::STEP, undo::STREAMS]),
             Ok(Owner::This) | Err(_) => {}
         }
         let failed = undo.run(&clean_up).await;
         undo.forget();
-        is_undone(&failed)
+        is_undone(&failed) && !matches!(owner, Ok(Owner::Another | Owner::Nobody))
     }
 
     /// Restores the record to its state before a start that failed, and adds the reason.

@@ -87,6 +87,7 @@ mod reconcile;
 mod record;
 mod remains;
 mod removal;
+mod removal_turn;
 mod resolve;
 mod respec;
 mod rlimits;

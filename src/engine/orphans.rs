@@ -15,7 +15,7 @@ use super::first_records::FirstRecords;
 use super::kept::{self, LastRun};
 use super::label;
 use super::remains::Remains;
-use super::{Deps, Engine, adopt, find as records, placement, settle};
+use super::{Deps, Engine, adopt, find as records, placement, record, settle};
 use crate::containerd::Record;
 use crate::{ContainerId, Context};
 
@@ -152,14 +152,28 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
         created_at: None,
         extensions: BTreeMap::new(),
     };
-    match deps.session.containers().create(&ctx, &record).await {
-        Err(error) if error.is_already_exists() => return Ok(false),
-        created => created.at(Step::Close, id)?,
+    let attempt = record::attempt_of(&record);
+    // Before the record, which nothing else would remove if this process ended right after it.
+    if let Err(error) = deps.note_removal(id, attempt) {
+        tracing::debug!(%id, %error, "cannot note that remains are being removed");
     }
-    // If this fails, the container appears in lists, and its removal tries again.
-    let claimed = adopt::adopt_record(deps, &ctx, &record).await?;
-    claimed.remove_here().await?;
-    Ok(true)
+    let removing = async {
+        match deps.session.containers().create(&ctx, &record).await {
+            Err(error) if error.is_already_exists() => {
+                deps.forget_unfinished(id, attempt);
+                return Ok(false);
+            }
+            created => created.at(Step::Close, id)?,
+        }
+        let claimed = adopt::adopt_record(deps, &ctx, &record).await?;
+        claimed.remove_here().await?;
+        Ok(true)
+    };
+    let removed = removing.await;
+    if removed.is_err() {
+        deps.note_unfinished(id, attempt);
+    }
+    removed
 }
 
 impl Engine {

@@ -58,8 +58,7 @@ impl Drop for Duty {
         let container = self.container.clone();
         // If the process or its runtime ends before the removal does, the next start continues the removal.
         container.note_removal();
-        let is_intact = container.is_intact();
-        if is_intact
+        if container.is_intact()
             && let Some(run) = container.run()
             && let Some(paths) = run.paths()
         {
@@ -70,7 +69,7 @@ impl Drop for Duty {
         let background = &container.deps().background;
         let (tracker, runtime) = (background.tracker.clone(), background.runtime.clone());
         let work = async move {
-            if let Err(error) = container.remove_knowing(is_intact).await {
+            if let Err(error) = container.remove_here().await {
                 tracing::error!(id = %container.id(), error = %crate::chain(&error), "cannot remove a container that was dropped; the next start tries again");
             }
         };

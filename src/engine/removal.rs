@@ -2,16 +2,27 @@
 
 use tokio::sync::MutexGuard;
 
-use super::container::Container;
+use super::container::{Container, Current};
 use super::error::{self, Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::LastRun;
 use super::record::{self, Origin, Owner};
+use super::removal_turn::RemovalTurn;
 use super::run::Run;
+use super::stage::Stage;
 use super::turn::Turn;
 use super::{find, kept, network, undo};
 use crate::events::Action;
 use crate::teardown::{Failed, Teardown};
 use crate::{Context, containerd};
+
+/// What keeps other processes from removing the container meanwhile.
+#[derive(Debug)]
+enum RightToRemove {
+    Kept(#[expect(dead_code, reason = "held until it is dropped")] Turn),
+    Other(#[expect(dead_code, reason = "held until it is dropped")] RemovalTurn),
+    /// No file can be made for a lock.
+    WithoutLock,
+}
 
 impl Container {
     /// Kills the container's processes and removes everything, last first. May be called in every phase, and again: if
@@ -35,14 +46,14 @@ impl Container {
     pub(crate) async fn remove_unless_started(&self) -> Result<()> {
         let this = self.clone();
         let remove = async move {
-            let turn = this.turn_of_removal().await;
+            let turn = this.turn_of_removal().await?;
             let mut list = this.undo().lock().await;
             this.look_again().await;
             if this.is_kept() && this.is_running() {
                 let why = "it was started a moment ago";
                 return Err(Error::new(Step::Close, this.id(), Kind::Conflict, why));
             }
-            this.remove_holding(&mut list, turn, this.is_intact()).await
+            this.remove_holding(&mut list, turn).await
         };
         self.deps().finished(remove).await
     }
@@ -52,35 +63,38 @@ impl Container {
     /// # Cancellation
     /// Not safe to drop.
     pub(crate) async fn remove_here(&self) -> Result<()> {
-        self.remove_knowing(self.is_intact()).await
-    }
-
-    /// Like [`Self::remove_here`], if the cgroup of the run may be gone because its processes were killed for this
-    /// removal. `is_intact` is what [`Self::is_intact`] returned before.
-    ///
-    /// # Cancellation
-    /// Not safe to drop.
-    pub(super) async fn remove_knowing(&self, is_intact: bool) -> Result<()> {
         // A freeze that waits holds the stage, and gives up when the run is closed.
         if let Some(run) = self.run() {
             run.idle_ends();
         }
-        let turn = self.turn_of_removal().await;
+        let turn = self.turn_of_removal().await?;
         let mut list = self.undo().lock().await;
         self.look_again().await;
-        self.remove_holding(&mut list, turn, is_intact).await
+        self.remove_holding(&mut list, turn).await
     }
 
-    /// The turn to remove a kept container. Without it, for example because no file can be made, the container is
-    /// removed all the same: a start that is under way then fails, and undoes what it has made.
-    async fn turn_of_removal(&self) -> Option<Turn> {
-        if !self.is_kept() {
-            return None;
-        }
+    /// The turn to remove the container. If no file can be made for it, the container is removed all the same: a start
+    /// that is under way then fails, and undoes what it has made.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] if another process keeps the turn.
+    async fn turn_of_removal(&self) -> Result<RightToRemove> {
         let ctx = Context::timeout(self.deps().config.close_grace).halved();
-        let turn = Turn::take(self.deps(), &ctx, self.id()).await;
-        turn.inspect_err(|error| tracing::debug!(%error, "removing without the turn"))
-            .ok()
+        let taken = match self.is_kept() {
+            true => Turn::take(self.deps(), &ctx, self.id())
+                .await
+                .map(RightToRemove::Kept),
+            false => RemovalTurn::take(self.deps(), &ctx, self.id())
+                .await
+                .map(RightToRemove::Other),
+        };
+        match taken {
+            Err(error) if error.kind() != Kind::Timeout => {
+                tracing::debug!(error = %crate::chain(&error), "removing without the turn");
+                Ok(RightToRemove::WithoutLock)
+            }
+            taken => taken,
+        }
     }
 
     /// Reads the run of a kept container from its record: another process may have started it again. The caller holds
@@ -104,12 +118,8 @@ impl Container {
         }
     }
 
-    async fn remove_holding(
-        &self,
-        list: &mut MutexGuard<'_, Teardown>,
-        _turn: Option<Turn>,
-        is_intact: bool,
-    ) -> Result<()> {
+    async fn remove_holding(&self, list: &mut MutexGuard<'_, Teardown>, _turn: RightToRemove) -> Result<()> {
+        let is_intact = self.is_intact();
         let run = self.run();
         let mut stage = match &run {
             Some(run) => Some((run, run.stage().lock().await)),
@@ -119,20 +129,20 @@ impl Container {
             self.forget_unfinished();
             return Ok(());
         }
-        // A function's life ends without: its owner alone knows it.
-        if self.is_kept() || matches!(self.origin(), Origin::Adopted { .. }) {
-            self.note_removal();
-        }
         let removing = async {
             // The time limit starts here, so it does not include the wait for the locks.
             let ctx = Context::timeout(self.deps().config.close_grace);
             let ours: &[&str] = match self.owner(&ctx, is_intact).await {
                 Ok(Owner::This) => {
+                    // A function's life ends without: its owner alone knows it.
+                    if self.is_kept() || matches!(self.origin(), Origin::Adopted { .. }) {
+                        self.note_removal();
+                    }
                     let failed = match &mut stage {
-                        Some((run, stage)) => run.discard(&ctx, stage).await,
-                        None => Vec::new(),
+                        Some((run, stage)) => undo_both(run, stage, list, &ctx).await,
+                        None => undo::rest(list, &ctx, &[]).await,
                     };
-                    return self.remove_rest(&ctx, list, run.as_ref(), failed).await;
+                    return self.removed(&ctx, run.as_ref(), failed).await;
                 }
                 // Objects of that name belong to a later container. If there is none, files may be left.
                 Ok(Owner::Another) => &[network::STEP],
@@ -154,15 +164,8 @@ impl Container {
         self.deps().phase("remove", self.id(), removing).await
     }
 
-    /// The second half of a removal: `failed` are the steps of the run that could not be undone.
-    async fn remove_rest(
-        &self,
-        ctx: &Context,
-        list: &mut MutexGuard<'_, Teardown>,
-        run: Option<&Run>,
-        mut failed: Vec<Failed>,
-    ) -> Result<()> {
-        failed.extend(undo::rest(list, ctx, &failed).await);
+    /// The end of a removal: `failed` are the steps that could not be undone.
+    async fn removed(&self, ctx: &Context, run: Option<&Run>, failed: Vec<Failed>) -> Result<()> {
         if failed.is_empty() {
             if let Some(run) = run {
                 // A kept container whose end is not on the record is removed with it.
@@ -178,8 +181,33 @@ impl Container {
             self.forget_unfinished();
         } else {
             self.note_unfinished();
+            // The task may be gone, and with it whom to ask for the exit code.
+            if let Some(run) = run.filter(|_| self.is_kept()) {
+                self.keep_end(ctx, run).await;
+            }
         }
         error::report(Step::Close, self.id(), failed)
+    }
+
+    /// Writes the end of a run to the record, which a failed removal has left. The caller has the turn.
+    async fn keep_end(&self, ctx: &Context, run: &Run) {
+        let (Some(last @ LastRun::Started { .. }), Some(exit)) = (self.current().last, run.exit_now()) else {
+            return;
+        };
+        let kept = async {
+            let mut record = find::get(self.deps(), ctx, self.id()).await?;
+            let end = last.ended(&exit);
+            kept::write_end(&self.deps().session, ctx, &mut record, &end).await?;
+            self.deps().tell_end(self.id(), &exit);
+            self.set_current(Current {
+                run: Some(run.clone()),
+                last: Some(end),
+            });
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(error = %crate::chain(&error), "the removal of a container failed, and how its run ended cannot be written down");
+        }
     }
 
     /// Which container has the name now. Asks containerd only if needed: an adopted container may have been recreated
@@ -192,4 +220,15 @@ impl Container {
             }
         }
     }
+}
+
+/// Undoes a run and its container.
+async fn undo_both(run: &Run, stage: &mut Stage, container: &mut Teardown, ctx: &Context) -> Vec<Failed> {
+    let mut failed = run.end(ctx, stage).await;
+    if failed.is_empty() {
+        return undo::rest_of_both(&mut stage.undo, container, ctx).await;
+    }
+    failed.extend(undo::rest_of_run(&mut stage.undo, ctx).await);
+    failed.extend(undo::rest(container, ctx, &failed).await);
+    failed
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::custody::owner_is_gone;
-use super::error::{ErrorContext as _, Kind, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::LastRun;
 use super::run::Run;
 use super::task::SIGKILL;
@@ -53,9 +53,17 @@ impl Container {
         if !self.is_kept() {
             return Ok(code);
         }
-        let record = find::get(self.deps(), ctx, self.id()).await?;
-        if record.labels.contains_key(label::DETACHED) || owner_is_gone(&record.labels) {
-            self.settle_here().await?;
+        let settled = async {
+            let record = find::get(self.deps(), ctx, self.id()).await?;
+            if record.labels.contains_key(label::DETACHED) || owner_is_gone(&record.labels) {
+                self.settle_here().await?;
+            }
+            Ok::<_, Error>(())
+        };
+        match settled.await {
+            // It has ended, and another process has removed it or started it again.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::OutOfOrder) => {}
+            settled => settled?,
         }
         Ok(code.or_else(|| self.current().last.and_then(|last| last.code())))
     }

@@ -7,9 +7,9 @@
 //! containerd namespace with different directories do not see each other's locks.
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,7 +78,9 @@ impl Turn {
     fn take_file_if_free(deps: &Deps, id: impl Display, file: &str) -> Result<Option<Self>> {
         let dir = deps.config.run_dir.join(deps.config.namespace.as_str()).join(DIR);
         let path = dir.join(file);
-        let taken = super::host::make_private(&dir).and_then(|()| attempt(&path));
+        // Where no directory can be made, there is no lock to wait for.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        let taken = made.and_then(|()| attempt(&path));
         let taken = taken.map_err(|error| {
             let why = format!("its lock {} cannot be taken: {error}", path.display());
             Error::new(Step::Turn, id, Kind::Internal, io::Error::new(error.kind(), why))

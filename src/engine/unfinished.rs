@@ -82,7 +82,12 @@ impl Deps {
     ) -> io::Result<()> {
         let (dir, attempt) = (self.notes(), attempt.to_owned());
         let note = Note { attempt, remover }.text();
-        super::host::make_private(&dir).and_then(|()| fs::write(dir.join(id.as_str()), note))
+        super::host::make_private(&dir)?;
+        // As a whole or not at all: a note without its second line is a removal that no process is at. A name that
+        // begins with a dot is none of a container.
+        let new = dir.join(format!(".{id}.{}", std::process::id()));
+        fs::write(&new, note)?;
+        fs::rename(new, dir.join(id.as_str()))
     }
 
     /// Whether the removal of the container of this attempt was begun.
@@ -136,7 +141,11 @@ pub(super) async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))?,
     };
-    let Note { attempt, .. } = Note::parse(&note);
+    let note = Note::parse(&note);
+    if note.is_under_way() {
+        return Ok(());
+    }
+    let attempt = note.attempt;
     let ctx = Context::timeout(deps.config.close_grace);
     let found = match find::get(deps, &ctx, id).await {
         Err(error) if error.kind() == Kind::NotFound => None,

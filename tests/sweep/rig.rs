@@ -270,8 +270,9 @@ fn files(run: &Path) -> Vec<PathBuf> {
         .chain(entries(&run.join(NS)))
         .map(|entry| entry.path())
         .collect();
-    // The log of events stays on purpose.
-    found.retain(|path| *path != run.join(NS) && !path.ends_with(".events"));
+    // The log of events, and the file whose bytes are the locks of removals, stay on purpose.
+    let stays = |path: &PathBuf| path.ends_with(".events") || path.ends_with(".removals");
+    found.retain(|path| *path != run.join(NS) && !stays(path));
     found
 }
 

@@ -1,0 +1,126 @@
+//! One process at a time removes a container that is not kept. Its owner removes it at its end, while another process
+//! may be removing it on request: the steps go by the container's id, so the slower of the two could reach a later
+//! container of the same id.
+//!
+//! A function's life has to be quick, so this costs no file of its own, as the [`Turn`](super::turn::Turn) of a kept
+//! container does: the lock is one byte of a file that all containers share, at a place that follows from the id. Two
+//! ids with the same place only wait for each other. The kernel releases the lock when its process ends, however it
+//! ends. The locks are those of open files (F_OFD_SETLK of fcntl(2)), so two tasks of one process exclude each other.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use sha2::{Digest as _, Sha256};
+
+use super::Deps;
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
+use crate::pauses::Pauses;
+use crate::{ContainerId, Context};
+
+/// No container has this name: names begin with a letter or a digit.
+const FILE: &str = ".removals";
+/// The first pause between two tries to take a lock, and the longest. Waiting without tries would block a thread.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// The right to remove a container; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "it is given back when it is dropped"]
+pub(super) struct RemovalTurn {
+    _file: File,
+}
+
+impl RemovalTurn {
+    /// Waits for the right to remove a container.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] or [`Kind::Cancelled`] if `ctx` ends while another process has it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn take(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<Self> {
+        let path = deps
+            .config
+            .run_dir
+            .join(deps.config.namespace.as_str())
+            .join(FILE);
+        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+        loop {
+            let file = attempt(&path, place_of(id)).map_err(|error| {
+                let why = format!("its lock in {} cannot be taken: {error}", path.display());
+                Error::new(Step::Turn, id, Kind::Internal, io::Error::new(error.kind(), why))
+            })?;
+            if let Some(file) = file {
+                return Ok(Self { _file: file });
+            }
+            ctx.run(pauses.wait()).await.at(Step::Turn, id)?;
+        }
+    }
+}
+
+/// The byte of the file that stands for a container. The file stays empty: a lock may lie behind the end of a file.
+fn place_of(id: &ContainerId) -> i64 {
+    let digest = Sha256::digest(id.as_str());
+    let begin = digest.iter().take(size_of::<u32>());
+    begin.fold(0, |place, byte| (place << u8::BITS) | i64::from(*byte))
+}
+
+/// Locks a byte of the file; `None` if it is locked.
+fn attempt(path: &Path, place: i64) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(false).mode(0o600);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), super::host::make_private)?;
+            options.open(path)?
+        }
+        opened => opened?,
+    };
+    let lock = libc::flock {
+        l_type: LOCK,
+        l_whence: FROM_THE_START,
+        l_start: place,
+        l_len: 1,
+        l_pid: 0,
+    };
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
+        Ok(_) => Ok(Some(file)),
+        Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the constants are small; their types differ"
+)]
+const LOCK: libc::c_short = libc::F_WRLCK as libc::c_short;
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the constants are small; their types differ"
+)]
+const FROM_THE_START: libc::c_short = libc::SEEK_SET as libc::c_short;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_removed_by_one_at_a_time_and_others_are_not_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ns").join(FILE);
+        let [one, two] = ["c1", "c2"].map(|id| place_of(&ContainerId::new(id).unwrap()));
+        assert_ne!(one, two);
+        let first = attempt(&path, one).unwrap().unwrap();
+        // Another open file, as in another process.
+        assert!(attempt(&path, one).unwrap().is_none());
+        assert!(attempt(&path, two).unwrap().is_some());
+        drop(first);
+        assert!(attempt(&path, one).unwrap().is_some());
+    }
+}
