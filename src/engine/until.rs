@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::record::{self, Owner};
+use super::kept::{self, LastRun};
+use super::run::Run;
+use super::{find, record};
+use crate::containerd::Record;
 use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 use crate::{ContainerId, Context};
 
-/// How often the record is looked for beside the events, which a full disk may swallow.
+/// How often the record is looked at beside the events, which a full disk may swallow.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What to wait for.
@@ -40,28 +43,55 @@ impl Container {
         // Before the container is looked at, so that nothing is missed in between.
         let mut events = self.deps().events.follow(None).map_err(unread)?;
         let mut code = self.last_code();
+        // No event tells the end of a container that is not kept and whose owner was killed.
+        let mut exited = std::pin::pin!(exit_of(self.run()));
+        let mut has_exited = false;
+        let mut first = None;
         loop {
-            let is_removed = self.is_removed(ctx).await?;
-            let of_this = tokio::time::timeout(LOOK, next_of(&mut events, self.id()));
-            match ctx.run(of_this).await.at(Step::Wait, self.id())? {
-                Ok(event) => match event.map_err(unread)? {
-                    (Action::Die, ended) if until == Until::NextExit => return Ok(ended),
-                    (Action::Die, ended) => code = ended,
-                    (Action::Destroy, _) if self.is_removed(ctx).await? => break,
-                    _ => {}
-                },
+            let record = self.record(ctx).await?;
+            let last = record.as_ref().and_then(kept::last_run);
+            // The event of an end may be missing, the record has it.
+            if let (Until::NextExit, Some(LastRun::Ended(end))) = (until, &last)
+                && first.as_ref().is_some_and(|first| *first != last)
+            {
+                return Ok(end.code);
+            }
+            first.get_or_insert(last);
+            let happened = async {
+                tokio::select! {
+                    event = next_of(&mut events, self.id()) => event.map(Happened::Event),
+                    code = &mut exited, if !has_exited => Ok(Happened::Exit(code)),
+                    () = tokio::time::sleep(LOOK) => Ok(Happened::Nothing),
+                }
+            };
+            let happened = ctx.run(happened).await.at(Step::Wait, self.id())?;
+            match happened.map_err(unread)? {
+                Happened::Event((Action::Die, ended)) if until == Until::NextExit => return Ok(ended),
+                Happened::Event((Action::Die, ended)) => code = ended,
+                Happened::Event((Action::Destroy, _)) if self.record(ctx).await?.is_none() => break,
+                Happened::Exit(ended) if until == Until::NextExit && (ended.is_some() || !self.is_kept()) => {
+                    return Ok(ended);
+                }
+                Happened::Exit(ended) => {
+                    code = ended.or(code);
+                    has_exited = true;
+                }
                 // The events of a removal follow it at once, or were swallowed.
-                Err(_) if is_removed => break,
-                Err(_) => {}
+                Happened::Nothing if record.is_none() => break,
+                Happened::Event(_) | Happened::Nothing => {}
             }
         }
         Ok(code.filter(|_| until == Until::Removed))
     }
 
-    /// Whether the container's record is gone. Another container may have its name by now.
-    async fn is_removed(&self, ctx: &Context) -> Result<bool> {
-        let owner = record::owner(&self.deps().session, ctx, self.id(), self.attempt()).await;
-        Ok(owner.at(Step::Find, self.id())? != Owner::This)
+    /// The container's record, if it is there. Another container may have its name by now.
+    async fn record(&self, ctx: &Context) -> Result<Option<Record>> {
+        match find::get(self.deps(), ctx, self.id()).await {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            found => Ok(found
+                .map(Some)?
+                .filter(|found| record::attempt_of(found) == self.attempt())),
+        }
     }
 
     /// The exit code of the last run, if it has ended.
@@ -72,6 +102,29 @@ impl Container {
             .and_then(|run| run.exit_now())
             .and_then(|exit| exit.code);
         of_run.or_else(|| current.last.and_then(|last| last.code()))
+    }
+}
+
+/// What a wait has seen.
+enum Happened {
+    /// An event, with the exit code of an end.
+    Event((Action, Option<u32>)),
+    /// The end of the run that the container had at the beginning, with its exit code if it is known.
+    Exit(Option<u32>),
+    /// Nothing for a while.
+    Nothing,
+}
+
+/// Waits for the end of a run; for ever if there is none, if it has ended before, or if the watch of it ends.
+async fn exit_of(run: Option<Run>) -> Option<u32> {
+    let running = run.filter(|run| run.exit_now().is_none());
+    let exit = match running {
+        Some(run) => run.wait_exit().await,
+        None => None,
+    };
+    match exit {
+        Some(exit) => exit.code,
+        None => std::future::pending().await,
     }
 }
 

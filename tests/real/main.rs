@@ -29,6 +29,7 @@ mod crowd;
 mod drivers;
 mod events;
 mod files;
+mod forsaken;
 mod full;
 mod full_disk;
 mod habits;
