@@ -1,8 +1,8 @@
-//! Runs work on its own task, so that it is never stopped half-way when its caller goes away.
+//! Runs work on a separate task, so that dropping the caller's future does not stop the work half-way.
 //!
-//! Both functions run the work on a task of a tracker, which a close waits for. They differ if the caller drops the
-//! future: [`run`] cancels the context of the work, which then undoes what it did; [`finish`] lets the work run to its
-//! end.
+//! Both functions run the work on a task of a [`TaskTracker`]; closing the driver waits for all tasks of its tracker.
+//! They differ in what happens if the caller drops the future: [`run`] cancels the context of the work, which then
+//! undoes its changes; [`finish`] lets the work run to its end.
 
 use std::any::Any;
 
@@ -11,11 +11,21 @@ use tracing::Instrument as _;
 
 use crate::Context;
 
-/// Work that panicked. Its changes may be half done.
+/// Why work has no result. Its changes may be half done.
 #[derive(Debug, thiserror::Error)]
-#[error("the operation panicked: {message}")]
-pub(crate) struct Panicked {
-    message: String,
+pub(crate) enum TaskError {
+    /// The work panicked.
+    #[error("the operation panicked: {message}")]
+    Panicked {
+        /// The message of the panic.
+        message: String,
+    },
+    /// The task ended without a panic and without a result, because the tokio runtime is shutting down.
+    #[error("the operation's task failed: {message}")]
+    Failed {
+        /// The message of tokio's error.
+        message: String,
+    },
 }
 
 /// Runs `work` on a task of its own, with a child of `ctx` that is cancelled if the caller drops the future.
@@ -26,14 +36,14 @@ pub(crate) async fn run<T, F>(
     tracker: &TaskTracker,
     ctx: &Context,
     work: impl FnOnce(Context) -> F,
-) -> Result<T, Panicked>
+) -> Result<T, TaskError>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let mine = ctx.child();
-    let guard = mine.cancel_on_drop();
-    let done = finish(tracker, work(mine)).await;
+    let child = ctx.child();
+    let guard = child.cancel_on_drop();
+    let done = finish(tracker, work(child)).await;
     guard.disarm();
     done
 }
@@ -45,21 +55,23 @@ where
 pub(crate) async fn finish<T: Send + 'static>(
     tracker: &TaskTracker,
     work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Panicked> {
+) -> Result<T, TaskError> {
     let done = tracker.spawn(work.in_current_span()).await;
-    done.map_err(|error| Panicked {
-        message: match error.try_into_panic() {
-            Ok(panic) => message(panic.as_ref()),
-            Err(error) => error.to_string(),
+    done.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => TaskError::Panicked {
+            message: message(panic.as_ref()),
+        },
+        Err(error) => TaskError::Failed {
+            message: error.to_string(),
         },
     })
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 #[cfg(test)]
@@ -118,5 +130,23 @@ mod tests {
             let expected = format!("the operation panicked: {text}");
             assert_eq!(error.unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_task_that_the_runtime_drops_is_not_called_a_panic() {
+        use std::task::{Context, Poll, Waker};
+
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let tracker = TaskTracker::new();
+        let mut finished = Box::pin(finish(&tracker, std::future::pending::<()>()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let entered = runtime.enter();
+        assert!(finished.as_mut().poll(&mut cx).is_pending());
+        drop(entered);
+        drop(runtime);
+        let Poll::Ready(Err(error)) = finished.as_mut().poll(&mut cx) else {
+            panic!("the task is still there")
+        };
+        assert!(matches!(error, TaskError::Failed { .. }), "{error}");
     }
 }

@@ -54,7 +54,7 @@ pub(crate) use files::whole as read_whole;
 use freezer::By;
 #[cfg(feature = "cli")]
 pub(crate) use freezer::RawFreezer;
-pub(crate) use freezer::{Attempt, Freezer, Pending, State, Turns, still_frozen};
+pub(crate) use freezer::{Attempt, Freezer, Pending, State, ThawCount, still_frozen};
 pub(crate) use identity::CgroupIdentity;
 pub(crate) use kill::kill_all;
 pub(crate) use layout::{Controllers, Version};

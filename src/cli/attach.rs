@@ -32,19 +32,19 @@ pub(super) async fn attach(
 ) -> Result<ExitCode, Failure> {
     with(invocation, async |engine| {
         let ctx = Context::new();
-        let container = engine.adopt(&ctx, &args.id.id(engine).await?).await?;
+        let container = engine.adopt(&ctx, &args.container.id(engine).await?).await?;
         let attachment = container.attach(&ctx, Wants::ALL).await?;
         let run = container.run_for(Step::Attach)?;
-        let proxied = args.sig_proxy.then(|| invocation.interrupt.pass_on());
+        let signals = args.sig_proxy.then(|| invocation.interrupt.pass_on());
         let watched = Watched {
             invocation,
             container: &container,
             run: &run,
-            feeds: !args.no_stdin,
+            forwards_stdin: !args.no_stdin,
             print,
         };
-        let code = watched.until_its_end(attachment, proxied).await?;
-        watched.code(code)
+        let code = watched.follow_attached(attachment, signals).await?;
+        watched.report_exit(code)
     })
     .await
 }
@@ -55,20 +55,21 @@ pub(super) struct Watched<'a> {
     pub(super) container: &'a Container,
     pub(super) run: &'a Run,
     /// Whether this process's input is passed on.
-    pub(super) feeds: bool,
+    pub(super) forwards_stdin: bool,
     pub(super) print: &'a Print,
 }
 
 impl Watched<'_> {
-    /// Copies output, input and signals until the container has ended. Returns its exit code; `None` if that is lost.
-    pub(super) async fn until_its_end(
+    /// Copies output, input and signals until the container has ended. Returns the container's exit code, or `None` if
+    /// it is lost.
+    pub(super) async fn follow_attached(
         &self,
         mut attachment: Attachment,
-        mut wishes: Option<Wishes>,
+        mut signals: Option<Wishes>,
     ) -> Result<Option<u32>, Failure> {
-        let input = attachment.take_input().filter(|_| self.feeds);
+        let input = attachment.take_input().filter(|_| self.forwards_stdin);
         let over = tokio::select! {
-            over = self.show(attachment, &mut wishes) => over?,
+            over = self.show(attachment, &mut signals) => over?,
             never = feed(input) => match never {},
         };
         let id = self.container.id();
@@ -79,41 +80,42 @@ impl Watched<'_> {
                 )));
             }
             Over::HolderGone if self.run.exit_now().is_none() => note(&format!(
-                "fnctr: the process that held the streams of {id} has ended; `fnctr attach` takes them over"
+                "fnctr: the process that held the streams of {id} has ended; run `fnctr attach {id}` to take the \
+                 streams over"
             )),
             Over::Ended | Over::HolderGone => {}
         }
         let ctx = &Context::new();
-        // A kept container has its end on its record, even if another process has removed the run by now.
+        // Wait on the container, not on the run: another process may have removed the run, but the record keeps the end.
         let mut code = std::pin::pin!(self.container.wait(ctx));
         loop {
             tokio::select! {
                 code = &mut code => return Ok(code?),
-                wish = wish(&mut wishes) => self.pass_on(wish).await,
+                wish = next_signal(&mut signals) => self.pass_on(wish).await,
             }
         }
     }
 
     /// Shows the output, and returns why there is no more. Once the container has ended, more output is awaited for a
     /// moment only, because possibly no process holds it any more.
-    async fn show(&self, mut attachment: Attachment, wishes: &mut Option<Wishes>) -> Result<Over, Failure> {
+    async fn show(&self, mut attachment: Attachment, signals: &mut Option<Wishes>) -> Result<Over, Failure> {
         let line_end = LineEnd::new();
         let mut stdout = Standard::new(tokio::io::stdout(), &line_end, self.invocation.interrupt);
         let mut stderr = tokio::io::stderr();
         let mut exit = std::pin::pin!(self.run.wait_exit());
-        let (mut has_ended, mut late) = (false, None);
+        let (mut has_ended, mut give_up_at) = (false, None);
         loop {
-            // Kept across signals, because the part of a frame that it has read would be lost with it.
+            // The future is kept across signals: dropping it would lose a partly read frame.
             let mut next = std::pin::pin!(attachment.next());
             let next = loop {
                 tokio::select! {
                     next = &mut next => break next,
-                    wish = wish(wishes) => self.pass_on(wish).await,
+                    wish = next_signal(signals) => self.pass_on(wish).await,
                     _ = &mut exit, if !has_ended => {
                         has_ended = true;
-                        late = Some(Instant::now() + DELIVERY);
+                        give_up_at = Some(Instant::now() + DELIVERY);
                     }
-                    () = reached(late) => break Err(Over::Ended),
+                    () = reached(give_up_at) => break Err(Over::Ended),
                 }
             };
             match next {
@@ -124,17 +126,17 @@ impl Watched<'_> {
                     return Ok(over);
                 }
             }
-            late = late.map(|_| Instant::now() + DELIVERY);
+            give_up_at = give_up_at.map(|_| Instant::now() + DELIVERY);
         }
     }
 
-    /// Passes input and signals on until the container ends. Its output goes to this process's own streams. Returns its
-    /// exit code; `None` if that is lost.
-    pub(super) async fn with_own_streams(
+    /// Passes input and signals on until the container has ended. Its output goes directly to this process's streams.
+    /// Returns the container's exit code, or `None` if it is lost.
+    pub(super) async fn follow_owned(
         &self,
         input: Option<InputWriter>,
         line_end: &LineEnd,
-        mut wishes: Wishes,
+        mut signals: Wishes,
     ) -> Result<Option<u32>, Failure> {
         let ctx = &Context::new();
         let input = input.map(|input| Box::new(input) as _);
@@ -143,7 +145,7 @@ impl Watched<'_> {
             loop {
                 tokio::select! {
                     outcome = &mut waited => return outcome,
-                    wish = wishes.next() => self.pass_on(wish).await,
+                    wish = signals.next() => self.pass_on(wish).await,
                 }
             }
         };
@@ -156,7 +158,8 @@ impl Watched<'_> {
         if let Some(error) = outcome.streams {
             let error = crate::chain(&*error);
             note(&format!(
-                "fnctr: not all of its output could be delivered: {error}"
+                "fnctr: not all output of container {} could be delivered: {error}",
+                self.container.id()
             ));
         }
         Ok(outcome.exit.code)
@@ -169,7 +172,7 @@ impl Watched<'_> {
         }
     }
 
-    /// Sends the container the signal that this process was sent.
+    /// Sends the container the signal that `wish` asks for.
     async fn pass_on(&self, wish: Wish) {
         let number = match wish {
             Wish::Forward(number) | Wish::End(number) => number.into(),
@@ -180,8 +183,9 @@ impl Watched<'_> {
         }
     }
 
-    /// The exit code of this process for that of the container.
-    pub(super) fn code(&self, code: Option<u32>) -> Result<ExitCode, Failure> {
+    /// Prints the result in JSON mode, and returns the exit code for this process. Fails if the container's exit code is
+    /// lost.
+    pub(super) fn report_exit(&self, code: Option<u32>) -> Result<ExitCode, Failure> {
         let id = self.container.id();
         let Some(code) = code else {
             return Err(Failure::lost(format!(
@@ -192,19 +196,21 @@ impl Watched<'_> {
             let value = serde_json::json!({ "id": id.as_str(), "exit_code": code });
             self.print.result(&value, String::new);
         }
+        // Codes above 255 become 255.
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
     }
 }
 
-/// The next wish of a user whose signals are passed on.
-async fn wish(wishes: &mut Option<Wishes>) -> Wish {
-    match wishes {
-        Some(wishes) => wishes.next().await,
+/// Waits for the next signal to this process that is to be passed on; without a receiver, for ever.
+async fn next_signal(signals: &mut Option<Wishes>) -> Wish {
+    match signals {
+        Some(signals) => signals.next().await,
         None => std::future::pending().await,
     }
 }
 
-/// Passes this process's input and its end on to the container, if that has an input.
+/// Passes this process's input and its end on to the container, if that has an input. Never returns: the caller races it
+/// with the container's end.
 async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> Infallible {
     if let Some(mut input) = input
         && tokio::io::copy(&mut tokio::io::stdin(), &mut input).await.is_ok()

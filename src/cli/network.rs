@@ -13,7 +13,7 @@ use super::output::{Print, columns, fitted, line, note};
 use crate::Network;
 use crate::engine::{Action, Event, EventKind, event_log};
 use crate::ids::unique;
-use crate::sandbox::{Error, Known, Listed, NewNetwork, Sandboxes};
+use crate::sandbox::{ConfiguredNetwork, Error, Listed, NewNetwork, Sandboxes};
 
 /// Returns the network of a container, and whether the container has its own hostname on that network.
 pub(super) fn choose(args: &NetworkArgs) -> Result<(Network, bool), Failure> {
@@ -96,7 +96,7 @@ fn failed(error: Error) -> Failure {
     Failure::network(&error)
 }
 
-fn row(known: Known, attached: &[Listed]) -> Row {
+fn row(known: ConfiguredNetwork, attached: &[Listed]) -> Row {
     let is_on = |listed: &&Listed| listed.network.as_ref() == Some(&known.name);
     Row {
         attached: attached.iter().filter(is_on).count(),

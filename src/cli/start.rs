@@ -58,14 +58,14 @@ async fn start_attached(
             invocation,
             container: &container,
             run,
-            feeds: interactive,
+            forwards_stdin: interactive,
             print,
         };
         if container.is_running() {
             let run = &container.run_for(Step::Attach)?;
             let attachment = container.attach(&ctx, Wants::ALL).await?;
-            let code = watched(run).until_its_end(attachment, Some(invocation.interrupt.pass_on())).await?;
-            return watched(run).code(code);
+            let code = watched(run).follow_attached(attachment, Some(invocation.interrupt.pass_on())).await?;
+            return watched(run).report_exit(code);
         }
         let streams = match interactive {
             true => SharedStreams::with_input(),
@@ -85,7 +85,7 @@ async fn start_attached(
             tracing::warn!(%id, error = %crate::chain(&error), "other processes cannot attach to the container");
         }
         // If this command can show no more, the container runs on, and another command may take its streams over.
-        let code = watched(run).with_own_streams(streams.input(), &line_end, wishes).await?;
+        let code = watched(run).follow_owned(streams.input(), &line_end, wishes).await?;
         match container.settle().await {
             // Another process has started it again, or removed it.
             Err(error) if matches!(error.kind(), Kind::OutOfOrder | Kind::NotFound) => {}
@@ -95,7 +95,7 @@ async fn start_attached(
             }
             Ok(_) => {}
         }
-        watched(run).code(code)
+        watched(run).report_exit(code)
     })
     .await
 }

@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 use super::stats::stat;
 use crate::Context;
 use crate::driver::{ContainerTask, Stat, metric};
-use crate::engine::{Engine, Run, Turns, Usage, WeakRun, still_frozen};
+use crate::engine::{Engine, Run, ThawCount, Usage, WeakRun, still_frozen};
 
 /// How often the contract requires a report.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -72,13 +72,13 @@ impl std::fmt::Debug for Entry {
 /// For how many reports a container has been frozen, and since which freeze.
 #[derive(Debug, Clone, Copy, Default)]
 struct FrozenStreak {
-    since: Option<Turns>,
+    since: Option<ThawCount>,
     reports: u32,
 }
 
 impl FrozenStreak {
     /// Records the current state, and returns whether the last reading is still valid.
-    fn holds(&mut self, stands: Option<Turns>) -> bool {
+    fn holds(&mut self, stands: Option<ThawCount>) -> bool {
         if stands.is_none() || stands != self.since {
             *self = Self {
                 since: stands,
@@ -203,7 +203,7 @@ fn slot_of(origin: Instant, at: Instant) -> Instant {
 
 impl Entry {
     /// A report, if there is an earlier reading to measure it against.
-    fn read(&mut self, run: &Run, stands: Option<Turns>) -> Option<Stat> {
+    fn read(&mut self, run: &Run, stands: Option<ThawCount>) -> Option<Stat> {
         let holds = self.streak.holds(stands);
         let now = match self.last.filter(|_| holds) {
             Some(last) => last.still(Instant::now()),
@@ -225,7 +225,7 @@ impl Entry {
 
     /// The last reading as of now, if the container has hardly run since. Limited in number, because other programs may
     /// have changed the values.
-    fn unmoved(&mut self, run: &Run, stands: Option<Turns>) -> Option<Usage> {
+    fn unmoved(&mut self, run: &Run, stands: Option<ThawCount>) -> Option<Usage> {
         let due = stands.is_some() || self.unmoved >= READ_UNMOVED_AGAIN;
         let now = self
             .last
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_frozen_containers_reading_is_kept_and_now_and_then_renewed() {
-        let (one, other) = (Some(Turns::default()), None);
+        let (one, other) = (Some(ThawCount::default()), None);
         let mut streak = FrozenStreak::default();
         assert!(!streak.holds(other) && !streak.holds(other));
         let mut kept: Vec<_> = (0..61).map(|_| streak.holds(one)).collect();

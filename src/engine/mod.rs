@@ -141,7 +141,7 @@ pub(crate) use self::stats::{Usage, still_frozen};
 pub(crate) use self::stop::Stop;
 pub(crate) use self::until::Until;
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
-pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, Turns, is_slice};
+pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, ThawCount, is_slice};
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 pub(crate) use crate::image::Reference;
 pub(crate) use crate::sandbox::pool::Bounds;

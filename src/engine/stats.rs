@@ -10,7 +10,7 @@ use super::run::Run;
 use super::traffic::{self, Traffic};
 use super::{Deps, Engine, host, pidfd};
 use crate::Context;
-use crate::cgroup::{self, Cpu, Sample, Turns};
+use crate::cgroup::{self, Cpu, Sample, ThawCount};
 
 /// How much processor time, in nanoseconds, an idle container may use between two readings: an init that looks for
 /// orphans each second uses some ten microseconds for it.
@@ -198,7 +198,7 @@ impl Engine {
 
 /// Which of the containers are frozen by their own handle, with one system call for all of them. Between two equal
 /// values no process of a container has run, so a reading taken after the first is still valid at the second.
-pub(crate) fn still_frozen(containers: &[&Run]) -> Vec<Option<Turns>> {
+pub(crate) fn still_frozen(containers: &[&Run]) -> Vec<Option<ThawCount>> {
     let freezers: Vec<_> = containers.iter().map(|container| container.freezer()).collect();
     cgroup::still_frozen(&freezers)
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cni::List;
 use super::configured::{LONGEST, MARK, is_interface, is_ours};
 use super::forward::Passage;
-use super::known::{DEFAULT, Known};
+use super::known::{ConfiguredNetwork, DEFAULT};
 use super::netlink;
 use super::settings::CONFIG_DIR;
 use super::{Error, NetworkSettings};
@@ -88,7 +88,11 @@ impl std::fmt::Display for Subnet {
 }
 
 /// Writes the configuration of a new network. `known` are the existing networks.
-pub(super) fn create(settings: &NetworkSettings, new: &NewNetwork, known: &[Known]) -> Result<(), Error> {
+pub(super) fn create(
+    settings: &NetworkSettings,
+    new: &NewNetwork,
+    known: &[ConfiguredNetwork],
+) -> Result<(), Error> {
     if let Some(name) = new.bridge.as_deref().filter(|name| !is_interface(name)) {
         return Err(Error::Bridge {
             name: name.chars().take(60).collect(),

@@ -1,4 +1,4 @@
-//! A configured network, as shown to the user.
+//! Networks that are configured on this host.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ pub(crate) const DEFAULT: &str = "fnctr";
 
 /// A network, as shown to the user.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct ConfiguredNetwork {
     pub(crate) name: String,
     /// The file that configures the network.
     pub(crate) file: PathBuf,
-    /// Its plugins, in the order of ADD.
+    /// The types of its plugins, in the order in which the CNI command ADD runs them.
     pub(crate) plugins: Vec<String>,
     pub(crate) subnets: Vec<String>,
     /// The whole configuration.

@@ -9,7 +9,7 @@ use super::cni::{List, find, read_dirs};
 use super::configured;
 use super::family::Family;
 use super::journal::Entry;
-use super::known::{DEFAULT, Known};
+use super::known::{ConfiguredNetwork, DEFAULT};
 use super::{Address, Error, NetworkSettings, PortMapping};
 
 /// The networks of this host.
@@ -97,8 +97,8 @@ impl Networks {
     }
 
     /// Returns every network, and an error for every file that cannot be used.
-    pub(crate) fn list(&self) -> Result<(Vec<Known>, Vec<Error>), Error> {
-        let (mut known, mut broken) = (Vec::<Known>::new(), Vec::new());
+    pub(crate) fn list(&self) -> Result<(Vec<ConfiguredNetwork>, Vec<Error>), Error> {
+        let (mut known, mut broken) = (Vec::<ConfiguredNetwork>::new(), Vec::new());
         for (file, list) in read_dirs(&self.settings.config_dirs)? {
             match list {
                 Ok(list) if known.iter().any(|before| before.name == list.name) => {
@@ -107,7 +107,7 @@ impl Networks {
                         why: format!("network {} is configured by an earlier file already", list.name),
                     })
                 }
-                Ok(list) => known.push(Known {
+                Ok(list) => known.push(ConfiguredNetwork {
                     plugins: list
                         .plugins
                         .iter()
@@ -125,7 +125,7 @@ impl Networks {
     }
 
     /// Returns one network, with the file that configures it.
-    pub(crate) fn known(&self, name: &str) -> Result<Known, Error> {
+    pub(crate) fn known(&self, name: &str) -> Result<ConfiguredNetwork, Error> {
         self.get(name)?;
         let (known, _) = self.list()?;
         let found = known.into_iter().find(|known| known.name == name);
@@ -136,7 +136,7 @@ impl Networks {
     }
 
     /// Configures a bridge network permanently.
-    pub(crate) fn create(&self, new: &NewNetwork) -> Result<Known, Error> {
+    pub(crate) fn create(&self, new: &NewNetwork) -> Result<ConfiguredNetwork, Error> {
         match find(&self.settings.config_dirs, &new.name) {
             Ok((file, list)) => {
                 return Err(Error::Exists {

@@ -108,7 +108,7 @@ async fn the_streams_of_a_killed_holder_are_taken_over_and_nothing_in_the_pipe_i
     drop(holder.child.wait());
     let mut err = BufReader::new(reader.child.stderr.take().expect("its errors"));
     let mut lines = (&mut err).lines().map(|line| line.expect("a line"));
-    assert!(lines.any(|line| line.contains("takes them over")));
+    assert!(lines.any(|line| line.contains("to take the streams over")));
     let mut next = Beside::start(stage, &["attach", "chat"]);
     assert_eq!(next.hear(), "got second");
     next.say("third");

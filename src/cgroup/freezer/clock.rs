@@ -1,17 +1,19 @@
 //! How long a container has been frozen, counted by the process that freezes it.
 //!
 //! Kernels since 6.18 count it themselves (`frozen_usec` in `cgroup.stat.local`). On older kernels, this clock counts
-//! from each confirmed freeze to the request that ends it. It does not see freezes by other programs: as soon as one is
-//! noticed, the count is given up for good. There is no count either for a container that ran before the clock started.
+//! from each confirmed freeze to the request that ends it. It does not time freezes by other programs; once a freeze or
+//! thaw by another program is noticed, the total becomes unknown for good. There is no total either for a container that
+//! ran before the clock started.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often the clock has seen the container thawed. If two values are equal, the container did not run in between.
+/// How many freezes by this process have ended, as far as this process has noticed. Equal values mean that this process
+/// noticed no thaw in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Turns(u64);
+pub(crate) struct ThawCount(u64);
 
 /// The clock of one freezer.
 #[derive(Debug, Default)]
@@ -19,65 +21,70 @@ pub(super) struct Clock(Mutex<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
-    /// Whether every freeze since the container was created has been counted.
-    whole: bool,
+    /// Whether the total covers every freeze since the container was created, as far as this process has noticed.
+    complete: bool,
+    /// The duration of all freezes that have ended.
     total: Duration,
-    since: Option<Instant>,
-    turns: Turns,
-    /// The container was frozen at the last look, but not by this process.
-    strange: bool,
+    /// When the kernel confirmed the freeze by this process that is in effect, if there is one.
+    frozen_since: Option<Instant>,
+    thaws: ThawCount,
+    /// The last look found the container frozen without a confirmed freeze by this process.
+    unexplained: bool,
 }
 
 impl Clock {
     /// Starts a complete count: nothing of the container has run yet.
     pub(super) fn start(&self) {
-        self.lock().whole = true;
+        self.lock().complete = true;
     }
 
     /// The kernel confirmed a freeze by this process. The container may have been frozen before.
-    pub(super) fn froze(&self) {
+    pub(super) fn freeze_confirmed(&self) {
         let mut count = self.lock();
-        count.strange = false;
-        count.since.get_or_insert_with(Instant::now);
+        count.unexplained = false;
+        count.frozen_since.get_or_insert_with(Instant::now);
     }
 
     /// This process is about to request a thaw.
-    pub(super) fn thaws(&self) {
+    pub(super) fn before_thaw(&self) {
         let mut count = self.lock();
-        count.strange = false;
+        count.unexplained = false;
         count.stop();
     }
 
-    /// Another program has thawed the container.
-    pub(super) fn lost(&self) {
+    /// Another program has thawed the container, or its state can no longer be read.
+    pub(super) fn thawed_by_other(&self) {
         let mut count = self.lock();
-        count.whole = false;
+        count.complete = false;
         count.stop();
     }
 
-    /// Records what the kernel reports while no freeze of this process is in effect. If two looks in a row find the
-    /// container frozen, another program froze it; the first alone may be a freeze of this process that is just being
-    /// confirmed.
-    pub(super) fn look(&self, frozen: bool) {
+    /// Records what the kernel reports while no freeze by this process is in effect. If two looks in a row find the
+    /// container frozen, another program froze it; the first alone may have found a freeze by this process that is just
+    /// being confirmed.
+    pub(super) fn observe(&self, frozen: bool) {
         let mut count = self.lock();
-        if count.since.is_some() {
+        if count.frozen_since.is_some() {
             return;
         }
-        count.whole &= !(frozen && count.strange);
-        count.strange = frozen;
+        count.complete &= !(frozen && count.unexplained);
+        count.unexplained = frozen;
     }
 
-    /// The turns so far if a freeze of this process is in effect, as far as this process has seen.
-    pub(super) fn stands(&self) -> Option<Turns> {
+    /// Returns the thaw count, or `None` if, as far as known, no freeze by this process is in effect.
+    pub(super) fn current_freeze(&self) -> Option<ThawCount> {
         let count = self.lock();
-        count.since.map(|_| count.turns)
+        count.frozen_since.map(|_| count.thaws)
     }
 
-    /// The whole time up to now; `None` if some of it was not counted.
+    /// Returns how long the container has been frozen in all up to now, or `None` if the count is not complete.
     pub(super) fn total(&self) -> Option<Duration> {
         let count = self.lock();
-        let running = count.since.map(|since| since.elapsed()).unwrap_or_default();
-        count.whole.then(|| count.total.saturating_add(running))
+        let running = count
+            .frozen_since
+            .map(|since| since.elapsed())
+            .unwrap_or_default();
+        count.complete.then(|| count.total.saturating_add(running))
     }
 
     fn lock(&self) -> MutexGuard<'_, Count> {
@@ -87,9 +94,9 @@ impl Clock {
 
 impl Count {
     fn stop(&mut self) {
-        if let Some(since) = self.since.take() {
+        if let Some(since) = self.frozen_since.take() {
             self.total = self.total.saturating_add(since.elapsed());
-            self.turns.0 += 1;
+            self.thaws.0 += 1;
         }
     }
 }
@@ -107,53 +114,56 @@ mod tests {
         let clock = Clock::default();
         clock.start();
         advance(SECOND).await;
-        assert_eq!((clock.total(), clock.stands()), (Some(Duration::ZERO), None));
-        clock.froze();
-        let stands = clock.stands();
+        assert_eq!(
+            (clock.total(), clock.current_freeze()),
+            (Some(Duration::ZERO), None)
+        );
+        clock.freeze_confirmed();
+        let first = clock.current_freeze();
         advance(SECOND).await;
         // Freezing a frozen container does not start the count anew.
-        clock.froze();
+        clock.freeze_confirmed();
         advance(SECOND).await;
-        assert_eq!((clock.total(), clock.stands()), (Some(2 * SECOND), stands));
-        clock.thaws();
+        assert_eq!((clock.total(), clock.current_freeze()), (Some(2 * SECOND), first));
+        clock.before_thaw();
         advance(SECOND).await;
-        clock.thaws();
-        assert_eq!((clock.total(), clock.stands()), (Some(2 * SECOND), None));
-        clock.froze();
+        clock.before_thaw();
+        assert_eq!((clock.total(), clock.current_freeze()), (Some(2 * SECOND), None));
+        clock.freeze_confirmed();
         advance(SECOND).await;
         assert_eq!(clock.total(), Some(3 * SECOND));
-        assert_ne!(clock.stands(), stands, "it ran in between");
+        assert_ne!(clock.current_freeze(), first, "it ran in between");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_began_before_us_is_not_known() {
+    async fn a_count_that_was_never_started_has_no_total() {
         let clock = Clock::default();
-        clock.froze();
+        clock.freeze_confirmed();
         advance(SECOND).await;
         assert_eq!(clock.total(), None);
-        assert!(clock.stands().is_some());
+        assert!(clock.current_freeze().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_freeze_or_thaw_by_another_program_ends_the_count() {
         let thawed = Clock::default();
         thawed.start();
-        thawed.froze();
-        thawed.lost();
-        assert_eq!((thawed.total(), thawed.stands()), (None, None));
+        thawed.freeze_confirmed();
+        thawed.thawed_by_other();
+        assert_eq!((thawed.total(), thawed.current_freeze()), (None, None));
 
         let frozen = Clock::default();
         frozen.start();
-        frozen.look(true);
+        frozen.observe(true);
         assert!(frozen.total().is_some(), "it may be ours, about to be confirmed");
-        frozen.froze();
-        frozen.look(true);
-        frozen.thaws();
-        frozen.look(true);
-        frozen.look(false);
-        frozen.look(true);
+        frozen.freeze_confirmed();
+        frozen.observe(true);
+        frozen.before_thaw();
+        frozen.observe(true);
+        frozen.observe(false);
+        frozen.observe(true);
         assert!(frozen.total().is_some());
-        frozen.look(true);
+        frozen.observe(true);
         assert_eq!(frozen.total(), None);
     }
 }

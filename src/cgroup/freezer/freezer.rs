@@ -121,8 +121,8 @@ impl Freezer {
     /// Reads the state once, unless a freeze by this freezer is in effect, to notice freezes by other programs.
     pub(crate) fn frozen_time(&self) -> Option<Duration> {
         let clock = self.clock()?;
-        if clock.total().is_some() && clock.stands().is_none() {
-            clock.look(self.frozen_now()?);
+        if clock.total().is_some() && clock.current_freeze().is_none() {
+            clock.observe(self.frozen_now()?);
         }
         clock.total()
     }
@@ -187,7 +187,7 @@ impl Freezer {
         if goal == Goal::Thawed
             && let Some(clock) = self.clock()
         {
-            clock.thaws();
+            clock.before_thaw();
         }
         match self {
             Self::V2(v2) => v2.request(goal),
@@ -312,7 +312,7 @@ impl Pending {
         if self.goal == Goal::Frozen
             && let Some(clock) = self.freezer.clock()
         {
-            clock.froze();
+            clock.freeze_confirmed();
         }
         Confirmed {
             took: self.started.elapsed(),

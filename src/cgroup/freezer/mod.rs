@@ -37,7 +37,7 @@ mod tests;
 mod v1;
 mod v2;
 
-pub(crate) use self::clock::Turns;
+pub(crate) use self::clock::ThawCount;
 pub(crate) use self::freezer::{Attempt, Freezer, Pending};
 #[cfg(feature = "cli")]
 pub(crate) use self::raw::RawFreezer;

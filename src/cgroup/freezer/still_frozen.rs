@@ -1,29 +1,30 @@
 //! Whether containers are still frozen, checked for all of them with one system call.
 //!
-//! Nothing of a frozen container runs, so its usage need not be read repeatedly. But another program may have thawed
-//! it, so the fact that it was frozen earlier is no proof. This check is the proof, at nearly no cost.
+//! Nothing of a frozen container runs, so its usage need not be read repeatedly. But another program may have thawed it
+//! meanwhile. This check notices that at nearly no cost, unless the container has been frozen again before the check.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::clock::{Clock, Turns};
+use super::clock::{Clock, ThawCount};
 use super::{Freezer, State};
 
-/// Which of the containers are still frozen by a freeze of this process, each with its [`Turns`]. Between two equal
-/// values no process of the container has run.
+/// Returns the [`ThawCount`] of each container that is still frozen by this process, and `None` for the others. Equal
+/// values for a container mean that no thaw was noticed in between. A thaw by another program goes unnoticed if the
+/// container is frozen again before the next call.
 ///
 /// Makes one system call for all of them and reads no file: `cgroup.events` of the v2 tree, which a freeze has left
 /// open, raises POLLPRI when it changes (kernfs_fop_poll; cgroup-v2.rst). Only a file that has changed is read, and
 /// that of a v1 freezer, which reports no changes. If the file changed shortly before, a thaw by another program is
 /// seen some 10 ms late: the kernel keeps that distance between its notifications (CGROUP_FILE_NOTIFY_MIN_INTV).
-pub(crate) fn still_frozen(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
-    let mut turns: Vec<_> = freezers
+pub(crate) fn still_frozen(freezers: &[&Freezer]) -> Vec<Option<ThawCount>> {
+    let mut counts: Vec<_> = freezers
         .iter()
-        .map(|freezer| freezer.clock().and_then(Clock::stands))
+        .map(|freezer| freezer.clock().and_then(Clock::current_freeze))
         .collect();
     let mut asked = Vec::new();
     let mut files = Vec::new();
     for (at, freezer) in freezers.iter().enumerate() {
-        if turns.get(at).is_some_and(Option::is_some)
+        if counts.get(at).is_some_and(Option::is_some)
             && let Freezer::V2(v2) = freezer
             && let Some(events) = v2.events()
         {
@@ -39,16 +40,16 @@ pub(crate) fn still_frozen(freezers: &[&Freezer]) -> Vec<Option<Turns>> {
             *unchanged = polled && file.revents().is_empty();
         }
     }
-    for ((freezer, turns), unchanged) in freezers.iter().zip(&mut turns).zip(unchanged) {
-        if turns.is_some() && !unchanged && !matches!(freezer.state(), Ok(State::Frozen)) {
+    for ((freezer, count), unchanged) in freezers.iter().zip(&mut counts).zip(unchanged) {
+        if count.is_some() && !unchanged && !matches!(freezer.state(), Ok(State::Frozen)) {
             // Unless this process has thawed or frozen it meanwhile.
-            if let Some(clock) = freezer.clock().filter(|clock| clock.stands() == *turns) {
-                clock.lost();
+            if let Some(clock) = freezer.clock().filter(|clock| clock.current_freeze() == *count) {
+                clock.thawed_by_other();
             }
-            *turns = None;
+            *count = None;
         }
     }
-    turns
+    counts
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use crate::cgroup::paths::Paths;
 pub(crate) struct OomCount {
     /// Processes killed for lack of memory since the cgroup was created.
     pub(crate) kills: u64,
-    /// The container's own limit in bytes.
+    /// The container's own limit in bytes. `None` if it has none, or if the cgroup was removed before the limit was
+    /// read.
     pub(crate) limit: Option<u64>,
     /// Whose limit was hit; `None` without a kill.
     pub(crate) whose: Option<LimitOwner>,
@@ -39,7 +40,7 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
     let Some((version, dir)) = paths.controller(&paths.memory) else {
         return Ok(None);
     };
-    let count = match version {
+    let record = match version {
         Version::V2 => {
             let Some(events) = read(dir, "memory.events")? else {
                 return Ok(None);
@@ -48,7 +49,7 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
             // All files of a controller disappear together, so if this one is missing, the cgroup was removed
             // meanwhile.
             let limit = read(dir, "memory.max")?.map(|text| limit_v2(&text));
-            v2(&events, local.as_deref(), limit)
+            record_v2(&events, local.as_deref(), limit)
         }
         Version::V1 => {
             let Some(control) = read(dir, "memory.oom_control")? else {
@@ -56,15 +57,15 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
             };
             let reached = reached(dir)?.map(|(failures, full)| failures > 0 || full);
             let limit = read_number(dir, "memory.limit_in_bytes")?.map(limit_v1);
-            v1(&control, reached, limit)
+            record_v1(&control, reached, limit)
         }
     };
-    Ok(count.map(|(kills, limit, blame)| OomCount {
-        kills,
-        limit,
-        whose: (kills > 0).then(|| match blame {
+    Ok(record.map(|record| OomCount {
+        kills: record.kills,
+        limit: record.limit,
+        whose: (record.kills > 0).then(|| match record.blame {
             Blame::Owner(whose) => whose,
-            Blame::NotItsOwn => above.blame(version),
+            Blame::Elsewhere => above.blame(version),
         }),
     }))
 }
@@ -72,20 +73,40 @@ pub(crate) fn oom_kills(paths: &Paths, above: &Above) -> Result<Option<OomCount>
 /// What the container's own files reveal about whose limit was hit.
 #[derive(Debug, PartialEq, Eq)]
 enum Blame {
+    /// This owner, or that it cannot be determined.
     Owner(LimitOwner),
-    NotItsOwn,
+    /// No limit of the container or of a part of it: a limit above the container, or the machine's memory.
+    Elsewhere,
 }
 
-/// Kills, the container's own limit, and whose limit it was.
-type Record = Option<(u64, Option<u64>, Blame)>;
+/// The content of the container's own files.
+#[derive(Debug, PartialEq, Eq)]
+struct Record {
+    kills: u64,
+    /// As in [`OomCount`].
+    limit: Option<u64>,
+    blame: Blame,
+}
 
-/// `oom_kill` counts the victims in the container and below it. `oom` counts how often a limit there was about to make
-/// an allocation fail, and in the local file only the container's own limit. Kernels before 5.2 have no local file;
-/// then the count of the whole subtree is used. `limit` is `None` if the cgroup was removed before the limit was read.
-fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
+impl Record {
+    /// The record of a cgroup that was removed before all of its files were read.
+    fn incomplete(kills: u64) -> Self {
+        Self {
+            kills,
+            limit: None,
+            blame: Blame::Owner(LimitOwner::Unknown),
+        }
+    }
+}
+
+/// `oom_kill` counts the victims in the container and below it. `oom` counts how often an allocation was about to fail:
+/// in `memory.events` at any limit in the subtree, in `memory.events.local` at the container's own limit. Kernels before
+/// 5.2 have no local file; then the count of the whole subtree is used. `limit` is `None` if the cgroup was removed
+/// before the limit was read.
+fn record_v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Option<Record> {
     let kills = keyed(events, "oom_kill")?;
     let Some(limit) = limit else {
-        return Some((kills, None, Blame::Owner(LimitOwner::Unknown)));
+        return Some(Record::incomplete(kills));
     };
     let subtree = keyed(events, "oom").unwrap_or(0);
     let own = local.map_or(subtree, |local| keyed(local, "oom").unwrap_or(0));
@@ -94,23 +115,24 @@ fn v2(events: &str, local: Option<&str>, limit: Option<Option<u64>>) -> Record {
     } else if subtree > 0 {
         Blame::Owner(LimitOwner::Inside)
     } else {
-        Blame::NotItsOwn
+        Blame::Elsewhere
     };
-    Some((kills, limit, blame))
+    Some(Record { kills, limit, blame })
 }
 
-/// v1 counts victims of this cgroup only, and has no count like `oom`; that a limit was reached must serve instead.
-fn v1(control: &str, reached: Option<bool>, limit: Option<Option<u64>>) -> Record {
+/// v1 counts victims of this cgroup only. It has no count like `oom`, so a limit that was ever reached is taken as the
+/// cause. `reached` and `limit` are `None` if the cgroup was removed before they were read.
+fn record_v1(control: &str, reached: Option<bool>, limit: Option<Option<u64>>) -> Option<Record> {
     let kills = keyed(control, "oom_kill")?;
     let (Some(reached), Some(limit)) = (reached, limit) else {
-        return Some((kills, None, Blame::Owner(LimitOwner::Unknown)));
+        return Some(Record::incomplete(kills));
     };
     let blame = if reached {
         Blame::Owner(LimitOwner::Own)
     } else {
-        Blame::NotItsOwn
+        Blame::Elsewhere
     };
-    Some((kills, limit, blame))
+    Some(Record { kills, limit, blame })
 }
 
 #[cfg(test)]
@@ -128,45 +150,49 @@ mod tests {
     /// Killed, although no limit at or below the container was hit.
     const VICTIM: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n";
 
-    fn own(kills: u64, limit: Option<u64>) -> Record {
-        Some((kills, limit, Blame::Owner(LimitOwner::Own)))
+    fn own(kills: u64, limit: Option<u64>) -> Option<Record> {
+        record(kills, limit, Blame::Owner(LimitOwner::Own))
+    }
+
+    fn record(kills: u64, limit: Option<u64>, blame: Blame) -> Option<Record> {
+        Some(Record { kills, limit, blame })
     }
 
     #[test]
     fn an_own_limit_is_distinguished_from_one_inside_and_one_elsewhere() {
         let limit = Some(64 << 20);
-        assert_eq!(v2(EVENTS, Some(EVENTS), Some(limit)), own(1, limit));
-        let inside = Blame::Owner(LimitOwner::Inside);
-        assert_eq!(v2(EVENTS, Some(CALM), Some(limit)), Some((1, limit, inside)));
-        let elsewhere = Some((1, None, Blame::NotItsOwn));
-        assert_eq!(v2(VICTIM, Some(VICTIM), Some(None)), elsewhere);
-        assert_eq!(v2(EVENTS, None, Some(limit)), own(1, limit));
-        assert_eq!(v2("garbage", None, Some(None)), None);
+        assert_eq!(record_v2(EVENTS, Some(EVENTS), Some(limit)), own(1, limit));
+        let inside = record(1, limit, Blame::Owner(LimitOwner::Inside));
+        assert_eq!(record_v2(EVENTS, Some(CALM), Some(limit)), inside);
+        let elsewhere = record(1, None, Blame::Elsewhere);
+        assert_eq!(record_v2(VICTIM, Some(VICTIM), Some(None)), elsewhere);
+        assert_eq!(record_v2(EVENTS, None, Some(limit)), own(1, limit));
+        assert_eq!(record_v2("garbage", None, Some(None)), None);
     }
 
     #[test]
     fn reaching_the_limit_without_a_kill_is_no_kill() {
         let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n";
-        assert_eq!(v1(control, Some(true), Some(Some(1))).unwrap().0, 0);
+        assert_eq!(record_v1(control, Some(true), Some(Some(1))).unwrap().kills, 0);
         let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
-        assert_eq!(v1(control, Some(true), Some(Some(1))), own(2, Some(1)));
+        assert_eq!(record_v1(control, Some(true), Some(Some(1))), own(2, Some(1)));
         assert_eq!(
-            v1(control, Some(false), Some(None)),
-            Some((2, None, Blame::NotItsOwn))
+            record_v1(control, Some(false), Some(None)),
+            record(2, None, Blame::Elsewhere)
         );
         // Kernels before 4.13 do not count.
         assert_eq!(
-            v1("oom_kill_disable 0\nunder_oom 0\n", Some(true), Some(None)),
+            record_v1("oom_kill_disable 0\nunder_oom 0\n", Some(true), Some(None)),
             None
         );
     }
 
     #[test]
     fn a_cgroup_that_goes_away_while_it_is_read_has_kills_and_no_made_up_limit() {
-        let torn = |kills| Some((kills, None, Blame::Owner(LimitOwner::Unknown)));
-        assert_eq!(v2(EVENTS, None, None), torn(1));
-        assert_eq!(v1("oom_kill 3\n", Some(true), None), torn(3));
-        assert_eq!(v1("oom_kill 3\n", None, None), torn(3));
+        let torn = |kills| record(kills, None, Blame::Owner(LimitOwner::Unknown));
+        assert_eq!(record_v2(EVENTS, None, None), torn(1));
+        assert_eq!(record_v1("oom_kill 3\n", Some(true), None), torn(3));
+        assert_eq!(record_v1("oom_kill 3\n", None, None), torn(3));
     }
 
     #[test]

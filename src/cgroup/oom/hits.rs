@@ -8,15 +8,17 @@ use crate::cgroup::files::{keyed, read, read_number};
 use crate::cgroup::layout::Version;
 
 /// The largest allocation for which the kernel kills: eight pages (PAGE_ALLOC_COSTLY_ORDER) of up to 64 KiB each.
-const LAST_CHARGE: u64 = 8 * (64 << 10);
+const MAX_OOM_ALLOCATION: u64 = 8 * (64 << 10);
 
 /// How often a cgroup's own limit was about to make an allocation fail. v1 reports only how often the limit was
-/// reached. `None` at the root of the v2 tree, above a mount, and on v2 before kernel 5.2.
+/// reached. `None` for the root of the v2 tree, for directories outside the mounted subtree, on v2 before kernel 5.2,
+/// and for a cgroup that cannot be read.
 pub(super) fn hits(version: Version, dir: &Path) -> Option<u64> {
     match version {
         Version::V2 => keyed(&read(dir, "memory.events.local").ok()??, "oom"),
         Version::V1 => {
             let (failures, full) = reached(dir).ok()??;
+            // A v1 cgroup that was ever full counts as one hit more.
             Some(failures.saturating_add(u64::from(full)))
         }
     }
@@ -26,8 +28,7 @@ pub(super) fn hits(version: Version, dir: &Path) -> Option<u64> {
 ///
 /// If there is a limit on memory and swap together, as runtimes set it, that limit is charged first and counts the
 /// failures; but since kernel 6.15 its count stays at 0 (the counter of `memsw` is not tracked). Therefore the
-/// high-water marks are read too: when the kernel gives up, less is left than the largest allocation for which it
-/// kills.
+/// high-water marks are read too: an OOM kill means that less than [`MAX_OOM_ALLOCATION`] was free below the limit.
 pub(super) fn reached(dir: &Path) -> Result<Option<(u64, bool)>, Error> {
     let (mut failures, mut full) = (0, false);
     let files = [
@@ -50,7 +51,7 @@ pub(super) fn reached(dir: &Path) -> Result<Option<(u64, bool)>, Error> {
         ) {
             (Some(failed), Some(peak), Some(limit)) => {
                 failures = failed.saturating_add(failures);
-                full |= limit_v1(limit).is_some_and(|limit| peak.saturating_add(LAST_CHARGE) > limit);
+                full |= limit_v1(limit).is_some_and(|limit| peak.saturating_add(MAX_OOM_ALLOCATION) > limit);
             }
             // The kernel does not account for swap.
             _ if n > 0 => {}

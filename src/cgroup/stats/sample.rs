@@ -16,7 +16,8 @@ use crate::cgroup::paths::Paths;
 /// # Errors
 /// [`Error::Gone`] if the container ended before or while it was read. A runtime removes one hierarchy after the other,
 /// so if the container's process ends meanwhile, the sample may have `None` for the hierarchies that are already
-/// removed. A caller that has the process therefore checks it *after* the sample.
+/// removed. A caller that holds the container's process should therefore check *after* this call that it is still
+/// running.
 pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
     let at = Instant::now();
     let (cpu, throttling) = cpu(paths)?;
@@ -29,7 +30,7 @@ pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
         pids: pids(paths)?,
         disk: disk(paths)?,
         pressure: pressure(paths)?,
-        frozen: frozen(paths)?,
+        frozen: frozen_usec(paths)?,
     };
     let partial = [
         sample.memory.is_none(),
@@ -44,8 +45,8 @@ pub(crate) fn sample(paths: &Paths) -> Result<Sample, Error> {
     Ok(sample)
 }
 
-/// Only the processor time of [`sample`], from one file. `None` if the host does not count it, or the container no
-/// longer exists.
+/// Reads only the container's total processor time, in nanoseconds, as in [`sample`]. `None` if the host does not count
+/// it, or the container no longer exists.
 pub(crate) fn processor_time(paths: &Paths) -> Option<u64> {
     match paths.controller(&paths.cpuacct)? {
         (Version::V1, dir) => read_number(dir, "cpuacct.usage").ok()?,
@@ -60,7 +61,7 @@ fn memory(paths: &Paths) -> Result<Option<Memory>, Error> {
     let Some((version, dir)) = paths.controller(&paths.memory) else {
         return Ok(None);
     };
-    let (usage, inactive, limit, peak) = match version {
+    let (usage, inactive_key, limit, peak) = match version {
         Version::V1 => (
             read_number(dir, "memory.usage_in_bytes")?,
             "total_inactive_file",
@@ -78,14 +79,14 @@ fn memory(paths: &Paths) -> Result<Option<Memory>, Error> {
     let (Some(charged), Some(stat)) = (usage, read(dir, "memory.stat")?) else {
         return Ok(None);
     };
-    let usage = parse::in_use(charged, &stat, inactive);
+    let usage = parse::in_use(charged, &stat, inactive_key);
     Ok(Some(Memory { usage, limit, peak }))
 }
 
 /// CPU time and throttling: from one file in the v2 tree, from two controllers on a v1 host.
 fn cpu(paths: &Paths) -> Result<(Option<Cpu>, Option<Throttling>), Error> {
-    let quota = paths.controller(&paths.cpu);
-    let stat = match quota {
+    let cpu_controller = paths.controller(&paths.cpu);
+    let stat = match cpu_controller {
         Some((_, dir)) => read(dir, "cpu.stat")?,
         None => None,
     };
@@ -94,7 +95,7 @@ fn cpu(paths: &Paths) -> Result<(Option<Cpu>, Option<Throttling>), Error> {
         None => None,
         Some((Version::V1, dir)) => cpuacct(dir)?,
         // On a hybrid host without CPU accounting in v1, the time and the quota are in different hierarchies.
-        Some((Version::V2, dir)) if quota != Some((Version::V2, dir)) => {
+        Some((Version::V2, dir)) if cpu_controller != Some((Version::V2, dir)) => {
             read(dir, "cpu.stat")?.as_deref().and_then(parse::cpu_v2)
         }
         Some((Version::V2, _)) => stat.as_deref().and_then(parse::cpu_v2),
@@ -142,7 +143,7 @@ fn pressure(paths: &Paths) -> Result<Pressure, Error> {
     })
 }
 
-fn frozen(paths: &Paths) -> Result<Option<u64>, Error> {
+fn frozen_usec(paths: &Paths) -> Result<Option<u64>, Error> {
     let Some(dir) = paths.v2.as_deref() else {
         return Ok(None);
     };
@@ -261,13 +262,13 @@ mod tests {
             return;
         };
         const ROUNDS: u32 = 300;
-        // On a busy host the reader may not run at all during so many rounds.
-        const MOST: u32 = 100 * ROUNDS;
+        // On a busy host the reader may not run at all during `ROUNDS` rounds.
+        const MAX_ROUNDS: u32 = 100 * ROUNDS;
         let (over, met) = (AtomicBool::new(false), AtomicBool::new(false));
         let (mut read, mut gone) = (0, 0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                for round in 0..MOST {
+                for round in 0..MAX_ROUNDS {
                     limited.remove();
                     limited.make().unwrap();
                     if round >= ROUNDS && met.load(Ordering::Acquire) {
@@ -294,7 +295,10 @@ mod tests {
             }
         });
         eprintln!("read {read} times, gone {gone} times");
-        assert!(read > 0 && gone > 0, "the two never met");
+        assert!(
+            read > 0 && gone > 0,
+            "the reader never saw both a present and a removed cgroup"
+        );
     }
 
     #[test]

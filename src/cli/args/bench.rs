@@ -7,15 +7,15 @@ use crate::ByteSize;
 /// What to measure.
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum Bench {
-    /// How long a container's output takes to reach one reader and many; interleaved
+    /// Compare delivery of a container's output to one reader and to many, in alternating rounds
     Attach {
-        /// The number of readers beside the one
+        /// Readers in the rounds with many readers
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10000), value_name = "N")]
         readers: u32,
         /// How much the container writes
         #[arg(long, default_value = "50m", value_name = "BYTES")]
         bytes: ByteSize,
-        /// Containers of each kind
+        /// Containers per number of readers
         #[arg(long, default_value_t = 5)]
         rounds: u32,
         /// The image; needs head
@@ -27,14 +27,15 @@ pub(in crate::cli) enum Bench {
         /// Processes in the container
         #[arg(long, default_value_t = 1)]
         procs: u32,
-        /// Freezes and thaws of each kind
+        /// Freezes and thaws per method
         #[arg(long, default_value_t = 500)]
         rounds: u32,
         /// The image; needs sh and sleep
         #[arg(long, default_value = "busybox")]
         image: String,
     },
-    /// What each idle container costs this process, with and without statistics; and how long a life takes meanwhile
+    /// What each idle container costs this process, with and without statistics, and how long another container's life
+    /// cycle takes meanwhile
     Idle {
         /// Containers at once; a runc shim takes some 15 MB for each
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
@@ -59,7 +60,8 @@ pub(in crate::cli) enum Bench {
         #[arg(long, default_value_t = 16)]
         takers: usize,
     },
-    /// How long a server takes to restore every container, what it costs, and how fast it lists and finds them
+    /// How long a server takes to restore all containers, what it costs while it is idle, and how fast it lists and
+    /// finds containers
     Server {
         /// Containers that have ended
         #[arg(long, default_value_t = 1000, value_name = "N")]
@@ -76,19 +78,19 @@ pub(in crate::cli) enum Bench {
     },
     /// create → run → wait → close of /bin/true, and the share of the containerd calls in it
     Lifecycle {
-        /// Lives, and as many more with --network
+        /// Life cycles to measure; with --network, as many again on the network
         #[arg(long, default_value_t = 20)]
         rounds: u32,
-        /// Containers at once, in a last round; 0 leaves it out
+        /// Containers to run at once in a final round; 0 skips that round
         #[arg(long, default_value_t = 0)]
         parallel: u32,
-        /// Interleave them with lives on this network
+        /// Alternate with life cycles on this network
         #[arg(long, value_name = "NETWORK")]
         network: Option<String>,
-        /// Prepare this many network namespaces for those
+        /// Prepare this many network namespaces for the life cycles on the network
         #[arg(long, default_value_t = 0, requires = "network", value_name = "N")]
         pool: u64,
-        /// Hold each prepared namespace with a container of the image, not with a pin
+        /// Keep a container of the image running in each prepared network namespace
         #[arg(long, requires = "pool")]
         holder: bool,
         /// The image; needs /bin/true

@@ -93,7 +93,7 @@ pub(in crate::cli) struct StartArgs {
 pub(in crate::cli) struct AttachArgs {
     /// The container
     #[arg(value_name = "ID")]
-    pub(in crate::cli) id: ContainerRef,
+    pub(in crate::cli) container: ContainerRef,
     /// Do not pass standard input on
     #[arg(long)]
     pub(in crate::cli) no_stdin: bool,

@@ -11,7 +11,7 @@ use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::Print;
-use crate::driver::{Cookie as _, Output, Task};
+use crate::driver::{Cookie as _, Error, ErrorKind, Output, Task};
 use crate::engine::{Attachment, SharedStreams, Wants};
 use crate::ids::unique;
 use crate::{ByteSize, ContainerdDriver, Context};
@@ -97,7 +97,9 @@ async fn deliver(
         let began = Instant::now();
         let waiting = cookie.run(ctx).await?;
         for reader in reading {
-            let got = reader.await.map_err(|panic| Failure::usage(panic.to_string()))?;
+            let got = reader
+                .await
+                .map_err(|panic| Error::new(ErrorKind::Internal, panic))?;
             if got != plan.bytes {
                 return Err(Failure::usage(format!(
                     "a reader got {got} of {} bytes",

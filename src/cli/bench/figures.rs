@@ -11,7 +11,8 @@ impl Figures {
         self.0.push(took);
     }
 
-    /// The smallest value that at least `percent` of all values do not exceed (nearest rank); zero without any values.
+    /// The smallest measured value that is at least as large as `percent` % of the values (nearest-rank method); zero
+    /// without any values.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();

@@ -16,10 +16,10 @@ use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
 use crate::containerd_driver::ContainerdCookie;
-use crate::driver::{Cookie as _, StatSink, Task};
+use crate::driver::{Cookie as _, Error, ErrorKind, StatSink, Task};
 use crate::{ContainerdDriver, Context};
 
-/// The time from the last start to the first measurement, in which the work that a start causes ends.
+/// How long to wait after a start so that the work it causes is over.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The number of life cycles that are measured while the other containers are idle.
 const LIVES: u32 = 9;
@@ -55,8 +55,8 @@ impl Row {
         };
         (
             share(kibibytes(self.held.memory), kibibytes(self.before.memory)),
-            share(number(self.held.tasks), number(self.before.tasks)),
-            share(number(self.held.descriptors), number(self.before.descriptors)),
+            share(to_f64(self.held.tasks), to_f64(self.before.tasks)),
+            share(to_f64(self.held.descriptors), to_f64(self.before.descriptors)),
         )
     }
 }
@@ -71,7 +71,7 @@ pub(super) async fn bench(
         invocation,
         |_| {},
         async |driver| {
-            // Measure on a worker thread of the runtime, where the request handlers of a host run too.
+            // Measure on a worker thread of the runtime, where a platform's request handlers run.
             let (worker, planned, ctx) = (driver.clone(), plan.clone(), invocation.interrupt.ctx().clone());
             let measuring = async move { measure(&ctx, &worker, &planned).await };
             driver
@@ -79,7 +79,7 @@ pub(super) async fn bench(
                 .tracker()
                 .spawn(measuring)
                 .await
-                .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))
+                .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Internal, panic).into()))
         },
     )
     .await?;
@@ -101,6 +101,7 @@ async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Resul
         lives: lives(ctx, driver, &plan.image).await?,
     };
     let mut rows = vec![none];
+    // Discards every sample.
     let listener: StatSink = Arc::new(drop);
     for (name, stats) in [("statistics off", None), ("statistics on", Some(listener))] {
         let mut idle = Vec::new();
@@ -124,7 +125,7 @@ async fn measure(ctx: &Context, driver: &ContainerdDriver, plan: &Plan) -> Resul
     Ok(rows)
 }
 
-/// Starts the containers. All that were begun are in `idle` afterwards, even on failure.
+/// Starts the containers. Every cookie that was made is in `idle` afterwards, even on failure.
 async fn start(
     ctx: &Context,
     driver: &ContainerdDriver,
@@ -171,12 +172,14 @@ async fn lives(ctx: &Context, driver: &ContainerdDriver, image: &str) -> Result<
     Ok(figures)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn kibibytes(bytes: u64) -> f64 {
     bytes as f64 / 1024.0
 }
 
-fn number(count: usize) -> f64 {
+/// Converts by way of `u32`, because no conversion from `usize` to `f64` is exact for all values. No count that is
+/// measured here exceeds a `u32`.
+fn to_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }
 
@@ -202,7 +205,8 @@ fn report(rows: &[Row], plan: &Plan) -> Value {
 
 fn describe(rows: &[Row], plan: &Plan) -> String {
     line(&format!(
-        "{} idle containers, processor time over {} s; memory, tasks and descriptors are those of each container",
+        "{} idle containers, processor time over {} s; memory, tasks and descriptors are those of each container \
+         (in row `none`: totals of this process)",
         plan.containers, plan.seconds
     ));
     let rows: Vec<_> = rows

@@ -19,7 +19,7 @@ use crate::cli::Invocation;
 use crate::cli::connect::with_driver;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, line, table};
-use crate::driver::{Config, Cookie as _, Status, Task};
+use crate::driver::{Config, Cookie as _, Error, ErrorKind, Status, Task};
 use crate::{ContainerdDriver, Context};
 
 /// The phases of a life cycle, in order.
@@ -86,7 +86,7 @@ pub(super) async fn bench(
         let measuring = tracker.spawn(async move { measure(&ctx, &worker, &planned).await });
         let measured = measuring
             .await
-            .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())))?;
+            .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Internal, panic).into()))?;
         let crowd = if parallel == 0 {
             None
         } else {
@@ -213,7 +213,7 @@ async fn crowd(driver: &ContainerdDriver, image: &str, parallel: u32) -> Result<
     for life in lives {
         let lived = life
             .await
-            .unwrap_or_else(|panic| Err(Failure::usage(panic.to_string())));
+            .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Internal, panic).into()));
         first = first.and(lived);
     }
     first.map(|()| began.elapsed())

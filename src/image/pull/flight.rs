@@ -3,6 +3,9 @@
 //! The pull belongs to none of its callers: it runs on a task of its own, each caller waits with its own context, and
 //! the last caller to leave cancels it. A caller that arrives while a cancelled pull unwinds starts another one, which
 //! reuses what the first has fetched.
+//!
+//! A running pull is called a flight, after the single-flight pattern; its result has landed when it is available to
+//! the callers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +19,7 @@ use super::{Again, Job, Request, Shared};
 use crate::Context;
 use crate::image::{Error, Image};
 
+/// The result of a pull.
 type Landed = Result<Image, Arc<Error>>;
 
 /// The running pulls.
@@ -41,8 +45,8 @@ pub(crate) struct Pulling {
 }
 
 impl Flights {
-    pub(super) fn join(this: &Arc<Self>, shared: &Arc<Shared>, request: Request, again: Again) -> Pulling {
-        let mut flights = this.lock();
+    pub(super) fn join(self: &Arc<Self>, shared: &Arc<Shared>, request: Request, again: Again) -> Pulling {
+        let mut flights = self.lock();
         let flight = match flights.get(&request) {
             Some(flight) => Arc::clone(flight),
             None => {
@@ -53,13 +57,13 @@ impl Flights {
                     waiting: Mutex::new(0),
                 });
                 flights.insert(request.clone(), Arc::clone(&flight));
-                this.begin(shared, &request, &flight, again);
+                self.begin(shared, &request, &flight, again);
                 flight
             }
         };
         *flight.waiting() += 1;
         Pulling {
-            flights: Arc::clone(this),
+            flights: Arc::clone(self),
             flight,
             request,
         }
@@ -86,21 +90,23 @@ impl Flights {
             }
             pulled
         };
-        // Without a subscriber for it, the events of the pull are still in the span of its first caller.
+        // If the subscriber disables the pull's own span, the pull's events stay in the span of the first caller.
         let work = shared.tracker.spawn(pull.instrument(span).in_current_span());
-        let (flights, flight, request) = (Arc::clone(self), Arc::clone(flight), request.clone());
-        let (pulled, began) = (Arc::clone(shared), Instant::now());
-        shared.tracker.spawn(async move {
-            let landed = work.await.unwrap_or_else(|panic| {
-                Err(Error::Broken {
-                    image: request.reference.to_string(),
-                    why: panic.to_string(),
-                })
-            });
-            // Callers that arrive from here on start a new pull, because the tag may have moved.
-            flights.remove(&request, &flight);
-            (pulled.on_end.0)(&request.reference, began.elapsed(), landed.is_ok());
-            flight.landed.send_replace(Some(landed.map_err(Arc::new)));
+        shared.tracker.spawn({
+            let (flights, flight, request) = (Arc::clone(self), Arc::clone(flight), request.clone());
+            let (shared, began) = (Arc::clone(shared), Instant::now());
+            async move {
+                let landed = work.await.unwrap_or_else(|panic| {
+                    Err(Error::Broken {
+                        image: request.reference.to_string(),
+                        why: panic.to_string(),
+                    })
+                });
+                // Callers that arrive from here on start a new pull, because the tag may have moved.
+                remove(&mut flights.lock(), &request, &flight);
+                (shared.on_end.0)(&request.reference, began.elapsed(), landed.is_ok());
+                flight.landed.send_replace(Some(landed.map_err(Arc::new)));
+            }
         });
     }
 
@@ -110,27 +116,22 @@ impl Flights {
         *waiting -= 1;
         if *waiting == 0 {
             flight.ctx.cancel();
-            if flights
-                .get(request)
-                .is_some_and(|known| Arc::ptr_eq(known, flight))
-            {
-                flights.remove(request);
-            }
-        }
-    }
-
-    fn remove(&self, request: &Request, flight: &Arc<Flight>) {
-        let mut flights = self.lock();
-        if flights
-            .get(request)
-            .is_some_and(|known| Arc::ptr_eq(known, flight))
-        {
-            flights.remove(request);
+            remove(&mut flights, request, flight);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Request, Arc<Flight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes a flight, unless a later one for the same request has replaced it.
+fn remove(flights: &mut HashMap<Request, Arc<Flight>>, request: &Request, flight: &Arc<Flight>) {
+    if flights
+        .get(request)
+        .is_some_and(|known| Arc::ptr_eq(known, flight))
+    {
+        flights.remove(request);
     }
 }
 
@@ -149,7 +150,7 @@ impl Pulling {
     /// Waits for the end of the pull.
     ///
     /// # Errors
-    /// All waiting callers get the same error; [`Error::NotPulled`] if `ctx` ended first.
+    /// Returns the pull's error, shared by all callers, or [`Error::NotPulled`] if this caller's `ctx` ends first.
     ///
     /// # Cancellation
     /// Safe to drop: the pull continues as long as another caller wants it.
@@ -162,12 +163,11 @@ impl Pulling {
         };
         match ended {
             Err(why) => Err(interrupted(why)),
-            Ok(Ok(landed)) => match &*landed {
-                Some(landed) => landed.clone(),
-                None => Err(interrupted(crate::Interrupted::Cancelled)),
-            },
-            // Cannot happen, because `self` holds the flight, which owns the sender.
-            Ok(Err(_)) => Err(interrupted(crate::Interrupted::Cancelled)),
+            Ok(landed) => {
+                let landed = landed.ok().and_then(|landed| landed.clone());
+                // There is always a result: `wait_for` waits for it, and `self` holds the flight, which owns the sender.
+                landed.unwrap_or_else(|| Err(interrupted(crate::Interrupted::Cancelled)))
+            }
         }
     }
 }

@@ -25,11 +25,12 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// The task that fetches a layer.
 type Fetching = JoinHandle<Result<(), Error>>;
 
-/// Makes sure that the snapshot of all layers exists and that the image keeps it alive. Returns the name of the
-/// snapshot.
+/// Makes sure that the snapshot that all layers together make up exists, and that the image keeps it alive. Returns the
+/// name of the snapshot.
 ///
 /// # Cancellation
-/// Not safe to drop, because the tasks that fetch would outlive the future. Interrupting `ctx` unwinds.
+/// Not safe to drop, because the tasks that fetch would outlive the future. To give up, interrupt `ctx`: the tasks are
+/// then cancelled and awaited.
 pub(super) async fn all(work: &Arc<Work>, ctx: &Context, resolved: &Resolved) -> Result<String, Error> {
     let images = &work.job.shared.images;
     let (name, snapshotter) = (&work.job.name, &images.snapshotter);
@@ -44,7 +45,7 @@ pub(super) async fn all(work: &Arc<Work>, ctx: &Context, resolved: &Resolved) ->
     let unpacked = unpacked(work, ctx, &chain).await?;
     work.job.reporter.layers(begin(resolved, unpacked));
     let fetching = Fetches::begin(work, ctx, resolved, unpacked);
-    let done = in_order(work, &fetching, resolved, &chain, unpacked).await;
+    let done = unpack_in_order(work, &fetching, resolved, &chain, unpacked).await;
     fetching.end(done).await.map(|()| top.clone())
 }
 
@@ -106,8 +107,10 @@ pub(super) fn fetched(reporter: &Reporter) -> u64 {
 
 /// The tasks that fetch layers, lowest layer first.
 struct Fetches {
-    /// Ends all of them.
+    /// The context of all fetches; cancelling it ends them.
     ctx: Context,
+    /// The name of the image, for errors.
+    image: String,
     tasks: Vec<(usize, tokio::sync::Mutex<Option<Fetching>>)>,
 }
 
@@ -116,16 +119,17 @@ impl Fetches {
         let ctx = ctx.child();
         let room = Arc::new(Semaphore::new(work.job.shared.settings.layers.max(1)));
         let missing = resolved.layers.iter().enumerate().skip(unpacked);
-        let mut before = CancellationToken::new();
-        before.cancel();
+        // Each task waits until its token is cancelled, which means that it may start. The lowest may start at once.
+        let mut may_start = CancellationToken::new();
+        may_start.cancel();
         let tasks = missing.map(|(at, layer)| {
-            let next = CancellationToken::new();
-            let mine = std::mem::replace(&mut before, next.clone());
+            let next_may_start = CancellationToken::new();
+            let this_may_start = std::mem::replace(&mut may_start, next_may_start.clone());
             let (work, ctx, room, layer) = (Arc::clone(work), ctx.clone(), Arc::clone(&room), layer.clone());
             let tracker = work.job.shared.tracker.clone();
             let fetching = async move {
                 // If the wait is interrupted, the fetch itself returns the error.
-                let _ = ctx.run(mine.cancelled()).await;
+                let _ = ctx.run(this_may_start.cancelled()).await;
                 let fetching = fetch::layer(&work, &ctx, &room, &layer, at);
                 tokio::pin!(fetching);
                 let fetched = tokio::select! {
@@ -133,7 +137,7 @@ impl Fetches {
                     fetched = &mut fetching => Some(fetched),
                     () = tokio::time::sleep(HEAD_START) => None,
                 };
-                next.cancel();
+                next_may_start.cancel();
                 let fetched = match fetched {
                     Some(fetched) => fetched,
                     None => tokio::select! {
@@ -156,6 +160,7 @@ impl Fetches {
         Self {
             tasks: tasks.collect(),
             ctx,
+            image: work.job.name.clone(),
         }
     }
 
@@ -165,13 +170,13 @@ impl Fetches {
             return Ok(());
         };
         match task.lock().await.take() {
-            Some(task) => joined(task).await,
+            Some(task) => joined(task, &self.image).await,
             None => Ok(()),
         }
     }
 
-    /// Waits for all running tasks; after a failure, they are cancelled. Returns the first error, and not one of the
-    /// interruptions that it caused.
+    /// Waits for all running tasks; after a failure, they are cancelled. Returns the first error that is not an
+    /// interruption, since a failure interrupts the other tasks; else the first interruption.
     async fn end(self, done: Result<(), Error>) -> Result<(), Error> {
         if done.is_err() {
             self.ctx.cancel();
@@ -179,12 +184,12 @@ impl Fetches {
         let mut first = done;
         for (_, task) in self.tasks {
             let Some(task) = task.into_inner() else { continue };
-            let ended = joined(task).await;
-            let caused = |outcome: &Result<(), Error>| match outcome {
+            let ended = joined(task, &self.image).await;
+            let is_replaceable = |outcome: &Result<(), Error>| match outcome {
                 Ok(()) => true,
                 Err(why) => why.interrupted().is_some(),
             };
-            if caused(&first) && ended.is_err() && (first.is_ok() || !caused(&ended)) {
+            if is_replaceable(&first) && ended.is_err() && (first.is_ok() || !is_replaceable(&ended)) {
                 first = ended;
             }
         }
@@ -192,16 +197,16 @@ impl Fetches {
     }
 }
 
-async fn joined(task: Fetching) -> Result<(), Error> {
+async fn joined(task: Fetching, image: &str) -> Result<(), Error> {
     task.await.unwrap_or_else(|panic| {
         Err(Error::Broken {
-            image: "of this pull".to_owned(),
+            image: image.to_owned(),
             why: panic.to_string(),
         })
     })
 }
 
-async fn in_order(
+async fn unpack_in_order(
     work: &Work,
     fetching: &Fetches,
     resolved: &Resolved,

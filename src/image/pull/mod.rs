@@ -138,6 +138,6 @@ impl Puller {
 
     /// Joins the pull of this request, or starts one. `again` is used only if a pull is started.
     pub(crate) fn pull(&self, request: Request, again: Again) -> Pulling {
-        Flights::join(&self.flights, &self.shared, request, again)
+        self.flights.join(&self.shared, request, again)
     }
 }

@@ -1,8 +1,8 @@
-//! Ends plugins that outlived the process that ran them. Nothing would ever undo what they make after their work has
-//! been undone.
+//! Ends plugins that outlived the process that ran them. Such a plugin could still add interfaces or rules after the
+//! sandbox was cleaned up, and nothing would remove them.
 //!
-//! They are found by a variable that the specification puts into their environment, and that the programs which they
-//! start (iptables) inherit: the name of the sandbox, which no other sandbox ever has.
+//! They are found by the variable `CNI_CONTAINERID`, which the specification puts into their environment, and which the
+//! programs that they start (iptables) inherit. Its value is the name of the sandbox, which no other sandbox ever has.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -15,12 +15,13 @@ use tokio::time::Instant;
 
 use crate::sandbox::Error;
 
-/// How long a killed process may take to end. Only a process that waits for a device takes any time.
+/// How long killed processes may take to end. A killed process ends at once unless it is blocked on a device.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ends every process that works for this sandbox, and returns when the last has ended: until then a process may be in
-/// a system call that changes something. Blocks for some milliseconds, because it reads the environment of every
-/// process.
+/// a system call that changes something.
+///
+/// Blocks: some milliseconds to read `/proc`, and up to [`PATIENCE`] for killed processes to end.
 pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
     let failed = |source| Error::Straggler {
         sandbox: id.to_owned(),
@@ -34,7 +35,7 @@ pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
             return Ok(());
         }
         tracing::info!(
-            id,
+            sandbox = id,
             processes = found.len(),
             "ending CNI plugins that outlived the process that ran them"
         );
@@ -45,7 +46,7 @@ pub(in crate::sandbox) fn end(id: &str) -> Result<(), Error> {
             }
         }
         for process in &found {
-            if !has_ended(process, until).map_err(|cause| failed(cause.into()))? {
+            if !wait_for_end(process, until).map_err(|cause| failed(cause.into()))? {
                 return Err(failed(std::io::ErrorKind::TimedOut.into()));
             }
         }
@@ -63,17 +64,17 @@ fn find(id: &str) -> std::io::Result<Vec<OwnedFd>> {
         };
         let (environment, namespace) = (entry.path().join("environ"), entry.path().join("ns/pid"));
         // A function may set the same variable, but its processes are in another PID namespace.
-        let works_for = || {
-            let said = fs::read(&environment).unwrap_or_default();
-            said.split(|byte| *byte == 0).any(|word| word == wanted)
+        let works_for_sandbox = || {
+            let environ = fs::read(&environment).unwrap_or_default();
+            environ.split(|byte| *byte == 0).any(|word| word == wanted)
                 && fs::read_link(&namespace).is_ok_and(|theirs| theirs == ours)
         };
-        if !works_for() {
+        if !works_for_sandbox() {
             continue;
         }
         match pidfd_open(pid, PidfdFlags::empty()) {
             // Checked again, because the process ID may have been reused before the descriptor was opened.
-            Ok(process) if works_for() => found.push(process),
+            Ok(process) if works_for_sandbox() => found.push(process),
             Ok(_) | Err(Errno::SRCH) => {}
             Err(cause) => return Err(cause.into()),
         }
@@ -81,8 +82,9 @@ fn find(id: &str) -> std::io::Result<Vec<OwnedFd>> {
     Ok(found)
 }
 
-/// Whether a process ends before `until`. The descriptor of a process that has ended is readable (pidfd_open(2)).
-fn has_ended(process: &OwnedFd, until: Instant) -> Result<bool, Errno> {
+/// Waits until the process ends or `until` passes; returns whether it ended. The descriptor of a process that has ended
+/// is readable (pidfd_open(2)).
+fn wait_for_end(process: &OwnedFd, until: Instant) -> Result<bool, Errno> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     fn working_for(id: &str) -> Child {
-        // A program that a plugin starts inherits the same name.
+        // A program that a plugin starts inherits `CNI_CONTAINERID`.
         let mut command = Command::new("sh");
         command
             .args(["-c", "sleep 1000; exit 3"])
@@ -119,7 +121,7 @@ mod tests {
         }
         end(&id).unwrap();
         assert!(find(&id).unwrap().is_empty());
-        // It was killed itself: after the end of its child it would have exited with 3.
+        // The shell itself was killed; had only its child been killed, it would have exited with 3.
         assert_eq!(works.wait().unwrap().signal(), Some(9));
         assert!(other.try_wait().unwrap().is_none());
         end(&format!("{id}1")).unwrap();
