@@ -68,8 +68,8 @@
 //! ```
 //!
 //! Reading order: [`driver`] (the contract) → `engine/mod.rs` (the states of a container, and the nine containerd calls
-//! of its life) → `engine/{resolve,create}.rs` (the steps of a create, in a few lines) → the mechanism that you are
-//! interested in.
+//! of its life) → `containerd_driver/cookie.rs` (the contract on the engine) → `engine/{resolve,create}.rs` (the steps of
+//! a create) → the mechanism that you are interested in.
 //!
 //! | Module | Depends on | Must never |
 //! |---|---|---|
@@ -95,13 +95,15 @@
 //!   and protects the snapshot that it names from containerd's garbage collector, so a container needs no lease. Leases
 //!   with an expiry protect data that has no record yet (images being loaded or pulled).
 //! * **The end of a kept container is written down before its task is deleted.** Afterwards the exit code cannot be
-//!   read any more. One process at a time changes the record of a kept container (`engine/turn.rs`).
+//!   read any more. One process at a time changes the record of a kept container (`engine/turn.rs`), and one at a time
+//!   removes a container of another kind (`engine/removal_turn.rs`).
 //! * **State that survives a reboot is written down first.** Network plugins keep the addresses that they assign in
 //!   files, so a sandbox has an entry on disk from before the first plugin runs until the last plugin has undone its
 //!   work. A container's record names its sandbox.
 //! * **A change is never raced against its caller.** It runs on a tracked task (`tracked.rs`). If the caller goes away,
 //!   the task is cancelled and undoes the change itself. Every method of the engine that changes something works like
-//!   this, so each of its futures may be dropped.
+//!   this, so each of its futures may be dropped. The exceptions have names that end in `_here`: they run on the
+//!   caller's own task, which must be tracked.
 //! * **The platform's code may fail in any way.** Traits that the platform implements and streams that it passes in may
 //!   panic, block or never end. They are called through `containerd_driver/{host,streams}.rs`, which turn this into an
 //!   error of the call that used them.

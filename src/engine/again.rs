@@ -151,7 +151,7 @@ impl Container {
             let snapshots = deps.session.snapshots(&record.snapshotter);
             let rootfs = snapshots.mounts(ctx, &record.snapshot_key).await;
             let rootfs = rootfs.at(Step::Rootfs, id)?;
-            create::prepare(deps, ctx, &plan, chosen, &rootfs, streams, &mut undo).await
+            create::make_run(deps, ctx, &plan, chosen, &rootfs, streams, &mut undo).await
         };
         let run = match made.await {
             // A kept container stays when its last handle is dropped, and so does its run.

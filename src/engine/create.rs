@@ -54,7 +54,7 @@ impl Engine {
     where
         F: Future<Output = Result<Streams>>,
     {
-        let created = create(&self.0, ctx, &plan, &image, streams);
+        let created = create_all(&self.0, ctx, &plan, &image, streams);
         self.0.phase("create", &plan.id, created).await
     }
 
@@ -73,7 +73,7 @@ impl Engine {
 }
 
 /// Creates everything. If a step fails, everything made so far is undone before the error is returned.
-pub(super) async fn create<F>(
+pub(super) async fn create_all<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &Plan,
@@ -100,7 +100,7 @@ where
             claim: &claim,
             last_run: &last,
         };
-        let rootfs = keep(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
+        let rootfs = make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
         let CheckedPlan { joining, config, .. } = checked;
         let chosen = Chosen {
             joining,
@@ -116,7 +116,7 @@ where
                 streams => Ok(streams),
             }
         };
-        prepare(deps, ctx, plan, chosen, &rootfs, streams, &mut of_run).await
+        make_run(deps, ctx, plan, chosen, &rootfs, streams, &mut of_run).await
     };
     match made.await {
         Ok(parts) => {
@@ -154,7 +154,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
             claim: &claim,
             last_run: &LastRun::Never,
         };
-        keep(deps, ctx, plan, image, new, &checked.layer, &mut own).await
+        make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await
     };
     match made.await {
         Ok(_) => {
@@ -229,7 +229,7 @@ async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result
 
 /// Makes what a container keeps from one run to the next: its record and its writable layer. Returns the layer's
 /// mounts.
-async fn keep(
+async fn make_record_and_layer(
     deps: &Deps,
     ctx: &Context,
     plan: &Plan,
@@ -259,7 +259,7 @@ pub(super) struct Chosen {
 }
 
 /// Makes a run, up to its start gate.
-pub(super) async fn prepare<F>(
+pub(super) async fn make_run<F>(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &Plan,

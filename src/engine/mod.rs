@@ -38,7 +38,8 @@
 //! process at a time does so ([`turn`]). The process that made a run writes its end; if that process has left the run
 //! or has ended, the next engine that finds the container does ([`abandoned`]).
 //!
-//! This module depends on no driver contract, no HTTP and no command line. Driver and command both pass it a [`Plan`].
+//! [`Engine`] is in [`deps`]; its methods are in the files of their subjects. This module depends on no driver contract,
+//! no HTTP and no command line. Driver and command both pass it a [`Plan`].
 
 mod abandoned;
 mod adopt;

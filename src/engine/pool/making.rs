@@ -58,7 +58,7 @@ async fn hold(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, sandbox: &Sandbox) -
     plan.labels.insert(label::HOLDER.to_owned(), sandbox.id.clone());
     let (image, _pin) = image(deps, ctx, &plan).await?;
     let streams = |_| std::future::ready(Ok(Streams::default()));
-    let (owned, run) = create::create(deps, ctx, &plan, &image, streams).await?;
+    let (owned, run) = create::create_all(deps, ctx, &plan, &image, streams).await?;
     let held = async {
         run.start_here(ctx).await?;
         let process = run.pid().and_then(pidfd::open_once);
