@@ -83,19 +83,27 @@ async fn a_runtime_that_outlives_its_shim_and_containerds_patience_keeps_no_name
     let Some(stage) = Stage::set("a_runtime_that_outlives_its_shim").await else {
         return;
     };
-    let (id, cookie) = validated(&stage).await;
-    let own = Shims::of(&stage, &id);
-    // As on a machine that gives the runtime no processor time.
-    let killer = when_its_cgroup_is_made(&stage, &id, move || {
-        let runtime = own.below();
-        signal(&runtime, Signal::SIGSTOP);
-        own.signal(Signal::SIGKILL);
-        runtime
-    });
-    let refused = cookie.create_container(&ctx()).await;
-    let runtime = killer.join().expect("a killed shim");
-    refused.expect_err("a create without a shim");
-    cookie.close(&ctx()).await.expect("to close");
+    let (id, runtime) = loop {
+        let (id, cookie) = validated(&stage).await;
+        let own = Shims::of(&stage, &id);
+        // As on a machine that gives the runtime no processor time.
+        let killer = when_its_cgroup_is_made(&stage, &id, move || {
+            let runtime = own.below();
+            signal(&runtime, Signal::SIGSTOP);
+            own.signal(Signal::SIGKILL);
+            runtime
+        });
+        let created = cookie.create_container(&ctx()).await;
+        let runtime = killer.join().expect("a killed shim");
+        if created.is_ok() {
+            // On a busy machine, the runtime had done its work before it was stopped.
+            signal(&runtime, Signal::SIGCONT);
+        }
+        cookie.close(&ctx()).await.expect("to close");
+        if created.is_err() {
+            break (id, runtime);
+        }
+    };
     assert_eq!(
         bundles(&stage),
         Vec::<String>::new(),
