@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fnctr::driver::{Cookie, Driver as _, Status, Task};
+use fnctr::{ContainerdDriver, Settings};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::patience::patient;
-use crate::world::{Stage, ctx};
+use crate::world::{Stage, config, connect_with, ctx};
 
 /// Does something as soon as the runtime has made a cgroup for a container, which is half-way through a create.
 fn when_its_cgroup_is_made<T: Send + 'static>(
@@ -35,9 +36,13 @@ fn when_its_cgroup_is_made<T: Send + 'static>(
 
 /// A container that is about to be created.
 async fn validated(stage: &Stage) -> (String, Box<dyn Cookie>) {
+    validated_by(&stage.driver, stage).await
+}
+
+async fn validated_by(driver: &ContainerdDriver, stage: &Stage) -> (String, Box<dyn Cookie>) {
     let task = stage.task("/bin/sleep 60");
     let id = task.id.clone();
-    let cookie = stage.driver.create_cookie(&ctx(), Arc::new(task)).await;
+    let cookie = driver.create_cookie(&ctx(), Arc::new(task)).await;
     let cookie = cookie.expect("a cookie");
     cookie.validate_image(&ctx()).await.expect("an image");
     (id, cookie)
@@ -83,27 +88,21 @@ async fn a_runtime_that_outlives_its_shim_and_containerds_patience_keeps_no_name
     let Some(stage) = Stage::set("a_runtime_that_outlives_its_shim").await else {
         return;
     };
-    let (id, runtime) = loop {
-        let (id, cookie) = validated(&stage).await;
-        let own = Shims::of(&stage, &id);
-        // As on a machine that gives the runtime no processor time.
-        let killer = when_its_cgroup_is_made(&stage, &id, move || {
-            let runtime = own.below();
-            signal(&runtime, Signal::SIGSTOP);
-            own.signal(Signal::SIGKILL);
-            runtime
-        });
-        let created = cookie.create_container(&ctx()).await;
-        let runtime = killer.join().expect("a killed shim");
-        if created.is_ok() {
-            // On a busy machine, the runtime had done its work before it was stopped.
-            signal(&runtime, Signal::SIGCONT);
-        }
-        cookie.close(&ctx()).await.expect("to close");
-        if created.is_err() {
-            break (id, runtime);
-        }
-    };
+    let halts = Halting::make(&stage);
+    let halting = |settings: &mut Settings| settings.runtime_binary = Some(halts.program());
+    let driver = connect_with(&stage.real, halting, || config(&stage.real)).await;
+    let driver = driver.expect("a driver");
+    let (id, cookie) = validated_by(&driver, &stage).await;
+    let own = Shims::of(&stage, &id);
+    let killer = std::thread::spawn(move || {
+        let runtime = halts.halted();
+        own.signal(Signal::SIGKILL);
+        [runtime]
+    });
+    let refused = cookie.create_container(&ctx()).await;
+    let runtime = killer.join().expect("a killed shim");
+    refused.expect_err("a create without a shim");
+    cookie.close(&ctx()).await.expect("to close");
     assert_eq!(
         bundles(&stage),
         Vec::<String>::new(),
@@ -121,7 +120,59 @@ async fn a_runtime_that_outlives_its_shim_and_containerds_patience_keeps_no_name
     while runtime.iter().any(runs) && tokio::time::Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    driver.close(&ctx()).await.expect("to close");
     stage.strike().await;
+}
+
+/// A runtime that stops half-way through a create, as on a machine that gives it no processor time.
+struct Halting {
+    dir: std::path::PathBuf,
+}
+
+impl Halting {
+    fn make(stage: &Stage) -> Self {
+        let dir = stage.real.dir().to_owned();
+        let real = crate::world::runtime().unwrap_or_else(|| "runc".to_owned());
+        let marker = dir.join("halted").display().to_string();
+        // A hook of the OCI, which the runtime runs when it has made the namespaces and the cgroup.
+        let hook = format!("echo $PPID >{marker}.new; mv {marker}.new {marker}; kill -STOP $PPID");
+        let hooks =
+            serde_json::json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", hook] }] });
+        let script = format!(
+            r#"#!/bin/sh
+case " $* " in *" create "*)
+    for word; do
+        [ "$before" != --bundle ] || sed -i '1s|^{{|{{"hooks":{hooks},|' "$word/config.json"
+        before=$word
+    done
+esac
+exec {real} "$@"
+"#
+        );
+        let halting = Self { dir };
+        std::fs::write(halting.program(), script).expect("a program");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(halting.program(), mode).expect("a program");
+        halting
+    }
+
+    fn program(&self) -> String {
+        self.dir.join("halting").display().to_string()
+    }
+
+    /// Waits until it has stopped, and returns its process.
+    fn halted(&self) -> Pid {
+        let until = tokio::time::Instant::now() + patient(Duration::from_secs(20));
+        loop {
+            let pid = std::fs::read_to_string(self.dir.join("halted")).unwrap_or_default();
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            if state.contains(") T ") {
+                return Pid::from_raw(pid.trim().parse().expect("a pid"));
+            }
+            assert!(tokio::time::Instant::now() < until, "the runtime does not halt");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 /// The shims of one container, while it is created.
@@ -146,23 +197,6 @@ impl Shims {
 
     fn signal(&self, number: Signal) {
         signal(&self.pids(), number);
-    }
-
-    /// The processes that they have started, and what those have started.
-    fn below(&self) -> Vec<Pid> {
-        let mut all = self.pids();
-        let shims = all.len();
-        let mut next = 0;
-        while let Some(pid) = all.get(next) {
-            let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
-            for thread in threads.into_iter().flatten().flatten() {
-                let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-                let children = children.split_whitespace().map(|pid| pid.parse().expect("a pid"));
-                all.extend(children.map(Pid::from_raw));
-            }
-            next += 1;
-        }
-        all.split_off(shims)
     }
 }
 
