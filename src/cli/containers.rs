@@ -127,8 +127,9 @@ pub(super) async fn rm(
         } else {
             args.ids.clone()
         };
-        Ok(each(engine, &ids, print, async |id| {
-            remove(engine, id, args.force, print).await
+        Ok(each(engine, &ids, print, async |id| match args.all {
+            true => remove_listed(engine, id, args.force, print).await,
+            false => remove(engine, id, args.force, print).await,
         })
         .await)
     })
@@ -159,7 +160,7 @@ pub(super) async fn prune(
             .map(|container| container.id.clone().into())
             .collect();
         Ok(each(engine, &ids, print, async |id| {
-            remove(engine, id, false, print).await
+            remove_listed(engine, id, false, print).await
         })
         .await)
     })
@@ -182,6 +183,14 @@ pub(super) async fn each(
         }
     }
     code
+}
+
+/// Removes a container that was in a list a moment ago. One that is gone by now was removed by its owner.
+async fn remove_listed(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
+    match remove(engine, id, force, print).await {
+        Err(failure) if failure.kind() == "not_found" => Ok(()),
+        removed => removed,
+    }
 }
 
 async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
