@@ -26,7 +26,7 @@ async fn while_containerds_disk_is_full_what_runs_goes_on_and_no_end_is_lost() {
     let stage = &set;
     let server = Beside::start(stage, &["serve"]);
     server.hear();
-    let script = "sleep 2; exit 6";
+    let script = "trap 'exit 6' TERM; sleep 600 & wait";
     ok(
         stage,
         &["run", "-d", "--name", "ends", "busybox", "sh", "-c", script],
@@ -46,7 +46,8 @@ async fn while_containerds_disk_is_full_what_runs_goes_on_and_no_end_is_lost() {
     assert!(err.contains("no space left") || err.contains("disk"), "{err}");
     ok(stage, &["freeze", "stays"]);
     ok(stage, &["thaw", "stays"]);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    ok(stage, &["kill", "--signal", "TERM", "ends"]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!is_settled(stage, "ends"));
     drop(file);
     fs::remove_file(full).expect("to make room");

@@ -207,6 +207,10 @@ async fn lives_of_every_kind_beside_every_fault_leave_nothing() {
         while !ended.load(Ordering::Acquire) {
             count += 1;
             killed.kill_a_run(Duration::from_millis(7 * count % 400));
+            // What they leave stays until somebody asks for its removal.
+            if count % 20 == 0 {
+                killed.run(&["prune"]);
+            }
         }
         count
     });
