@@ -51,6 +51,23 @@ impl Bundle {
         (path.starts_with('/') && Path::new(path).ends_with(name)).then(|| Self(path.into()))
     }
 
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The bundles in a directory, with their containers.
+    fn all_in(dir: &Path) -> Vec<(ContainerId, Self)> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let found = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            // containerd renames a bundle before it removes its files.
+            let id = ContainerId::new(name.strip_prefix('.').unwrap_or(&name)).ok()?;
+            Some((id, Self(entry.path())))
+        });
+        found.collect()
+    }
+
     /// Unmounts the root file system and removes the bundle. What cannot be removed is left to containerd's next start.
     pub(super) fn remove(&self) {
         let rootfs = self.0.join(ROOTFS);
@@ -76,6 +93,21 @@ impl Bundle {
 }
 
 impl Deps {
+    /// All bundles of this containerd namespace, with their containers. None are found until a shim of this engine's
+    /// containerd has been seen, whose working directory shows where they are.
+    pub(super) fn bundles(&self) -> Vec<(ContainerId, Bundle)> {
+        if self.bundles_dir.get().is_none()
+            && let Some(dir) = self
+                .own_bundle()
+                .and_then(|bundle| Some(bundle.0.parent()?.to_owned()))
+        {
+            drop(self.bundles_dir.set(dir));
+        }
+        self.bundles_dir
+            .get()
+            .map_or_else(Vec::new, |dir| Bundle::all_in(dir))
+    }
+
     /// Removes bundles that containerd has left although their task and shims have ended.
     pub(super) fn remove_mounted_bundles(&self, id: &ContainerId) {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Connects an engine to containerd, and starts its background work.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::OnceCell;
 
@@ -141,6 +141,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
             discard_slot: pool::discard_late,
         },
         snapshotter_root: OnceCell::new(),
+        bundles_dir: OnceLock::new(),
         config,
         session,
         host,

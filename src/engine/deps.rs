@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -53,6 +53,8 @@ pub(super) struct Deps {
     /// Where the snapshotter keeps its files, looked up when it is first needed; `None` if the snapshotter does not
     /// report it.
     pub(super) snapshotter_root: OnceCell<Option<PathBuf>>,
+    /// Where containerd keeps the bundles of this containerd namespace, once a shim has shown it.
+    pub(super) bundles_dir: OnceLock<PathBuf>,
     pub(super) reclaims: Option<Reclaims>,
     pub(super) background: Background,
 }

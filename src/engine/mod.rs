@@ -105,6 +105,7 @@ mod spec;
 mod stage;
 mod stats;
 mod stop;
+mod stray_files;
 mod stray_networks;
 mod sweep;
 mod task;

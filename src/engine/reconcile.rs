@@ -4,9 +4,7 @@
 //!
 //! An engine does most of this at its start, in the background, and a long-lived one repeats it at intervals.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +14,15 @@ use super::abandoned::{self, Need};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::first_records::FirstRecords;
 use super::orphans::{self, Trace};
-use super::{Deps, Engine, find, stray_networks, unfinished};
+use super::{Deps, Engine, find, stray_files, stray_networks, unfinished};
 use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
-use crate::stdio::Fifos;
-use crate::{ContainerId, Context, clock};
+use crate::{ContainerId, Context};
 
 /// How often a long-lived engine searches.
 const EVERY: Duration = Duration::from_secs(60);
 /// The longest pause after failures.
 const LONGEST: Duration = Duration::from_secs(600);
-/// A younger directory may belong to a create in progress; no create takes nearly as long.
-const YOUNG: Duration = Duration::from_secs(120);
 
 /// A stray that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +50,8 @@ pub(crate) enum Stray {
     Cgroup,
     /// Files of the streams of a container that has no record.
     Streams,
+    /// Files that containerd has of a container that has no record.
+    Bundle,
     /// A container that holds a slot of a pool of networks, and the slot no longer exists.
     Holder,
     /// A network namespace, its addresses and rules, that no container has.
@@ -71,6 +68,7 @@ impl Stray {
             Self::Shim | Self::EndedRun => "shim",
             Self::Cgroup => "cgroup",
             Self::Streams => "streams",
+            Self::Bundle => "bundle",
             Self::Network => "network namespace",
             Self::Lease => "lease",
         }
@@ -96,6 +94,7 @@ impl fmt::Display for Stray {
             Self::EndedRun => "its run has ended, and the process that was removing it is gone",
             Self::Cgroup => "it is empty, and its container is gone",
             Self::Streams => "their container has no record",
+            Self::Bundle => "its container has no record, and containerd does not remove it",
             Self::Holder => "the slot of the pool that it held no longer exists",
             Self::Network => "no container has it, and the process that made it is gone",
             Self::Lease => "the process that held it is gone",
@@ -215,8 +214,12 @@ async fn others(deps: &Arc<Deps>, ctx: &Context, strays: &mut Strays) {
         for (id, trace) in strays.of(orphans::find(deps, FirstRecords::default()).await) {
             strays.add(of_trace(trace), id.as_str());
         }
-        for id in strays.of(unused_streams(deps, ctx).await) {
+        let files = strays.of(stray_files::find(deps, ctx).await);
+        for id in files.streams {
             strays.add(Stray::Streams, id.as_str());
+        }
+        for (id, _) in files.bundles {
+            strays.add(Stray::Bundle, id.as_str());
         }
     }
     let networks = strays.of(stray_networks::find(deps).await);
@@ -240,36 +243,6 @@ fn of_trace(trace: Trace) -> Stray {
     }
 }
 
-/// The containers without a record that have files of streams, and have had them for a while. A container of another
-/// containerd may use the same directory; while it runs, it has a shim.
-async fn unused_streams(deps: &Deps, ctx: &Context) -> Result<Vec<ContainerId>> {
-    // The files are read first: they are made after the record, and removed before it.
-    let dir = deps.config.run_dir.join(deps.config.namespace.as_str());
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let ids = names.filter_map(|name| ContainerId::new(&name).ok());
-    let mut ids: Vec<_> = ids.filter(|id| are_old_streams(&deps.fifo_dir(id))).collect();
-    if ids.is_empty() {
-        return Ok(ids);
-    }
-    let records = deps.session.containers().list(ctx, &[]).await;
-    let records = records.at(Step::Find, "the streams of containers")?;
-    let known: BTreeSet<_> = records.iter().map(|record| &record.id).collect();
-    let shims = deps.shim_args();
-    let has_shim = |id: &ContainerId| shims.iter().any(|shim| shim.id == id.as_str());
-    ids.retain(|id| !known.contains(id) && !has_shim(id));
-    Ok(ids)
-}
-
-/// Whether a directory is one of streams, and too old to belong to a create in progress.
-fn are_old_streams(dir: &Path) -> bool {
-    let age = || {
-        let made = std::fs::symlink_metadata(dir)?.modified()?;
-        Ok::<_, std::io::Error>(clock::age(made))
-    };
-    Fifos::are_in(dir) && age().is_ok_and(|age| age.is_some_and(|age| age > YOUNG))
-}
-
 /// Removes a stray.
 ///
 /// # Cancellation
@@ -287,7 +260,8 @@ async fn mend(deps: &Arc<Deps>, finding: &Finding) -> Result<()> {
         Stray::Shim => orphans::mend(deps, &id()?, Trace::Shim).await,
         Stray::Cgroup => orphans::mend(deps, &id()?, Trace::Cgroup).await,
         Stray::EndedRun => orphans::mend(deps, &id()?, Trace::EndedRun).await,
-        Stray::Streams => remove_streams(deps, &ctx, &id()?).await,
+        Stray::Streams => stray_files::remove_streams(deps, &ctx, &id()?).await,
+        Stray::Bundle => stray_files::remove_bundles(deps, &ctx, &id()?).await,
         Stray::Holder => stray_networks::remove_holder(deps, &id()?).await,
         Stray::Network => stray_networks::remove(deps, &finding.id).await,
         Stray::Lease => end_lease(deps, &ctx, &finding.id).await,
@@ -308,15 +282,6 @@ async fn look_after(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId, found: Ne
         Some(need) if need == found => abandoned::mend(deps, ctx, &record, need).await,
         _ => Ok(()),
     }
-}
-
-async fn remove_streams(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> Result<()> {
-    // A container of that name may have come meanwhile.
-    if !unused_streams(deps, ctx).await?.contains(id) {
-        return Ok(());
-    }
-    let removed = Fifos::remove(&deps.fifo_dir(id));
-    removed.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))
 }
 
 async fn end_lease(deps: &Arc<Deps>, ctx: &Context, lease: &str) -> Result<()> {

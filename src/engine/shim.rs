@@ -104,6 +104,12 @@ impl Deps {
         shims
     }
 
+    /// The bundle of any shim that belongs to this engine's containerd.
+    pub(super) fn own_bundle(&self) -> Option<Bundle> {
+        let mut own = self.shim_processes().filter(|(_, args)| self.is_ours(args));
+        own.find_map(|(pid, args)| Shim::of(pid, args)?.bundle)
+    }
+
     /// Whether a shim belongs to the containerd that this engine uses, and not to another one that has a container of
     /// the same name.
     pub(super) fn is_ours(&self, shim: &ShimArgs) -> bool {

@@ -62,8 +62,15 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     };
     let (ghost, young) = (streams_of("ghost"), streams_of("young"));
     let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
-    let dir = std::fs::File::open(&ghost).expect("the directory");
-    dir.set_modified(an_hour_ago).expect("to date it back");
+    // A bundle of such a container, as a containerd leaves it that is killed while it removes one.
+    let bundles = stage.real.dir().join("state/io.containerd.runtime.v2.task");
+    let bundle = bundles.join(stage.real.namespace()).join(".lost");
+    std::fs::create_dir(&bundle).expect("a directory");
+    std::fs::write(bundle.join("log"), "").expect("a file");
+    for old in [&ghost, &bundle] {
+        let dir = std::fs::File::open(old).expect("the directory");
+        dir.set_modified(an_hour_ago).expect("to date it back");
+    }
     // From here on no command runs that would look after them. One whose time is over, and whose owner was killed.
     let late = [
         "run",
@@ -91,7 +98,12 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     let killed = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     killed.expect("to kill it");
 
-    let expected = ["container ended", "container late", "streams ghost"];
+    let expected = [
+        "bundle lost",
+        "container ended",
+        "container late",
+        "streams ghost",
+    ];
     let until = Instant::now() + patient(Duration::from_secs(60));
     loop {
         let found = found(stage, &["--dry-run"]);
@@ -107,7 +119,7 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     );
     assert_eq!(found(stage, &[]), expected);
     assert_eq!(found(stage, &["--dry-run"]), Vec::<String>::new());
-    assert!(!ghost.exists() && young.exists());
+    assert!(!ghost.exists() && young.exists() && !bundle.exists());
     std::fs::remove_dir_all(young).expect("to remove it");
     assert_eq!(ok(stage, &["wait", "ended"]), "137\n");
     let mut left: Vec<_> = ok(stage, &["ps", "-aq"]).lines().map(str::to_owned).collect();
