@@ -12,7 +12,7 @@ use super::container_ref::ContainerRef;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Action, Engine, Kind, ListedContainer, State, Step};
+use crate::engine::{self, Action, Engine, Kind, ListedContainer, State, Step};
 use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
@@ -187,13 +187,23 @@ pub(super) async fn each(
 
 /// Removes a container that was in a list a moment ago. One that is gone by now was removed by its owner.
 async fn remove_listed(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
-    match remove(engine, id, force, print).await {
-        Err(failure) if failure.kind() == "not_found" => Ok(()),
-        removed => removed,
-    }
+    remove_if_there(engine, id, force, print).await.map(drop)
 }
 
 async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
+    match remove_if_there(engine, id, force, print).await? {
+        None => Ok(()),
+        Some(missing) => Err(missing.into()),
+    }
+}
+
+/// Removes a container, or what is left of one without a record. Returns the error that says that there is none.
+async fn remove_if_there(
+    engine: &Engine,
+    id: &ContainerId,
+    force: bool,
+    print: &Print,
+) -> Result<Option<engine::Error>, Failure> {
     let removed = || {
         let value = serde_json::json!({ "id": id.as_str(), "removed": true });
         print.result(&value, || id.to_string());
@@ -205,9 +215,9 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
             return match engine.remove_remains(id, force).await? {
                 true => {
                     removed();
-                    Ok(())
+                    Ok(None)
                 }
-                false => Err(error.into()),
+                false => Ok(Some(error)),
             };
         }
         found => found?.0,
@@ -227,5 +237,5 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
         false => container.remove_unless_started().await?,
     }
     removed();
-    Ok(())
+    Ok(None)
 }

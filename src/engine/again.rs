@@ -47,8 +47,8 @@ pub(crate) enum NotStarted {
 
 impl Container {
     /// Starts a kept container that does not run. If it fails, the container stays as it was before, with the reason on
-    /// its record. `streams` is called when the streams are needed; it receives the context of the start, which it must not outlast. `custody`
-    /// is how this process looks after the run.
+    /// its record. `streams` is called when the streams are needed; it receives the context of the start, which it must
+    /// not outlast. `custody` is how this process looks after the run.
     ///
     /// # Errors
     /// [`Kind::OutOfOrder`] if the container runs, or was not made to be kept; [`Kind::Busy`] if another process is

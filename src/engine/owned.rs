@@ -70,7 +70,9 @@ impl Drop for Duty {
         let (tracker, runtime) = (background.tracker.clone(), background.runtime.clone());
         let work = async move {
             if let Err(error) = container.remove_here().await {
-                tracing::error!(id = %container.id(), error = %crate::chain(&error), "cannot remove a container that was dropped; the next start tries again");
+                tracing::error!(id = %container.id(), error = %crate::chain(&error), "cannot remove a container that was dropped");
+                // Also if the removal could not begin: the note above names this process, which may live on.
+                container.note_unfinished();
             }
         };
         drop(tracker.spawn_on(work, &runtime));

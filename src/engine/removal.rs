@@ -15,14 +15,20 @@ use crate::events::Action;
 use crate::teardown::{Failed, Teardown};
 use crate::{Context, containerd};
 
-/// What keeps other processes from removing the container meanwhile.
-#[derive(Debug)]
-enum RightToRemove {
-    Kept(#[expect(dead_code, reason = "held until it is dropped")] Turn),
-    Other(#[expect(dead_code, reason = "held until it is dropped")] RemovalTurn),
-    /// No file can be made for a lock.
-    WithoutLock,
+/// What keeps other processes from changing or removing the container meanwhile; neither, if no file can be made for a
+/// lock.
+#[derive(Debug, Default)]
+struct RightToRemove {
+    _of_kept: Option<Turn>,
+    _of_other: Option<RemovalTurn>,
 }
+
+/// Why a removal does not begin.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another process has been starting, stopping or removing it all the time; try again when that has ended"
+)]
+struct StillTaken;
 
 impl Container {
     /// Kills the container's processes and removes everything, last first. May be called in every phase, and again: if
@@ -77,24 +83,28 @@ impl Container {
     /// that is under way then fails, and undoes what it has made.
     ///
     /// # Errors
-    /// [`Kind::Timeout`] if another process keeps the turn.
+    /// [`Kind::Busy`] if another process keeps the turn.
     async fn turn_of_removal(&self) -> Result<RightToRemove> {
         let ctx = Context::timeout(self.deps().config.close_grace).halved();
+        let mut right = RightToRemove::default();
         let taken = match self.is_kept() {
-            true => Turn::take(self.deps(), &ctx, self.id())
-                .await
-                .map(RightToRemove::Kept),
-            false => RemovalTurn::take(self.deps(), &ctx, self.id())
-                .await
-                .map(RightToRemove::Other),
+            true => {
+                let turn = Turn::take(self.deps(), &ctx, self.id()).await;
+                turn.map(|turn| right._of_kept = Some(turn))
+            }
+            false => {
+                let turn = RemovalTurn::take(self.deps(), &ctx, self.id()).await;
+                turn.map(|turn| right._of_other = Some(turn))
+            }
         };
         match taken {
-            Err(error) if error.kind() != Kind::Timeout => {
-                tracing::debug!(error = %crate::chain(&error), "removing without the turn");
-                Ok(RightToRemove::WithoutLock)
+            Err(error) if error.kind() == Kind::Timeout => {
+                return Err(Error::new(Step::Close, self.id(), Kind::Busy, StillTaken));
             }
-            taken => taken,
+            Err(error) => tracing::debug!(error = %crate::chain(&error), "removing without the turn"),
+            Ok(()) => {}
         }
+        Ok(right)
     }
 
     /// Reads the run of a kept container from its record: another process may have started it again. The caller holds
@@ -157,7 +167,8 @@ impl Container {
                 Some((run, stage)) => run.discard_only(&ctx, stage, ours).await,
                 None => Vec::new(),
             };
-            // The record of this container is gone; what is left of its network is found by its own journal.
+            // The record of this container is gone. A network that is left is in the journal of the sandboxes, and the
+            // next start removes it.
             self.forget_unfinished();
             error::report(Step::Close, self.id(), failed)
         };

@@ -11,7 +11,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -19,14 +18,12 @@ use nix::libc;
 use sha2::{Digest as _, Sha256};
 
 use super::Deps;
-use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use crate::pauses::Pauses;
+use super::error::{Error, Kind, Result, Step};
+use super::turn::until_free;
 use crate::{ContainerId, Context};
 
 /// No container has this name: names begin with a letter or a digit.
 const FILE: &str = ".removals";
-/// The first pause between two tries to take a lock, and the longest. Waiting without tries would block a thread.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// The right to remove a container; dropping it gives it back.
 #[derive(Debug)]
@@ -49,17 +46,14 @@ impl RemovalTurn {
             .run_dir
             .join(deps.config.namespace.as_str())
             .join(FILE);
-        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
-        loop {
+        let take = || {
             let file = attempt(&path, place_of(id)).map_err(|error| {
                 let why = format!("its lock in {} cannot be taken: {error}", path.display());
                 Error::new(Step::Turn, id, Kind::Internal, io::Error::new(error.kind(), why))
-            })?;
-            if let Some(file) = file {
-                return Ok(Self { _file: file });
-            }
-            ctx.run(pauses.wait()).await.at(Step::Turn, id)?;
-        }
+            });
+            Ok(file?.map(|file| Self { _file: file }))
+        };
+        until_free(ctx, id, take).await
     }
 }
 

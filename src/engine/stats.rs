@@ -197,7 +197,7 @@ impl Engine {
 }
 
 /// Which of the containers are frozen by their own handle, with one system call for all of them. Between two equal
-/// values no process of a container has run, so a reading taken after the first is still valid at the second.
+/// values no thaw of a container was noticed, so a reading taken after the first counts as valid at the second.
 pub(crate) fn still_frozen(containers: &[&Run]) -> Vec<Option<ThawCount>> {
     let freezers: Vec<_> = containers.iter().map(|container| container.freezer()).collect();
     cgroup::still_frozen(&freezers)

@@ -30,8 +30,8 @@ const CLEANING: Duration = Duration::from_secs(10);
 /// How often such a shim is looked for.
 const SHIM_AGAIN: Duration = Duration::from_millis(20);
 
-/// Creates the process; it waits for [`super::run::Run::start_here`]. Returns its pid. `options` and `remains` are those of
-/// the container's record.
+/// Creates the process; it waits for [`super::run::Run::start_here`]. Returns its pid. `options` and `remains` are those
+/// of the container's record.
 pub(super) async fn create(
     deps: &Arc<Deps>,
     ctx: &Context,

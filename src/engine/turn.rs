@@ -66,13 +66,7 @@ impl Turn {
     }
 
     async fn take_file(deps: &Deps, ctx: &Context, id: impl Display, file: &str) -> Result<Self> {
-        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
-        loop {
-            if let Some(turn) = Self::take_file_if_free(deps, &id, file)? {
-                return Ok(turn);
-            }
-            ctx.run(pauses.wait()).await.at(Step::Turn, &id)?;
-        }
+        until_free(ctx, &id, || Self::take_file_if_free(deps, &id, file)).await
     }
 
     fn take_file_if_free(deps: &Deps, id: impl Display, file: &str) -> Result<Option<Self>> {
@@ -90,6 +84,27 @@ impl Turn {
             path,
             was_left,
         }))
+    }
+}
+
+/// Tries to take a lock until it is free.
+///
+/// # Errors
+/// [`Kind::Timeout`] or [`Kind::Cancelled`] if `ctx` ends first; the error of a try.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn until_free<T>(
+    ctx: &Context,
+    id: impl Display,
+    take: impl Fn() -> Result<Option<T>>,
+) -> Result<T> {
+    let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+    loop {
+        if let Some(taken) = take()? {
+            return Ok(taken);
+        }
+        ctx.run(pauses.wait()).await.at(Step::Turn, &id)?;
     }
 }
 

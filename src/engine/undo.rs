@@ -69,7 +69,7 @@ pub(super) async fn rest_of_run(run: &mut Teardown, ctx: &Context) -> Vec<Failed
 /// As for [`Teardown::run`].
 pub(super) async fn rest_of_both(run: &mut Teardown, container: &mut Teardown, ctx: &Context) -> Vec<Failed> {
     let of_run = async {
-        // After the call to containerd has been sent.
+        // Lets the call to containerd be sent first.
         tokio::task::yield_now().await;
         rest_of_run(run, ctx).await
     };

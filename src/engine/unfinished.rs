@@ -83,9 +83,9 @@ impl Deps {
         let (dir, attempt) = (self.notes(), attempt.to_owned());
         let note = Note { attempt, remover }.text();
         super::host::make_private(&dir)?;
-        // As a whole or not at all: a note without its second line is a removal that no process is at. A name that
-        // begins with a dot is none of a container.
-        let new = dir.join(format!(".{id}.{}", std::process::id()));
+        // As a whole or not at all: a note without its second line is a removal that no process is at. No container has
+        // a name that begins with a dot.
+        let new = dir.join(format!(".{}", crate::ids::unique()));
         fs::write(&new, note)?;
         fs::rename(new, dir.join(id.as_str()))
     }

@@ -76,6 +76,22 @@ impl Beside {
         }
     }
 
+    /// Returns when it follows the log of events, which shows in its descriptors (inotify(7)).
+    #[track_caller]
+    pub(crate) fn follows_events(&self) {
+        let until = Instant::now() + patient(Duration::from_secs(30));
+        let open = format!("/proc/{}/fd", self.child.id());
+        let follows = || {
+            let descriptors = std::fs::read_dir(&open).into_iter().flatten().flatten();
+            let mut targets = descriptors.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            targets.any(|target| target.ends_with("anon_inode:inotify"))
+        };
+        while !follows() {
+            assert!(Instant::now() < until, "it does not follow the events");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends its input, and returns its exit code, the lines that it still says, and its errors.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         drop(self.child.stdin.take());

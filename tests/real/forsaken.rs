@@ -1,34 +1,17 @@
 //! Containers that lose whoever looked after them, or are removed by two at once.
 
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::time::Instant;
 
 use crate::beside::Beside;
 use crate::cli::fnctr;
 use crate::habits::ok;
-use crate::patience::patient;
-use crate::server::is_settled;
+use crate::server::{ctr, is_settled, until};
 use crate::world::Stage;
 
 fn kill_task(stage: &Stage, id: &str) {
-    let done = Command::new("ctr")
-        .args(["--address", &stage.real.address().display().to_string()])
-        .args(["--namespace", stage.real.namespace()])
-        .args(["tasks", "kill", "--signal", "SIGKILL", id])
-        .output()
-        .expect("to run ctr");
-    assert!(done.status.success(), "{done:?}");
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + patient(Duration::from_secs(30));
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    ctr(stage, &["tasks", "kill", "--signal", "SIGKILL", id]);
 }
 
 fn is_running(stage: &Stage, id: &str) -> bool {
@@ -53,8 +36,7 @@ async fn the_next_end_is_told_when_the_owner_was_killed() {
     owner.signal(Signal::SIGKILL);
     owner.end();
     let wait = Beside::start(stage, &["wait", "--condition", "next-exit", "left"]);
-    // Whenever the wait begins: one that comes too late would find that there is no next end.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    wait.follows_events();
     kill_task(stage, "left");
     assert_eq!(wait.hear(), "137");
     assert_eq!(wait.end().0, Some(0));
@@ -72,7 +54,7 @@ async fn a_command_that_began_beside_a_server_does_its_work_when_the_server_was_
     server.hear();
     ok(stage, &["run", "-d", "--name", "web", "busybox", "sleep", "600"]);
     let wait = Beside::start(stage, &["wait", "--condition", "removed", "web"]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    wait.follows_events();
     server.signal(Signal::SIGKILL);
     server.end();
     kill_task(stage, "web");

@@ -175,7 +175,8 @@ async fn the_next_end_and_the_removal_can_be_waited_for() {
     // A removal that ends the run is an end, too, whose code is known.
     ok(stage, &["run", "-d", "--name", "runs", "busybox", "sleep", "600"]);
     let (next, removed) = (wait("runs", "next-exit"), wait("runs", "removed"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    next.follows_events();
+    removed.follows_events();
     ok(stage, &["rm", "-f", "runs"]);
     for one in [next, removed] {
         assert_eq!(one.hear(), "137");

@@ -35,7 +35,7 @@ fn kill(server: Beside) {
     server.end();
 }
 
-fn ctr(stage: &Stage, args: &[&str]) -> String {
+pub(crate) fn ctr(stage: &Stage, args: &[&str]) -> String {
     let done = Command::new("ctr")
         .args(["--address", &stage.real.address().display().to_string()])
         .args(["--namespace", stage.real.namespace()])
@@ -60,7 +60,7 @@ fn task(stage: &Stage, id: &str) -> String {
     status.unwrap_or_default().to_owned()
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + patient(Duration::from_secs(20));
     while !holds() {
         assert!(Instant::now() < end, "never: {what}");

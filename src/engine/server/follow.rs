@@ -19,6 +19,8 @@ const BATCH: Duration = Duration::from_millis(5);
 /// The pause before a container is looked at again that could not be looked at; doubles up to [`MAX_AGAIN`] for each.
 const AGAIN: Duration = Duration::from_millis(50);
 const MAX_AGAIN: Duration = Duration::from_secs(5);
+/// How many containers are looked at at the same time.
+const AT_ONCE: usize = 16;
 /// First pause before subscribing again after the stream broke; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
@@ -82,28 +84,27 @@ async fn read(shared: &Arc<Shared>, restored: Restored) {
             Some(looked) = looks.next(), if !looks.is_empty() => {
                 let (id, is_done): (ContainerId, bool) = looked;
                 looked_at.remove(&id);
-                let has_changed = meanwhile.remove(&id);
-                if !is_done {
-                    wait(&mut waiting, id);
-                    continue;
-                }
-                waiting.remove(&id);
-                if has_changed {
-                    changed.insert(id);
+                if meanwhile.remove(&id) {
+                    changed.insert(id.clone());
                     batch = batch.or_else(|| Some(Instant::now() + BATCH));
                 }
+                match is_done {
+                    true => drop(waiting.remove(&id)),
+                    false => wait(&mut waiting, id),
+                }
             }
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                batch = None;
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && looks.len() < AT_ONCE => {
                 let now = Instant::now();
                 let over = waiting.iter().filter(|(id, (at, _))| *at <= now && !looked_at.contains(*id));
                 changed.extend(over.map(|(id, _)| id.clone()));
-                for id in std::mem::take(&mut changed) {
+                while looks.len() < AT_ONCE && let Some(id) = changed.pop_first() {
                     match looked_at.insert(id.clone()) {
                         true => looks.push(look(shared, id)),
                         false => drop(meanwhile.insert(id)),
                     }
                 }
+                // Those that found no room are looked at as soon as there is some.
+                batch = (!changed.is_empty()).then_some(now);
             }
         }
     }
