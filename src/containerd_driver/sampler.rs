@@ -6,9 +6,9 @@
 //!                 └───────────── a second later ─────────────┴──────► a new reading ──────────────────────────────┘
 //! ```
 //!
-//! In a container that stayed frozen nothing has run, so nothing of it is read. In a container whose processor time has
-//! hardly changed almost nothing has run, so only that time is read. Containers whose task takes no measurements are
-//! not sampled at all.
+//! The processes of a container that stayed frozen have done nothing, so nothing of it is read. A container whose
+//! processor time has hardly changed has done almost nothing, so only that time is read. Containers whose task takes
+//! no measurements are not sampled at all.
 //!
 //! Each container has its own second, counted from its start, so that a thousand containers are not read in one burst.
 //! Each falls into one of twenty slots, so the timer wakes at most twenty times a second. A report is written on a task

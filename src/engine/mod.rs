@@ -99,6 +99,7 @@ mod server;
 mod server_lock;
 mod settle;
 mod shim;
+mod shim_socket;
 mod signal;
 mod slot;
 mod spec;

@@ -170,7 +170,11 @@ impl Run {
         match phase {
             Phase::Ready => refuse("it has not been started"),
             Phase::Over => refuse("it is closed"),
-            Phase::Running if self.exit_now().is_some() => Err(self.ended(toward)),
+            // A process that has ended stays in its cgroup until its shim reaps it, and such a cgroup may never be
+            // reported as frozen.
+            Phase::Running if self.exit_now().is_some() || self.alive().now() == Some(false) => {
+                Err(self.ended(toward))
+            }
             Phase::Running => Ok(()),
         }
     }

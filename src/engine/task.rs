@@ -99,7 +99,10 @@ pub(super) fn defer_discard(undo: &mut Teardown, deps: &Arc<Deps>, remains: Rema
     let deps = Arc::clone(deps);
     undo.defer(STEP, move |ctx| {
         let (deps, id) = (Arc::clone(&deps), id.clone());
-        async move { discard(&deps, &ctx, &id).await }
+        async move {
+            let discarded = discard(&deps, &ctx, &id).await;
+            discarded.inspect(|()| deps.remove_dead_shim_socket(&id))
+        }
     });
 }
 

@@ -250,3 +250,24 @@ async fn a_containerd_that_is_killed_in_a_create_leaves_nothing_after_the_next_s
     stage.driver.close(&ctx()).await.expect("to close");
     assert_eq!(parents(), Vec::<std::path::PathBuf>::new());
 }
+
+/// containerd cleans up after it by means of another shim, which does not remove the first one's socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_of_a_killed_shim_goes_with_its_container() {
+    let Some(stage) = Stage::set("the_socket_of_a_killed_shim").await else {
+        return;
+    };
+    let cookie = crate::world::created(&stage.driver, stage.task("/bin/sleep"), "sleep 600").await;
+    let run = cookie.run(&ctx()).await.expect("a start");
+    let shims = crate::real::shims(&stage.real.address());
+    let shim = shims.first().expect("its shim");
+    let sockets = format!("/proc/{}/cwd/address", shim.pid);
+    let address = std::fs::read_to_string(sockets).expect("the file that has its address");
+    let socket = std::path::Path::new(address.trim_start_matches("unix://"));
+    assert!(socket.exists(), "{address}");
+    nix::sys::signal::kill(Pid::from_raw(shim.pid), Signal::SIGKILL).expect("to kill it");
+    drop(run.wait(&ctx()).await);
+    cookie.close(&ctx()).await.expect("to close");
+    assert!(!socket.exists(), "{address}");
+    stage.strike().await;
+}

@@ -104,6 +104,36 @@ async fn a_stopped_shim_delays_its_own_container_and_no_other() {
     stage.strike().await;
 }
 
+/// An end is the kernel's to tell. A cgroup whose processes have all ended and that nobody has reaped does not freeze.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_has_ended_under_a_stopped_shim_is_not_frozen() {
+    let Some(stage) = Stage::set("ended_under_a_stopped_shim").await else {
+        return;
+    };
+    let cookie = crate::world::created(&stage.driver, stage.task("/bin/sleep"), "sleep 600").await;
+    let run = cookie.run(&crate::world::ctx()).await.expect("a start");
+    let shims = shims(&stage.real.address());
+    let shim = shims.first().expect("its shim").pid.cast_unsigned();
+    let children = std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children"));
+    let stopped = Stopped::stop(shim);
+    let child = children.expect("children").trim().parse().expect("one child");
+    kill(Pid::from_raw(child), Signal::SIGKILL).expect("to kill it");
+    let until = Instant::now() + patient(Duration::from_secs(5));
+    let refused = loop {
+        match cookie.freeze(&crate::world::ctx()).await {
+            Err(why) => break format!("{why:?}"),
+            // The signal had not arrived.
+            Ok(()) => cookie.unfreeze(&crate::world::ctx()).await.map_or((), |()| ()),
+        }
+        assert!(Instant::now() < until, "it is still frozen and thawed");
+    };
+    assert!(refused.contains("its process has ended"), "{refused}");
+    drop(stopped);
+    assert_eq!(run.wait(&crate::world::ctx()).await.exit_code(), Some(137));
+    cookie.close(&crate::world::ctx()).await.expect("to close");
+    stage.strike().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_holds_up_nobody_and_catches_up() {
     let Some(stage) = Stage::set("a_stopped_server_holds_up_nobody").await else {
