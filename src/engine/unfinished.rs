@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{Error, Kind, Result, Step};
@@ -82,12 +82,17 @@ impl Deps {
     ) -> io::Result<()> {
         let (dir, attempt) = (self.notes(), attempt.to_owned());
         let note = Note { attempt, remover }.text();
-        super::host::make_private(&dir)?;
-        // As a whole or not at all: a note without its second line is a removal that no process is at. No container has
-        // a name that begins with a dot.
-        let new = dir.join(format!(".{}", crate::ids::unique()));
-        fs::write(&new, note)?;
-        fs::rename(new, dir.join(id.as_str()))
+        let write = || {
+            super::host::make_private(&dir)?;
+            // As a whole or not at all: a note without its second line is a removal that no process is at. No container
+            // has a name that begins with a dot.
+            let new = dir.join(format!(".{}", crate::ids::unique()));
+            fs::write(&new, &note)?;
+            fs::rename(new, dir.join(id.as_str()))
+        };
+        // Another process may have just removed the directory, because it was empty.
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        write().or_else(|error| if is_gone(&error) { write() } else { Err(error) })
     }
 
     /// Whether the removal of the container of this attempt was begun.
@@ -118,8 +123,24 @@ pub(super) fn noted(deps: &Deps) -> Vec<ContainerId> {
     names.filter_map(|name| ContainerId::new(&name).ok()).collect()
 }
 
+/// Removes what processes have left that were killed while they wrote a note: the part of it, and the directory if that
+/// is all. A part has the pid of its process after the dot.
+fn remove_parts(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let part = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let pid = part.and_then(|part| part.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+    // Fails if there are notes.
+    drop(fs::remove_dir(dir));
+}
+
 /// Starts to continue the removals that earlier processes have noted, in the background.
 pub(super) fn resume(deps: &Arc<Deps>) {
+    remove_parts(&deps.notes());
     let ids = noted(deps);
     if ids.is_empty() {
         return;
@@ -165,6 +186,29 @@ pub(super) async fn finish(deps: &Arc<Deps>, id: &ContainerId) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_notes_go_with_their_process_and_notes_stay() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("notes");
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        fs::create_dir(&dir).unwrap();
+        for name in [
+            &format!(".{}-1-0", ended.id()),
+            &format!(".{}-1-0", std::process::id()),
+            "c1",
+        ] {
+            fs::write(dir.join(name), "a1").unwrap();
+        }
+        remove_parts(&dir);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        for entry in fs::read_dir(&dir).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        remove_parts(&dir);
+        assert!(!dir.exists());
+    }
 
     #[test]
     fn a_note_is_under_way_while_its_process_lives() {
