@@ -5,7 +5,7 @@
 //! that no later container of that name can exist. Another containerd may have a container of the same namespace and
 //! name, and then the same cgroup; that container has a shim, and is left alone.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,6 +42,14 @@ impl Remains {
         let options = record.runtime_options.as_ref();
         let root = options.and_then(|options| options.root.as_deref()).map(Path::new);
         Self::at(deps, &record.id, placement, root)
+    }
+
+    /// Removes the runtime's own record of the container.
+    pub(super) fn remove_runtime_record(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(&self.state) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn at(deps: &Deps, id: &ContainerId, placement: Option<Placement>, root: Option<&Path>) -> Self {
@@ -107,11 +115,15 @@ impl Remains {
         if !shims.is_empty() {
             return Ok(());
         }
-        match std::fs::remove_dir_all(&self.state) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        Ok(self.remove_runtime_record()?)
     }
+}
+
+/// The directory of the runtime's own records of this engine's containers, one for each container.
+pub(super) fn runtime_records(deps: &Deps) -> PathBuf {
+    let root = deps.config.runtime.root.as_deref();
+    let root = root.unwrap_or_else(|| Path::new(runtime::DEFAULT_ROOT));
+    root.join(deps.config.namespace.as_str())
 }
 
 /// Puts the removal of the remains on the list.

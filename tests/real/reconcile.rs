@@ -67,7 +67,12 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     let bundle = bundles.join(stage.real.namespace()).join(".lost");
     std::fs::create_dir(&bundle).expect("a directory");
     std::fs::write(bundle.join("log"), "").expect("a file");
-    for old in [&ghost, &bundle] {
+    // The runtime's own record of one, as a runtime leaves it that is killed with its shim.
+    let runc = std::path::Path::new("/run/containerd/runc").join(stage.real.namespace());
+    let runc_record = runc.join("half");
+    std::fs::create_dir(&runc_record).expect("a directory");
+    std::fs::write(runc_record.join("state.json"), "{}").expect("a file");
+    for old in [&ghost, &bundle, &runc_record] {
         let dir = std::fs::File::open(old).expect("the directory");
         dir.set_modified(an_hour_ago).expect("to date it back");
     }
@@ -102,6 +107,7 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
         "bundle lost",
         "container ended",
         "container late",
+        "runtime record half",
         "streams ghost",
     ];
     let until = Instant::now() + patient(Duration::from_secs(60));
@@ -119,7 +125,7 @@ async fn what_is_left_is_told_with_the_reason_and_removed() {
     );
     assert_eq!(found(stage, &[]), expected);
     assert_eq!(found(stage, &["--dry-run"]), Vec::<String>::new());
-    assert!(!ghost.exists() && young.exists() && !bundle.exists());
+    assert!(!ghost.exists() && young.exists() && !bundle.exists() && !runc_record.exists());
     std::fs::remove_dir_all(young).expect("to remove it");
     assert_eq!(ok(stage, &["wait", "ended"]), "137\n");
     let mut left: Vec<_> = ok(stage, &["ps", "-aq"]).lines().map(str::to_owned).collect();
