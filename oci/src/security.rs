@@ -36,6 +36,94 @@ pub(crate) fn capabilities(wanted: &Capabilities) -> Result<Bounding, Error> {
     }
 }
 
+impl Capabilities {
+    /// Docker's default capabilities, with some added and some dropped. Names are accepted in any case, with or without
+    /// `CAP_`, and `ALL` for all of them. A capability that is added and dropped is dropped, unless all are dropped.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCapability`] with the name as it was given.
+    pub fn docker_with(add: &[String], drop: &[String]) -> Result<Self, Error> {
+        if add.is_empty() && drop.is_empty() {
+            return Ok(Self::Docker);
+        }
+        let is_all = |name: &String| name.eq_ignore_ascii_case("ALL") || name.eq_ignore_ascii_case("CAP_ALL");
+        let named = |names: &[String]| {
+            let names = names.iter().filter(|name| !is_all(name));
+            let found = names.map(|name| {
+                let upper = name.to_ascii_uppercase();
+                let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+                bare.parse()
+                    .map_err(|_| Error::UnknownCapability { name: name.clone() })
+            });
+            found.collect::<Result<Set, Error>>()
+        };
+        let (added, dropped) = (named(add)?, named(drop)?);
+        let set: Set = match (add.iter().any(is_all), drop.iter().any(is_all)) {
+            (true, _) => Set::from_iter(every()).difference(&dropped).copied().collect(),
+            (false, true) => added,
+            (false, false) => {
+                let kept: Set = Set::from(DOCKER).difference(&dropped).copied().collect();
+                kept.union(&added).copied().collect()
+            }
+        };
+        let mut names: Vec<_> = set.iter().map(|capability| format!("CAP_{capability}")).collect();
+        names.sort();
+        Ok(match names.is_empty() {
+            true => Self::None,
+            false => Self::Only(names),
+        })
+    }
+}
+
+/// Every capability (linux/capability.h, 0 to 40).
+fn every() -> impl Iterator<Item = Capability> {
+    use Capability as C;
+    [
+        C::Chown,
+        C::DacOverride,
+        C::DacReadSearch,
+        C::Fowner,
+        C::Fsetid,
+        C::Kill,
+        C::Setgid,
+        C::Setuid,
+        C::Setpcap,
+        C::LinuxImmutable,
+        C::NetBindService,
+        C::NetBroadcast,
+        C::NetAdmin,
+        C::NetRaw,
+        C::IpcLock,
+        C::IpcOwner,
+        C::SysModule,
+        C::SysRawio,
+        C::SysChroot,
+        C::SysPtrace,
+        C::SysPacct,
+        C::SysAdmin,
+        C::SysBoot,
+        C::SysNice,
+        C::SysResource,
+        C::SysTime,
+        C::SysTtyConfig,
+        C::Mknod,
+        C::Lease,
+        C::AuditWrite,
+        C::AuditControl,
+        C::Setfcap,
+        C::MacOverride,
+        C::MacAdmin,
+        C::Syslog,
+        C::WakeAlarm,
+        C::BlockSuspend,
+        C::AuditRead,
+        C::Perfmon,
+        C::Bpf,
+        C::CheckpointRestore,
+    ]
+    .into_iter()
+}
+
 /// Parses `CAP_CHOWN`, the only spelling that the kernel's manual and the spec use.
 fn capability(name: &str) -> Result<Capability, Error> {
     name.strip_prefix("CAP_")
@@ -135,6 +223,62 @@ mod tests {
             "CAP_EVERYTHING",
         ] {
             assert_eq!(only(bad), Err(Error::UnknownCapability { name: bad.to_owned() }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod docker_with_tests {
+    use super::*;
+
+    fn with(add: &[&str], drop: &[&str]) -> Result<Capabilities, Error> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Capabilities::docker_with(&owned(add), &owned(drop))
+    }
+
+    fn names(of: Capabilities) -> Vec<String> {
+        match of {
+            Capabilities::Only(names) => names,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn capabilities_are_added_to_docker_s_and_dropped_from_them_in_any_spelling() {
+        assert_eq!(with(&[], &[]), Ok(Capabilities::Docker));
+        assert_eq!(with(&[], &["all"]), Ok(Capabilities::None));
+        assert_eq!(
+            names(with(&["net_admin", "CAP_SYS_TIME"], &["ALL"]).unwrap()),
+            ["CAP_NET_ADMIN", "CAP_SYS_TIME"]
+        );
+        let fewer = names(with(&[], &["Cap_Chown", "kill"]).unwrap());
+        assert!(
+            fewer.len() == 12 && !fewer.contains(&"CAP_CHOWN".to_owned()),
+            "{fewer:?}"
+        );
+        assert_eq!(names(with(&["ALL"], &["SYS_ADMIN"]).unwrap()).len(), 40);
+        assert_eq!(
+            with(&["NOSUCH"], &[]),
+            Err(Error::UnknownCapability {
+                name: "NOSUCH".to_owned()
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_made_is_what_a_spec_can_have() {
+        for wanted in [
+            with(&["ALL"], &[]),
+            with(&[], &["kill"]),
+            with(&["bpf"], &["all"]),
+        ] {
+            let Ok(Capabilities::Only(names)) = wanted else {
+                panic!("{wanted:?}")
+            };
+            assert_eq!(
+                capabilities(&Capabilities::Only(names.clone())).unwrap().len(),
+                names.len()
+            );
         }
     }
 }
