@@ -60,7 +60,7 @@ pub(crate) use kill::kill_all;
 pub(crate) use layout::{Controllers, Version};
 pub(crate) use oom::{Above, LimitOwner, OomCount, OomLog, oom_kills};
 pub(crate) use paths::Paths;
-pub(crate) use places::CgroupDirs;
+pub(crate) use places::{CgroupDirs, pids};
 pub(crate) use reclaim::{Reclaimed, Reclaimer};
 pub(crate) use root::Root;
 #[cfg(test)]

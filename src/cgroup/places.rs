@@ -5,6 +5,7 @@
 //! controllers that this module does not read (`devices`, `name=systemd`). The directories hold kernel memory, and no
 //! other program removes them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,14 @@ impl CgroupDirs {
             drop(write(dir, file, text));
         }
     }
+}
+
+/// The pids of all processes of a cgroup and those below it, as this process's pid namespace has them.
+pub(crate) fn pids(dir: &Path) -> BTreeSet<u32> {
+    let found = processes(dir, true).into_iter();
+    found
+        .filter_map(|(_, pid)| u32::try_from(pid.as_raw_pid()).ok())
+        .collect()
 }
 
 /// Writes to a kernel file; never creates it.

@@ -77,6 +77,8 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         custody: None,
         name: None,
         is_kept: false,
+        is_checked_at_start: false,
+        front: None,
     })
 }
 

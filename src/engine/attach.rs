@@ -91,8 +91,18 @@ impl SharedStreams {
         self.input.as_ref().map(|input| input.writer(true))
     }
 
-    /// The streams for a container that runs, which this process takes over.
-    fn streams(&self) -> Streams {
+    /// A writer of the input of the current run, or of the next one.
+    pub(super) fn writer(&self, ends: bool) -> Option<InputWriter> {
+        self.input.as_ref().map(|input| input.writer(ends))
+    }
+
+    /// A reader of the output within this process, from now on.
+    pub(super) fn listen(&self, wants: Wants) -> Listener {
+        self.hub.listen(wants)
+    }
+
+    /// The streams for a run of the container.
+    pub(super) fn streams(&self) -> Streams {
         Streams {
             stdin: self.source(),
             stdout: self.hub.sink(Stream::Stdout),
@@ -102,6 +112,14 @@ impl SharedStreams {
 
     fn source(&self) -> Source {
         self.input.as_ref().map(SharedInput::source).unwrap_or_default()
+    }
+
+    /// The same output, without the input.
+    pub(super) fn without_input(&self) -> Self {
+        Self {
+            hub: self.hub.clone(),
+            input: None,
+        }
     }
 
     /// Attaches within this process. The reader receives the output from now on.
@@ -209,7 +227,7 @@ impl Container {
 
     /// Takes over streams that no process holds.
     fn hold(&self, run: &Run, hold: &StreamsLock, wants: Wants) -> Result<Attachment> {
-        let reopened = self.reopen_streams(run, hold)?;
+        let reopened = self.reopen_streams(run, hold, SharedStreams::with_input())?;
         // Before anything flows, so that nothing is missed.
         let mut attachment = reopened.held.attach(wants);
         attachment.held = Some(reopened.start(self, run));
@@ -217,9 +235,13 @@ impl Container {
     }
 
     /// Takes over streams that no process holds. Nothing flows yet.
-    pub(super) fn reopen_streams(&self, run: &Run, hold: &StreamsLock) -> Result<ReopenedStreams> {
+    pub(super) fn reopen_streams(
+        &self,
+        run: &Run,
+        hold: &StreamsLock,
+        mut held: SharedStreams,
+    ) -> Result<ReopenedStreams> {
         let (deps, id) = (self.deps(), self.id());
-        let mut held = SharedStreams::with_input();
         let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
         let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), held.streams()).map_err(internal)?;
         if !fifos.has_input() {

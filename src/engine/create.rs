@@ -209,7 +209,10 @@ struct CheckedPlan {
 
 /// Reserves a network, composes the spec, and checks that all of it is possible. Nothing is made except a reservation.
 async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<CheckedPlan> {
-    let joining = network::reserve(deps, ctx, plan).await?;
+    let joining = match network::reserve(deps, ctx, plan).await {
+        Err(error) if plan.is_checked_at_start && error.kind() != Kind::Internal => Joining::not_there_yet(),
+        reserved => reserved?,
+    };
     let config = spec::complete(deps, plan, &joining);
     let volumes = volumes::find(deps, ctx, plan, image).await?;
     let image_config = spec::image_config(deps, ctx, plan, image, &config, &volumes).await?;

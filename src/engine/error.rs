@@ -198,6 +198,11 @@ impl Error {
         }
     }
 
+    /// The step that failed.
+    pub(crate) fn step(&self) -> Step {
+        self.step
+    }
+
     /// The kind, which is all that a front end acts on.
     pub(crate) fn kind(&self) -> Kind {
         self.kind

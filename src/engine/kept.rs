@@ -24,6 +24,8 @@ use crate::{ContainerName, Context, clock};
 
 /// The extension with the plan.
 const PLAN: &str = "io.fnctr.plan";
+/// The extension with what a front door keeps.
+const FRONT: &str = "io.fnctr.front";
 /// The extension with the last run.
 const LAST_RUN: &str = "io.fnctr.last-run";
 /// The extension with the reason why the last start failed; empty if it did not.
@@ -98,9 +100,22 @@ pub(super) fn extensions(plan: &Plan, last: &LastRun) -> Result<BTreeMap<String,
         hosts: plan.hosts.clone(),
     };
     let internal = |error| Error::new(Step::Record, &plan.id, Kind::Internal, error);
+    let front = plan.front.as_ref().map(serde_json::to_vec).transpose();
+    let front = front.map_err(internal)?.map(|front| (FRONT.to_owned(), front));
     let plan = serde_json::to_vec(&saved).map_err(internal)?;
     let last = serde_json::to_vec(last).map_err(internal)?;
-    Ok([(PLAN.to_owned(), plan), (LAST_RUN.to_owned(), last)].into())
+    let own = [(PLAN.to_owned(), plan), (LAST_RUN.to_owned(), last)];
+    Ok(own.into_iter().chain(front).collect())
+}
+
+/// What a front door keeps of its request, if the container was made by one.
+pub(super) fn front_of(record: &Record) -> Option<serde_json::Value> {
+    let front = record.extensions.get(FRONT)?;
+    serde_json::from_slice(front)
+        .inspect_err(
+            |error| tracing::debug!(id = %record.id, %error, "cannot read what the front door keeps"),
+        )
+        .ok()
 }
 
 /// Whether the container is kept after its end.
@@ -163,6 +178,8 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         hosts: saved.hosts,
         custody: None,
         is_kept: true,
+        is_checked_at_start: false,
+        front: front_of(record),
         name,
     })
 }
@@ -282,6 +299,8 @@ mod tests {
             hosts: vec![("db".to_owned(), "10.0.0.1".parse().unwrap())],
             custody: None,
             is_kept: true,
+            is_checked_at_start: false,
+            front: Some(serde_json::json!({ "Image": "busybox" })),
             name: Some(ContainerName::new("web_1").unwrap()),
         }
     }

@@ -93,6 +93,17 @@ impl Joining {
     }
 }
 
+impl Joining {
+    /// In place of a network that does not exist yet: the start chooses it again.
+    pub(super) fn not_there_yet() -> Self {
+        Self {
+            mode: joins(Path::new("/proc/self/ns/net")),
+            source: NetworkSource::Existing,
+            target: None,
+        }
+    }
+}
+
 fn joins(path: &Path) -> NetworkMode {
     NetworkMode::Join(path.to_owned())
 }
@@ -350,26 +361,6 @@ pub(super) fn sandbox_of(record: &Record) -> Option<&str> {
 /// The error of a container whose sandbox failed.
 pub(super) fn refused(id: impl std::fmt::Display, error: sandbox::Error) -> Error {
     Error::new(Step::Network, id, error.kind(), error)
-}
-
-impl super::Engine {
-    /// The sandboxes of this containerd namespace, for a list; none if there never was one.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn sandboxes(&self) -> Vec<sandbox::Listed> {
-        if !self.0.sandbox_journal().is_dir() {
-            return Vec::new();
-        }
-        let listed = match self.0.sandboxes().await {
-            Ok(sandboxes) => sandboxes.list(),
-            Err(error) => Err(error),
-        };
-        listed.unwrap_or_else(|error| {
-            tracing::warn!(error = %crate::chain(&error), "cannot list the networks");
-            Vec::new()
-        })
-    }
 }
 
 impl Deps {

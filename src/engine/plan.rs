@@ -66,4 +66,9 @@ pub(crate) struct Plan {
     pub(crate) custody: Option<Custody>,
     /// Whether the container is kept after its end, and can be started again. Its record then has what that needs.
     pub(crate) is_kept: bool,
+    /// Whether a network or a command that is not there is an error of the start, and not of the create. Only a container
+    /// that is kept has a start of its own.
+    pub(crate) is_checked_at_start: bool,
+    /// What a front door keeps of its request on the record of a kept container; nothing here reads it.
+    pub(crate) front: Option<serde_json::Value>,
 }

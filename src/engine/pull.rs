@@ -5,8 +5,8 @@ use super::Engine;
 use super::error::{ErrorContext as _, Result, Step};
 use super::plan::Plan;
 use crate::Context;
-use crate::image::{Again, Hold, Image, Pin, Request};
-pub(crate) use crate::image::{LayerProgress, LayerState, Platform, Progress, Pulling};
+use crate::image::{Again, Hold, Image, Pin};
+pub(crate) use crate::image::{Credential, LayerProgress, LayerState, Platform, Progress, Pulling, Request};
 
 impl Engine {
     /// Begins a pull, or joins the pull of the same request. `again` decides whether a failed pull is begun again.

@@ -245,6 +245,12 @@ impl Run {
         self.0.init.exit_now()
     }
 
+    /// The pids of its processes.
+    pub(crate) fn processes(&self) -> std::collections::BTreeSet<u32> {
+        let dir = self.paths().and_then(|paths| paths.dirs().next());
+        dir.map(crate::cgroup::pids).unwrap_or_default()
+    }
+
     /// Waits for the process to end, but not for its output. The exit is kept; `None` if the watch ends without one.
     ///
     /// # Cancellation

@@ -1,6 +1,7 @@
 //! Lists sandboxes, for the user and for the code that removes what a dead process left behind.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub(crate) struct Listed {
     pub(crate) network: Option<String>,
     /// Its addresses.
     pub(crate) addresses: Vec<Address>,
+    /// The gateway of its network.
+    pub(crate) gateway: Option<IpAddr>,
     /// The published ports.
     pub(crate) ports: Vec<PortMapping>,
 }
@@ -141,6 +144,7 @@ impl Sandboxes {
         let result = attached.and_then(|attached| Outcome::parse(attached.result.as_ref()?).ok());
         Listed {
             network: attached.map(|attached| attached.network.clone()),
+            gateway: result.as_ref().and_then(|outcome| outcome.gateway),
             addresses: result.map(|outcome| outcome.addresses).unwrap_or_default(),
             ports: entry.ports().collect(),
             container: entry.container,

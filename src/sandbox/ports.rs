@@ -21,7 +21,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",

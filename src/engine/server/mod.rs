@@ -14,7 +14,9 @@
 //! Nothing that a server does is lost with it: the next one reads the records. So a server leaves all containers as they
 //! are when it ends, however it ends.
 
+mod attach;
 mod follow;
+mod make;
 mod registry;
 mod restore;
 mod serve;
@@ -23,4 +25,6 @@ mod shared;
 mod streams;
 mod supervise;
 
+pub(crate) use self::attach::ServedAttachment;
 pub(crate) use self::serve::Server;
+pub(crate) use self::served::Served;

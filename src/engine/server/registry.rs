@@ -21,16 +21,43 @@ struct Maps {
 impl Registry {
     /// Adds a container, in place of an earlier one of the same id.
     pub(super) fn insert(&self, served: Arc<Served>) {
-        let (id, name) = (served.id().clone(), served.name());
+        self.maps().insert(served);
+    }
+
+    /// The same, unless this very container is there already, and is kept. Returns the one that was replaced.
+    ///
+    /// # Errors
+    /// The container is there already; nothing is changed.
+    pub(super) fn insert_new(&self, served: Arc<Served>) -> Result<Option<Arc<Served>>, Arc<Served>> {
         let mut maps = self.maps();
-        maps.forget(&id);
-        maps.by_name.extend(name.map(|name| (name, id.clone())));
-        maps.by_id.insert(id, served);
+        let known = maps.by_id.get(served.id()).cloned();
+        let is_same = |known: &Arc<Served>| {
+            known.container().is_kept() && known.container().attempt() == served.container().attempt()
+        };
+        match known {
+            Some(known) if is_same(&known) => Err(served),
+            known => {
+                maps.insert(served);
+                Ok(known)
+            }
+        }
     }
 
     /// Forgets a container.
     pub(super) fn remove(&self, id: &ContainerId) -> Option<Arc<Served>> {
         self.maps().forget(id)
+    }
+
+    /// Forgets this container, unless another one has its id by now.
+    pub(super) fn forget(&self, served: &Arc<Served>) {
+        let mut maps = self.maps();
+        if maps
+            .by_id
+            .get(served.id())
+            .is_some_and(|known| Arc::ptr_eq(known, served))
+        {
+            drop(maps.forget(served.id()));
+        }
     }
 
     /// The container of this id.
@@ -65,6 +92,13 @@ impl Registry {
 }
 
 impl Maps {
+    fn insert(&mut self, served: Arc<Served>) {
+        let (id, name) = (served.id().clone(), served.name());
+        self.forget(&id);
+        self.by_name.extend(name.map(|name| (name, id.clone())));
+        self.by_id.insert(id, served);
+    }
+
     fn forget(&mut self, id: &ContainerId) -> Option<Arc<Served>> {
         let served = self.by_id.remove(id)?;
         if let Some(name) = served.name()

@@ -130,12 +130,19 @@ fn is_watched(served: &Served) -> bool {
     run.is_some_and(|run| !run.is_ready() && run.exit_now().is_none_or(|exit| exit.code.is_some()))
 }
 
+/// Adds a container in place of an earlier one of its id, or of what was known of its run. One that is kept stays as it
+/// is known: another look at it has added it in the meantime, and readers may have attached to it.
 async fn insert(shared: &Arc<Shared>, served: Served) {
     let served = Arc::new(served);
-    // An earlier container of the same id, or what was known of this one.
-    forget(shared, served.id()).await;
-    shared.registry.insert(Arc::clone(&served));
-    look_after(shared, &served);
+    match shared.registry.insert_new(Arc::clone(&served)) {
+        Ok(replaced) => {
+            if let Some(replaced) = replaced {
+                replaced.container().leave().await;
+            }
+            look_after(shared, &served);
+        }
+        Err(twin) => twin.container().leave().await,
+    }
 }
 
 /// Begins what a container's run needs.

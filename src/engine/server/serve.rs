@@ -14,7 +14,7 @@ use crate::engine::server_lock::ServerLock;
 /// A running server. Dropping it ends its background work and leaves all containers as they are.
 #[derive(Debug)]
 pub(crate) struct Server {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     _lock: ServerLock,
 }
 
@@ -60,7 +60,7 @@ impl Server {
     ///
     /// # Cancellation
     /// Safe to drop: containers that were not left yet are left when the last handle to them is dropped.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(&self) {
         self.shared.life.cancel();
         for served in self.shared.registry.all() {
             served.container().leave().await;

@@ -6,7 +6,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::cgroup::{self, Freezer};
 use crate::containerd::Record;
-use crate::engine::attach::HeldStreams;
+use crate::engine::attach::{HeldStreams, SharedStreams};
 use crate::engine::container::{Container, Current};
 use crate::engine::deps::Deps;
 use crate::engine::error::Result;
@@ -26,6 +26,8 @@ pub(crate) struct Served {
     /// As it was when containerd last reported a change, without the parts that nothing here reads.
     record: Mutex<Arc<Record>>,
     watched: Mutex<Watched>,
+    /// The streams of every run whose streams this process holds. A reader may join before the first run.
+    streams: SharedStreams,
     /// Held while a task does what the container needs.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -37,8 +39,8 @@ struct Watched {
     supervised: Option<WeakRun>,
     /// The streams that the server holds.
     held: Option<(WeakRun, HeldStreams)>,
-    /// The run that has no streams to hold.
-    without: Option<WeakRun>,
+    /// The run that has no streams to hold, or that this process has started, and so holds.
+    needless: Option<WeakRun>,
 }
 
 impl Served {
@@ -47,6 +49,7 @@ impl Served {
             container,
             record: Mutex::new(Arc::new(facts::without_spec(record))),
             watched: Mutex::default(),
+            streams: SharedStreams::with_input(),
             turn: Arc::default(),
         }
     }
@@ -72,6 +75,11 @@ impl Served {
     /// [`Kind::OutOfOrder`](crate::engine::Kind::OutOfOrder) if it was not made to be kept.
     pub(crate) fn plan(&self) -> Result<Plan> {
         kept::plan_of(&self.record())
+    }
+
+    /// What the front door that made it has kept on its record, if one has.
+    pub(crate) fn front(&self) -> Option<serde_json::Value> {
+        kept::front_of(&self.record())
     }
 
     /// The container as a list shows it. Whether it is frozen is read from its cgroup.
@@ -120,12 +128,17 @@ impl Served {
     pub(super) fn holds(&self, run: &Run) -> bool {
         let watched = self.watched();
         let carries = |(of, held): &(WeakRun, HeldStreams)| run.is(of) && held.are_carried();
-        watched.held.as_ref().is_some_and(carries) || watched.without.as_ref().is_some_and(|of| run.is(of))
+        watched.held.as_ref().is_some_and(carries) || watched.needless.as_ref().is_some_and(|of| run.is(of))
     }
 
-    /// Notes that the run has no streams.
-    pub(super) fn set_without(&self, run: &Run) {
-        self.watched().without = Some(run.downgrade());
+    /// Notes that the streams of the run need not be taken over.
+    pub(super) fn set_needless(&self, run: &Run) {
+        self.watched().needless = Some(run.downgrade());
+    }
+
+    /// The streams of its runs.
+    pub(super) fn streams(&self) -> &SharedStreams {
+        &self.streams
     }
 
     /// Waits until those who are attached have all output of this run, if the server holds its streams.
@@ -137,6 +150,16 @@ impl Served {
         if let Some(held) = held {
             held.delivered(ctx).await;
         }
+    }
+
+    /// Waits until those who are attached have all output of a run that has ended.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn delivered(&self, run: &Run, ctx: &Context) {
+        self.deliver(run, ctx).await;
+        // The run that this process has started carries its own streams.
+        drop(run.wait(ctx).await);
     }
 
     /// The right to do what the container needs; `None` if another task has it.

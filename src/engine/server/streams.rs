@@ -15,11 +15,11 @@ pub(super) fn hold(served: &Served) {
     };
     let dir = container.deps().fifo_dir(served.id());
     if !Fifos::are_in(&dir) {
-        served.set_without(&run);
+        served.set_needless(&run);
         return;
     }
     let held = match StreamsLock::take(&dir) {
-        Ok(Some(hold)) => container.reopen_streams(&run, &hold),
+        Ok(Some(hold)) => container.reopen_streams(&run, &hold, served.streams().clone()),
         // Another process has them.
         Ok(None) => return,
         // The run has just been removed.

@@ -287,6 +287,15 @@ impl Listener {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Waits for the next holder of the streams after [`Over::HolderGone`]. Nothing that it passes on is missed.
+    pub(crate) fn rejoin(&mut self) {
+        let mut state = self.hub.state();
+        let began = state.open > 0;
+        if let Some(reader) = state.readers.get_mut(&self.key) {
+            reader.began = began;
+        }
+    }
+
     fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Result<Chunk, Over>> {
         let mut state = self.hub.state();
         if let Some(chunk) = state.take(self.key) {
