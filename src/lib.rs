@@ -55,15 +55,15 @@
 //! ```text
 //!                        main.rs → cli/               composition root: the only place that knows everyone
 //!                 ┌───────┬──┴──────┬──────────┐
-//!          embedded/   doctor/   init/   containerd_driver/     the front door: translate in · call engine · translate out
-//!       (a private     (is this  (PID 1        │
-//!        containerd)  host fit?)  of all)      ▼
+//!          embedded/   doctor/   init/   containerd_driver/ docker_api/    the front doors: translate in · call engine · translate out
+//!       (a private     (is this  (PID 1        │               │
+//!        containerd)  host fit?)  of all)      ▼               ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
 //!                  ┌──────────┬──────────┬─────┴────┬──────────┐
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!        context · teardown · tracked · pauses · process_identity · metrics · mountinfo · failpoint · clock · sys · ids · units  foundation: imports nothing of ours
+//!        context · teardown · tracked · pauses · process_identity · metrics · mountinfo · failpoint · clock · sys · ids · units · docker_syntax  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -74,12 +74,13 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, process_identity, metrics, mountinfo, failpoint, clock, sys, [`ids`](ContainerId), [`units`](ByteSize) | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, pauses, process_identity, metrics, mountinfo, failpoint, clock, sys, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax | std, tokio's time | import any of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | refer to the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, the socket of an [`embedded`] containerd, and the types of `image`, `stdio` and `sandbox` that it passes on | call containerd itself |
+//! | `docker_api` | the engine, and an HTTP server | call containerd, know the driver contract |
 //! | [`embedded`], [`init`], [`doctor`] | the host; `embedded` also `cgroup`; `doctor` also `cgroup`, `quota`, `sandbox`, `embedded` and `init` | call containerd's services, import the engine |
 //! | `cli` | everything | contain logic that deserves a unit test of its own |
 //!
@@ -109,7 +110,7 @@
 //!   error of the call that used them.
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
-//! * Only `containerd/` names tonic, and only `image/registry/` an HTTP client; only `sys.rs` has unsafe code;
+//! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, and only `docker_api/` an HTTP server; only `sys.rs` has unsafe code;
 //!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment,
 //!   `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs a
 //!   subscriber or exits; every task that can change
@@ -132,6 +133,10 @@ mod containerd;
 )]
 mod containerd_driver;
 mod context;
+#[cfg(feature = "cli")]
+mod docker_api;
+#[cfg(feature = "cli")]
+mod docker_syntax;
 pub mod doctor;
 pub mod driver;
 pub mod embedded;

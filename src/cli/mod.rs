@@ -165,7 +165,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Attach(args) => attach::attach(invocation, &args, print).await,
         Command::Events(args) => events::events(invocation, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
-        Command::Serve => serve::serve(invocation, print).await,
+        Command::Serve(args) => serve::serve(invocation, &args, print).await,
         Command::Stop(args) => stop::stop(invocation, &args, print).await,
         Command::Restart(args) => start::restart(invocation, &args, print).await,
         Command::Wait(args) => stop::wait(invocation, &args, print).await,

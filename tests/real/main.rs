@@ -26,6 +26,7 @@ mod bad_input;
 mod beside;
 mod cli;
 mod crowd;
+mod docker_api;
 mod drivers;
 mod events;
 mod files;

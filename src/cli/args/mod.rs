@@ -6,6 +6,7 @@ pub(super) mod global;
 pub(super) mod images;
 pub(super) mod network;
 pub(super) mod run;
+pub(super) mod serve;
 pub(super) mod shell;
 mod values;
 
@@ -22,6 +23,7 @@ use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
 use self::network::NetworkCommand;
 use self::run::{CreateArgs, RunArgs};
+use self::serve::ServeArgs;
 use self::shell::Shell;
 use crate::cli::container_ref::ContainerRef;
 
@@ -144,7 +146,7 @@ pub(super) enum Command {
     /// The containers outlive it, however it ends: the next one finds them, takes their streams over, and loses no exit code.
     /// There is one for each containerd namespace. While there is none, a container whose output it held waits once it has
     /// written some 64 KB to 1 MB, until the next server or an attach reads on.
-    Serve,
+    Serve(ServeArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time; they stay until `fnctr rm`
     Stop(StopArgs),
     /// Stop containers and start them again

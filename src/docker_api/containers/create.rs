@@ -1,0 +1,168 @@
+//! `POST /containers/create`.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::body::Body;
+use super::front::Front;
+use super::plan::{Around, plan};
+use super::{log_driver, mounts, names};
+use crate::docker_api::answer::Answer;
+use crate::docker_api::door::Door;
+use crate::docker_api::image_names;
+use crate::docker_api::refused::Refused;
+use crate::docker_api::request::Request;
+use crate::engine::{Image, Kind, Network, Plan, Platform, Served, Unlimited};
+use crate::{ContainerId, ContainerName, Context};
+
+/// How often a name is made up before that counts as hopeless.
+const TRIES: u32 = 20;
+
+/// Creates a container; the image must be there. It comes to its end whether or not the client waits for it.
+pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) -> Result<Answer, Refused> {
+    let given_name = request.query.get("name").map(names::given).transpose()?;
+    let platform = image_names::check_platform(request.query.get("platform"))?;
+    let body = Body::read(&request.json()?)?;
+    log_driver::syslog(&body.host_config.log_config, "")?;
+    let this = Arc::clone(door);
+    let created = door
+        .tracker
+        .spawn(async move { create_now(&this, body, given_name, platform).await });
+    let served = created
+        .await
+        .map_err(|error| Refused::failed(error.to_string()))??;
+    Ok(Answer::json(
+        StatusCode::CREATED,
+        &json!({ "Id": served.id().as_str(), "Warnings": [] }),
+    ))
+}
+
+async fn create_now(
+    door: &Arc<Door>,
+    body: Body,
+    given_name: Option<ContainerName>,
+    platform: Option<Platform>,
+) -> Result<Arc<Served>, Refused> {
+    let reference = image_names::reference(&body.config.image)?;
+    let around = Around {
+        id: ContainerId::random(),
+        name: match given_name {
+            Some(name) => name,
+            None => free_name(door)?,
+        },
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        joined: joined(door, &body.host_config.network_mode)?,
+    };
+    let mut plan = plan(&body, reference, around)?;
+    let ctx = Context::new();
+    // An id, or the beginning of one, is as good as a name.
+    let found = door.engine.resolve(&ctx, &plan).await?;
+    let (image, _pin) = match found {
+        Some(found) => found,
+        None => {
+            plan.image = image_names::named_by_id(door, &ctx, &body.config.image).await?;
+            let found = door.engine.resolve(&ctx, &plan).await?;
+            found.ok_or_else(|| image_names::no_such_image(&body.config.image))?
+        }
+    };
+    if let Some(platform) = platform.filter(|platform| *platform != Platform::host()) {
+        let (given, host) = (&body.config.image, Platform::host());
+        return Err(Refused::missing(format!(
+            "image with reference {given} was found but its platform ({host}) does not match the specified platform \
+             ({platform})"
+        )));
+    }
+    mounts::prepare(&body.host_config)?;
+    plan.front = front(&body, &image).to_value();
+    let name = plan.name.clone();
+    let made = door.server.create(&ctx, plan, image).await;
+    made.map_err(|error| match (error.kind(), name) {
+        (Kind::Conflict, Some(name)) => taken(door, &name),
+        (Kind::Unsupported, _) if is_unlimited(&error) => {
+            Refused::failed("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+        }
+        _ => error.into(),
+    })
+}
+
+fn is_unlimited(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Unlimited>())
+}
+
+/// What later answers show of the body and the image.
+fn front(body: &Body, image: &Image) -> Front {
+    let config = &body.config;
+    let (cmd, entrypoint) = match (&config.entrypoint, &config.cmd) {
+        (Some(entrypoint), cmd) => (cmd.clone(), Some(entrypoint.clone())),
+        (None, Some(cmd)) if !cmd.is_empty() => (Some(cmd.clone()), some(&image.config.entrypoint)),
+        (None, _) => (some(&image.config.cmd), some(&image.config.entrypoint)),
+    };
+    let or = |asked: &str, of_image: &Option<String>| match (asked, of_image) {
+        ("", Some(of_image)) => of_image.clone(),
+        (asked, _) => asked.to_owned(),
+    };
+    Front {
+        image_id: image.config_digest.to_string(),
+        env: environment(&config.env, &image.config.env),
+        cmd,
+        entrypoint,
+        user: or(&config.user, &image.config.user),
+        working_dir: or(&config.working_dir, &image.config.working_dir),
+        body: body.clone(),
+    }
+}
+
+fn some(words: &[String]) -> Option<Vec<String>> {
+    Some(words.to_vec()).filter(|words| !words.is_empty())
+}
+
+/// The body's variables, and those of the image that it does not set.
+fn environment(asked: &[String], of_image: &[String]) -> Vec<String> {
+    let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+    let set: Vec<_> = asked.iter().map(|line| name(line)).collect();
+    let kept = of_image.iter().filter(|line| !set.contains(&name(line)));
+    asked
+        .iter()
+        .filter(|line| line.contains('='))
+        .chain(kept)
+        .cloned()
+        .collect()
+}
+
+fn taken(door: &Door, name: &ContainerName) -> Refused {
+    let by = door.server.find(name.as_str());
+    let by = by.map_or_else(|_| "?".to_owned(), |served| served.id().to_string());
+    Refused::conflict(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{by}\". You have to remove (or rename) \
+         that container to be able to reuse that name."
+    ))
+}
+
+fn free_name(door: &Door) -> Result<ContainerName, Refused> {
+    let mut made = (0..TRIES).filter_map(|_| names::made_up());
+    let free = made.find(|name| door.server.find(name.as_str()).is_err());
+    free.ok_or_else(|| Refused::failed("cannot find a name that no container has; give one"))
+}
+
+/// The container whose network is to be joined. One that does not exist is refused at the start, as in Docker.
+fn joined(door: &Door, mode: &str) -> Result<Option<ContainerId>, Refused> {
+    let Some(given) = mode.strip_prefix("container:") else {
+        return Ok(None);
+    };
+    match door.container(given) {
+        Ok(served) => Ok(Some(served.id().clone())),
+        Err(_) => Ok(ContainerId::new(given).ok()),
+    }
+}
+
+/// The networks of a plan, as a client writes them.
+pub(super) fn network_mode(plan: &Plan) -> String {
+    match &plan.network {
+        Network::None | Network::Path(_) => "none".to_owned(),
+        Network::Host => "host".to_owned(),
+        Network::Of(id) => format!("container:{id}"),
+        Network::Attached { networks, .. } => networks.first().map_or("bridge", String::as_str).to_owned(),
+    }
+}

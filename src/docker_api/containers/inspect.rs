@@ -1,0 +1,57 @@
+//! `GET /containers/{id}/json`.
+
+use std::sync::Arc;
+
+use super::front::Front;
+use super::view::{Address, Seen};
+use crate::docker_api::answer::Answer;
+use crate::docker_api::door::Door;
+use crate::docker_api::refused::Refused;
+use crate::engine::{Network, Served};
+
+/// Everything about a container.
+pub(in crate::docker_api) async fn inspect(door: &Arc<Door>, given: &str) -> Result<Answer, Refused> {
+    let served = door.container(given)?;
+    let mut seen = seen(&served);
+    if is_attached(&seen) {
+        seen.address = addresses(door)
+            .await
+            .remove(seen.container.sandbox().unwrap_or_default());
+    }
+    Ok(Answer::ok(&seen.inspection()))
+}
+
+/// A container without its address.
+pub(super) fn seen(served: &Served) -> Seen {
+    Seen {
+        container: served.look(),
+        plan: served.plan().ok(),
+        front: Front::of(served),
+        address: None,
+    }
+}
+
+/// Whether it runs on a network of its own.
+pub(super) fn is_attached(seen: &Seen) -> bool {
+    let network = seen.plan.as_ref().map(|plan| &plan.network);
+    seen.container.pid.is_some() && matches!(network, Some(Network::Attached { .. }))
+}
+
+/// The first address of every sandbox, by the sandbox's name.
+pub(super) async fn addresses(door: &Door) -> std::collections::BTreeMap<String, Address> {
+    let sandboxes = door.engine.sandboxes().await;
+    let each = sandboxes.into_iter().filter_map(|sandbox| {
+        let first = sandbox.addresses.first()?;
+        let address = Address {
+            network: sandbox.network.unwrap_or_default(),
+            ip: first.ip.to_string(),
+            bits: first.prefix,
+            gateway: sandbox
+                .gateway
+                .map(|gateway| gateway.to_string())
+                .unwrap_or_default(),
+        };
+        Some((sandbox.id, address))
+    });
+    each.collect()
+}

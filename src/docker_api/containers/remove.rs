@@ -1,0 +1,161 @@
+//! Removal: on request, at a container's own end, and of all that have ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::front::Front;
+use super::labels;
+use super::running::alive;
+use crate::docker_api::answer::Answer;
+use crate::docker_api::door::Door;
+use crate::docker_api::filters::{Filters, has_label};
+use crate::docker_api::refused::Refused;
+use crate::docker_api::request::Request;
+use crate::docker_api::time::moment;
+use crate::engine::{self, Kind, Served, State, Until};
+use crate::pauses::Pauses;
+
+/// How long the output of a container that has ended may take to reach those who are attached, before the container is
+/// removed.
+const DELIVERY: Duration = Duration::from_secs(5);
+/// The first and the longest pause before the end of a container is waited for again.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Removes a container; one that runs only with `force`.
+pub(in crate::docker_api) async fn remove(
+    door: &Arc<Door>,
+    given: &str,
+    request: &Request,
+) -> Result<Answer, Refused> {
+    if request.query.flag("link") {
+        return Err(Refused::bad("fnctr does not serve links; leave link out"));
+    }
+    let served = door.container(given)?;
+    let state = served.look().state;
+    let name = given.trim_start_matches('/');
+    if state == State::Removing {
+        return Err(in_progress(name));
+    }
+    if alive(&served).is_some() && !request.query.flag("force") {
+        let (is, how) = match state {
+            State::Frozen => (
+                "paused",
+                "unpause and then stop the container before removing or force remove",
+            ),
+            _ => ("running", "stop the container before removing or force remove"),
+        };
+        return Err(Refused::conflict(format!(
+            "cannot remove container \"{name}\": container is {is}: {how}"
+        )));
+    }
+    let this = Arc::clone(door);
+    let removed = door
+        .tracker
+        .spawn(async move { this.server.remove(&served).await })
+        .await;
+    match removed.map_err(|error| Refused::failed(error.to_string()))? {
+        Err(error) if error.kind() == Kind::Busy => Err(in_progress(name)),
+        removed => {
+            removed?;
+            Ok(Answer::empty(StatusCode::NO_CONTENT))
+        }
+    }
+}
+
+fn in_progress(name: &str) -> Refused {
+    Refused::conflict(format!("removal of container {name} is already in progress"))
+}
+
+/// Removes the container when it does not run any more, if that was asked for.
+pub(super) fn at_its_end(door: &Arc<Door>, served: &Arc<Served>, front: &Front) {
+    if !front.is_removed_at_its_end() {
+        return;
+    }
+    let (this, served) = (Arc::clone(door), Arc::clone(served));
+    door.tracker.spawn(async move {
+        if let Err(error) = remove_at_its_end(&this, &served).await {
+            tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container at its end");
+        }
+    });
+}
+
+/// Waits for the end. If the server ends first, the next one removes the container.
+async fn remove_at_its_end(door: &Door, served: &Arc<Served>) -> Result<(), engine::Error> {
+    let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+    while let Err(error) = served.container().wait_until(&door.life, Until::NotRunning).await {
+        if door.life.interrupted().is_some() || error.kind() == Kind::NotFound {
+            return Ok(());
+        }
+        tracing::debug!(id = %served.id(), error = %crate::chain(&error), "cannot wait for the end of a container; trying again");
+        pauses.wait().await;
+    }
+    if let Some(run) = served.container().run() {
+        served.delivered(&run, &door.life.with_timeout(DELIVERY)).await;
+    }
+    if door.is_restarting(served.id()) {
+        return Ok(());
+    }
+    match served.container().remove_unless_started().await {
+        // Another process has started it again: the end of that run is looked after by the next server.
+        Err(error) if error.kind() == Kind::Conflict => Ok(()),
+        removed => {
+            removed?;
+            door.server.forget(served);
+            Ok(())
+        }
+    }
+}
+
+/// Does the same for the containers that an earlier server has left, but for those that have never run.
+pub(in crate::docker_api) fn remove_ended(door: &Arc<Door>) {
+    for served in door.server.containers() {
+        match Front::of(&served) {
+            Some(front) if !served.container().has_never_run() => at_its_end(door, &served, &front),
+            _ => {}
+        }
+    }
+}
+
+/// Removes all containers that do not run.
+pub(in crate::docker_api) async fn prune(door: &Arc<Door>, request: &Request) -> Result<Answer, Refused> {
+    let filters = Filters::of(&request.query, &["label", "label!", "until"])?;
+    let until = filters.values("until").first().map(|text| {
+        moment(text).ok_or_else(|| {
+            Refused::bad(format!(
+                "invalid filter 'until={text}': give seconds since 1970, or a time in UTC"
+            ))
+        })
+    });
+    let until = until.transpose()?;
+    let mut removed = Vec::new();
+    for served in door.server.containers() {
+        let container = served.look();
+        let labels = labels::shown(&container.labels);
+        let is_chosen = filters.labels(&labels)
+            && !filters
+                .values("label!")
+                .iter()
+                .any(|label| has_label(&labels, label))
+            && until.is_none_or(|until| container.created_at.is_some_and(|at| at < until));
+        let is_over = matches!(container.state, State::Created | State::Exited(_) | State::Dead);
+        if !is_over || !is_chosen || container.last_run.is_none() {
+            continue;
+        }
+        match served.container().remove_unless_started().await {
+            Ok(()) => {
+                door.server.forget(&served);
+                removed.push(container.id.to_string());
+            }
+            Err(error) => {
+                tracing::info!(id = %container.id, error = %crate::chain(&error), "a prune leaves a container");
+            }
+        }
+    }
+    let removed = if removed.is_empty() { None } else { Some(removed) };
+    Ok(Answer::ok(
+        &json!({ "ContainersDeleted": removed, "SpaceReclaimed": 0 }),
+    ))
+}

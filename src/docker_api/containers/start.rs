@@ -1,0 +1,171 @@
+//! `POST /containers/{id}/start`.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+use super::front::Front;
+use super::log_driver::{self, SyslogConfig};
+use super::remove;
+use crate::Context;
+use crate::docker_api::answer::Answer;
+use crate::docker_api::door::Door;
+use crate::docker_api::refused::Refused;
+use crate::docker_api::request::Request;
+use crate::engine::{self, Kind, NoSyslog, NotStarted, Served, State, Step, Syslog};
+
+/// Starts a container. It comes to its end whether or not the client waits for it.
+pub(in crate::docker_api) async fn start(
+    door: &Arc<Door>,
+    given: &str,
+    request: &Request,
+) -> Result<Answer, Refused> {
+    if request.has_body() {
+        return Err(Refused::bad(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
+    let served = door.container(given)?;
+    match served.look().state {
+        State::Running => return Ok(Answer::empty(StatusCode::NOT_MODIFIED)),
+        State::Frozen => {
+            return Err(Refused::conflict(
+                "cannot start a paused container, try unpause instead",
+            ));
+        }
+        _ => {}
+    }
+    let this = Arc::clone(door);
+    let started = door.tracker.spawn(async move { start_now(&this, &served).await });
+    match started
+        .await
+        .map_err(|error| Refused::failed(error.to_string()))?
+    {
+        Started::Now => Ok(Answer::empty(StatusCode::NO_CONTENT)),
+        Started::Already => Ok(Answer::empty(StatusCode::NOT_MODIFIED)),
+        Started::Not(refused) => Err(refused),
+    }
+}
+
+pub(super) enum Started {
+    Now,
+    Already,
+    Not(Refused),
+}
+
+/// Starts a container, and removes it if it fails and is to be removed at its end.
+pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started {
+    let front = Front::of(served).unwrap_or_default();
+    let ctx = Context::new();
+    let started = async {
+        let syslog = log_driver::syslog(&front.body.host_config.log_config, served.id().as_str())?;
+        let log = match &syslog {
+            Some(config) => Some(connect(door, &ctx, config).await?),
+            None => None,
+        };
+        let attach = move |streams| {
+            Ok(match log {
+                Some(log) => log.attach(streams),
+                None => streams,
+            })
+        };
+        let started = door.server.start(&ctx, served, front.is_fed(), attach).await;
+        match started {
+            Err(error) if is_running(&error) => Ok(Started::Already),
+            started => started.map(|()| Started::Now).map_err(|error| refused(&error)),
+        }
+    };
+    let started: Result<Started, Refused> = started.await;
+    match started {
+        Ok(Started::Now) => {
+            remove::at_its_end(door, served, &front);
+            Started::Now
+        }
+        Ok(other) => other,
+        Err(refused) => {
+            if front.is_removed_at_its_end()
+                && let Err(error) = door.server.remove(served).await
+            {
+                tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container that was not started");
+            }
+            Started::Not(refused)
+        }
+    }
+}
+
+/// The words are those that Fn looks for.
+async fn connect(door: &Door, ctx: &Context, config: &SyslogConfig) -> Result<Syslog, Refused> {
+    let connected = Syslog::connect(
+        ctx,
+        &config.endpoint,
+        &config.tag,
+        door.engine.tracker(),
+        door.engine.counters(),
+    );
+    connected.await.map_err(|error| match error {
+        NoSyslog::Unavailable(why) => Refused::failed(format!("failed to initialize logging driver: {why}")),
+        NoSyslog::Cancelled(why) => Refused::failed(format!("failed to initialize logging driver: {why}")),
+    })
+}
+
+fn is_running(error: &engine::Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| {
+        error.source()
+    });
+    causes.any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(NotStarted::Runs | NotStarted::Starting)
+        )
+    })
+}
+
+/// What Docker says of a start that has failed; clients look for some of the words.
+fn refused(error: &engine::Error) -> Refused {
+    let text = crate::chain(error);
+    let of_command = [
+        "executable file not found",
+        "no such file or directory",
+        "permission denied",
+    ];
+    let is_of_command = of_command.iter().any(|words| text.contains(words));
+    match (error.step(), error.kind()) {
+        (_, Kind::CommandNotFound | Kind::CommandNotExecutable) => {
+            Refused::bad(format!("failed to create task for container: {text}"))
+        }
+        (Step::Task | Step::Start, Kind::Internal | Kind::Unsupported | Kind::NotFound) if is_of_command => {
+            Refused::bad(format!("failed to create task for container: {text}"))
+        }
+        (Step::Network, Kind::OutOfOrder) => {
+            Refused::conflict(format!("cannot join network of a non running container: {text}"))
+        }
+        (Step::Network, Kind::Conflict) => Refused::failed(format!(
+            "failed to set up container networking: driver failed programming external connectivity on endpoint: port is \
+             already allocated: {text}"
+        )),
+        (Step::Network, Kind::NotFound | Kind::Unsupported | Kind::InvalidPlan) => {
+            Refused::missing(format!("failed to set up container networking: {text}"))
+        }
+        (_, Kind::NotFound) => Refused::missing(text.to_string()),
+        (_, Kind::OutOfOrder | Kind::Conflict | Kind::Busy) => Refused::conflict(text.to_string()),
+        _ => Refused::failed(format!("failed to create task for container: {text}")),
+    }
+}
+
+/// `GET /containers/{id}/logs`: no output is stored.
+pub(in crate::docker_api) fn logs(
+    door: &Arc<Door>,
+    given: &str,
+    request: &Request,
+) -> Result<Answer, Refused> {
+    door.container(given)?;
+    if !request.query.flag("stdout") && !request.query.flag("stderr") {
+        return Err(Refused::bad(
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
+    Err(Refused::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "configured logging driver does not support reading",
+    ))
+}

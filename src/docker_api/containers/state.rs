@@ -1,0 +1,107 @@
+//! The state of a container in Docker's words.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::docker_api::time::{ago, stamp};
+use crate::engine::{LastRun, ListedContainer, RunEnd, State};
+
+/// The exit code of a container whose start failed, if its program was not found.
+const NOT_FOUND: u32 = 127;
+/// The same, if its program cannot be executed.
+const NOT_EXECUTABLE: u32 = 126;
+/// The same, for any other reason.
+const NOT_STARTED: u32 = 128;
+
+/// What is shown of a container's last run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Shown {
+    pub(super) status: &'static str,
+    pub(super) code: u32,
+    pub(super) oom: bool,
+    pub(super) error: String,
+    pub(super) started_at: Option<SystemTime>,
+    pub(super) finished_at: Option<SystemTime>,
+}
+
+impl Shown {
+    pub(super) fn of(container: &ListedContainer) -> Self {
+        let end = match &container.last_run {
+            Some(LastRun::Ended(end)) => end.clone(),
+            last => RunEnd {
+                started_at: last.as_ref().and_then(LastRun::started_at),
+                ..RunEnd::default()
+            },
+        };
+        let is_alive = matches!(container.state, State::Running | State::Frozen | State::Lost);
+        let error = container.start_error.clone().unwrap_or_default();
+        let code = match container.state {
+            State::Exited(code) => code,
+            _ if is_alive => 0,
+            _ => end.code.or_else(|| code_of_failure(&error)).unwrap_or_default(),
+        };
+        Self {
+            status: word(container.state),
+            code,
+            oom: end.oom.unwrap_or_default(),
+            error,
+            started_at: end.started_at,
+            finished_at: if is_alive { None } else { end.ended_at },
+        }
+    }
+
+    /// The field `State` of an inspection.
+    pub(super) fn inspection(&self, pid: Option<u32>) -> Value {
+        json!({
+            "Status": self.status,
+            "Running": matches!(self.status, "running" | "paused"),
+            "Paused": self.status == "paused",
+            "Restarting": false,
+            "OOMKilled": self.oom,
+            "Dead": self.status == "dead",
+            "Pid": pid.unwrap_or_default(),
+            "ExitCode": self.code,
+            "Error": self.error,
+            "StartedAt": stamp(self.started_at),
+            "FinishedAt": stamp(self.finished_at),
+        })
+    }
+
+    /// The field `Status` of a list, for people.
+    pub(super) fn sentence(&self) -> String {
+        match self.status {
+            "created" => "Created".to_owned(),
+            "running" => format!("Up {}", ago(self.started_at)),
+            "paused" => format!("Up {} (Paused)", ago(self.started_at)),
+            "removing" => "Removal In Progress".to_owned(),
+            "dead" => "Dead".to_owned(),
+            _ => format!("Exited ({}) {} ago", self.code, ago(self.finished_at)),
+        }
+    }
+}
+
+/// Docker's word for a state.
+pub(super) fn word(state: State) -> &'static str {
+    match state {
+        State::Created => "created",
+        State::Running | State::Lost => "running",
+        State::Frozen => "paused",
+        State::Exited(_) => "exited",
+        State::Dead => "exited",
+        State::Removing => "removing",
+    }
+}
+
+/// The exit code that Docker gives a container whose start failed; `None` without a failure.
+pub(super) fn code_of_failure(error: &str) -> Option<u32> {
+    let says = |text: &str| error.contains(text);
+    match error {
+        "" => None,
+        _ if says("no such file or directory") || says("not found in") || says("there is no program") => {
+            Some(NOT_FOUND)
+        }
+        _ if says("permission denied") || says("cannot be executed") => Some(NOT_EXECUTABLE),
+        _ => Some(NOT_STARTED),
+    }
+}

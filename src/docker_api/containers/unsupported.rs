@@ -1,0 +1,173 @@
+//! The options of a create that Docker has and this server does not. One that is given and is not its default is refused
+//! by name; nothing that a client asks for is ignored.
+
+use serde_json::Value;
+
+use crate::docker_api::json::Object;
+use crate::docker_api::refused::Refused;
+
+/// Fields of the container, with the values that ask for nothing.
+const OF_CONTAINER: [(&str, &[&str]); 5] = [
+    ("Domainname", &[]),
+    ("Healthcheck", &[]),
+    ("MacAddress", &[]),
+    ("OnBuild", &[]),
+    ("Tty", &[]),
+];
+
+/// Fields of the host's part, with the values that ask for nothing.
+const OF_HOST: [(&str, &[&str]); 41] = [
+    ("BlkioDeviceReadBps", &[]),
+    ("BlkioDeviceReadIOps", &[]),
+    ("BlkioDeviceWriteBps", &[]),
+    ("BlkioDeviceWriteIOps", &[]),
+    ("BlkioWeight", &[]),
+    ("BlkioWeightDevice", &[]),
+    ("Cgroup", &[]),
+    ("CgroupParent", &[]),
+    ("CgroupnsMode", &["private"]),
+    ("CpuCount", &[]),
+    ("CpuPercent", &[]),
+    ("CpuRealtimePeriod", &[]),
+    ("CpuRealtimeRuntime", &[]),
+    ("CpuShares", &[]),
+    ("CpusetCpus", &[]),
+    ("CpusetMems", &[]),
+    ("DeviceCgroupRules", &[]),
+    ("DeviceRequests", &[]),
+    ("Devices", &[]),
+    ("Dns", &[]),
+    ("DnsOptions", &[]),
+    ("DnsSearch", &[]),
+    ("IOMaximumBandwidth", &[]),
+    ("IOMaximumIOps", &[]),
+    ("IpcMode", &["private", "shareable"]),
+    ("Isolation", &["default"]),
+    ("Links", &[]),
+    ("MaskedPaths", &[]),
+    ("MemoryReservation", &[]),
+    ("OomKillDisable", &[]),
+    ("PidMode", &["private"]),
+    ("Privileged", &[]),
+    ("PublishAllPorts", &[]),
+    ("ReadonlyPaths", &[]),
+    ("RestartPolicy", &[]),
+    ("Runtime", &["runc"]),
+    ("ShmSize", &[]),
+    ("UTSMode", &[]),
+    ("UsernsMode", &[]),
+    ("VolumeDriver", &[]),
+    ("VolumesFrom", &[]),
+];
+
+/// Docker's default size of `/dev/shm`, in bytes, which is the only one.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Refuses what is not served.
+pub(super) fn check(container: &Object, host: &Object) -> Result<(), Refused> {
+    for (given, fields, place) in [
+        (container, &OF_CONTAINER[..], ""),
+        (host, &OF_HOST[..], "HostConfig."),
+    ] {
+        for (name, defaults) in fields {
+            let Some(value) = given.get(name) else { continue };
+            if !is_default(name, value, defaults) {
+                return Err(Refused::bad(format!(
+                    "{place}{name} is not served by fnctr; leave it out"
+                )));
+            }
+        }
+    }
+    restart_policy(host)
+}
+
+fn is_default(name: &str, value: &Value, defaults: &[&str]) -> bool {
+    let is_named = value.as_str().is_some_and(|text| defaults.contains(&text));
+    let is_own = match name {
+        "ShmSize" => value.as_u64() == Some(SHM_SIZE),
+        "RestartPolicy" => true,
+        // An empty list is not the default: it would unmask everything.
+        "MaskedPaths" | "ReadonlyPaths" => return value.is_null(),
+        "Healthcheck" => value
+            .get("Test")
+            .is_some_and(|test| *test == serde_json::json!(["NONE"])),
+        _ => false,
+    };
+    is_nothing(value) || is_named || is_own
+}
+
+fn restart_policy(host: &Object) -> Result<(), Refused> {
+    let policy = host.object("RestartPolicy")?.unwrap_or_default();
+    let (name, count) = (policy.text("Name")?, policy.integer("MaximumRetryCount")?);
+    match name.as_str() {
+        "" | "no" if count == 0 => Ok(()),
+        "" | "no" | "always" | "unless-stopped" if count != 0 => Err(Refused::bad(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+        )),
+        "always" | "unless-stopped" | "on-failure" if host.flag("AutoRemove")? => Err(Refused::bad(
+            "can't create 'AutoRemove' container with restart policy",
+        )),
+        "always" | "unless-stopped" | "on-failure" => Err(Refused::bad(format!(
+            "HostConfig.RestartPolicy {name:?} is not served by fnctr; leave it out, or use \"no\""
+        ))),
+        other => Err(Refused::bad(format!(
+            "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        ))),
+    }
+}
+
+/// Whether a value is the same as none.
+pub(super) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.iter().all(is_nothing),
+        Value::Object(fields) => fields.values().all(is_nothing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(body: &str) -> Result<(), String> {
+        let body = Object::of_body(body.as_bytes()).unwrap();
+        let host = body.object("HostConfig").unwrap().unwrap_or_default();
+        check(&body, &host).map_err(|refused| refused.message)
+    }
+
+    #[test]
+    fn what_the_command_line_always_sends_asks_for_nothing() {
+        let noise = r#"{"Tty":false,"Domainname":"","OnBuild":null,"HostConfig":{"ConsoleSize":[0,0],"OomKillDisable":false,
+            "IpcMode":"","Isolation":"","Devices":[],"DeviceRequests":null,"BlkioDeviceReadBps":[],"ShmSize":0,
+            "RestartPolicy":{"Name":"no","MaximumRetryCount":0},"MaskedPaths":null,"Runtime":"runc","CpuShares":0}}"#;
+        assert_eq!(checked(noise), Ok(()));
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_there_is_refused_by_name() {
+        for (body, names) in [
+            (r#"{"Tty":true}"#, "Tty"),
+            (r#"{"healthcheck":{"Test":["CMD","x"]}}"#, "Healthcheck"),
+            (r#"{"HostConfig":{"Privileged":true}}"#, "HostConfig.Privileged"),
+            (r#"{"HostConfig":{"Dns":["1.1.1.1"]}}"#, "HostConfig.Dns"),
+            (r#"{"HostConfig":{"ShmSize":1}}"#, "HostConfig.ShmSize"),
+            (r#"{"HostConfig":{"MaskedPaths":[]}}"#, "HostConfig.MaskedPaths"),
+            (r#"{"HostConfig":{"PidMode":"host"}}"#, "HostConfig.PidMode"),
+            (
+                r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#,
+                "RestartPolicy",
+            ),
+            (
+                r#"{"HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#,
+                "unknown policy 'sometimes'",
+            ),
+        ] {
+            let message = checked(body).unwrap_err();
+            assert!(message.contains(names), "{body}: {message}");
+        }
+        assert_eq!(checked(r#"{"Healthcheck":{"Test":["NONE"]}}"#), Ok(()));
+    }
+}

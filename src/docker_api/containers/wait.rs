@@ -1,0 +1,68 @@
+//! `POST /containers/{id}/wait`: the head of the answer comes at once, its body when it has happened.
+
+use std::sync::Arc;
+
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::state::code_of_failure;
+use crate::Context;
+use crate::docker_api::answer::{Answer, line};
+use crate::docker_api::door::Door;
+use crate::docker_api::refused::Refused;
+use crate::docker_api::request::Request;
+use crate::engine::{self, Served, State, Until};
+
+/// Waits for the end of a container, or its removal.
+pub(in crate::docker_api) fn wait(
+    door: &Arc<Door>,
+    given: &str,
+    request: &Request,
+) -> Result<Answer, Refused> {
+    let served = door.container(given)?;
+    let until = match request.query.get("condition") {
+        None | Some("not-running") => Until::NotRunning,
+        Some("next-exit") => Until::NextExit,
+        Some("removed") => Until::Removed,
+        Some(other) => return Err(Refused::bad(format!("invalid condition: \"{other}\""))),
+    };
+    // It begins with the request, not with the first read of the body: nothing may be missed in between.
+    let waited = door.tracker.spawn(outcome(served, until, request.client.clone()));
+    let body =
+        stream::once(async move { line(&waited.await.unwrap_or_else(|error| failed(&error.to_string()))) });
+    Ok(Answer::json_stream(body))
+}
+
+async fn outcome(served: Arc<Served>, until: Until, client: Context) -> Value {
+    match client.run(code(&served, until, &client)).await {
+        Ok(Ok(code)) => match code.or_else(|| code_of_last_start(&served)) {
+            Some(code) => json!({ "StatusCode": code }),
+            None => json!({ "StatusCode": 0 }),
+        },
+        Ok(Err(error)) => failed(&crate::chain(&error).to_string()),
+        Err(_) => failed("context canceled"),
+    }
+}
+
+async fn code(served: &Served, until: Until, ctx: &Context) -> Result<Option<u32>, engine::Error> {
+    let is_over = matches!(
+        served.look().state,
+        State::Created | State::Exited(_) | State::Dead
+    );
+    if until == Until::NotRunning && is_over {
+        // Nothing is asked of containerd, and the container may be gone the next moment.
+        return Ok(match served.look().state {
+            State::Exited(code) => Some(code),
+            _ => None,
+        });
+    }
+    served.container().wait_until(ctx, until).await
+}
+
+fn code_of_last_start(served: &Served) -> Option<u32> {
+    served.look().start_error.as_deref().and_then(code_of_failure)
+}
+
+fn failed(why: &str) -> Value {
+    json!({ "Error": { "Message": why }, "StatusCode": -1 })
+}

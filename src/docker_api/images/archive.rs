@@ -1,0 +1,149 @@
+//! Loads images from an archive, and writes archives. An archive that is loaded is read twice, so it is kept in a file
+//! without a name until it is loaded.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::stream;
+use http_body_util::BodyExt as _;
+use hyper::body::{Bytes, Incoming};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::Context;
+use crate::docker_api::answer::{Answer, line};
+use crate::docker_api::door::Door;
+use crate::docker_api::image_names::no_such_image;
+use crate::docker_api::refused::Refused;
+use crate::docker_api::request::{Payload, Request};
+use crate::engine::{Format, Reference};
+
+/// The size of the parts of an archive that is sent.
+const PART: usize = 64 << 10;
+
+/// `POST /images/load`.
+pub(in crate::docker_api) async fn load(door: &Arc<Door>, request: Request) -> Result<Answer, Refused> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: std::io::Error| Refused::failed(format!("cannot {what} the archive: {error}"))
+    };
+    let client = request.client.clone();
+    let spooled = Spooled::new().map_err(failed("keep"))?;
+    let Payload::Streamed(body) = request.body else {
+        return Err(Refused::failed("the body of the request was read before"));
+    };
+    client
+        .run(spooled.fill(body))
+        .await
+        .map_err(|_| Refused::failed("context canceled"))??;
+    let loaded = door.engine.load(&client, &spooled.path).await;
+    let lines: Vec<Bytes> = match loaded {
+        Ok(loaded) => loaded
+            .images
+            .iter()
+            .map(|image| {
+                let name = Reference::parse(&image.record)
+                    .map_or_else(|_| image.record.clone(), |name| name.familiar());
+                let text = match image.is_named {
+                    true => format!("Loaded image: {name}\n"),
+                    false => format!("Loaded image ID: {}\n", image.id),
+                };
+                progress_line(&json!({ "stream": text }))
+            })
+            .collect(),
+        // Docker has sent the head of its answer by then.
+        Err(error) => vec![failure(&crate::chain(&error))],
+    };
+    Ok(Answer::json_stream(stream::iter(lines)))
+}
+
+/// A message of progress, which ends in another way than other lines.
+pub(super) fn progress_line(value: &serde_json::Value) -> Bytes {
+    let mut text = line(value).to_vec();
+    text.pop();
+    text.extend_from_slice(b"\r\n");
+    text.into()
+}
+
+/// The last message of a stream that has failed.
+pub(super) fn failure(why: &str) -> Bytes {
+    progress_line(&json!({ "errorDetail": { "message": why }, "error": why }))
+}
+
+/// A file without a name, which other code opens by its descriptor.
+struct Spooled {
+    file: std::fs::File,
+    path: PathBuf,
+}
+
+impl Spooled {
+    fn new() -> std::io::Result<Self> {
+        use std::os::fd::AsRawFd as _;
+
+        let dir = std::env::temp_dir();
+        let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+        let file = std::fs::File::from(rustix::fs::open(
+            &dir,
+            flags,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )?);
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        Ok(Self { file, path })
+    }
+
+    async fn fill(&self, mut body: Incoming) -> Result<(), Refused> {
+        let failed = |error: std::io::Error| Refused::failed(format!("cannot keep the archive: {error}"));
+        let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(failed)?);
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| Refused::bad(format!("cannot read the body of the request: {error}")))?;
+            if let Ok(part) = frame.into_data() {
+                file.write_all(&part).await.map_err(failed)?;
+            }
+        }
+        file.flush().await.map_err(failed)
+    }
+}
+
+/// `GET /images/get` and `GET /images/{name}/get`.
+pub(in crate::docker_api) async fn save(door: &Arc<Door>, names: Vec<String>) -> Result<Answer, Refused> {
+    if names.is_empty() {
+        return Err(Refused::bad("no image is named; give names"));
+    }
+    let stored = door.engine.stored_images(&door.life).await?;
+    for name in &names {
+        if stored.find(name).is_err() {
+            return Err(Refused::missing(format!("No such image: {}", name_only(name))));
+        }
+    }
+    let (mut from, mut to) = tokio::io::duplex(PART);
+    let (engine, life) = (door.engine.clone(), door.life.clone());
+    let save = async move {
+        let ctx: Context = life.child();
+        // A client that leaves makes the write fail.
+        if let Err(error) = engine.save(&ctx, &names, Format::Docker, &mut to).await {
+            tracing::warn!(error = %crate::chain(&error), "an archive is not complete");
+        }
+    };
+    door.tracker.spawn(save);
+    let parts = stream::poll_fn(move |cx| {
+        let mut buffer = vec![0; PART];
+        let mut read = std::pin::pin!(from.read(&mut buffer));
+        match read.as_mut().poll(cx) {
+            std::task::Poll::Pending => std::task::Poll::Pending,
+            std::task::Poll::Ready(Ok(0) | Err(_)) => std::task::Poll::Ready(None),
+            std::task::Poll::Ready(Ok(count)) => {
+                buffer.truncate(count);
+                std::task::Poll::Ready(Some(Bytes::from(buffer)))
+            }
+        }
+    });
+    Ok(Answer::stream(Some("application/x-tar"), parts))
+}
+
+fn name_only(given: &str) -> String {
+    match no_such_image(given).message.rsplit_once(": ") {
+        Some((_, name)) => name.strip_suffix(":latest").unwrap_or(name).to_owned(),
+        None => given.to_owned(),
+    }
+}

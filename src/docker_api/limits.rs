@@ -1,0 +1,28 @@
+//! What clients may take up.
+
+use std::time::Duration;
+
+/// What one client may take up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How many connections there may be at once; more wait until one ends.
+    pub(crate) connections: usize,
+    /// How long a connection may wait for its next request.
+    pub(super) idle: Duration,
+    /// How many headers a request may have.
+    pub(super) headers: usize,
+    /// How many bytes of a head are read, and of a body at once.
+    pub(super) buffer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            // Clients keep connections, and do not expect that one ends within ten minutes.
+            idle: Duration::from_secs(1800),
+            headers: 100,
+            buffer: 64 << 10,
+        }
+    }
+}

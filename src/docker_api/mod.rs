@@ -1,0 +1,40 @@
+//! Docker's Engine API on the engine: an unmodified Docker client works on a host that runs only containerd.
+//!
+//! A translator, and nothing else: a handler reads a request, translates it, calls the engine once, and shows the
+//! result. It stands beside the function driver, and neither knows the other.
+//!
+//! ```text
+//! socket ─► server ─► connection (hyper; an attach takes it over) ─► request ─► router ─► one handler
+//!                                                                                          │ plan (pure)
+//!                                                                                          ▼
+//!   client ◄── answer (head, headers, body) ◄── view (pure) ◄────────────────────── engine::Server
+//!                   ▲
+//!                   └── refused: the one table of errors and statuses
+//! ```
+//!
+//! What a client asks for and the engine does not have is refused by name, never ignored: the list is in
+//! [`containers::unsupported`]. The versions served are in [`version`].
+
+mod answer;
+mod connection;
+mod containers;
+mod door;
+mod events;
+mod filters;
+mod image_names;
+mod images;
+mod json;
+mod limits;
+mod query;
+mod refused;
+mod request;
+mod router;
+mod server;
+mod socket;
+mod system;
+mod time;
+mod version;
+
+pub(crate) use self::limits::Limits;
+pub(crate) use self::server::DockerApi;
+pub(crate) use self::socket::{Access, SocketError, listen};

@@ -1,0 +1,178 @@
+//! Servers and clients that end in the middle.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::wire::{Docker, output, say};
+use crate::beside::Beside;
+use crate::habits::ok;
+use crate::patience::patient;
+use crate::world::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_leaves_everything_to_the_next_one() {
+    let Some(stage) = Stage::set("docker_killed_server").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    let waits = "read x; echo got $x; exit 5";
+    let id = docker.create(
+        "fed",
+        json!({ "Cmd": ["sh", "-c", waits], "OpenStdin": true, "StdinOnce": true }),
+    );
+    docker.create(
+        "once",
+        json!({ "Cmd": ["sh", "-c", "read x"], "OpenStdin": true, "HostConfig": { "AutoRemove": true } }),
+    );
+    docker.create("idle", json!({ "Cmd": ["true"], "Labels": { "a": "b" } }));
+    docker.done("POST", "/containers/fed/start");
+    docker.done("POST", "/containers/once/start");
+    let attached = docker.attach(&id, "stdout=1");
+    docker.kill();
+    assert_eq!(output(attached), (String::new(), String::new()));
+    let docker = Docker::serve(&stage);
+    let states = |docker: &Docker| {
+        let listed = docker.get("/containers/json?all=1").json();
+        let listed = listed.as_array().expect("a list").iter();
+        let mut states: Vec<_> = listed
+            .map(|one| {
+                format!(
+                    "{} {}",
+                    one["Names"][0].as_str().unwrap(),
+                    one["State"].as_str().unwrap()
+                )
+            })
+            .collect();
+        states.sort();
+        states
+    };
+    assert_eq!(
+        states(&docker),
+        ["/fed running", "/idle created", "/once running"]
+    );
+    assert_eq!(
+        docker.get("/containers/idle/json").json()["Config"]["Labels"],
+        json!({ "a": "b" })
+    );
+    let mut attached = docker.attach(&id, "stdin=1&stdout=1");
+    say(&mut attached, "it\n");
+    assert_eq!(output(attached).0, "got it\n");
+    assert_eq!(
+        docker.ask("POST", "/containers/fed/wait").json(),
+        json!({ "StatusCode": 5 })
+    );
+    let mut removed = docker.follow("POST", "/containers/once/wait?condition=removed");
+    docker.done("POST", "/containers/once/kill");
+    assert_eq!(removed.json(), json!({ "StatusCode": 137 }));
+    docker.done("DELETE", "/containers/fed");
+    docker.done("DELETE", "/containers/idle");
+    assert_eq!(states(&docker), [""; 0]);
+    docker.end();
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_vanish_end_their_request_and_nothing_else() {
+    let Some(stage) = Stage::set("docker_vanished_clients").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    let id = docker.create("web", json!({ "Cmd": ["sleep", "600"] }));
+    docker.done("POST", "/containers/web/start");
+    let descriptors = || {
+        std::fs::read_dir(format!("/proc/{}/fd", docker.server.child.id()))
+            .expect("descriptors")
+            .count()
+    };
+    let before = descriptors();
+    for _ in 0..100 {
+        drop(docker.attach(&id, "stdin=1&stdout=1&stderr=1"));
+        drop(docker.follow("POST", "/containers/web/wait"));
+        drop(docker.follow("GET", "/events"));
+        drop(docker.follow("GET", "/containers/web/stats"));
+    }
+    let until = Instant::now() + patient(Duration::from_secs(30));
+    while descriptors() > before {
+        assert!(
+            Instant::now() < until,
+            "{} descriptors, {before} before",
+            descriptors()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        docker.get("/containers/web/json").json()["State"]["Running"],
+        json!(true)
+    );
+    docker.done("DELETE", "/containers/web?force=1");
+    docker.end();
+    stage.strike().await;
+}
+
+/// What other processes do is seen, and those who have attached get the output whoever starts the container.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_the_command_starts_speaks_to_those_who_have_attached_here() {
+    let Some(stage) = Stage::set("docker_beside_the_command").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    let id = docker.create("shared", json!({ "Cmd": ["sh", "-c", "echo one; echo two"] }));
+    let attached = docker.attach(&id, "stdout=1");
+    ok(&stage, &["start", "shared"]);
+    assert_eq!(output(attached).0, "one\ntwo\n");
+    ok(
+        &stage,
+        &["run", "-d", "--name", "theirs", "busybox", "sleep", "600"],
+    );
+    let until = Instant::now() + patient(Duration::from_secs(10));
+    let state =
+        |name: &str| docker.get(&format!("/containers/{name}/json")).json()["State"]["Status"].clone();
+    while state("theirs") != json!("running") {
+        assert!(Instant::now() < until, "{}", state("theirs"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    docker.done("POST", "/containers/theirs/pause");
+    let frozen: Value = serde_json::from_str(&ok(&stage, &["--json", "inspect", "theirs"])).expect("JSON");
+    assert_eq!(frozen["state"], "frozen", "{frozen}");
+    docker.done("DELETE", "/containers/theirs?force=1");
+    docker.done("DELETE", "/containers/shared");
+    assert!(ok(&stage, &["ps", "-aq"]).is_empty());
+    docker.end();
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_and_a_foreign_file_are_refused_by_name() {
+    let Some(stage) = Stage::set("docker_socket").await else {
+        return;
+    };
+    let path = stage.real.dir().join("mine");
+    std::fs::write(&path, "mine").expect("a file");
+    let named = path.display().to_string();
+    for (args, says) in [
+        (
+            vec!["serve", "--docker-socket", &named],
+            "exists and is not a socket",
+        ),
+        (
+            vec![
+                "serve",
+                "--docker-socket",
+                "/tmp/x.sock",
+                "--docker-group",
+                "no-such-group",
+            ],
+            "no-such-group",
+        ),
+    ] {
+        let server = Beside::start(&stage, &args);
+        let (code, _, err) = server.end();
+        assert_ne!(code, Some(0));
+        assert!(err.contains(says), "{err}");
+    }
+    assert_eq!(std::fs::read_to_string(&path).expect("the file"), "mine");
+    std::fs::remove_file(&path).expect("to remove it");
+    stage.strike().await;
+}
