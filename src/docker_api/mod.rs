@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What a client asks for and the engine does not have is refused by name, never ignored: the list is in
-//! [`containers::unsupported`]. The versions served are in [`version`].
+//! `containers/unsupported.rs`. The versions served are in [`version`].
 
 mod answer;
 mod connection;
