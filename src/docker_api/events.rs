@@ -147,7 +147,7 @@ impl Told {
         } else if event.action == Action::Create {
             let mut known = event.attributes.clone();
             known.retain(|name, _| !name.starts_with("io.fnctr."));
-            known.insert("name".to_owned(), event.id.clone());
+            known.entry("name".to_owned()).or_insert_with(|| event.id.clone());
             self.known.insert(event.id.clone(), known);
         }
         let known = match event.action {

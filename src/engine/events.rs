@@ -35,6 +35,9 @@ impl Deps {
         let event = Event::new(Kind::Container, Action::Create, plan.id.as_str());
         let mut event = event.with("image", plan.image.to_string());
         event.attributes.extend(plan.labels.clone());
+        if let Some(name) = &plan.name {
+            event.attributes.insert("name".to_owned(), name.to_string());
+        }
         self.record(event);
     }
 

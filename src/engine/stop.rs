@@ -15,6 +15,9 @@ use crate::pauses::Pauses;
 /// The first and the longest pause before the run of a container that is just being started is looked up again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
+/// How long the end of a container's output may take to reach its readers in this process.
+const DELIVERY: Duration = Duration::from_secs(5);
+
 /// How a container is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stop {
@@ -52,6 +55,10 @@ impl Container {
         };
         if !self.is_kept() {
             return Ok(code);
+        }
+        if let Some(run) = self.run() {
+            // Output that flows through this process is with its readers before the run is removed.
+            drop(run.wait(&ctx.with_timeout(DELIVERY)).await);
         }
         let settled = async {
             let record = find::get(self.deps(), ctx, self.id()).await?;

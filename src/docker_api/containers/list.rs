@@ -112,9 +112,7 @@ fn passes(container: &ListedContainer, filters: &Filters) -> bool {
     let name = container.name.as_deref().unwrap_or(container.id.as_str());
     let code = Shown::of(container).code.to_string();
     filters.any("id", |id| container.id.as_str().starts_with(id))
-        && filters.any("name", |wanted| {
-            name.contains(wanted.trim_start_matches(['/', '^']).trim_end_matches('$'))
-        })
+        && filters.any("name", |wanted| is_named(name, wanted))
         && filters.any("status", |status| state::word(container.state) == status)
         && filters.any("exited", |wanted| {
             matches!(container.state, State::Exited(_)) && code == wanted
@@ -124,6 +122,21 @@ fn passes(container: &ListedContainer, filters: &Filters) -> bool {
         && filters.any("publish", |_| false)
         && filters.any("expose", |_| false)
         && filters.labels(&labels::shown(&container.labels))
+}
+
+/// Whether a name contains a text; `^` and `$` stand for its beginning and its end, and a slash may come first.
+fn is_named(name: &str, wanted: &str) -> bool {
+    let (from_start, rest) = wanted
+        .strip_prefix('^')
+        .map_or((false, wanted), |rest| (true, rest));
+    let (to_end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+    let (has_slash, rest) = rest.strip_prefix('/').map_or((false, rest), |rest| (true, rest));
+    match (from_start || has_slash, to_end) {
+        (true, true) => name == rest,
+        (true, false) => name.starts_with(rest),
+        (false, true) => name.ends_with(rest),
+        (false, false) => name.contains(rest),
+    }
 }
 
 fn seen_network(seen: &Seen) -> String {
@@ -145,4 +158,20 @@ fn is_of(seen: &Seen, image: &str) -> bool {
     full.is_ok_and(|full| full == seen.container.image)
         || id == image
         || (image.len() >= 12 && bare.starts_with(image.strip_prefix("sha256:").unwrap_or(image)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_named;
+
+    #[test]
+    fn a_name_is_matched_from_its_beginning_and_to_its_end_if_that_is_asked_for() {
+        for wanted in ["we", "^we", "^web$", "^/web$", "/web", "eb$"] {
+            assert!(is_named("web", wanted), "{wanted}");
+        }
+        for wanted in ["^web$", "^/web$", "eb$"] {
+            assert!(!is_named("web2", wanted), "{wanted}");
+        }
+        assert!(!is_named("my-web", "^web") && !is_named("my-web", "/web"));
+    }
 }

@@ -42,9 +42,9 @@ pub(super) fn syslog(log: &LogConfig, id: &str) -> Result<Option<SyslogConfig>, 
     if !FORMATS.contains(&option("syslog-format")) {
         return Err(Refused::bad("Invalid syslog format"));
     }
-    if !["", "daemon"].contains(&option("syslog-facility")) {
+    if !["", "user"].contains(&option("syslog-facility")) {
         return Err(Refused::bad(
-            "HostConfig.LogConfig: syslog-facility is not served by fnctr, which uses daemon; leave it out",
+            "HostConfig.LogConfig: syslog-facility is not served by fnctr, which uses user; leave it out",
         ));
     }
     let address = match option("syslog-address") {

@@ -39,7 +39,9 @@ pub(in crate::docker_api) async fn remove(
     if state == State::Removing {
         return Err(in_progress(name));
     }
-    if alive(&served).is_some() && !request.query.flag("force") {
+    let force = request.query.flag("force");
+    let is_alive = alive(&served).is_some() || state == State::Lost;
+    if is_alive && !force {
         let (is, how) = match state {
             State::Frozen => (
                 "paused",
@@ -52,12 +54,21 @@ pub(in crate::docker_api) async fn remove(
         )));
     }
     let this = Arc::clone(door);
-    let removed = door
-        .tracker
-        .spawn(async move { this.server.remove(&served).await })
-        .await;
+    let remove = async move {
+        if force {
+            return this.server.remove(&served).await;
+        }
+        // One that is being started at this moment stays.
+        served.container().remove_unless_started().await?;
+        this.server.forget(&served);
+        Ok(())
+    };
+    let removed = door.tracker.spawn(remove).await;
     match removed.map_err(|error| Refused::failed(error.to_string()))? {
         Err(error) if error.kind() == Kind::Busy => Err(in_progress(name)),
+        Err(error) if error.kind() == Kind::Conflict => Err(Refused::conflict(format!(
+            "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
+        ))),
         removed => {
             removed?;
             Ok(Answer::empty(StatusCode::NO_CONTENT))
@@ -85,12 +96,21 @@ pub(super) fn at_its_end(door: &Arc<Door>, served: &Arc<Served>, front: &Front) 
 /// Waits for the end. If the server ends first, the next one removes the container.
 async fn remove_at_its_end(door: &Door, served: &Arc<Served>) -> Result<(), engine::Error> {
     let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
-    while let Err(error) = served.container().wait_until(&door.life, Until::NotRunning).await {
-        if door.life.interrupted().is_some() || error.kind() == Kind::NotFound {
-            return Ok(());
+    loop {
+        let ended = served.container().wait_until(&door.life, Until::NotRunning);
+        match door.life.run(ended).await {
+            Err(_) => return Ok(()),
+            Ok(Ok(_)) => break,
+            Ok(Err(error)) if error.kind() == Kind::NotFound => return Ok(()),
+            Ok(Err(error)) => {
+                tracing::debug!(id = %served.id(), error = %crate::chain(&error), "cannot wait for the end of a container; trying again");
+            }
         }
-        tracing::debug!(id = %served.id(), error = %crate::chain(&error), "cannot wait for the end of a container; trying again");
         pauses.wait().await;
+    }
+    if served.look().state == State::Lost {
+        // Its processes run, and containerd has lost them: they are the user's to end.
+        return Ok(());
     }
     if let Some(run) = served.container().run() {
         served.delivered(&run, &door.life.with_timeout(DELIVERY)).await;

@@ -84,7 +84,7 @@ pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started
         Ok(other) => other,
         Err(refused) => {
             if front.is_removed_at_its_end()
-                && let Err(error) = door.server.remove(served).await
+                && let Err(error) = served.container().remove_unless_started().await
             {
                 tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container that was not started");
             }

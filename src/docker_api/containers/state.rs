@@ -14,6 +14,9 @@ const NOT_EXECUTABLE: u32 = 126;
 /// The same, for any other reason.
 const NOT_STARTED: u32 = 128;
 
+/// The exit code of a run whose end was not seen, such as before a power cut.
+pub(super) const LOST: u32 = 255;
+
 /// What is shown of a container's last run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Shown {
@@ -39,7 +42,10 @@ impl Shown {
         let code = match container.state {
             State::Exited(code) => code,
             _ if is_alive => 0,
-            _ => end.code.or_else(|| code_of_failure(&error)).unwrap_or_default(),
+            _ if matches!(container.last_run, Some(LastRun::Never)) => {
+                code_of_failure(&error).unwrap_or_default()
+            }
+            _ => end.code.or_else(|| code_of_failure(&error)).unwrap_or(LOST),
         };
         Self {
             status: word(container.state),

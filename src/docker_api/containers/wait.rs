@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::state::code_of_failure;
+use super::state::{LOST, code_of_failure};
 use crate::Context;
 use crate::docker_api::answer::{Answer, line};
 use crate::docker_api::door::Door;
@@ -37,7 +37,8 @@ async fn outcome(served: Arc<Served>, until: Until, client: Context) -> Value {
     match client.run(code(&served, until, &client)).await {
         Ok(Ok(code)) => match code.or_else(|| code_of_last_start(&served)) {
             Some(code) => json!({ "StatusCode": code }),
-            None => json!({ "StatusCode": 0 }),
+            None if served.container().has_never_run() => json!({ "StatusCode": 0 }),
+            None => json!({ "StatusCode": LOST }),
         },
         Ok(Err(error)) => failed(&crate::chain(&error).to_string()),
         Err(_) => failed("context canceled"),

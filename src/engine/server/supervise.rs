@@ -107,7 +107,7 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
             if run.wait_exit().await.is_none() {
                 return;
             }
-            served.deliver(&run, &life.with_timeout(DELIVERY)).await;
+            served.delivered(&run, &life.with_timeout(DELIVERY)).await;
             if !is_left_to_the_server(&served, &run) {
                 return;
             }

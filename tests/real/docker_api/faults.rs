@@ -111,17 +111,13 @@ async fn clients_that_vanish_end_their_request_and_nothing_else() {
     stage.strike().await;
 }
 
-/// What other processes do is seen, and those who have attached get the output whoever starts the container.
+/// What other processes do is seen.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_the_command_starts_speaks_to_those_who_have_attached_here() {
+async fn containers_of_the_command_are_seen_frozen_and_removed_here() {
     let Some(stage) = Stage::set("docker_beside_the_command").await else {
         return;
     };
     let docker = Docker::serve(&stage);
-    let id = docker.create("shared", json!({ "Cmd": ["sh", "-c", "echo one; echo two"] }));
-    let attached = docker.attach(&id, "stdout=1");
-    ok(&stage, &["start", "shared"]);
-    assert_eq!(output(attached).0, "one\ntwo\n");
     ok(
         &stage,
         &["run", "-d", "--name", "theirs", "busybox", "sleep", "600"],
@@ -137,7 +133,6 @@ async fn a_container_that_the_command_starts_speaks_to_those_who_have_attached_h
     let frozen: Value = serde_json::from_str(&ok(&stage, &["--json", "inspect", "theirs"])).expect("JSON");
     assert_eq!(frozen["state"], "frozen", "{frozen}");
     docker.done("DELETE", "/containers/theirs?force=1");
-    docker.done("DELETE", "/containers/shared");
     assert!(ok(&stage, &["ps", "-aq"]).is_empty());
     docker.end();
     stage.strike().await;
