@@ -84,11 +84,14 @@ pub(super) async fn create(
 
 /// Whether a create fails because containerd has not cleaned up after an earlier one, whose caller was killed: there is
 /// a task of that name, or the directory for its files, or containerd removes that directory while it makes it anew
-/// (os.Mkdir and os.Symlink in its runtime/v2/bundle.go), or while a shim starts in it (os.Getwd).
+/// (os.Mkdir and os.Symlink in its runtime/v2/bundle.go), or while a shim starts in it (os.Getwd, and readSpec in its
+/// runtime/v2/runc/manager).
 fn is_in_the_way(error: &containerd::Error) -> bool {
     error.is_already_exists()
         || (error.says("mkdir") && error.says("file exists"))
-        || (["symlink", "getwd"].iter().any(|call| error.says(call))
+        || (["symlink", "getwd", "/config.json"]
+            .iter()
+            .any(|call| error.says(call))
             && error.says("no such file or directory"))
 }
 
