@@ -9,8 +9,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
-use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,11 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use super::answer::{Answer, Taken};
+use super::client::{second, watch};
 use super::door::Door;
 use super::limits::Limits;
 use super::router;
@@ -62,14 +61,18 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, limits: Limits, l
     let served = {
         let mut watched = pin!(watched);
         let mut asked = pin!(hand_over.asked.notified());
-        let mut served = pin!(poll_fn(|cx| connection.poll_without_shutdown(cx)));
-        let mut is_watched = true;
+        let (mut is_watched, mut is_ending) = (true, false);
         loop {
             tokio::select! {
                 biased;
                 () = &mut asked => break Ok(()),
-                served = &mut served => break served,
+                served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
                 () = &mut watched, if is_watched => is_watched = false,
+                () = life.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    // A request that has begun comes to its end, and no other one is taken.
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
             }
         }
     };
@@ -118,25 +121,5 @@ impl HandOver {
 
     fn take(&self) -> Option<Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// A second descriptor of the socket, which is only watched.
-fn second(stream: &UnixStream) -> io::Result<UnixStream> {
-    UnixStream::from_std(std::os::unix::net::UnixStream::from(
-        stream.as_fd().try_clone_to_owned()?,
-    ))
-}
-
-/// Cancels `client` when the other side has closed its half of the connection (EPOLLRDHUP).
-async fn watch(stream: UnixStream, client: Context) {
-    while let Ok(ready) = stream.ready(Interest::READABLE).await {
-        if ready.is_read_closed() {
-            client.cancel();
-            return;
-        }
-        // Nothing is read here; this only waits for the next change.
-        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        drop(stream.try_io(Interest::READABLE, nothing));
     }
 }

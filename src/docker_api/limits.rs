@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 /// What one client may take up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -18,11 +20,20 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 4096,
+            connections: connections(),
             // Clients keep connections, and do not expect that one ends within ten minutes.
             idle: Duration::from_secs(1800),
             headers: 100,
             buffer: 64 << 10,
         }
     }
+}
+
+/// Half of the descriptors that this process may open, at two for each connection, are the connections' share.
+fn connections() -> usize {
+    const FEWEST: u64 = 64;
+    const MOST: u64 = 1 << 16;
+
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FEWEST, FEWEST));
+    usize::try_from((soft / 4).clamp(FEWEST, MOST)).unwrap_or_default()
 }

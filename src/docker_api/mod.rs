@@ -16,6 +16,7 @@
 //! `containers/unsupported.rs`. The versions served are in [`version`].
 
 mod answer;
+mod client;
 mod connection;
 mod containers;
 mod door;

@@ -8,12 +8,13 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::front::Front;
 use crate::docker_api::answer::{Answer, Taken};
+use crate::docker_api::client::{hung_up, second};
 use crate::docker_api::door::Door;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
@@ -50,14 +51,17 @@ pub(in crate::docker_api) async fn attach(
         Err(refused) => return Ok(Answer::Taken(missing(refused))),
     };
     let config = Front::of(&served).unwrap_or_default().body.config;
-    let attachment = match is_streamed && (wants.stdout || wants.stderr) {
+    let has_output = wants.stdout || wants.stderr;
+    let mut attachment = match is_streamed {
         true => Some(served.attach(&door.life, wants).await?),
         false => None,
     };
     let ends = config.stdin_once || !config.open_stdin;
-    let input = (is_streamed && wants_input && config.open_stdin)
-        .then(|| served.input(ends))
-        .flatten();
+    let input = attachment
+        .as_mut()
+        .filter(|_| wants_input && config.open_stdin)
+        .and_then(|attachment| attachment.take_input(ends));
+    let attachment = attachment.filter(|_| has_output);
     let head = match is_upgrade {
         true => format!(
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
@@ -112,14 +116,10 @@ async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io::Result<()>
         input,
         ends_with_input,
     } = parts;
+    let gone = hung_up(second(&stream)?);
     let (from, mut to) = stream.into_split();
     let has_input = input.is_some();
-    let feed = feed(
-        from,
-        early,
-        input,
-        has_input && (ends_with_input || attachment.is_none()),
-    );
+    let is_the_end = has_input && (ends_with_input || attachment.is_none());
     let deliver = async {
         match attachment {
             Some(attachment) => deliver(attachment, &mut to).await,
@@ -130,47 +130,40 @@ async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io::Result<()>
     };
     let over = tokio::select! {
         over = deliver => over,
-        over = feed => over,
+        over = feed(from, early, input, is_the_end) => over,
+        () = gone => Ok(()),
     };
     drop(to.shutdown().await);
     over
 }
 
-/// Passes on what the client sends. Returns when the client is gone, or when its side has ended, if that is the end.
+/// Passes on what the client sends. Returns at the end of the client's side if that is the end of all.
 async fn feed(
     mut from: OwnedReadHalf,
     early: Bytes,
     input: Option<Input>,
     is_the_end: bool,
 ) -> io::Result<()> {
-    match input {
-        Some(mut input) => {
-            let fed = async {
-                input.write_all(&early).await?;
-                tokio::io::copy(&mut from, &mut input).await
-            };
-            match fed.await {
-                Ok(_) => {
-                    drop(input.shutdown().await);
-                    if is_the_end {
-                        return Ok(());
-                    }
-                }
-                // The container reads no more: what the client still sends is discarded.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => discard(&mut from).await?,
-                Err(error) => return Err(error),
+    let Some(mut input) = input else {
+        discard(&mut from).await?;
+        return pending().await;
+    };
+    let fed = async {
+        input.write_all(&early).await?;
+        tokio::io::copy(&mut from, &mut input).await
+    };
+    match fed.await {
+        Ok(_) => {
+            drop(input.shutdown().await);
+            if is_the_end {
+                return Ok(());
             }
         }
-        None => discard(&mut from).await?,
+        // The container reads no more: what the client still sends is discarded.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => discard(&mut from).await?,
+        Err(error) => return Err(error),
     }
-    // A client that has closed its side may still read. One that is gone is noticed by the write side.
-    loop {
-        let ready = from.ready(Interest::WRITABLE).await?;
-        if ready.is_write_closed() {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    }
+    pending().await
 }
 
 async fn discard(from: &mut OwnedReadHalf) -> io::Result<()> {

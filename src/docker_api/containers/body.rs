@@ -110,6 +110,8 @@ pub(super) struct MountBody {
     pub(super) source: String,
     pub(super) target: String,
     pub(super) read_only: bool,
+    /// Whether the source is made if it is missing.
+    pub(super) is_made: bool,
     pub(super) tmpfs_size: i64,
     pub(super) tmpfs_mode: Option<i64>,
 }
@@ -222,11 +224,24 @@ fn mount(given: &Object) -> Result<MountBody, Refused> {
             )));
         }
     }
+    let bind = given.object("BindOptions")?.unwrap_or_default();
     let tmpfs = given.object("TmpfsOptions")?.unwrap_or_default();
+    for (name, value) in bind.entries().chain(tmpfs.entries()) {
+        let is_default = name.eq_ignore_ascii_case("Propagation") && *value == "rprivate";
+        let is_served = ["CreateMountpoint", "SizeBytes", "Mode"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known));
+        if !is_served && !is_default && !is_nothing(value) {
+            return Err(Refused::bad(format!(
+                "HostConfig.Mounts: the option {name} of a {kind} mount is not served by fnctr; leave it out"
+            )));
+        }
+    }
     Ok(MountBody {
         source: given.text("Source")?,
         target: given.text("Target")?,
         read_only: given.flag("ReadOnly")?,
+        is_made: bind.flag("CreateMountpoint")?,
         tmpfs_size: tmpfs.integer("SizeBytes")?,
         tmpfs_mode: tmpfs.integer_if_given("Mode")?,
         kind,

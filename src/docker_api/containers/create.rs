@@ -74,7 +74,10 @@ async fn create_now(
              ({platform})"
         )));
     }
-    mounts::prepare(&body.host_config)?;
+    let host = body.host_config.clone();
+    // A directory on a file server that is away blocks whoever looks at it.
+    let prepared = tokio::task::spawn_blocking(move || mounts::prepare(&host)).await;
+    prepared.map_err(|error| Refused::failed(error.to_string()))??;
     plan.front = front(&body, &image).to_value();
     let name = plan.name.clone();
     let made = door.server.create(&ctx, plan, image).await;
@@ -121,7 +124,11 @@ fn some(words: &[String]) -> Option<Vec<String>> {
 /// The body's variables, and those of the image that it does not set.
 fn environment(asked: &[String], of_image: &[String]) -> Vec<String> {
     let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
-    let set: Vec<_> = asked.iter().map(|line| name(line)).collect();
+    let set: Vec<_> = asked
+        .iter()
+        .filter(|line| line.contains('='))
+        .map(|line| name(line))
+        .collect();
     let kept = of_image.iter().filter(|line| !set.contains(&name(line)));
     asked
         .iter()

@@ -125,7 +125,9 @@ fn long(mount: &MountBody) -> Result<Mount, Refused> {
 /// the long form must be there.
 pub(super) fn prepare(host: &HostConfig) -> Result<(), Refused> {
     for mount in host.mounts.iter().filter(|mount| mount.kind == "bind") {
-        if !Path::new(&mount.source).exists() {
+        if mount.is_made {
+            make(&mount.source)?;
+        } else if !Path::new(&mount.source).exists() {
             return Err(Refused::bad(format!(
                 "invalid mount config for type \"bind\": bind source path does not exist: {}",
                 mount.source
@@ -133,18 +135,17 @@ pub(super) fn prepare(host: &HostConfig) -> Result<(), Refused> {
         }
     }
     for bind in &host.binds {
-        let source = bind.split(':').next().unwrap_or_default();
-        std::fs::create_dir_all(source)
-            .or_else(|error| match Path::new(source).exists() {
-                // A file.
-                true => Ok(()),
-                false => Err(error),
-            })
-            .map_err(|error| {
-                Refused::failed(format!(
-                    "error while creating mount source path '{source}': {error}"
-                ))
-            })?;
+        make(bind.split(':').next().unwrap_or_default())?;
     }
     Ok(())
+}
+
+/// Makes a directory, unless there is something already.
+fn make(source: &str) -> Result<(), Refused> {
+    match std::fs::create_dir_all(source) {
+        Err(error) if !Path::new(source).exists() => Err(Refused::failed(format!(
+            "error while creating mount source path '{source}': {error}"
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ use crate::docker_api::filters::{Filters, has_label};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 use crate::docker_api::time::moment;
-use crate::engine::{self, Kind, Served, State, Until};
+use crate::engine::{Kind, Served, State, Until};
 use crate::pauses::Pauses;
 
 /// How long the output of a container that has ended may take to reach those who are attached, before the container is
@@ -87,21 +87,19 @@ pub(super) fn at_its_end(door: &Arc<Door>, served: &Arc<Served>, front: &Front) 
     }
     let (this, served) = (Arc::clone(door), Arc::clone(served));
     door.tracker.spawn(async move {
-        if let Err(error) = remove_at_its_end(&this, &served).await {
-            tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container at its end");
-        }
+        remove_at_its_end(&this, &served).await;
     });
 }
 
 /// Waits for the end. If the server ends first, the next one removes the container.
-async fn remove_at_its_end(door: &Door, served: &Arc<Served>) -> Result<(), engine::Error> {
+async fn remove_at_its_end(door: &Door, served: &Arc<Served>) {
     let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
     loop {
         let ended = served.container().wait_until(&door.life, Until::NotRunning);
         match door.life.run(ended).await {
-            Err(_) => return Ok(()),
+            Err(_) => return,
             Ok(Ok(_)) => break,
-            Ok(Err(error)) if error.kind() == Kind::NotFound => return Ok(()),
+            Ok(Err(error)) if error.kind() == Kind::NotFound => return,
             Ok(Err(error)) => {
                 tracing::debug!(id = %served.id(), error = %crate::chain(&error), "cannot wait for the end of a container; trying again");
             }
@@ -110,21 +108,28 @@ async fn remove_at_its_end(door: &Door, served: &Arc<Served>) -> Result<(), engi
     }
     if served.look().state == State::Lost {
         // Its processes run, and containerd has lost them: they are the user's to end.
-        return Ok(());
+        return;
     }
     if let Some(run) = served.container().run() {
         served.delivered(&run, &door.life.with_timeout(DELIVERY)).await;
     }
     if door.is_restarting(served.id()) {
-        return Ok(());
+        return;
     }
-    match served.container().remove_unless_started().await {
-        // Another process has started it again: the end of that run is looked after by the next server.
-        Err(error) if error.kind() == Kind::Conflict => Ok(()),
-        removed => {
-            removed?;
-            door.server.forget(served);
-            Ok(())
+    loop {
+        match served.container().remove_unless_started().await {
+            Ok(()) => {
+                door.server.forget(served);
+                return;
+            }
+            // It was started again, and the end of that run is looked after by whoever has started it; or it is gone.
+            Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => return,
+            Err(error) => {
+                tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container at its end; trying again");
+            }
+        }
+        if door.life.run(pauses.wait()).await.is_err() {
+            return;
         }
     }
 }

@@ -83,10 +83,13 @@ pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started
         }
         Ok(other) => other,
         Err(refused) => {
-            if front.is_removed_at_its_end()
-                && let Err(error) = served.container().remove_unless_started().await
-            {
-                tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container that was not started");
+            if front.is_removed_at_its_end() {
+                match served.container().remove_unless_started().await {
+                    Ok(()) => door.server.forget(served),
+                    Err(error) => {
+                        tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container that was not started");
+                    }
+                }
             }
             Started::Not(refused)
         }

@@ -54,15 +54,22 @@ impl Served {
         let served = Arc::clone(self);
         Ok(ServedAttachment { served, output })
     }
-
-    /// A writer of the input of the current run, or of the next one; what is written before a run is kept for it. If
-    /// it `ends` the input, the container reads the end of file once the writer is shut down.
-    pub(crate) fn input(&self, ends: bool) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
-        self.streams().writer(ends).map(|writer| Box::new(writer) as _)
-    }
 }
 
 impl ServedAttachment {
+    /// A writer of the input of the current run, or of the next one; what is written before a run is kept for it. If
+    /// it `ends` the input, the container reads the end of file once the writer is shut down. `None` if there is no
+    /// input, or another process has it, and the writer was taken before.
+    pub(crate) fn take_input(&mut self, ends: bool) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
+        match &mut self.output {
+            Output::Own { .. } => {
+                let writer = self.served.streams().writer(ends);
+                writer.map(|writer| Box::new(writer) as _)
+            }
+            Output::Another(attachment) => attachment.take_input(),
+        }
+    }
+
     /// The next part of the output.
     ///
     /// # Errors
