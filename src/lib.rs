@@ -110,10 +110,10 @@
 //!   error of the call that used them.
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
-//! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, and only `docker_api/` an HTTP server; only `sys.rs` has unsafe code;
-//!   only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the environment,
-//!   `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs a
-//!   subscriber or exits; every task that can change
+//! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, and only `docker_api/` an HTTP server; only
+//!   `sys.rs` has unsafe code; only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the
+//!   environment, `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs
+//!   a subscriber or exits; every task that can change
 //!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used
 //!   with its kind.
 
