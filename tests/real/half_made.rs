@@ -261,9 +261,12 @@ async fn the_socket_of_a_killed_shim_goes_with_its_container() {
     let run = cookie.run(&ctx()).await.expect("a start");
     let shims = crate::real::shims(&stage.real.address());
     let shim = shims.first().expect("its shim");
-    let sockets = format!("/proc/{}/cwd/address", shim.pid);
-    let address = std::fs::read_to_string(sockets).expect("the file that has its address");
-    let socket = std::path::Path::new(address.trim_start_matches("unix://"));
+    // containerd 2 writes it as JSON.
+    let files = ["address", "bootstrap.json"].map(|file| format!("/proc/{}/cwd/{file}", shim.pid));
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let address: String = texts.collect();
+    let (_, path) = address.split_once("unix://").expect("its address");
+    let socket = std::path::Path::new(path.split('"').next().expect("a path"));
     assert!(socket.exists(), "{address}");
     nix::sys::signal::kill(Pid::from_raw(shim.pid), Signal::SIGKILL).expect("to kill it");
     drop(run.wait(&ctx()).await);
