@@ -71,7 +71,7 @@ pub(super) async fn serve(stream: UnixStream, door: Arc<Door>, limits: Limits, l
                 () = life.cancelled(), if !is_ending => {
                     is_ending = true;
                     // A request that has begun comes to its end, and no other one is taken.
-                    Pin::new(&mut connection).graceful_shutdown();
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
                 }
             }
         }

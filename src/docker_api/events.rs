@@ -50,7 +50,7 @@ pub(super) fn events(door: &Arc<Door>, request: &Request) -> Result<Answer, Refu
     let follower = door
         .engine
         .events(since)
-        .map_err(|error| Refused::failed(crate::chain(&error).to_string()))?;
+        .map_err(|error| Refused::failed(crate::chain(&error)))?;
     let told = Told {
         door: Arc::clone(door),
         follower,
@@ -119,12 +119,7 @@ impl Told {
             ]
             .into(),
         };
-        let own = event.attributes.iter().filter(|(name, _)| {
-            event.action != Action::Create
-                || event.kind != EventKind::Container
-                || !name.starts_with("io.fnctr.")
-        });
-        attributes.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+        attributes.extend(shown(&event.attributes));
         if let Some(image) = attributes.get_mut("image") {
             *image = familiar(image);
         }
@@ -145,8 +140,7 @@ impl Told {
             );
             self.known.insert(event.id.clone(), known);
         } else if event.action == Action::Create {
-            let mut known = event.attributes.clone();
-            known.retain(|name, _| !name.starts_with("io.fnctr."));
+            let mut known = shown(&event.attributes);
             known.entry("name".to_owned()).or_insert_with(|| event.id.clone());
             self.known.insert(event.id.clone(), known);
         }

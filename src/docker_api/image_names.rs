@@ -50,7 +50,7 @@ pub(super) fn found<'a>(
         reference(given)?;
     }
     stored.find(given).map_err(|error| match error {
-        ImageError::SeveralImages { .. } => Refused::bad(crate::chain(&error).to_string()),
+        ImageError::SeveralImages { .. } => Refused::bad(crate::chain(&error)),
         _ => no_such_image(given),
     })
 }
@@ -59,8 +59,8 @@ fn is_id(text: &str) -> bool {
     text.starts_with("sha256:")
 }
 
-/// Refuses a platform that this host does not run.
-pub(super) fn check_platform(given: Option<&str>) -> Result<Option<Platform>, Refused> {
+/// Reads a platform, if one is given.
+pub(super) fn platform(given: Option<&str>) -> Result<Option<Platform>, Refused> {
     let Some(text) = given else { return Ok(None) };
     let platform =
         Platform::parse(text).map_err(|error| Refused::bad(format!("platform {text:?}: {error}")))?;

@@ -61,7 +61,7 @@ impl Refused {
 
 impl From<engine::Error> for Refused {
     fn from(error: engine::Error) -> Self {
-        Self::new(status_of(error.kind()), crate::chain(&error).to_string())
+        Self::new(status_of(error.kind()), crate::chain(&error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors in the life of a container: the step that failed, the container, the kind and the cause.
 //!
-//! Front ends act only on [`Kind`]; the chain of sources is for people.
+//! Front ends act on [`Kind`], and Docker's API on the [`Step`] too, which Docker's own texts name; the chain of sources is
+//! for people.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use crate::teardown::Failed;
 use crate::{ContainerId, Interrupted, cgroup, containerd, image, sandbox};
 
-/// The kind of an error, which is all that a front end acts on.
+/// The kind of an error, on which front ends act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// The plan is invalid on every host.
@@ -203,7 +204,7 @@ impl Error {
         self.step
     }
 
-    /// The kind, which is all that a front end acts on.
+    /// The kind.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

@@ -30,6 +30,7 @@ mod freed;
 mod load;
 mod lookup;
 mod manifest;
+mod pattern;
 mod plain;
 mod platform;
 mod pull;
@@ -57,6 +58,7 @@ pub(crate) use cache::{Cache, CacheSettings, Hold, Pin};
 pub(crate) use credentials::{Credential, Logins};
 pub(crate) use error::Error;
 pub(crate) use load::Loaded;
+pub(crate) use pattern::refers;
 pub(crate) use platform::Platform;
 pub(crate) use pull::{
     Again, LayerProgress, LayerState, OnEnd, Progress, PullSettings, Puller, Pulling, Request,

@@ -6,6 +6,7 @@
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -25,6 +26,9 @@ const RAW: &str = "application/vnd.docker.raw-stream";
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 /// How much input is read at once.
 const CHUNK: usize = 32 << 10;
+
+/// How long the rest of the input of a client that is gone may take to reach the container.
+const REST: Duration = Duration::from_secs(1);
 
 type Input = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -116,7 +120,12 @@ async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io::Result<()>
         input,
         ends_with_input,
     } = parts;
-    let gone = hung_up(second(&stream)?);
+    let watched = second(&stream)?;
+    let gone = async {
+        hung_up(watched).await;
+        // What it has sent before reaches a container that reads.
+        tokio::time::sleep(REST).await;
+    };
     let (from, mut to) = stream.into_split();
     let has_input = input.is_some();
     let is_the_end = has_input && (ends_with_input || attachment.is_none());

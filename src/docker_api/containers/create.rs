@@ -23,7 +23,7 @@ const TRIES: u32 = 20;
 /// Creates a container; the image must be there. It comes to its end whether or not the client waits for it.
 pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) -> Result<Answer, Refused> {
     let given_name = request.query.get("name").map(names::given).transpose()?;
-    let platform = image_names::check_platform(request.query.get("platform"))?;
+    let platform = image_names::platform(request.query.get("platform"))?;
     let body = Body::read(&request.json()?)?;
     log_driver::syslog(&body.host_config.log_config, "")?;
     let this = Arc::clone(door);

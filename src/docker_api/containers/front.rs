@@ -1,5 +1,5 @@
 //! What this front door keeps of a create on the container's record: the body, and the facts about the image that later
-//! answers show, which the image may not be there for.
+//! answers show, when the image may be gone.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub(in crate::docker_api) struct Front {
     pub(super) body: Body,
     /// The digest of the image's configuration.
     pub(super) image_id: String,
-    /// The environment, the image's first.
+    /// The environment: the body's variables, and those of the image that it does not set.
     pub(super) env: Vec<String>,
     /// The image's command and entrypoint, unless the body replaces them.
     pub(super) cmd: Option<Vec<String>>,

@@ -43,7 +43,6 @@ pub(super) async fn addresses(door: &Door) -> std::collections::BTreeMap<String,
     let each = sandboxes.into_iter().filter_map(|sandbox| {
         let first = sandbox.addresses.first()?;
         let address = Address {
-            network: sandbox.network.unwrap_or_default(),
             ip: first.ip.to_string(),
             bits: first.prefix,
             gateway: sandbox

@@ -82,6 +82,14 @@ fn choose(door: &Door, filters: &Filters, all: bool) -> Result<Vec<Seen>, Refuse
             "invalid filter 'status={bad}': must be one of {known}"
         )));
     }
+    if let Some(name) = ["publish", "expose"]
+        .into_iter()
+        .find(|name| !filters.values(name).is_empty())
+    {
+        return Err(Refused::bad(format!(
+            "the filter {name} of containers is not served by fnctr; leave it out"
+        )));
+    }
     let made_at = |name: &str| -> Result<Vec<_>, Refused> {
         let named = filters.values(name).iter();
         named
@@ -119,8 +127,6 @@ fn passes(container: &ListedContainer, filters: &Filters) -> bool {
         })
         && filters.any("health", |wanted| wanted == "none")
         && filters.any("is-task", |wanted| !["1", "true"].contains(&wanted))
-        && filters.any("publish", |_| false)
-        && filters.any("expose", |_| false)
         && filters.labels(&labels::shown(&container.labels))
 }
 

@@ -88,17 +88,17 @@ fn entrypoint(words: &[String]) -> Vec<String> {
     }
 }
 
+/// The variables with a value. A name alone takes the image's variable away in Docker; here it changes nothing.
 fn environment(env: &[String]) -> Result<Vec<(String, String)>, Refused> {
-    let pairs = env.iter().map(|line| match line.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(Some((line, name, value))),
-        // A name without a value takes the image's variable away, which nothing here can.
-        None if !line.is_empty() => Ok(None),
-        _ => Err(Refused::bad(format!("invalid environment variable: {line}"))),
-    });
-    let pairs = pairs.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
-    Ok(pairs
-        .map(|(_, name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
+    let mut pairs = Vec::new();
+    for line in env {
+        match line.split_once('=') {
+            Some((name, value)) if !name.is_empty() => pairs.push((name.to_owned(), value.to_owned())),
+            None if !line.is_empty() => {}
+            _ => return Err(Refused::bad(format!("invalid environment variable: {line}"))),
+        }
+    }
+    Ok(pairs)
 }
 
 fn working_dir(dir: &str) -> Result<Option<String>, Refused> {

@@ -104,7 +104,9 @@ async fn remove_at_its_end(door: &Door, served: &Arc<Served>) {
                 tracing::debug!(id = %served.id(), error = %crate::chain(&error), "cannot wait for the end of a container; trying again");
             }
         }
-        pauses.wait().await;
+        if door.life.run(pauses.wait()).await.is_err() {
+            return;
+        }
     }
     if served.look().state == State::Lost {
         // Its processes run, and containerd has lost them: they are the user's to end.

@@ -149,8 +149,8 @@ fn refused(error: &engine::Error) -> Refused {
         (Step::Network, Kind::NotFound | Kind::Unsupported | Kind::InvalidPlan) => {
             Refused::missing(format!("failed to set up container networking: {text}"))
         }
-        (_, Kind::NotFound) => Refused::missing(text.to_string()),
-        (_, Kind::OutOfOrder | Kind::Conflict | Kind::Busy) => Refused::conflict(text.to_string()),
+        (_, Kind::NotFound) => Refused::missing(text),
+        (_, Kind::OutOfOrder | Kind::Conflict | Kind::Busy) => Refused::conflict(text),
         _ => Refused::failed(format!("failed to create task for container: {text}")),
     }
 }

@@ -42,9 +42,7 @@ impl Shown {
         let code = match container.state {
             State::Exited(code) => code,
             _ if is_alive => 0,
-            _ if matches!(container.last_run, Some(LastRun::Never)) => {
-                code_of_failure(&error).unwrap_or_default()
-            }
+            State::Created => code_of_failure(&error).unwrap_or_default(),
             _ => end.code.or_else(|| code_of_failure(&error)).unwrap_or(LOST),
         };
         Self {
@@ -65,7 +63,7 @@ impl Shown {
             "Paused": self.status == "paused",
             "Restarting": false,
             "OOMKilled": self.oom,
-            "Dead": self.status == "dead",
+            "Dead": false,
             "Pid": pid.unwrap_or_default(),
             "ExitCode": self.code,
             "Error": self.error,
@@ -81,7 +79,6 @@ impl Shown {
             "running" => format!("Up {}", ago(self.started_at)),
             "paused" => format!("Up {} (Paused)", ago(self.started_at)),
             "removing" => "Removal In Progress".to_owned(),
-            "dead" => "Dead".to_owned(),
             _ => format!("Exited ({}) {} ago", self.code, ago(self.finished_at)),
         }
     }
@@ -93,8 +90,7 @@ pub(super) fn word(state: State) -> &'static str {
         State::Created => "created",
         State::Running | State::Lost => "running",
         State::Frozen => "paused",
-        State::Exited(_) => "exited",
-        State::Dead => "exited",
+        State::Exited(_) | State::Dead => "exited",
         State::Removing => "removing",
     }
 }

@@ -21,14 +21,13 @@ pub(super) struct Seen {
     pub(super) plan: Option<Plan>,
     /// `None` if it was not made through this API.
     pub(super) front: Option<Front>,
-    /// Its addresses, as `ADDRESS/BITS`, and its gateway.
+    /// `None` if it does not run, or has no network of its own.
     pub(super) address: Option<Address>,
 }
 
 /// The address of a container on its network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Address {
-    pub(super) network: String,
     pub(super) ip: String,
     pub(super) bits: u8,
     pub(super) gateway: String,
@@ -124,12 +123,7 @@ impl Seen {
         if mode.starts_with("container:") {
             return json!({});
         }
-        let address = self.address.clone().unwrap_or_else(|| Address {
-            network: mode.clone(),
-            ip: String::new(),
-            bits: 0,
-            gateway: String::new(),
-        });
+        let address = self.address.clone().unwrap_or_default();
         json!({ mode: {
             "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
             "NetworkID": "", "EndpointID": "", "Gateway": address.gateway, "IPAddress": address.ip,

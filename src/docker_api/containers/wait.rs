@@ -40,24 +40,18 @@ async fn outcome(served: Arc<Served>, until: Until, client: Context) -> Value {
             None if served.container().has_never_run() => json!({ "StatusCode": 0 }),
             None => json!({ "StatusCode": LOST }),
         },
-        Ok(Err(error)) => failed(&crate::chain(&error).to_string()),
+        Ok(Err(error)) => failed(&crate::chain(&error)),
         Err(_) => failed("context canceled"),
     }
 }
 
 async fn code(served: &Served, until: Until, ctx: &Context) -> Result<Option<u32>, engine::Error> {
-    let is_over = matches!(
-        served.look().state,
-        State::Created | State::Exited(_) | State::Dead
-    );
-    if until == Until::NotRunning && is_over {
+    match (until, served.look().state) {
         // Nothing is asked of containerd, and the container may be gone the next moment.
-        return Ok(match served.look().state {
-            State::Exited(code) => Some(code),
-            _ => None,
-        });
+        (Until::NotRunning, State::Exited(code)) => Ok(Some(code)),
+        (Until::NotRunning, State::Created | State::Dead) => Ok(None),
+        _ => served.container().wait_until(ctx, until).await,
     }
-    served.container().wait_until(ctx, until).await
 }
 
 fn code_of_last_start(served: &Served) -> Option<u32> {

@@ -4,16 +4,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::io::ReaderStream;
 
 use crate::Context;
 use crate::docker_api::answer::{Answer, line};
 use crate::docker_api::door::Door;
-use crate::docker_api::image_names::no_such_image;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::{Payload, Request};
 use crate::engine::{Format, Reference};
@@ -113,10 +113,10 @@ pub(in crate::docker_api) async fn save(door: &Arc<Door>, names: Vec<String>) ->
     let stored = door.engine.stored_images(&door.life).await?;
     for name in &names {
         if stored.find(name).is_err() {
-            return Err(Refused::missing(format!("No such image: {}", name_only(name))));
+            return Err(Refused::missing(format!("No such image: {name}")));
         }
     }
-    let (mut from, mut to) = tokio::io::duplex(PART);
+    let (from, mut to) = tokio::io::duplex(PART);
     let (engine, life) = (door.engine.clone(), door.life.clone());
     let save = async move {
         let ctx: Context = life.child();
@@ -126,24 +126,7 @@ pub(in crate::docker_api) async fn save(door: &Arc<Door>, names: Vec<String>) ->
         }
     };
     door.tracker.spawn(save);
-    let parts = stream::poll_fn(move |cx| {
-        let mut buffer = vec![0; PART];
-        let mut read = std::pin::pin!(from.read(&mut buffer));
-        match read.as_mut().poll(cx) {
-            std::task::Poll::Pending => std::task::Poll::Pending,
-            std::task::Poll::Ready(Ok(0) | Err(_)) => std::task::Poll::Ready(None),
-            std::task::Poll::Ready(Ok(count)) => {
-                buffer.truncate(count);
-                std::task::Poll::Ready(Some(Bytes::from(buffer)))
-            }
-        }
-    });
+    let parts = ReaderStream::with_capacity(from, PART);
+    let parts = parts.filter_map(|part| std::future::ready(part.ok()));
     Ok(Answer::stream(Some("application/x-tar"), parts))
-}
-
-fn name_only(given: &str) -> String {
-    match no_such_image(given).message.rsplit_once(": ") {
-        Some((_, name)) => name.strip_suffix(":latest").unwrap_or(name).to_owned(),
-        None => given.to_owned(),
-    }
 }

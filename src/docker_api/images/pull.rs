@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::archive::{failure, progress_line};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
-use crate::docker_api::image_names::{check_platform, reference};
+use crate::docker_api::image_names::{platform, reference};
 use crate::docker_api::json::Object;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
@@ -43,7 +43,7 @@ pub(in crate::docker_api) async fn pull(door: &Arc<Door>, request: Request) -> R
     };
     let reference = reference(&name)?;
     let wanted = PullRequest {
-        platform: check_platform(query.get("platform"))?,
+        platform: platform(query.get("platform"))?,
         credential: credential(request.header("x-registry-auth")),
         reference: reference.clone(),
     };
@@ -214,8 +214,8 @@ fn refused(reference: &Reference, error: &ImageError) -> Refused {
             "manifest for {} not found: manifest unknown: {why}",
             reference.familiar()
         )),
-        _ if matches!(error, ImageError::OtherPlatform { .. }) => Refused::missing(why.to_string()),
-        _ => Refused::new(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
+        _ if matches!(error, ImageError::OtherPlatform { .. }) => Refused::missing(why),
+        _ => Refused::new(StatusCode::INTERNAL_SERVER_ERROR, why),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 use crate::docker_api::time::{NEVER, moment, unix_seconds};
 use crate::docker_api::version::ApiVersion;
-use crate::engine::{Reference, StoredImage};
+use crate::engine::{Reference, StoredImage, refers};
 
 const FILTERS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
 
@@ -36,7 +36,7 @@ pub(in crate::docker_api) async fn list(door: &Arc<Door>, request: &Request) -> 
         let is_dangling = names(image).next().is_none();
         let dangling = |wanted: &str| is_dangling != ["0", "false"].contains(&wanted);
         let tags: Vec<String> = names(image)
-            .filter(|reference| filters.any("reference", |pattern| matches(reference, pattern)))
+            .filter(|reference| filters.any("reference", |pattern| refers(pattern, &reference.to_string())))
             .map(|reference| reference.familiar())
             .collect();
         let is_referred = filters.values("reference").is_empty() || !tags.is_empty();
@@ -228,52 +228,4 @@ fn created(image: &StoredImage) -> u64 {
         .and_then(|found| found.settings.as_ref());
     let at = settings.and_then(|settings| moment(settings.created.as_deref()?));
     at.map(unix_seconds).unwrap_or_default()
-}
-
-/// Whether a name matches a pattern: a repository, with or without a tag, with `*` for any text.
-fn matches(reference: &Reference, pattern: &str) -> bool {
-    let familiar = reference.familiar();
-    let repository = familiar
-        .rsplit_once(':')
-        .map_or(familiar.as_str(), |(repository, _)| repository);
-    let full = reference.to_string();
-    [familiar.as_str(), repository, full.as_str()]
-        .into_iter()
-        .any(|name| glob(name, pattern))
-}
-
-/// Whether all of `text` matches a pattern in which `*` stands for any text.
-fn glob(text: &str, pattern: &str) -> bool {
-    match pattern.split_once('*') {
-        None => text == pattern,
-        Some((begin, rest)) => {
-            let Some(after) = text.strip_prefix(begin) else {
-                return false;
-            };
-            let mut starts = after.char_indices().map(|(at, _)| at).chain([after.len()]);
-            starts.any(|at| glob(after.get(at..).unwrap_or_default(), rest))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_is_a_repository_a_name_or_has_stars() {
-        let name = Reference::parse("busybox:1.36").unwrap();
-        for pattern in [
-            "busybox",
-            "busybox:1.36",
-            "busy*",
-            "*:1.*",
-            "docker.io/library/busybox:1.36",
-        ] {
-            assert!(matches(&name, pattern), "{pattern}");
-        }
-        for pattern in ["busy", "busybox:1", "alpine", ""] {
-            assert!(!matches(&name, pattern), "{pattern}");
-        }
-    }
 }
