@@ -50,6 +50,15 @@ impl Door {
         self.restarting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does something to its end, whether or not the client waits for it.
+    pub(super) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let done = self.tracker.spawn(work).await;
+        done.map_err(|error| Refused::failed(error.to_string()))?
+    }
+
     /// The container that a client refers to: its id, its name with or without a slash, or the beginning of its id.
     ///
     /// # Errors

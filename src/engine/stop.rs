@@ -15,8 +15,8 @@ use crate::pauses::Pauses;
 /// The first and the longest pause before the run of a container that is just being started is looked up again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// How long the end of a container's output may take to reach its readers in this process.
-const DELIVERY: Duration = Duration::from_secs(5);
+/// How long the end of a container's output may take to reach its readers in this process, before its run is removed.
+pub(super) const DELIVERY: Duration = Duration::from_secs(5);
 
 /// How a container is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,12 +27,8 @@ pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) ->
     let body = Body::read(&request.json()?)?;
     log_driver::syslog(&body.host_config.log_config, "")?;
     let this = Arc::clone(door);
-    let created = door
-        .tracker
-        .spawn(async move { create_now(&this, body, given_name, platform).await });
-    let served = created
-        .await
-        .map_err(|error| Refused::failed(error.to_string()))??;
+    let create = async move { create_now(&this, body, given_name, platform).await };
+    let served = door.finish(create).await?;
     Ok(Answer::json(
         StatusCode::CREATED,
         &json!({ "Id": served.id().as_str(), "Warnings": [] }),

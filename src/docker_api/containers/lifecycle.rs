@@ -33,7 +33,7 @@ pub(in crate::docker_api) async fn stop(
     if !is_alive(&served) {
         return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
     }
-    finish(door, async move {
+    door.finish(async move {
         served
             .container()
             .stop(&Context::new(), how)
@@ -67,7 +67,7 @@ pub(in crate::docker_api) async fn restart(
             Started::Not(refused) => Err(refused),
         }
     };
-    finish(door, again).await?;
+    door.finish(again).await?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
 
@@ -161,13 +161,4 @@ fn how_to_stop(served: &Served, request: &Request) -> Result<Stop, Refused> {
         Some(seconds) => u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs),
     };
     Ok(Stop { signal, grace })
-}
-
-/// Does something to its end, whether or not the client waits for it.
-async fn finish(
-    door: &Door,
-    work: impl Future<Output = Result<(), Refused>> + Send + 'static,
-) -> Result<(), Refused> {
-    let done = door.tracker.spawn(work).await;
-    done.map_err(|error| Refused::failed(error.to_string()))?
 }

@@ -18,9 +18,6 @@ use crate::docker_api::time::moment;
 use crate::engine::{Kind, Served, State, Until};
 use crate::pauses::Pauses;
 
-/// How long the output of a container that has ended may take to reach those who are attached, before the container is
-/// removed.
-const DELIVERY: Duration = Duration::from_secs(5);
 /// The first and the longest pause before the end of a container is waited for again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -63,8 +60,7 @@ pub(in crate::docker_api) async fn remove(
         this.server.forget(&served);
         Ok(())
     };
-    let removed = door.tracker.spawn(remove).await;
-    match removed.map_err(|error| Refused::failed(error.to_string()))? {
+    match door.finish(async move { Ok(remove.await) }).await? {
         Err(error) if error.kind() == Kind::Busy => Err(in_progress(name)),
         Err(error) if error.kind() == Kind::Conflict => Err(Refused::conflict(format!(
             "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
@@ -113,7 +109,7 @@ async fn remove_at_its_end(door: &Door, served: &Arc<Served>) {
         return;
     }
     if let Some(run) = served.container().run() {
-        served.delivered(&run, &door.life.with_timeout(DELIVERY)).await;
+        served.delivered(&run, &door.life).await;
     }
     if door.is_restarting(served.id()) {
         return;

@@ -36,17 +36,15 @@ pub(in crate::docker_api) async fn start(
         _ => {}
     }
     let this = Arc::clone(door);
-    let started = door.tracker.spawn(async move { start_now(&this, &served).await });
-    match started
-        .await
-        .map_err(|error| Refused::failed(error.to_string()))?
-    {
+    let started = door.finish(async move { Ok(start_now(&this, &served).await) });
+    match started.await? {
         Started::Now => Ok(Answer::empty(StatusCode::NO_CONTENT)),
         Started::Already => Ok(Answer::empty(StatusCode::NOT_MODIFIED)),
         Started::Not(refused) => Err(refused),
     }
 }
 
+/// How a start has gone.
 pub(super) enum Started {
     Now,
     Already,

@@ -17,6 +17,7 @@ use crate::engine::names;
 use crate::engine::plan::Plan;
 use crate::engine::record;
 use crate::engine::run::{Run, WeakRun};
+use crate::engine::stop::DELIVERY;
 use crate::{ContainerId, Context};
 
 /// A container that a server looks after. Everything here is answered from memory and from the kernel.
@@ -142,7 +143,7 @@ impl Served {
     }
 
     /// Waits until those who are attached have all output of this run, if the server holds its streams.
-    pub(super) async fn deliver(&self, run: &Run, ctx: &Context) {
+    async fn deliver(&self, run: &Run, ctx: &Context) {
         let held = match &self.watched().held {
             Some((of, held)) if run.is(of) => Some(held.clone()),
             _ => None,
@@ -152,14 +153,15 @@ impl Served {
         }
     }
 
-    /// Waits until those who are attached have all output of a run that has ended.
+    /// Waits until those who are attached have all output of a run that has ended, for a bounded time.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn delivered(&self, run: &Run, ctx: &Context) {
-        self.deliver(run, ctx).await;
+        let ctx = ctx.with_timeout(DELIVERY);
+        self.deliver(run, &ctx).await;
         // The run that this process has started carries its own streams.
-        drop(run.wait(ctx).await);
+        drop(run.wait(&ctx).await);
     }
 
     /// The right to do what the container needs; `None` if another task has it.

@@ -24,8 +24,6 @@ const AGAIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often streams that no process holds are looked for.
 const HOLD: Duration = Duration::from_secs(1);
-/// How long the end of a container's output may take to reach those who are attached, before the run is removed.
-const DELIVERY: Duration = Duration::from_secs(5);
 /// The pause before what a container needs is tried again; doubles up to [`AGAIN`].
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -107,7 +105,7 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
             if run.wait_exit().await.is_none() {
                 return;
             }
-            served.delivered(&run, &life.with_timeout(DELIVERY)).await;
+            served.delivered(&run, &life).await;
             if !is_left_to_the_server(&served, &run) {
                 return;
             }
