@@ -74,23 +74,28 @@ pub(super) async fn info(door: &Arc<Door>) -> Result<Answer, Refused> {
     let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let is_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let driver = if door.engine.has_systemd_cgroups() {
+        "systemd"
+    } else {
+        "cgroupfs"
+    };
     let mut info = json!({
         "ID": text(uname.nodename()),
         "Containers": states.len(), "ContainersRunning": running, "ContainersPaused": paused,
         "ContainersStopped": states.len() - running - paused, "Images": images,
         "Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
         "Plugins": { "Volume": [], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["none", "syslog"] },
-        "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
-        "CPUSet": true, "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false,
+        "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": false,
+        "CPUSet": false, "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false,
         "NGoroutines": 0, "SystemTime": super::time::stamp(Some(crate::clock::now())), "LoggingDriver": "none",
-        "CgroupDriver": "cgroupfs", "CgroupVersion": if is_v2 { "2" } else { "1" }, "NEventsListener": 0,
+        "CgroupDriver": driver, "CgroupVersion": if is_v2 { "2" } else { "1" }, "NEventsListener": 0,
     });
     // Two parts: the macro has a limit.
     let host = json!({
         "KernelVersion": text(uname.release()), "OperatingSystem": os_name(), "OSVersion": "", "OSType": "linux",
         "Architecture": std::env::consts::ARCH, "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": { "IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": [] },
-        "NCPU": processors, "MemTotal": memory, "GenericResources": null, "DockerRootDir": "/var/lib/fnctr",
+        "NCPU": processors, "MemTotal": memory, "GenericResources": null, "DockerRootDir": "",
         "HttpProxy": "", "HttpsProxy": "", "NoProxy": "", "Name": text(uname.nodename()), "Labels": [],
         "ExperimentalBuild": false, "ServerVersion": VERSION,
         "Runtimes": { "runc": { "path": "runc" } }, "DefaultRuntime": "runc",

@@ -77,6 +77,11 @@ impl Engine {
         self.0.session.metrics()
     }
 
+    /// Whether systemd makes the containers' cgroups.
+    pub(crate) fn has_systemd_cgroups(&self) -> bool {
+        self.0.config.runtime.systemd_cgroup
+    }
+
     /// The session with containerd, for measurements of the calls alone.
     pub(crate) fn session(&self) -> &Session {
         &self.0.session
