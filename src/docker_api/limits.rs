@@ -1,10 +1,10 @@
-//! What clients may take up.
+//! How much of the server clients may take up, so that none of them takes all.
 
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// What one client may take up.
+/// What clients may take up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// How many connections there may be at once; more wait until one ends.

@@ -59,7 +59,7 @@ impl Served {
 impl ServedAttachment {
     /// A writer of the input of the current run, or of the next one; what is written before a run is kept for it. If
     /// it `ends` the input, the container reads the end of file once the writer is shut down. `None` if there is no
-    /// input, or another process has it, and the writer was taken before.
+    /// input, or if another process has it and this attachment's writer was taken before.
     pub(crate) fn take_input(&mut self, ends: bool) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
         match &mut self.output {
             Output::Own { .. } => {
