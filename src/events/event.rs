@@ -50,6 +50,8 @@ pub(crate) enum Action {
     Pause,
     /// A container was thawed on request.
     Unpause,
+    /// A container was given another name; `oldName` is the one before.
+    Rename,
     /// Removed: a container, or a network.
     Destroy,
     /// An image was pulled.
@@ -103,6 +105,7 @@ impl fmt::Display for Action {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Unpause => "unpause",
+            Self::Rename => "rename",
             Self::Destroy => "destroy",
             Self::Pull => "pull",
             Self::Load => "load",

@@ -3,16 +3,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
+use super::changes::View;
 use super::event::Event;
 use super::files;
 
@@ -24,7 +19,7 @@ const BEGINNING: &[u8] = b"{\"at\":";
 pub(crate) struct Follower {
     dir: PathBuf,
     since: Option<SystemTime>,
-    changes: AsyncFd<OwnedFd>,
+    changes: View,
     /// The file that is being read, and its number.
     current: Option<(BufReader<File>, u64)>,
     /// The number of the last file that was read to its end or is skipped.
@@ -44,16 +39,8 @@ pub(crate) enum Next {
 }
 
 impl Follower {
-    pub(super) fn new(dir: &Path, since: Option<SystemTime>) -> io::Result<Self> {
-        let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        // Watched before the first read, so that no event in between is missed.
-        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        inotify::add_watch(&changes, dir, what)?;
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe, and only requires that the descriptor is owned, which it is"
-        )]
-        let changes = AsyncFd::with_interest(changes, Interest::READABLE)?;
+    /// `changes` were begun before, so that no event in between is missed.
+    pub(super) fn new(dir: &Path, changes: View, since: Option<SystemTime>) -> io::Result<Self> {
         let before = files::open(&files::before(dir))?;
         // Without any file, reading begins with the first one that is made, even if it is the previous one by then.
         let last = before.as_ref().map_or(0, |(_, number)| *number);
@@ -111,16 +98,11 @@ impl Follower {
     /// Safe to drop.
     pub(crate) async fn next(&mut self) -> io::Result<Next> {
         loop {
+            self.changes.look();
             if let Some(next) = self.next_now()? {
                 return Ok(next);
             }
-            let mut changed = self.changes.readable().await?;
-            // The notifications are discarded, because the files themselves are read.
-            match rustix::io::read(changed.get_inner(), &mut [0; 4096]) {
-                Err(Errno::WOULDBLOCK) => changed.clear_ready(),
-                Err(error) => return Err(error.into()),
-                Ok(_) => {}
-            }
+            self.changes.changed().await?;
         }
     }
 

@@ -7,12 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::changes::Changes;
 use super::event::Event;
 use super::files;
 use super::follow::Follower;
@@ -31,6 +32,8 @@ pub(crate) struct EventLog {
     largest: u64,
     /// The file that was written last.
     file: Mutex<Option<File>>,
+    /// The watch that all followers share, while there is one.
+    changes: Mutex<Weak<Changes>>,
 }
 
 impl EventLog {
@@ -44,6 +47,7 @@ impl EventLog {
             dir: dir.into(),
             largest,
             file: Mutex::new(None),
+            changes: Mutex::default(),
         }
     }
 
@@ -62,7 +66,18 @@ impl EventLog {
     /// The directory cannot be made or watched.
     pub(crate) fn follow(&self, since: Option<SystemTime>) -> io::Result<Follower> {
         make_private(&self.dir)?;
-        Follower::new(&self.dir, since)
+        Follower::new(&self.dir, self.changes()?.view(), since)
+    }
+
+    fn changes(&self) -> io::Result<Arc<Changes>> {
+        let mut known = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        // The directory may have been removed and made again.
+        if let Some(changes) = known.upgrade().filter(|changes| changes.is_of(&self.dir)) {
+            return Ok(changes);
+        }
+        let changes = Arc::new(Changes::of(&self.dir)?);
+        *known = Arc::downgrade(&changes);
+        Ok(changes)
     }
 
     pub(super) fn append(&self, mut event: Event) -> io::Result<()> {

@@ -68,6 +68,40 @@ async fn a_reader_that_waits_is_woken_even_by_the_first_event_of_all() {
 }
 
 #[tokio::test]
+async fn more_readers_than_the_kernel_grants_instances_are_woken_each_time() {
+    // `max_user_instances` is 128 on most hosts.
+    const READERS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let log = EventLog::new(dir.path());
+    let mut followers: Vec<_> = (0..READERS).map(|_| log.follow(None).unwrap()).collect();
+    for id in ["first", "second"] {
+        let all = futures_util::future::join_all(followers.iter_mut().map(Follower::next));
+        let happens = async {
+            tokio::task::yield_now().await;
+            log.record(event(id));
+        };
+        let all = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(all, happens).0 });
+        for next in all.await.unwrap() {
+            assert!(matches!(next.unwrap(), Next::Event(event) if event.id == id));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_removed_and_made_again_is_watched_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EventLog::new(dir.path().join("events"));
+    let kept = log.follow(None).unwrap();
+    std::fs::remove_dir_all(dir.path().join("events")).unwrap();
+    let mut follower = log.follow(None).unwrap();
+    let happens = async { log.record(event("first")) };
+    let both = async { tokio::join!(follower.next(), happens).0 };
+    let next = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    assert!(matches!(next.unwrap(), Next::Event(event) if event.id == "first"));
+    drop(kept);
+}
+
+#[tokio::test]
 async fn the_log_is_bounded_and_a_reader_follows_it_from_file_to_file() {
     let dir = tempfile::tempdir().unwrap();
     let log = EventLog::bounded(dir.path(), 1000);
