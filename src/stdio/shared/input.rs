@@ -54,12 +54,24 @@ impl SharedInput {
         }
     }
 
+    /// Discards what was written for a run that will not come; its writers are refused from now on.
+    pub(crate) fn discard(&self) {
+        self.state().discard();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn discard(&mut self) {
+        self.held = VecDeque::new();
+        self.ended = false;
+        self.run += 1;
+        self.wake();
+    }
+
     fn wake(&mut self) {
         self.waiting
             .drain(..)
@@ -97,11 +109,7 @@ impl AsyncRead for InputReader {
 impl Drop for InputReader {
     /// The run reads no more: what it has not read is discarded, and its writers are refused.
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.held = VecDeque::new();
-        state.ended = false;
-        state.run += 1;
-        state.wake();
+        self.0.discard();
     }
 }
 

@@ -22,7 +22,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::hub::{Chunk, Hub, Over, STALL, Wants};
+use super::backlog::{Chunk, Over, STALL, Wants};
+use super::hub::Hub;
 use super::input::SharedInput;
 use crate::Context;
 use crate::stdio::Stream;

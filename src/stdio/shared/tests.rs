@@ -119,6 +119,67 @@ async fn a_slow_reader_slows_the_output_down_and_one_that_takes_nothing_is_cut_o
     assert_eq!((taken.len(), over), (0, Over::CutOff));
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_output_waits_for_a_patient_reader_as_long_as_it_takes() {
+    let hub = Hub::default();
+    let mut patient = hub.listen_patiently(Wants::ALL);
+    let mut stalled = hub.listen(Wants::ALL);
+    let mut out = writer(hub.sink(Stream::Stdout));
+    let text = vec![b'x'; 4 << 20];
+    let writing = async {
+        for part in text.chunks(256 << 10) {
+            out.write_all(part).await.unwrap();
+        }
+        out.shutdown().await.unwrap();
+    };
+    let reading = async {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        all(&mut patient).await
+    };
+    let ((), (taken, over)) = tokio::join!(writing, reading);
+    assert_eq!((taken.len(), over), (text.len(), Over::Ended));
+    assert_eq!(all(&mut stalled).await.1, Over::CutOff);
+}
+
+/// Its pipes hold some bytes beyond the backlog; nobody removes the run before they are read from them.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_the_output_of_a_process_that_has_ended_waits_for_nobody() {
+    let hub = Hub::default();
+    let mut patient = hub.listen_patiently(Wants::ALL);
+    let mut out = writer(hub.sink(Stream::Stdout));
+    let text = vec![b'x'; 3 << 20];
+    let writing = async {
+        for part in text.chunks(256 << 10) {
+            out.write_all(part).await.unwrap();
+        }
+        out.shutdown().await.unwrap();
+    };
+    let exit = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        hub.exited();
+    };
+    let began = Instant::now();
+    tokio::join!(writing, exit);
+    assert_eq!(began.elapsed().as_secs(), 60);
+    let (taken, over) = all(&mut patient).await;
+    assert_eq!((taken.len(), over), (text.len(), Over::Ended));
+}
+
+#[tokio::test]
+async fn readers_of_a_run_that_will_not_come_get_the_end_and_those_of_a_current_one_do_not() {
+    let hub = Hub::default();
+    let mut before = hub.listen(Wants::ALL);
+    assert!(hub.end());
+    assert_eq!(before.next().await, Err(Over::Ended));
+    let mut during = hub.listen(Wants::ALL);
+    let mut out = writer(hub.sink(Stream::Stdout));
+    assert!(!hub.end());
+    out.write_all(b"text").await.unwrap();
+    out.shutdown().await.unwrap();
+    let (taken, over) = all(&mut during).await;
+    assert_eq!((taken.as_str(), over), ("text", Over::Ended));
+}
+
 #[tokio::test]
 async fn input_that_is_written_before_the_start_is_kept_and_writers_come_and_go() {
     let input = SharedInput::default();
