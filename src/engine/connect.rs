@@ -19,7 +19,9 @@ use crate::Context;
 use crate::cgroup::{self, Root};
 use crate::containerd::Session;
 use crate::events::{Action, Event, Kind as EventKind};
-use crate::image::{AbandonedLeases, Cache, Error as ImageError, ImageStore, OnEnd, Puller};
+use crate::image::{
+    AbandonedLeases, Cache, Error as ImageError, ImageStore, OnEnd, Puller, remove_left_views,
+};
 use crate::metrics::Metrics;
 use crate::sandbox::pool::Pool;
 
@@ -158,6 +160,9 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
 async fn begin(deps: &Arc<Deps>, ctx: &Context, leases: Result<AbandonedLeases, ImageError>) {
     if deps.config.role == Role::Observer {
         return;
+    }
+    if deps.host.shares_pids {
+        remove_left_views(&deps.config.run_dir);
     }
     stray_networks::sweep(deps);
     images::end_orphans(deps, ctx, leases).await;

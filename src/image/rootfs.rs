@@ -125,7 +125,7 @@ impl ImageStore {
             .await
             .map_err(fail())?;
         let snapshots = scratch.leased().snapshots(&self.snapshotter);
-        let key = unique("view");
+        let key = unique(VIEW);
         let viewed = snapshots
             .view(ctx, &key, Some(&image.chain_id), &BTreeMap::new())
             .await;
@@ -236,6 +236,9 @@ fn look(mounts: &[Mount], run_dir: &Path, question: &Question) -> io::Result<(Ro
     Ok((facts, answer))
 }
 
+/// What a view is for, in the names of its snapshot and of its mount point.
+pub(super) const VIEW: &str = "view";
+
 /// Opens the root of a view.
 fn open(mounts: &[Mount], run_dir: &Path) -> io::Result<OwnedFd> {
     match mounts {
@@ -252,7 +255,7 @@ fn open(mounts: &[Mount], run_dir: &Path) -> io::Result<OwnedFd> {
 }
 
 fn mounted(one: &Mount, run_dir: &Path) -> io::Result<OwnedFd> {
-    let at = run_dir.join(unique("view"));
+    let at = run_dir.join(unique(VIEW));
     // The parents may not exist yet; they are created closed to other users.
     std::fs::DirBuilder::new()
         .recursive(true)
