@@ -18,7 +18,7 @@ use crate::error::Error;
 const OCI_VERSION: &str = "1.0.2";
 
 /// The paths of /proc and /sys that are hidden, as in Docker 28.
-pub(crate) const MASKED_PATHS: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -34,7 +34,7 @@ pub(crate) const MASKED_PATHS: [&str; 12] = [
 ];
 
 /// The paths of /proc that are read-only, as in Docker 28.
-pub(crate) const READONLY_PATHS: [&str; 5] = [
+pub const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

@@ -18,6 +18,9 @@ pub struct ContainerConfig {
     pub command: Option<Vec<String>>,
     /// Added to the image's environment; on a clash this value wins.
     pub env: Vec<(String, String)>,
+    /// Variables that the process does not get: neither the image's nor those that are always set, such as `PATH`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env_removed: Vec<String>,
     /// Working directory; `None` is the image's, else `/`.
     pub cwd: Option<String>,
     /// `name`, `uid`, `name:group`, `uid:gid` …; `None` is the image's, else root.

@@ -31,6 +31,7 @@ mod user;
 
 use oci_spec::runtime::Linux;
 
+pub use baseline::{MASKED_PATHS, READONLY_PATHS};
 pub use config::*;
 pub use error::Error;
 pub use json::to_json;

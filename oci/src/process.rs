@@ -127,7 +127,8 @@ fn command(config: &ContainerConfig, image: &ImageConfig) -> Vec<String> {
 }
 
 /// The environment: the variables that Docker adds (PATH, HOSTNAME if there is one, TERM if there is a terminal), the
-/// image's, the caller's. A later entry replaces an earlier one of the same name in its place.
+/// image's, the caller's. A later entry replaces an earlier one of the same name in its place. Those that the caller
+/// removes are absent, unless the caller sets them too.
 fn env(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Error> {
     let mut env = Environment::default();
     env.set("PATH", DEFAULT_PATH)?;
@@ -146,7 +147,13 @@ fn env(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Err
     for (name, value) in &config.env {
         env.set(name, value)?;
     }
-    Ok(env.entries)
+    let is_removed = |name: &str| {
+        config.env_removed.iter().any(|removed| removed == name)
+            && !config.env.iter().any(|(set, _)| set == name)
+    };
+    let mut entries = env.entries;
+    entries.retain(|entry| !entry.split('=').next().is_some_and(is_removed));
+    Ok(entries)
 }
 
 /// `NAME=value` entries with unique names, in the order of first mention.
@@ -416,6 +423,16 @@ mod tests {
             env(&config, &image()),
             Ok(words("PATH=/image A=own=1 B=image C=2"))
         );
+    }
+
+    #[test]
+    fn variables_are_removed_unless_the_caller_sets_them() {
+        let config = ContainerConfig {
+            env: vec![("B".into(), "own".into())],
+            env_removed: vec!["A".into(), "B".into(), "PATH".into(), "unknown".into()],
+            ..ContainerConfig::default()
+        };
+        assert_eq!(env(&config, &image()), Ok(words("B=own")));
     }
 
     #[test]
