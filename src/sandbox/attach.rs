@@ -11,7 +11,7 @@ use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers}
 use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
 use super::names::is_name;
-use super::{Error, PortMapping, Reserved, Sandbox, Sandboxes, bridge, netns, networks, redirects, rules};
+use super::{Error, Reserved, Sandbox, Sandboxes, bridge, fit_ports, netns, networks, rules};
 use crate::Context;
 
 /// The name of the interface inside the namespace, by convention.
@@ -68,12 +68,11 @@ impl Sandboxes {
             refused: None,
         });
         let ports: Vec<_> = entry.ports().collect();
-        let this = Arc::clone(&self.0);
+        let (this, of_network) = (Arc::clone(&self.0), list.clone());
         let (mark, mut entry) = blocking(move || {
             if entry.ports().next().is_some() {
-                this.journal.write_alone(&entry, |others| {
-                    clash(&entry, others)?;
-                    redirected(&entry)
+                this.journal.write_alone(&mut entry, |entry, others| {
+                    fit_ports::fit(entry, others, &of_network)
                 })?;
             } else {
                 this.journal.write(&entry)?;
@@ -82,10 +81,13 @@ impl Sandboxes {
         })
         .await?;
         self.0.networks.took(&list.name);
+        // The ports are chosen by now.
+        let arguments = entry.attached.as_ref().map(|attached| attached.arguments.clone());
+        let arguments = arguments.unwrap_or_default();
         let chain = Chain {
             plugins: &self.0.plugins,
             list,
-            arguments,
+            arguments: &arguments,
         };
         let netns = path.to_string_lossy();
         let at = Attachment {
@@ -275,38 +277,6 @@ impl Sandboxes {
             self.0.networks.gave_back(&network);
         }
         detached
-    }
-}
-
-/// Fails if another entry publishes the same port of the host.
-fn clash(entry: &Entry, others: &[Entry]) -> Result<(), Error> {
-    for other in others.iter().filter(|other| other.id != entry.id) {
-        for theirs in other.ports() {
-            if let Some(port) = entry.ports().find(|port| port.clashes(theirs)) {
-                let by = other.holder();
-                let port = port.to_string();
-                return Err(Error::PortTaken { port, by });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Fails if a firewall rule redirects one of the ports. Such a rule may belong to an engine without entries in this
-/// journal.
-fn redirected(entry: &Entry) -> Result<(), Error> {
-    let ports: Vec<PortMapping> = entry.ports().collect();
-    match redirects::holder(&ports) {
-        Ok(None) => Ok(()),
-        Ok(Some((port, by))) => Err(Error::PortTaken {
-            port: port.to_string(),
-            by: format!("a rule of the firewall ({by})"),
-        }),
-        // Not fatal: the plugins use the same firewall, and report what is wrong with it.
-        Err(error) => {
-            tracing::debug!(%error, "cannot check which ports the firewall redirects");
-            Ok(())
-        }
     }
 }
 

@@ -83,6 +83,16 @@ impl Entry {
         let ports = arguments.and_then(|all| all.get("portMappings")?.as_array());
         ports.into_iter().flatten().filter_map(PortMapping::of_argument)
     }
+
+    /// Replaces the ports that the sandbox publishes.
+    pub(super) fn set_ports(&mut self, ports: &[PortMapping]) {
+        if let Some(attached) = &mut self.attached {
+            let ports = ports.iter().map(PortMapping::argument).collect();
+            attached
+                .arguments
+                .insert("portMappings".to_owned(), Value::Array(ports));
+        }
+    }
 }
 
 /// The directory of the journal, and the registration of this process in it.
@@ -179,11 +189,11 @@ impl Journal {
         write_whole(&path, &json).map_err(failed)
     }
 
-    /// Writes an entry if `allowed` accepts the existing entries. Only one process at a time does this.
+    /// Writes an entry that `fitted` has changed to fit beside the existing entries. Only one process at a time does this.
     pub(super) fn write_alone(
         &self,
-        entry: &Entry,
-        allowed: impl FnOnce(&[Entry]) -> Result<(), Error>,
+        entry: &mut Entry,
+        fitted: impl FnOnce(&mut Entry, &[Entry]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let path = self.dir.join("owners").join(".ports");
         let file = File::options()
@@ -195,7 +205,7 @@ impl Journal {
         let file = file.map_err(failed("made", &path))?;
         let _held = Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, why)| failed("locked", &path)(why.into()))?;
-        allowed(&self.all()?)?;
+        fitted(entry, &self.all()?)?;
         self.write(entry)
     }
 

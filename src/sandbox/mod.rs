@@ -33,6 +33,7 @@ mod error;
 mod family;
 pub(crate) mod files;
 mod firewalls;
+mod fit_ports;
 mod forward;
 mod inner;
 mod iptables;

@@ -30,12 +30,13 @@ impl Protocol {
 }
 
 /// A port of the host that leads to a port of the container. As text: `[HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp]`.
+/// The text of a port that is chosen at the start has 0 in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
     /// The host's address; `None` is all of its addresses. The network must have addresses of the same family: a
     /// connection to `::1` is not translated to IPv4 on its way into a container.
     pub host_ip: Option<IpAddr>,
-    /// The host's port.
+    /// The host's port. With 0, one that is free is chosen each time that the container starts.
     pub host_port: u16,
     /// The container's port.
     pub container_port: u16,
@@ -45,7 +46,10 @@ pub struct PortMapping {
 
 /// The error for text that is not a [`PortMapping`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} must be [HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp], with ports from 1 to 65535")]
+#[error(
+    "{text:?} must be [HOST-IP:]HOST-PORT:CONTAINER-PORT[/tcp|/udp], with ports from 1 to 65535; 0 as HOST-PORT chooses one \
+     that is free"
+)]
 pub struct InvalidPortMapping {
     text: String,
 }
@@ -66,7 +70,7 @@ fn parse(text: &str) -> Option<PortMapping> {
         Some((ports, "udp")) => (ports, Protocol::Udp),
         Some(_) => return None,
     };
-    let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
+    let port = |text: &str| text.parse::<u16>().ok();
     let (host, container) = ports.rsplit_once(':')?;
     let (ip, host) = match host.rsplit_once(':') {
         None => (None, host),
@@ -81,7 +85,7 @@ fn parse(text: &str) -> Option<PortMapping> {
     Some(PortMapping {
         host_ip: ip,
         host_port: port(host)?,
-        container_port: port(container)?,
+        container_port: port(container).filter(|port| *port != 0)?,
         protocol,
     })
 }
@@ -139,7 +143,28 @@ impl PortMapping {
             }
             _ => true,
         };
-        same_ip && self.host_port == other.host_port && self.protocol == other.protocol
+        let is_chosen = self.host_port != 0;
+        is_chosen && same_ip && self.host_port == other.host_port && self.protocol == other.protocol
+    }
+
+    /// The same mapping with a port of the host that no program listens on now, if its port is not chosen yet. The kernel
+    /// chooses it, as for outgoing connections (ip(7), `ip_local_port_range`).
+    pub(super) fn choose(self, families: &[Family]) -> io::Result<Self> {
+        if self.host_port != 0 {
+            return Ok(self);
+        }
+        let ip = self.host_ip.unwrap_or_else(|| match families.first() {
+            Some(Family::V6) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        });
+        let address = match self.protocol {
+            Protocol::Tcp => TcpListener::bind((ip, 0))?.local_addr()?,
+            Protocol::Udp => UdpSocket::bind((ip, 0))?.local_addr()?,
+        };
+        let host_port = address.port();
+        let chosen = Self { host_port, ..self };
+        chosen.is_free(families)?;
+        Ok(chosen)
     }
 
     /// Returns the reason why no connection to the port can reach a container with addresses of these families; `None`
@@ -193,7 +218,12 @@ mod tests {
 
     #[test]
     fn text_becomes_a_mapping_and_back() {
-        for text in ["80:8080/tcp", "127.0.0.1:80:8080/udp", "[::1]:1:65535/tcp"] {
+        for text in [
+            "80:8080/tcp",
+            "0:80/tcp",
+            "127.0.0.1:80:8080/udp",
+            "[::1]:1:65535/tcp",
+        ] {
             let mapping: PortMapping = text.parse().unwrap();
             assert_eq!(mapping.to_string(), text);
             assert_eq!(PortMapping::of_argument(&mapping.argument()), Some(mapping));
@@ -203,7 +233,6 @@ mod tests {
         for bad in [
             "",
             "80",
-            "0:80",
             "80:0",
             "80:65536",
             "x:80:80",
@@ -230,6 +259,24 @@ mod tests {
         assert!(mapping("[::1]:80:1").clashes(mapping("[::]:80:2")));
         assert!(!mapping("[::]:80:1").clashes(mapping("127.0.0.1:80:2")));
         assert!(mapping("[::ffff:127.0.0.1]:80:1").clashes(mapping("127.0.0.1:80:2")));
+    }
+
+    #[test]
+    fn a_port_that_is_not_chosen_clashes_with_none_and_is_chosen_where_nobody_listens() {
+        let free: PortMapping = "127.0.0.1:0:80".parse().unwrap();
+        assert!(!free.clashes(free));
+        let chosen = free.choose(&[Family::V4]).unwrap();
+        assert_ne!(chosen.host_port, 0);
+        assert_eq!(chosen.choose(&[Family::V4]).unwrap(), chosen);
+        assert_eq!(
+            PortMapping {
+                host_port: 0,
+                ..chosen
+            },
+            free
+        );
+        let all: PortMapping = "0:80/udp".parse().unwrap();
+        assert_ne!(all.choose(&Family::ALL).unwrap().host_port, 0);
     }
 
     #[test]

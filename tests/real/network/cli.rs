@@ -7,7 +7,7 @@ use super::recovery::fnctr;
 use super::rig::Net;
 use super::subnet::Subnet;
 
-fn told(net: &Net, args: &[&str]) -> (bool, String) {
+pub(super) fn told(net: &Net, args: &[&str]) -> (bool, String) {
     let done = fnctr(net, args).output().expect("to run fnctr");
     let text = [done.stdout, done.stderr].concat();
     (done.status.success(), String::from_utf8_lossy(&text).into_owned())

@@ -3,7 +3,9 @@
 use std::net::{SocketAddr, TcpListener};
 
 use fnctr::driver::ErrorKind;
+use serde_json::Value;
 
+use super::cli::told;
 use super::host::host_gets;
 use super::rig::{Net, SERVER, attached};
 
@@ -107,5 +109,48 @@ async fn of_two_who_want_a_port_at_the_same_moment_one_has_it() {
             running.close().await;
         }
     }
+    net.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_left_to_the_host_is_chosen_at_each_start_and_shown() {
+    let Some(net) = Net::set("a_port_that_is_left").await else {
+        return;
+    };
+    let network = net.name.clone();
+    let run = [
+        "run",
+        "--detach",
+        "--rm=false",
+        "--name",
+        "chosen",
+        "--network",
+        &network,
+    ];
+    let ports = ["-p", "0:8080", "-p", "127.0.0.1:0:8080", "-p", "0:8080/udp"];
+    let (started, text) = told(
+        &net,
+        &[&run[..], &ports, &["busybox", "sh", "-c", SERVER]].concat(),
+    );
+    assert!(started, "{text}");
+    for _ in 0..2 {
+        let (_, text) = told(&net, &["--json", "ps"]);
+        let row: Value = serde_json::from_str(text.trim()).expect("a row");
+        let chosen: Vec<u16> = row["ports"]
+            .as_array()
+            .expect("ports")
+            .iter()
+            .map(|port| u16::try_from(port["host_port"].as_u64().expect("a port")).expect("a port"))
+            .collect();
+        assert!(chosen.len() == 3 && !chosen.contains(&0), "{row}");
+        assert_ne!(chosen[0], chosen[1], "{row}");
+        for port in &chosen[..2] {
+            let at: SocketAddr = format!("127.0.0.1:{port}").parse().expect("an address");
+            host_gets(at, "/hostname").await.expect("to be served");
+        }
+        let (restarted, text) = told(&net, &["restart", "--time", "0s", "chosen"]);
+        assert!(restarted, "{text}");
+    }
+    assert!(told(&net, &["rm", "--force", "chosen"]).0);
     net.strike().await;
 }
