@@ -260,6 +260,17 @@ mod tests {
         assert_eq!(read("# nothing\n").unwrap(), []);
     }
 
+    /// What is shown commented out is what one may write.
+    #[test]
+    fn the_example_is_a_file_as_it_is_and_with_every_option_set() {
+        let example = include_str!("../../packaging/config.toml");
+        assert_eq!(read(example).unwrap(), []);
+        let options = example.lines().filter_map(|line| line.strip_prefix("# "));
+        let options: Vec<_> = options.filter(|line| line.contains(" = ")).collect();
+        assert_eq!(read(&options.join("\n")).unwrap().len(), options.len());
+        assert!(options.len() > 2, "{options:?}");
+    }
+
     #[test]
     fn a_mistake_in_the_file_is_named_with_the_alternatives() {
         for (text, said) in [

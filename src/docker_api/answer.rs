@@ -1,6 +1,6 @@
 //! What a handler returns: a whole answer, one whose body comes as it happens, or the connection itself.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _};
@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use super::refused::Refused;
 use super::version::NEWEST;
 
-/// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of an answer. After an error, the connection is closed, so that the client sees that the end is missing.
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// What a handler returns.
 pub(super) enum Answer {
@@ -52,22 +52,22 @@ impl Answer {
 
     /// A status without anything else.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self::Http(with_status(status, Full::default().boxed_unsync()))
+        Self::Http(with_status(status, whole(Bytes::new())))
     }
 
     /// Text that is not JSON.
     pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
-        let mut response = with_status(status, Full::new(text.into()).boxed_unsync());
+        let mut response = with_status(status, whole(text.into()));
         set(&mut response, CONTENT_TYPE, "text/plain; charset=utf-8");
         Self::Http(response)
     }
 
-    /// Status 200, whose head is sent at once, and whose body comes part by part.
+    /// Status 200, whose head is sent at once, and whose body comes part by part; an error breaks it off.
     pub(super) fn stream(
         content_type: Option<&'static str>,
-        parts: impl Stream<Item = Bytes> + Send + 'static,
+        parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Self {
-        let frames = parts.map(|part| Ok(Frame::data(part)));
+        let frames = parts.map(|part| part.map(Frame::data));
         let mut response = with_status(StatusCode::OK, StreamBody::new(frames).boxed_unsync());
         if let Some(content_type) = content_type {
             set(&mut response, CONTENT_TYPE, content_type);
@@ -77,7 +77,7 @@ impl Answer {
 
     /// A stream of JSON, whose parts are whole lines.
     pub(super) fn json_stream(parts: impl Stream<Item = Bytes> + Send + 'static) -> Self {
-        Self::stream(Some(JSON), parts)
+        Self::stream(Some(JSON), parts.map(Ok))
     }
 
     /// The same answer with another header.
@@ -96,8 +96,12 @@ pub(super) fn line(value: &impl Serialize) -> Bytes {
     text.into()
 }
 
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let mut response = with_status(status, Full::new(line(value)).boxed_unsync());
+    let mut response = with_status(status, whole(line(value)));
     set(&mut response, CONTENT_TYPE, JSON);
     response
 }

@@ -42,11 +42,20 @@ pub(super) fn events(door: &Arc<Door>, request: &Request) -> Result<Answer, Refu
         let given = request.query.get(name);
         given
             .map(|text| {
-                moment(text).ok_or_else(|| Refused::bad(format!("invalid value for {name}: {text:?}")))
+                moment(text).ok_or_else(|| {
+                    Refused::failed(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+                })
             })
             .transpose()
     };
     let (since, until) = (time("since")?, time("until")?);
+    if let (Some(after), Some(before)) = (request.query.get("since"), request.query.get("until"))
+        && since > until
+    {
+        return Err(Refused::bad(format!(
+            "`since` time ({after}) cannot be after `until` time ({before})"
+        )));
+    }
     let follower = door
         .engine
         .events(since)
@@ -120,6 +129,11 @@ impl Told {
             .into(),
         };
         attributes.extend(shown(&event.attributes));
+        if event.action == Action::Rename
+            && let Some(old) = attributes.get_mut("oldName")
+        {
+            old.insert(0, '/');
+        }
         if let Some(image) = attributes.get_mut("image") {
             *image = familiar(image);
         }

@@ -26,6 +26,7 @@ mod image_names;
 mod images;
 mod json;
 mod limits;
+mod metrics_page;
 mod query;
 mod refused;
 mod request;
@@ -37,5 +38,6 @@ mod time;
 mod version;
 
 pub(crate) use self::limits::Limits;
+pub(crate) use self::metrics_page::MetricsPage;
 pub(crate) use self::server::DockerApi;
-pub(crate) use self::socket::{Access, SocketError, listen};
+pub(crate) use self::socket::{Access, INHERITED, SocketError, inherited, listen};

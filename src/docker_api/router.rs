@@ -75,6 +75,7 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("GET", ["version"]) => system::version(door).await,
         ("GET", ["info"]) => system::info(door).await,
         ("GET", ["events"]) => events::events(door, &request),
+        ("GET", ["plugins"]) => Ok(system::plugins()),
         ("GET", ["containers", "json"]) => containers::list(door, &request).await,
         ("POST", ["containers", "create"]) => containers::create(door, request).await,
         ("POST", ["containers", "prune"]) => containers::prune(door, &request).await,
@@ -86,6 +87,7 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("POST", ["containers", id, "stop"]) => containers::stop(door, id, &request).await,
         ("POST", ["containers", id, "restart"]) => containers::restart(door, id, &request).await,
         ("POST", ["containers", id, "kill"]) => containers::kill(door, id, &request).await,
+        ("POST", ["containers", id, "rename"]) => containers::rename(door, id, &request).await,
         ("POST", ["containers", id, "pause"]) => containers::pause(door, id).await,
         ("POST", ["containers", id, "unpause"]) => containers::unpause(door, id).await,
         ("POST", ["containers", id, "wait"]) => containers::wait(door, id, &request),
@@ -128,5 +130,5 @@ fn not_served(why: &NotServed) -> Answer {
 fn keep_head(response: &mut Response<Body>) {
     use http_body_util::{BodyExt as _, Empty};
 
-    *response.body_mut() = Empty::new().boxed_unsync();
+    *response.body_mut() = Empty::new().map_err(|never| match never {}).boxed_unsync();
 }

@@ -6,11 +6,15 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use nix::unistd::{Gid, Group, chown};
 use tokio::net::UnixListener;
+
+/// What stands for a socket that systemd has made and passes to this process.
+pub(crate) const INHERITED: &str = "fd://";
 
 /// Who may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +77,23 @@ pub(crate) enum SocketError {
         /// What is there.
         path: PathBuf,
     },
+    /// systemd has passed none.
+    #[error(
+        "--docker-socket: {INHERITED} stands for a socket that systemd passes, and none was passed; start fnctr from its \
+         socket unit, or give a path"
+    )]
+    NotInherited,
+    /// What systemd has passed is of another kind.
+    #[error("--docker-socket: {INHERITED}: what systemd has passed is not a listening unix stream socket")]
+    Unfit {
+        /// Why.
+        source: io::Error,
+    },
+    /// The owner of a socket of systemd's is set in its unit.
+    #[error(
+        "--docker-group: the socket of {INHERITED} has the group that its unit sets (SocketGroup); leave the option out"
+    )]
+    NotOurs,
     /// It cannot be made.
     #[error("--docker-socket: cannot make {}", path.display())]
     Io {
@@ -112,6 +133,9 @@ pub(crate) fn listen(path: &Path, access: Access) -> Result<UnixListener, Socket
     }
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir).map_err(failed)?;
+        if let Some(group) = access.group {
+            let_in(dir, group).map_err(failed)?;
+        }
     }
     let mut new = path.as_os_str().to_owned();
     new.push(format!(".{}", std::process::id()));
@@ -131,6 +155,30 @@ pub(crate) fn listen(path: &Path, access: Access) -> Result<UnixListener, Socket
     })
 }
 
+/// Lets a group pass through a directory that its owner has kept to himself, such as the run directory. What is in it has
+/// modes of its own.
+fn let_in(dir: &Path, group: u32) -> io::Result<()> {
+    let there = dir.metadata()?;
+    let is_private = there.mode() & 0o077 == 0 && there.uid() == nix::unistd::geteuid().as_raw();
+    if is_private {
+        chown(dir, None, Some(Gid::from_raw(group)))?;
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(there.mode() & 0o700 | 0o010))?;
+    }
+    Ok(())
+}
+
+/// The first socket that systemd has passed (sd_listen_fds(3)). Called before any program is started, which would inherit
+/// it: systemd does not set close-on-exec.
+///
+/// # Errors
+/// [`SocketError::NotInherited`], [`SocketError::Unfit`].
+pub(crate) fn inherited() -> Result<UnixListener, SocketError> {
+    let unfit = |source| SocketError::Unfit { source };
+    let passed = ListenFd::from_env().take_unix_listener(0).map_err(unfit)?;
+    let socket = passed.ok_or(SocketError::NotInherited)?;
+    listening(socket.into()).map_err(unfit)
+}
+
 fn listening(socket: OwnedFd) -> io::Result<UnixListener> {
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true)?;
@@ -139,8 +187,6 @@ fn listening(socket: OwnedFd) -> io::Result<UnixListener> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     const OWNER: Access = Access {
@@ -163,6 +209,26 @@ mod tests {
         let _second = listen(&path, group).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o660);
         assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_group_can_reach_it_through_a_directory_of_root_s() {
+        use std::os::unix::fs::DirBuilderExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let (private, open) = (dir.path().join("private"), dir.path().join("open"));
+        for (dir, mode) in [(&private, 0o700), (&open, 0o755)] {
+            std::fs::DirBuilder::new().mode(mode).create(dir).unwrap();
+        }
+        let own = nix::unistd::getgid().as_raw();
+        let group = Access {
+            mode: 0o660,
+            group: Some(own),
+        };
+        for (dir, mode) in [(&private, 0o710), (&open, 0o755)] {
+            let _listener = listen(&dir.join("docker.sock"), group).unwrap();
+            assert_eq!(dir.metadata().unwrap().mode() & 0o777, mode, "{dir:?}");
+        }
     }
 
     #[tokio::test]

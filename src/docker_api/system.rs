@@ -12,6 +12,11 @@ use super::refused::Refused;
 use super::version::{NEWEST, OLDEST};
 use crate::engine::State;
 
+/// `GET /plugins`: there are none.
+pub(super) fn plugins() -> Answer {
+    Answer::ok(&json!([]))
+}
+
 /// The version of Docker whose answers are given. Clients compare it (Fn, Salt), so it comes first.
 pub(super) const VERSION: &str = concat!("28.5.2-fnctr-", env!("CARGO_PKG_VERSION"));
 
@@ -132,7 +137,7 @@ pub(super) fn absent(door: &Door, method: &str, parts: &[&str]) -> Refused {
         ("POST" | "GET", ["exec", id, "start" | "resize" | "json"]) => {
             Refused::missing(format!("No such exec instance: {id}"))
         }
-        ("POST", ["containers", id, what @ ("exec" | "rename" | "update" | "resize")])
+        ("POST", ["containers", id, what @ ("exec" | "update" | "resize")])
         | ("GET", ["containers", id, what @ ("changes" | "export" | "archive")])
         | ("PUT" | "HEAD", ["containers", id, what @ "archive"]) => {
             missing(id).unwrap_or_else(|| Refused::not_served(what))

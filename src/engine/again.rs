@@ -45,6 +45,15 @@ pub(crate) enum NotStarted {
     Removed,
 }
 
+impl NotStarted {
+    /// Whether a start has failed because the container runs, or another process is starting it.
+    pub(crate) fn is_because_it_runs(error: &Error) -> bool {
+        let first = Some(error as &(dyn std::error::Error + 'static));
+        let mut causes = std::iter::successors(first, |error| error.source());
+        causes.any(|cause| matches!(cause.downcast_ref(), Some(Self::Runs | Self::Starting)))
+    }
+}
+
 impl Container {
     /// Starts a kept container that does not run. If it fails, the container stays as it was before, with the reason on
     /// its record. `streams` is called when the streams are needed; it receives the context of the start, which it must

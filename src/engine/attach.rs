@@ -96,9 +96,23 @@ impl SharedStreams {
         self.input.as_ref().map(|input| input.writer(ends))
     }
 
-    /// A reader of the output within this process, from now on.
-    pub(super) fn listen(&self, wants: Wants) -> Listener {
-        self.hub.listen(wants)
+    /// A reader of the output within this process, from now on, for which the container waits.
+    pub(super) fn listen_patiently(&self, wants: Wants) -> Listener {
+        self.hub.listen_patiently(wants)
+    }
+
+    /// Ends the streams of those who wait for a run that will not come. During a run, it does nothing.
+    pub(super) fn end(&self) {
+        if self.hub.end()
+            && let Some(input) = &self.input
+        {
+            input.discard();
+        }
+    }
+
+    /// The process has ended: what is left of its output waits for no reader.
+    pub(super) fn exited(&self) {
+        self.hub.exited();
     }
 
     /// The streams for a run of the container.
@@ -285,7 +299,7 @@ impl HeldStreams {
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn delivered(&self, ctx: &Context) {
-        // A reader that takes nothing is cut off, which is no failure of the streams.
+        // A reader that was cut off is no failure of the streams.
         drop(self.0.finished(ctx).await);
     }
 

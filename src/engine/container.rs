@@ -1,11 +1,12 @@
 //! A container that exists: its record, its writable layer, and its run.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::error::{Error, Kind, Result, Step};
-use super::kept::LastRun;
+use super::kept::{LastRun, RunEnd};
 use super::record::{Claim, Origin};
 use super::run::Run;
 use super::{Deps, undo};
@@ -24,7 +25,7 @@ struct Inner {
     /// Which attempt made it: other containers may have had its name before, or have it now.
     origin: Origin,
     claim: Claim,
-    current: std::sync::Mutex<Current>,
+    current: watch::Sender<Current>,
     /// The undo list of the record and the layer. Only tracked tasks hold the lock. A task that needs the lock of the
     /// run's stage too takes that one second.
     undo: Mutex<Teardown>,
@@ -47,6 +48,34 @@ impl Current {
             last: Some(last),
         }
     }
+
+    /// When the last run of a kept container was started, if it is over.
+    pub(super) fn over(&self) -> Option<SystemTime> {
+        match self.last.as_ref()? {
+            LastRun::Never => None,
+            LastRun::Ended(end) => end.started_at,
+            // Its end is not on the record yet.
+            LastRun::Started { at } => self.run.as_ref()?.exit_now().map(|_| *at),
+        }
+    }
+
+    /// The exit code of the last run, whether its end is on the record or not, unless that run was over already when
+    /// `over` was asked for. `None` if there is no such run, or its code is not known.
+    pub(super) fn code_since(&self, over: Option<SystemTime>) -> Option<u32> {
+        match &self.last {
+            Some(LastRun::Ended(end)) if end.started_at != over => end.code,
+            Some(LastRun::Started { at }) if Some(*at) != over => self.run.as_ref()?.exit_now()?.code,
+            _ => None,
+        }
+    }
+
+    /// The end of the last run, unless that run was over already when `over` was asked for.
+    pub(super) fn end_since(&self, over: Option<SystemTime>) -> Option<&RunEnd> {
+        match &self.last {
+            Some(LastRun::Ended(end)) if end.started_at != over => Some(end),
+            _ => None,
+        }
+    }
 }
 
 impl Container {
@@ -65,7 +94,7 @@ impl Container {
             id: id.clone(),
             origin,
             claim,
-            current: current.into(),
+            current: watch::Sender::new(current),
             undo: Mutex::new(undo),
         }))
     }
@@ -112,13 +141,17 @@ impl Container {
     }
 
     pub(super) fn current(&self) -> Current {
-        let current = self.0.current.lock();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.current.borrow().clone()
+    }
+
+    /// The run and every change of it, for one that waits.
+    pub(super) fn changes(&self) -> watch::Receiver<Current> {
+        self.0.current.subscribe()
     }
 
     /// Sets the run. The caller holds the lock of [`Self::undo`].
     pub(super) fn set_current(&self, current: Current) {
-        *self.0.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        self.0.current.send_replace(current);
     }
 
     /// The undo list of the record and the layer. The holder of its lock alone changes the run.

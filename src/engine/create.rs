@@ -83,10 +83,11 @@ pub(super) async fn create_all<F>(
 where
     F: Future<Output = Result<Streams>>,
 {
-    let _turns = (
-        turn(deps, ctx, plan).await?,
-        names::reserve(deps, ctx, plan).await?,
-    );
+    let _turn = turn(deps, ctx, plan).await?;
+    let _name = match &plan.name {
+        Some(name) => Some(names::reserve(deps, ctx, name).await?),
+        None => None,
+    };
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let (mut own, mut of_run) = (deps.undo_list(&plan.id), deps.undo_list(&plan.id));
     let last = LastRun::now();
@@ -138,10 +139,11 @@ where
 
 /// Creates a container without a run, likewise.
 async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image) -> Result<Owned> {
-    let _turns = (
-        turn(deps, ctx, plan).await?,
-        names::reserve(deps, ctx, plan).await?,
-    );
+    let _turn = turn(deps, ctx, plan).await?;
+    let _name = match &plan.name {
+        Some(name) => Some(names::reserve(deps, ctx, name).await?),
+        None => None,
+    };
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let mut own = deps.undo_list(&plan.id);
     let made = async {

@@ -121,6 +121,8 @@ pub(crate) enum Step {
     Tag,
     /// Removing a name from an image.
     Untag,
+    /// Giving a container another name.
+    Rename,
 }
 
 impl fmt::Display for Step {
@@ -154,6 +156,7 @@ impl fmt::Display for Step {
             Self::Save => "save",
             Self::Tag => "name",
             Self::Untag => "remove",
+            Self::Rename => "rename",
         })
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use fnctr_oci::ContainerConfig;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
@@ -109,7 +110,7 @@ pub(super) fn extensions(plan: &Plan, last: &LastRun) -> Result<BTreeMap<String,
 }
 
 /// What a front door keeps of its request, if the container was made by one.
-pub(super) fn front_of(record: &Record) -> Option<serde_json::Value> {
+pub(super) fn front_of<T: DeserializeOwned>(record: &Record) -> Option<T> {
     let front = record.extensions.get(FRONT)?;
     serde_json::from_slice(front)
         .inspect_err(

@@ -89,6 +89,7 @@ mod record;
 mod remains;
 mod removal;
 mod removal_turn;
+mod rename;
 mod resolve;
 mod respec;
 mod rlimits;
@@ -150,4 +151,4 @@ pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, ThawCount, 
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 pub(crate) use crate::image::{Image, Reference, refers};
 pub(crate) use crate::sandbox::pool::Bounds;
-pub(crate) use crate::stdio::{Endpoint, InputWriter, NoSyslog, Over, Stream, Syslog, Wants};
+pub(crate) use crate::stdio::{Endpoint, InputWriter, NoSyslog, Over, Stream, Streams, Syslog, Wants};

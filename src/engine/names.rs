@@ -7,7 +7,6 @@
 use super::deps::{Deps, Engine};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
-use super::plan::Plan;
 use super::record::NameTaken;
 use super::turn::Turn;
 use crate::containerd::Record;
@@ -103,15 +102,14 @@ pub(super) fn chosen<'a>(
     }
 }
 
-/// Reserves the name of a container that is about to be made, if it has one, until the turn is given back.
+/// Reserves the name of a container that is about to be made or renamed, until the turn is given back.
 ///
 /// # Errors
 /// [`Kind::Conflict`] if a container has the name, or has it as its id.
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<Option<Turn>> {
-    let Some(name) = &plan.name else { return Ok(None) };
+pub(super) async fn reserve(deps: &Deps, ctx: &Context, name: &ContainerName) -> Result<Turn> {
     let turn = Turn::take_name(deps, ctx, name).await?;
     let filters = vec![
         format!("labels.{:?}=={:?}", label::NAME, name.as_str()),
@@ -119,7 +117,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<O
     ];
     let taken = deps.session.containers().list(ctx, &filters).await;
     match taken.at(Step::Record, name)?.is_empty() {
-        true => Ok(Some(turn)),
+        true => Ok(turn),
         false => Err(taken_error(name)),
     }
 }

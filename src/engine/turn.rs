@@ -65,6 +65,18 @@ impl Turn {
         Self::take_file_if_free(deps, id, id.as_str())
     }
 
+    /// Removes the lock files of killed processes, but for those of containers that exist: whoever changes one next is told
+    /// by its file that the last change was cut off.
+    pub(super) fn remove_left(deps: &Deps, exists: impl Fn(&str) -> bool) {
+        let dir = deps.config.run_dir.join(deps.config.namespace.as_str()).join(DIR);
+        let names = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        for name in names.filter(|name| !exists(name)) {
+            // One that a living process has is that process's to remove.
+            drop(Self::take_file_if_free(deps, &name, &name));
+        }
+    }
+
     async fn take_file(deps: &Deps, ctx: &Context, id: impl Display, file: &str) -> Result<Self> {
         until_free(ctx, &id, || Self::take_file_if_free(deps, &id, file)).await
     }

@@ -42,21 +42,21 @@ impl Container {
         let unread = |error| Error::new(Step::Wait, self.id(), Kind::Internal, error);
         // Before the container is looked at, so that nothing is missed in between.
         let mut events = self.deps().events.follow(None).map_err(unread)?;
-        let mut code = self.last_code();
+        let (over, mut code) = (self.current().over(), self.last_code());
+        // The last run is over, and its end is not on the record yet: the event of that end may still come.
+        let mut is_told = !matches!(self.current().last, Some(LastRun::Started { .. })) || over.is_none();
         // No event tells the end of a container that is not kept and whose owner was killed.
         let mut exited = std::pin::pin!(exit_of(self.run()));
         let mut has_exited = false;
-        let mut first = None;
         loop {
             let record = self.record(ctx).await?;
-            let last = record.as_ref().and_then(kept::last_run);
             // The event of an end may be missing, the record has it.
-            if let (Until::NextExit, Some(LastRun::Ended(end))) = (until, &last)
-                && first.as_ref().is_some_and(|first| *first != last)
+            if let (Until::NextExit, Some(LastRun::Ended(end))) =
+                (until, record.as_ref().and_then(kept::last_run))
+                && end.started_at != over
             {
                 return Ok(end.code);
             }
-            first.get_or_insert(last);
             let happened = async {
                 tokio::select! {
                     event = next_of(&mut events, self.id()) => event.map(Happened::Event),
@@ -66,6 +66,7 @@ impl Container {
             };
             let happened = ctx.run(happened).await.at(Step::Wait, self.id())?;
             match happened.map_err(unread)? {
+                Happened::Event((Action::Die, _)) if !is_told => is_told = true,
                 Happened::Event((Action::Die, ended)) if until == Until::NextExit => return Ok(ended),
                 Happened::Event((Action::Die, ended)) => code = ended,
                 Happened::Event((Action::Destroy, _)) if self.record(ctx).await?.is_none() => break,
@@ -95,7 +96,7 @@ impl Container {
     }
 
     /// The exit code of the last run, if it has ended.
-    fn last_code(&self) -> Option<u32> {
+    pub(super) fn last_code(&self) -> Option<u32> {
         let current = self.current();
         let of_run = current
             .run
@@ -116,7 +117,7 @@ enum Happened {
 }
 
 /// Waits for the end of a run; for ever if there is none, if it has ended before, or if the watch of it ends.
-async fn exit_of(run: Option<Run>) -> Option<u32> {
+pub(super) async fn exit_of(run: Option<Run>) -> Option<u32> {
     let running = run.filter(|run| run.exit_now().is_none());
     let exit = match running {
         Some(run) => run.wait_exit().await,

@@ -54,7 +54,8 @@ pub(in crate::docker_api) async fn attach(
         Ok(served) => served,
         Err(refused) => return Ok(Answer::Taken(missing(refused))),
     };
-    let config = Front::of(&served).unwrap_or_default().body.config;
+    let front = Front::of(&served).unwrap_or_default();
+    let config = &front.body.config;
     let has_output = wants.stdout || wants.stderr;
     let mut attachment = match is_streamed {
         true => Some(served.attach(&door.life, wants).await?),

@@ -78,7 +78,7 @@ async fn create_now(
     let name = plan.name.clone();
     let made = door.server.create(&ctx, plan, image).await;
     made.map_err(|error| match (error.kind(), name) {
-        (Kind::Conflict, Some(name)) => taken(door, &name),
+        (Kind::Conflict, Some(name)) => names::taken(door, &name),
         (Kind::Unsupported, _) if is_unlimited(&error) => {
             Refused::failed("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
         }
@@ -117,30 +117,12 @@ fn some(words: &[String]) -> Option<Vec<String>> {
     Some(words.to_vec()).filter(|words| !words.is_empty())
 }
 
-/// The body's variables, and those of the image that it does not set.
+/// The body's variables, and those of the image that it does not name.
 fn environment(asked: &[String], of_image: &[String]) -> Vec<String> {
     let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
-    let set: Vec<_> = asked
-        .iter()
-        .filter(|line| line.contains('='))
-        .map(|line| name(line))
-        .collect();
-    let kept = of_image.iter().filter(|line| !set.contains(&name(line)));
-    asked
-        .iter()
-        .filter(|line| line.contains('='))
-        .chain(kept)
-        .cloned()
-        .collect()
-}
-
-fn taken(door: &Door, name: &ContainerName) -> Refused {
-    let by = door.server.find(name.as_str());
-    let by = by.map_or_else(|_| "?".to_owned(), |served| served.id().to_string());
-    Refused::conflict(format!(
-        "Conflict. The container name \"/{name}\" is already in use by container \"{by}\". You have to remove (or rename) \
-         that container to be able to reuse that name."
-    ))
+    let named: Vec<_> = asked.iter().map(|line| name(line)).collect();
+    let kept = of_image.iter().filter(|line| !named.contains(&name(line)));
+    asked.iter().chain(kept).cloned().collect()
 }
 
 fn free_name(door: &Door) -> Result<ContainerName, Refused> {

@@ -1,6 +1,8 @@
 //! What this front door keeps of a create on the container's record: the body, and the facts about the image that later
 //! answers show, when the image may be gone.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,13 +27,8 @@ pub(in crate::docker_api) struct Front {
 
 impl Front {
     /// What was kept of a container; `None` if it was not made through this API.
-    pub(in crate::docker_api) fn of(served: &Served) -> Option<Self> {
-        let kept = served.front()?;
-        let read = serde_json::from_value(kept);
-        read.inspect_err(|error| {
-            tracing::debug!(id = %served.id(), %error, "cannot read what the Docker API has kept");
-        })
-        .ok()
+    pub(in crate::docker_api) fn of(served: &Served) -> Option<Arc<Self>> {
+        served.front()
     }
 
     pub(super) fn to_value(&self) -> Option<Value> {

@@ -49,6 +49,7 @@ pub(super) async fn addresses(door: &Door) -> std::collections::BTreeMap<String,
                 .gateway
                 .map(|gateway| gateway.to_string())
                 .unwrap_or_default(),
+            ports: sandbox.ports,
         };
         Some((sandbox.id, address))
     });

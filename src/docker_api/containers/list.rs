@@ -50,7 +50,11 @@ pub(in crate::docker_api) async fn list(door: &Arc<Door>, request: &Request) -> 
         None => None,
         Some(text) => match text.parse::<i64>() {
             Ok(limit) => usize::try_from(limit).ok().filter(|limit| *limit > 0),
-            Err(_) => return Err(Refused::bad(format!("invalid value for limit: {text:?}"))),
+            Err(_) => {
+                return Err(Refused::failed(format!(
+                    "strconv.Atoi: parsing \"{text}\": invalid syntax"
+                )));
+            }
         },
     };
     let all = query.flag("all")
@@ -79,7 +83,16 @@ fn choose(door: &Door, filters: &Filters, all: bool) -> Result<Vec<Seen>, Refuse
     {
         let known = STATES.join(", ");
         return Err(Refused::bad(format!(
-            "invalid filter 'status={bad}': must be one of {known}"
+            "invalid filter 'status={bad}': invalid value for state ({bad}): must be one of {known}"
+        )));
+    }
+    if let Some(bad) = filters
+        .values("exited")
+        .iter()
+        .find(|code| code.parse::<i64>().is_err())
+    {
+        return Err(Refused::bad(format!(
+            "invalid filter 'exited={bad}': strconv.Atoi: parsing \"{bad}\": invalid syntax"
         )));
     }
     if let Some(name) = ["publish", "expose"]
@@ -147,7 +160,7 @@ fn is_named(name: &str, wanted: &str) -> bool {
 
 fn seen_network(seen: &Seen) -> String {
     seen.plan
-        .as_ref()
+        .as_deref()
         .map(super::create::network_mode)
         .unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! Names of containers: those that clients give, and those that are made up.
 
+use crate::docker_api::door::Door;
 use crate::docker_api::refused::Refused;
 use crate::{ContainerId, ContainerName};
 
@@ -23,6 +24,16 @@ pub(super) fn given(name: &str) -> Result<ContainerName, Refused> {
             "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         ))
     })
+}
+
+/// The refusal of a name that a container has.
+pub(super) fn taken(door: &Door, name: &ContainerName) -> Refused {
+    let by = door.server.find(name.as_str());
+    let by = by.map_or_else(|_| "?".to_owned(), |served| served.id().to_string());
+    Refused::conflict(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{by}\". You have to remove (or rename) \
+         that container to be able to reuse that name."
+    ))
 }
 
 /// A name for a container without one. Two in a row may be the same: the caller asks again.

@@ -43,10 +43,12 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
     }
     let network = network(body, &around)?;
     let hostname = hostname(asked, host, &around.id, &network)?;
+    let environment = Environment::of(&asked.env)?;
     let config = ContainerConfig {
         entrypoint: asked.entrypoint.as_deref().map(entrypoint),
         command: asked.cmd.clone().filter(|words| !words.is_empty()),
-        env: environment(&asked.env)?,
+        env: environment.set,
+        env_removed: environment.removed,
         cwd: working_dir(&asked.working_dir)?,
         user: Some(asked.user.clone()).filter(|user| !user.is_empty()),
         additional_groups: host.group_add.clone(),
@@ -88,17 +90,30 @@ fn entrypoint(words: &[String]) -> Vec<String> {
     }
 }
 
-/// The variables with a value. A name alone takes the image's variable away in Docker; here it changes nothing.
-fn environment(env: &[String]) -> Result<Vec<(String, String)>, Refused> {
-    let mut pairs = Vec::new();
-    for line in env {
-        match line.split_once('=') {
-            Some((name, value)) if !name.is_empty() => pairs.push((name.to_owned(), value.to_owned())),
-            None if !line.is_empty() => {}
-            _ => return Err(Refused::bad(format!("invalid environment variable: {line}"))),
+/// What a client asks of the environment.
+#[derive(Debug, Default)]
+struct Environment {
+    set: Vec<(String, String)>,
+    removed: Vec<String>,
+}
+
+impl Environment {
+    /// A name with a value sets a variable, and the last one counts. A name alone takes a variable away that the body does
+    /// not set: the image's, or one that every container has.
+    fn of(lines: &[String]) -> Result<Self, Refused> {
+        let mut this = Self::default();
+        for line in lines {
+            let name = line.split('=').next().unwrap_or_default();
+            if name.is_empty() {
+                return Err(Refused::bad(format!("invalid environment variable: {line}")));
+            }
+            match line.split_once('=') {
+                Some((name, value)) => this.set.push((name.to_owned(), value.to_owned())),
+                None => this.removed.push(name.to_owned()),
+            }
         }
+        Ok(this)
     }
-    Ok(pairs)
 }
 
 fn working_dir(dir: &str) -> Result<Option<String>, Refused> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::body::PortBinding;
-use crate::PortMapping;
 use crate::docker_api::refused::Refused;
+use crate::{PortMapping, Protocol};
 
 /// The ports that a create publishes. Names are as in `80/tcp`.
 pub(super) fn of(bindings: &BTreeMap<String, Vec<PortBinding>>) -> Result<Vec<PortMapping>, Refused> {
@@ -17,16 +17,17 @@ pub(super) fn of(bindings: &BTreeMap<String, Vec<PortBinding>>) -> Result<Vec<Po
             Ok(0) | Err(_) => return Err(bad(number)),
             Ok(number) => number,
         };
-        if !["tcp", "udp"].contains(&protocol) {
-            return Err(bad(port));
-        }
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(bad(port)),
+        };
         for PortBinding { host_ip, host_port } in on {
-            if host_port.is_empty() || host_port == "0" {
-                return Err(Refused::bad(format!(
-                    "HostConfig.PortBindings[{port}]: fnctr does not choose ports; give a HostPort"
-                )));
-            }
-            host_port.parse::<u16>().map_err(|_| bad(host_port))?;
+            // Without a port of the host, one is chosen at each start.
+            let host_port = match host_port.as_str() {
+                "" => 0,
+                given => given.parse().map_err(|_| bad(given))?,
+            };
             let ip = match host_ip.as_str() {
                 "" | "0.0.0.0" | "::" => None,
                 ip => Some(ip.parse::<IpAddr>().map_err(|_| {
@@ -35,13 +36,12 @@ pub(super) fn of(bindings: &BTreeMap<String, Vec<PortBinding>>) -> Result<Vec<Po
                     ))
                 })?),
             };
-            let at = match ip {
-                None => String::new(),
-                Some(IpAddr::V4(ip)) => format!("{ip}:"),
-                Some(IpAddr::V6(ip)) => format!("[{ip}]:"),
-            };
-            let text = format!("{at}{host_port}:{number}/{protocol}");
-            ports.push(text.parse().map_err(|_| bad(&text))?);
+            ports.push(PortMapping {
+                host_ip: ip,
+                host_port,
+                container_port: number,
+                protocol,
+            });
         }
     }
     Ok(ports)

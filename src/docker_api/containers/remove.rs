@@ -56,9 +56,7 @@ pub(in crate::docker_api) async fn remove(
             return this.server.remove(&served).await;
         }
         // One that is being started at this moment stays.
-        served.container().remove_unless_started().await?;
-        this.server.forget(&served);
-        Ok(())
+        this.server.remove_unless_started(&served).await
     };
     match door.finish(async move { Ok(remove.await) }).await? {
         Err(error) if error.kind() == Kind::Busy => Err(in_progress(name)),
@@ -108,18 +106,12 @@ async fn remove_at_its_end(door: &Door, served: &Arc<Served>) {
         // Its processes run, and containerd has lost them: they are the user's to end.
         return;
     }
-    if let Some(run) = served.container().run() {
-        served.delivered(&run, &door.life).await;
-    }
     if door.is_restarting(served.id()) {
         return;
     }
     loop {
-        match served.container().remove_unless_started().await {
-            Ok(()) => {
-                door.server.forget(served);
-                return;
-            }
+        match door.server.remove_unless_started(served).await {
+            Ok(()) => return,
             // It was started again, and the end of that run is looked after by whoever has started it; or it is gone.
             Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => return,
             Err(error) => {
@@ -167,11 +159,8 @@ pub(in crate::docker_api) async fn prune(door: &Arc<Door>, request: &Request) ->
         if !is_over || !is_chosen || container.last_run.is_none() {
             continue;
         }
-        match served.container().remove_unless_started().await {
-            Ok(()) => {
-                door.server.forget(&served);
-                removed.push(container.id.to_string());
-            }
+        match door.server.remove_unless_started(&served).await {
+            Ok(()) => removed.push(container.id.to_string()),
             Err(error) => {
                 tracing::info!(id = %container.id, error = %crate::chain(&error), "a prune leaves a container");
             }

@@ -1,5 +1,6 @@
 //! `POST /containers/{id}/start`.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -12,7 +13,7 @@ use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::engine::{self, Kind, NoSyslog, NotStarted, Served, State, Step, Syslog};
+use crate::engine::{self, Kind, NoSyslog, NotStarted, Served, State, Step, Streams, Syslog};
 
 /// Starts a container. It comes to its end whether or not the client waits for it.
 pub(in crate::docker_api) async fn start(
@@ -54,26 +55,11 @@ pub(super) enum Started {
 /// Starts a container, and removes it if it fails and is to be removed at its end.
 pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started {
     let front = Front::of(served).unwrap_or_default();
-    let ctx = Context::new();
-    let started = async {
-        let syslog = log_driver::syslog(&front.body.host_config.log_config, served.id().as_str())?;
-        let log = match &syslog {
-            Some(config) => Some(connect(door, &ctx, config).await?),
-            None => None,
-        };
-        let attach = move |streams| {
-            Ok(match log {
-                Some(log) => log.attach(streams),
-                None => streams,
-            })
-        };
-        let started = door.server.start(&ctx, served, front.is_fed(), attach).await;
-        match started {
-            Err(error) if is_running(&error) => Ok(Started::Already),
-            started => started.map(|()| Started::Now).map_err(|error| refused(&error)),
-        }
+    let log_config = &front.body.host_config.log_config;
+    let started = match log_driver::syslog(log_config, served.id().as_str()) {
+        Ok(syslog) => start_with(door, served, &front, syslog).await,
+        Err(refused) => Err(refused),
     };
-    let started: Result<Started, Refused> = started.await;
     match started {
         Ok(Started::Now) => {
             remove::at_its_end(door, served, &front);
@@ -81,45 +67,48 @@ pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started
         }
         Ok(other) => other,
         Err(refused) => {
-            if front.is_removed_at_its_end() {
-                match served.container().remove_unless_started().await {
-                    Ok(()) => door.server.forget(served),
-                    Err(error) => {
-                        tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container that was not started");
-                    }
-                }
+            if front.is_removed_at_its_end()
+                && let Err(error) = door.server.remove_unless_started(served).await
+            {
+                tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot remove a container that was not started");
             }
             Started::Not(refused)
         }
     }
 }
 
-/// The words are those that Fn looks for.
-async fn connect(door: &Door, ctx: &Context, config: &SyslogConfig) -> Result<Syslog, Refused> {
-    let connected = Syslog::connect(
-        ctx,
-        &config.endpoint,
-        &config.tag,
-        door.engine.tracker(),
-        door.engine.counters(),
-    );
-    connected.await.map_err(|error| match error {
-        NoSyslog::Unavailable(why) => Refused::failed(format!("failed to initialize logging driver: {why}")),
-        NoSyslog::Cancelled(why) => Refused::failed(format!("failed to initialize logging driver: {why}")),
-    })
+async fn start_with(
+    door: &Door,
+    served: &Arc<Served>,
+    front: &Front,
+    syslog: Option<SyslogConfig>,
+) -> Result<Started, Refused> {
+    let (engine, id) = (door.engine.clone(), served.id().clone());
+    let streams = |ctx: Context, streams: Streams| async move {
+        let Some(SyslogConfig { endpoint, tag }) = syslog else {
+            return Ok(streams);
+        };
+        let log = Syslog::connect(&ctx, &endpoint, &tag, engine.tracker(), engine.counters()).await;
+        // Its words stand on the record, where a wait and an inspection find them.
+        let log =
+            log.map_err(|error| engine::Error::new(Step::Stdio, id, Kind::Unavailable, NoLog(error)))?;
+        Ok(log.attach(streams))
+    };
+    let started = door
+        .server
+        .start(&Context::new(), served, front.is_fed(), streams)
+        .await;
+    match started {
+        Ok(()) => Ok(Started::Now),
+        Err(error) if NotStarted::is_because_it_runs(&error) => Ok(Started::Already),
+        Err(error) => Err(refused(&error)),
+    }
 }
 
-fn is_running(error: &engine::Error) -> bool {
-    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| {
-        error.source()
-    });
-    causes.any(|cause| {
-        matches!(
-            cause.downcast_ref(),
-            Some(NotStarted::Runs | NotStarted::Starting)
-        )
-    })
-}
+/// The words are those that Fn looks for.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to initialize logging driver")]
+struct NoLog(#[source] NoSyslog);
 
 /// What Docker says of a start that has failed; clients look for some of the words.
 fn refused(error: &engine::Error) -> Refused {
@@ -131,6 +120,13 @@ fn refused(error: &engine::Error) -> Refused {
     ];
     let is_of_command = of_command.iter().any(|words| text.contains(words));
     match (error.step(), error.kind()) {
+        (Step::Stdio, Kind::Unavailable) => {
+            let why = error.source().map(crate::chain);
+            Refused::failed(format!(
+                "failed to create task for container: {}",
+                why.unwrap_or(text)
+            ))
+        }
         (_, Kind::CommandNotFound | Kind::CommandNotExecutable) => {
             Refused::bad(format!("failed to create task for container: {text}"))
         }
@@ -144,6 +140,9 @@ fn refused(error: &engine::Error) -> Refused {
             "failed to set up container networking: driver failed programming external connectivity on endpoint: port is \
              already allocated: {text}"
         )),
+        (Step::Network, Kind::NotFound) if text.contains("cannot share the network of container") => {
+            Refused::failed(format!("joining network namespace of container: {text}"))
+        }
         (Step::Network, Kind::NotFound | Kind::Unsupported | Kind::InvalidPlan) => {
             Refused::missing(format!("failed to set up container networking: {text}"))
         }

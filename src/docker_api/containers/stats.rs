@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ pub(in crate::docker_api) async fn stats(
             let sample = samples.next().await?;
             Some((sample, samples))
         });
-        return Ok(Answer::stream(None, lines));
+        return Ok(Answer::stream(None, lines.map(Ok)));
     }
     let first = samples.sample();
     if alive(&samples.served).is_none() || query.flag("one-shot") {

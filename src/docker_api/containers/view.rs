@@ -1,6 +1,8 @@
 //! What a client sees of a container. Pure: everything is passed in.
 
-use fnctr_oci::Mount;
+use std::sync::Arc;
+
+use fnctr_oci::{MASKED_PATHS, Mount, READONLY_PATHS};
 use serde_json::{Map, Value, json};
 
 use super::body::Body;
@@ -11,16 +13,16 @@ use super::state::Shown;
 use crate::PortMapping;
 use crate::docker_api::time::{stamp, unix_seconds};
 use crate::docker_api::version::ApiVersion;
-use crate::engine::{ListedContainer, Network, Plan};
+use crate::engine::{ListedContainer, Plan};
 
 /// A container, and what its maker has kept.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) container: ListedContainer,
     /// `None` if it was not made to be kept.
-    pub(super) plan: Option<Plan>,
+    pub(super) plan: Option<Arc<Plan>>,
     /// `None` if it was not made through this API.
-    pub(super) front: Option<Front>,
+    pub(super) front: Option<Arc<Front>>,
     /// `None` if it does not run, or has no network of its own.
     pub(super) address: Option<Address>,
 }
@@ -31,6 +33,8 @@ pub(super) struct Address {
     pub(super) ip: String,
     pub(super) bits: u8,
     pub(super) gateway: String,
+    /// The ports of the host that lead to it.
+    pub(super) ports: Vec<PortMapping>,
 }
 
 impl Seen {
@@ -41,7 +45,9 @@ impl Seen {
     }
 
     fn mode(&self) -> String {
-        self.plan.as_ref().map_or_else(|| "none".to_owned(), network_mode)
+        self.plan
+            .as_deref()
+            .map_or_else(|| "none".to_owned(), network_mode)
     }
 
     fn image(&self) -> String {
@@ -83,15 +89,19 @@ impl Seen {
         entry
     }
 
+    /// The ports of the host that lead to it now.
     fn ports(&self) -> &[PortMapping] {
-        match self.plan.as_ref().map(|plan| &plan.network) {
-            Some(Network::Attached { ports, .. }) => ports,
-            _ => &[],
-        }
+        self.address.as_ref().map_or(&[], |address| &address.ports)
+    }
+
+    /// The ports that it declares, as in `80/tcp`.
+    fn exposed(&self) -> impl Iterator<Item = &String> {
+        let front = self.front.iter();
+        front.flat_map(|front| &front.body.config.exposed_ports)
     }
 
     fn listed_ports(&self) -> Value {
-        let each = self.ports().iter().map(|port| {
+        let published = self.ports().iter().map(|port| {
             json!({
                 "IP": port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
                 "PrivatePort": port.container_port,
@@ -99,7 +109,20 @@ impl Seen {
                 "Type": port.protocol.name(),
             })
         });
-        each.collect()
+        let is_published = |number: u16, protocol: &str| {
+            let mut ports = self.ports().iter();
+            ports.any(|port| port.container_port == number && port.protocol.name() == protocol)
+        };
+        let others = self
+            .exposed()
+            .filter(|_| self.address.is_some())
+            .filter_map(|port| {
+                let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+                let number = number.parse().ok()?;
+                let is_other = !is_published(number, protocol);
+                is_other.then(|| json!({ "PrivatePort": number, "Type": protocol }))
+            });
+        published.chain(others).collect()
     }
 
     fn mounts(&self) -> Value {
@@ -209,15 +232,10 @@ impl Seen {
 
     fn network_settings(&self) -> Value {
         let mut ports = Map::new();
-        let exposed = self
-            .front
-            .iter()
-            .flat_map(|front| &front.body.config.exposed_ports);
-        for port in exposed {
+        for port in self.exposed() {
             ports.insert(port.clone(), Value::Null);
         }
-        let is_alive = self.container.pid.is_some();
-        for port in self.ports().iter().filter(|_| is_alive) {
+        for port in self.ports() {
             let name = format!("{}/{}", port.container_port, port.protocol.name());
             let ip = port
                 .host_ip
@@ -269,6 +287,7 @@ fn host_config(body: &Body, mode: &str) -> Value {
         "OomKillDisable": false, "PidsLimit": host.pids_limit.filter(|limit| *limit > 0),
         "Ulimits": if host.ulimits.is_empty() { Value::Null } else { json!(host.ulimits) },
         "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+        "MaskedPaths": MASKED_PATHS, "ReadonlyPaths": READONLY_PATHS,
     });
     if let (Some(shown), Value::Object(limits)) = (shown.as_object_mut(), limits) {
         shown.extend(limits);

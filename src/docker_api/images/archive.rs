@@ -1,6 +1,7 @@
 //! Loads images from an archive, and writes archives. An archive that is loaded is read twice, so it is kept in a file
 //! without a name until it is loaded.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,12 +21,17 @@ use crate::engine::{Format, Reference};
 
 /// The size of the parts of an archive that is sent.
 const PART: usize = 64 << 10;
+/// How much of an archive is kept between two looks at the room that is left.
+const STRIDE: u64 = 16 << 20;
+/// The room that an archive leaves to others, in bytes and as a part of the file system; the smaller one counts.
+const ROOM: u64 = 128 << 20;
+const ROOM_PART: u64 = 8;
 
 /// `POST /images/load`.
 pub(in crate::docker_api) async fn load(door: &Arc<Door>, request: Request) -> Result<Answer, Refused> {
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |error: std::io::Error| Refused::failed(format!("cannot {what} the archive: {error}"))
+        move |error: io::Error| Refused::failed(format!("cannot {what} the archive: {error}"))
     };
     let client = request.client.clone();
     let spooled = Spooled::new().map_err(failed("keep"))?;
@@ -77,7 +83,7 @@ struct Spooled {
 }
 
 impl Spooled {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         use std::os::fd::AsRawFd as _;
 
         let dir = std::env::temp_dir();
@@ -92,16 +98,39 @@ impl Spooled {
     }
 
     async fn fill(&self, mut body: Incoming) -> Result<(), Refused> {
-        let failed = |error: std::io::Error| Refused::failed(format!("cannot keep the archive: {error}"));
+        let failed = |error: io::Error| Refused::failed(format!("cannot keep the archive: {error}"));
         let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(failed)?);
+        let (mut kept, mut looked_at) = (0, 0);
+        self.has_room()?;
         while let Some(frame) = body.frame().await {
             let frame = frame
                 .map_err(|error| Refused::bad(format!("cannot read the body of the request: {error}")))?;
             if let Ok(part) = frame.into_data() {
                 file.write_all(&part).await.map_err(failed)?;
+                kept += part.len() as u64;
+            }
+            if kept - looked_at >= STRIDE {
+                self.has_room()?;
+                looked_at = kept;
             }
         }
         file.flush().await.map_err(failed)
+    }
+
+    /// Refuses an archive that would fill the disk.
+    fn has_room(&self) -> Result<(), Refused> {
+        let Ok(fs) = rustix::fs::fstatvfs(&self.file) else {
+            return Ok(());
+        };
+        let kept_free = ROOM.min(fs.f_blocks.saturating_mul(fs.f_frsize) / ROOM_PART);
+        match fs.f_bavail.saturating_mul(fs.f_frsize) < kept_free {
+            true => Err(Refused::failed(format!(
+                "cannot keep the archive: {} has less than {} MiB left; free some, or set TMPDIR of the server",
+                std::env::temp_dir().display(),
+                kept_free >> 20
+            ))),
+            false => Ok(()),
+        }
     }
 }
 
@@ -121,12 +150,21 @@ pub(in crate::docker_api) async fn save(door: &Arc<Door>, names: Vec<String>) ->
     let save = async move {
         let ctx: Context = life.child();
         // A client that leaves makes the write fail.
-        if let Err(error) = engine.save(&ctx, &names, Format::Docker, &mut to).await {
-            tracing::warn!(error = %crate::chain(&error), "an archive is not complete");
-        }
+        let saved = engine.save(&ctx, &names, Format::Docker, &mut to).await;
+        saved.inspect_err(|error| {
+            tracing::warn!(error = %crate::chain(error), "an archive is not complete");
+        })
     };
-    door.tracker.spawn(save);
-    let parts = ReaderStream::with_capacity(from, PART);
-    let parts = parts.filter_map(|part| std::future::ready(part.ok()));
+    let saved = door.tracker.spawn(save);
+    // The end of the archive does not look like one if it comes too early.
+    let outcome = stream::once(saved).filter_map(|saved| {
+        let failed = match saved {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(io::Error::other(crate::chain(&error))),
+            Err(lost) => Some(io::Error::other(lost)),
+        };
+        std::future::ready(failed.map(Err))
+    });
+    let parts = ReaderStream::with_capacity(from, PART).chain(outcome);
     Ok(Answer::stream(Some("application/x-tar"), parts))
 }

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::read::names;
 use crate::Context;
 use crate::docker_api::answer::Answer;
+use crate::docker_api::containers::Front;
 use crate::docker_api::door::Door;
 use crate::docker_api::filters::Filters;
-use crate::docker_api::image_names::{found, no_such_image, reference};
+use crate::docker_api::image_names::{found, no_such_image, tagged};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::engine::{self, ImageError, Kind, Reference, Removed};
+use crate::engine::{self, ImageError, Kind, Reference, Removed, Served};
 
 /// `POST /images/{name}/tag`.
 pub(in crate::docker_api) async fn tag(
@@ -22,11 +23,10 @@ pub(in crate::docker_api) async fn tag(
     request: &Request,
 ) -> Result<Answer, Refused> {
     let repository = request.query.get("repo").unwrap_or_default();
-    let name = match request.query.get("tag") {
-        Some(tag) => format!("{repository}:{tag}"),
-        None => repository.to_owned(),
-    };
-    let name = reference(&name)?;
+    let name = tagged(repository, request.query.get("tag"))?;
+    if name.digest().is_some() {
+        return Err(Refused::bad("cannot import digest reference"));
+    }
     match door.engine.tag(&Context::new(), given, &name).await {
         Err(error) if error.kind() == Kind::NotFound => Err(no_such_image(given)),
         tagged => {
@@ -51,6 +51,11 @@ pub(in crate::docker_api) async fn remove(
         .chars()
         .take(12)
         .collect();
+    if by_name.is_none()
+        && let Some(refused) = in_use(door, &super::read::id(image), &id, force)
+    {
+        return Err(refused);
+    }
     if by_name.is_none() && count > 1 && !force {
         return Err(Refused::conflict(format!(
             "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
@@ -61,14 +66,35 @@ pub(in crate::docker_api) async fn remove(
     Ok(Answer::ok(&told(&removed)))
 }
 
+/// The refusal to remove an image by its id that a container has. One that runs keeps it in any case.
+fn in_use(door: &Door, image: &str, shown: &str, force: bool) -> Option<Refused> {
+    let users: Vec<_> = door
+        .server
+        .containers()
+        .into_iter()
+        .filter(|served| Front::of(served).is_some_and(|front| front.image_id() == image))
+        .collect();
+    let short = |served: &Served| served.id().as_str().chars().take(12).collect::<String>();
+    if let Some(running) = users.iter().find(|served| served.container().is_running()) {
+        return Some(Refused::conflict(format!(
+            "conflict: unable to delete {shown} (cannot be forced) - image is being used by running container {}",
+            short(running)
+        )));
+    }
+    let stopped = users.first().filter(|_| !force)?;
+    Some(Refused::conflict(format!(
+        "conflict: unable to delete {shown} (must be forced) - image is being used by stopped container {}",
+        short(stopped)
+    )))
+}
+
 fn refused(error: engine::Error, given: &str, id: &str) -> Refused {
     let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
     match cause {
         Some(ImageError::InUse { container, .. }) => {
             let container: String = container.chars().take(12).collect();
-            let shown = Reference::parse(given).map_or_else(|_| given.to_owned(), |name| name.familiar());
             Refused::conflict(format!(
-                "conflict: unable to remove repository reference \"{shown}\" (must force) - container {container} is using its \
+                "conflict: unable to remove repository reference \"{given}\" (must force) - container {container} is using its \
                  referenced image {id}"
             ))
         }

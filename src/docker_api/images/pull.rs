@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::archive::{failure, progress_line};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
-use crate::docker_api::image_names::{platform, reference};
+use crate::docker_api::image_names::{platform, tagged};
 use crate::docker_api::json::Object;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
@@ -36,12 +36,13 @@ pub(in crate::docker_api) async fn pull(door: &Arc<Door>, request: Request) -> R
         return Err(Refused::not_served("importing a root file system; load an image"));
     }
     let image = query.get("fromImage").unwrap_or_default();
-    let name = match query.get("tag") {
-        Some(digest) if digest.starts_with("sha256:") => format!("{image}@{digest}"),
-        Some(tag) => format!("{image}:{tag}"),
-        None => image.to_owned(),
-    };
-    let reference = reference(&name)?;
+    let reference = tagged(image, query.get("tag"))?;
+    if image == "scratch" {
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "'scratch' is a reserved name",
+        ));
+    }
     let wanted = PullRequest {
         platform: platform(query.get("platform"))?,
         credential: credential(request.header("x-registry-auth")),

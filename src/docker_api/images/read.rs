@@ -114,22 +114,32 @@ pub(in crate::docker_api) async fn inspect(door: &Arc<Door>, given: &str) -> Res
         }
     };
     let tags: Vec<String> = names(image).map(|reference| reference.familiar()).collect();
-    Ok(Answer::ok(&json!({
+    let mut shown = json!({
         "Id": id(image), "RepoTags": tags, "RepoDigests": digests(image), "Parent": "", "Comment": "",
         "Created": settings.created.as_deref().unwrap_or(NEVER), "DockerVersion": "", "Author": "",
         "Config": {
             "User": settings.user.unwrap_or_default(), "Env": settings.env, "Cmd": words(&settings.cmd),
             "Entrypoint": words(&settings.entrypoint), "WorkingDir": settings.working_dir.unwrap_or_default(),
-            "Volumes": set(&settings.volumes), "ExposedPorts": set(&settings.exposed_ports),
+            "Volumes": set(&settings.volumes), "OnBuild": null,
             "Labels": if settings.labels.is_empty() { Value::Null } else { json!(settings.labels) },
-            "StopSignal": settings.stop_signal.unwrap_or_default(), "OnBuild": null,
         },
-        "Architecture": settings.architecture, "Variant": settings.variant.unwrap_or_default(), "Os": settings.os,
+        "Architecture": settings.architecture, "Os": settings.os,
         "Size": image.contents.footprint.unpacked(),
         "GraphDriver": { "Data": null, "Name": "overlayfs" },
         "RootFS": { "Type": "layers", "Layers": layers },
         "Metadata": { "LastTagTime": NEVER },
-    })))
+    });
+    // Docker leaves these out when they are empty.
+    if let Some(variant) = settings.variant.filter(|variant| !variant.is_empty()) {
+        shown["Variant"] = json!(variant);
+    }
+    if !settings.exposed_ports.is_empty() {
+        shown["Config"]["ExposedPorts"] = set(&settings.exposed_ports);
+    }
+    if let Some(signal) = settings.stop_signal.filter(|signal| !signal.is_empty()) {
+        shown["Config"]["StopSignal"] = json!(signal);
+    }
+    Ok(Answer::ok(&shown))
 }
 
 /// `GET /images/{name}/history`: one entry for each layer, newest first.

@@ -1,14 +1,16 @@
 //! Attaches to a container that a server looks after, whether it runs or not.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWrite;
+use tokio::sync::watch;
 
 use super::served::Served;
 use super::streams;
 use crate::Context;
 use crate::engine::attach::Attachment;
+use crate::engine::container::Current;
 use crate::engine::error::Result;
 use crate::stdio::{Chunk, Listener, Over, Wants};
 
@@ -25,13 +27,20 @@ pub(crate) struct ServedAttachment {
 #[derive(Debug)]
 enum Output {
     /// Of the streams that this process holds, now or during the next run.
-    Own { listener: Listener, is_left: bool },
+    Own {
+        listener: Listener,
+        is_left: bool,
+        /// When the last run was started, if it was over before.
+        over: Option<SystemTime>,
+        changes: watch::Receiver<Current>,
+    },
     /// Of a process that has started the container and waits for its end.
     Another(Attachment),
 }
 
 impl Served {
-    /// Attaches: the reader gets the output of the current run from now on, or that of the next run.
+    /// Attaches: the reader gets the output of the current run from now on, or that of the next run. The container waits
+    /// for a reader that takes nothing, unless another process holds the streams.
     ///
     /// # Errors
     /// Those of [`Container::attach`](crate::engine::Container::attach), if another process holds the streams.
@@ -40,7 +49,12 @@ impl Served {
     /// Safe to drop.
     pub(crate) async fn attach(self: &Arc<Self>, ctx: &Context, wants: Wants) -> Result<ServedAttachment> {
         // Before the container is looked at, so that nothing is missed if it is started now.
-        let listener = self.streams().listen(wants);
+        let listener = self.streams().listen_patiently(wants);
+        let changes = self.container().changes();
+        let over = changes.borrow().over();
+        if self.gone().check().is_err() {
+            self.streams().end();
+        }
         streams::hold(self);
         let alive = self.container().run().filter(|run| run.exit_now().is_none());
         let is_own = alive.is_none_or(|run| run.is_ready() || self.holds(&run));
@@ -48,6 +62,8 @@ impl Served {
             true => Output::Own {
                 listener,
                 is_left: false,
+                over,
+                changes,
             },
             false => Output::Another(self.container().attach(ctx, wants).await?),
         };
@@ -78,19 +94,24 @@ impl ServedAttachment {
     /// # Cancellation
     /// Safe to drop, and not to call again if another process holds the streams.
     pub(crate) async fn next(&mut self) -> Result<Chunk, Over> {
-        let (listener, is_left) = match &mut self.output {
-            Output::Own { listener, is_left } => (listener, is_left),
+        let (listener, is_left, over, changes) = match &mut self.output {
+            Output::Own {
+                listener,
+                is_left,
+                over,
+                changes,
+            } => (listener, is_left, *over, changes),
             Output::Another(attachment) => return attachment.next().await,
         };
         loop {
-            let next = if *is_left {
-                tokio::select! {
-                    biased;
-                    next = listener.next() => next,
-                    () = ended(&self.served) => Err(Over::Ended),
-                }
-            } else {
-                listener.next().await
+            let next = tokio::select! {
+                biased;
+                next = listener.next() => next,
+                () = ended(&self.served), if *is_left => Err(Over::Ended),
+                () = passed(changes, over), if !listener.has_begun() => match listener.has_begun() {
+                    true => continue,
+                    false => Err(Over::Ended),
+                },
             };
             match next {
                 // Such as when the run was adopted before its start was complete: it is adopted again, and the streams
@@ -103,6 +124,17 @@ impl ServedAttachment {
             }
         }
     }
+}
+
+/// Waits until a later run than the one that was `over` has ended. If none of its output came this way, another process
+/// had its streams.
+async fn passed(changes: &mut watch::Receiver<Current>, over: Option<SystemTime>) {
+    // The sender lives as long as the container.
+    drop(
+        changes
+            .wait_for(|current| current.end_since(over).is_some())
+            .await,
+    );
 }
 
 /// Waits until the container has ended, and a while for the rest of its output.

@@ -8,7 +8,7 @@
 //!   └─ in the background, until the server is closed or killed:
 //!        follow     what other processes make, start and remove ──► Registry
 //!        supervise  the end of each run is written down at once; deadlines of abandoned containers are kept
-//!        streams    output that no process holds is held, so that no function waits for a reader
+//!        streams    output that no process holds is held, so that no container waits because nobody reads
 //! ```
 //!
 //! Nothing that a server does is lost with it: the next one reads the records. So a server leaves all containers as they
@@ -24,6 +24,7 @@ mod served;
 mod shared;
 mod streams;
 mod supervise;
+mod wait;
 
 pub(crate) use self::attach::ServedAttachment;
 pub(crate) use self::serve::Server;

@@ -1,5 +1,6 @@
 //! The containers that a server knows, by id and by name. It is one server's view; the records are the truth.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,16 +16,23 @@ pub(super) struct Registry(Mutex<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     by_id: BTreeMap<ContainerId, Arc<Served>>,
-    by_name: HashMap<String, ContainerId>,
+    /// The last one has the name. The others were removed a moment ago, and are still known.
+    by_name: HashMap<String, Vec<ContainerId>>,
 }
 
 impl Registry {
-    /// Adds a container, in place of an earlier one of the same id.
-    pub(super) fn insert(&self, served: Arc<Served>) {
-        self.maps().insert(served);
+    /// Changes a container's record, and with it the container's name.
+    pub(super) fn rename(&self, served: &Arc<Served>, change: impl FnOnce(&Served)) {
+        let mut maps = self.maps();
+        let known = maps.forget_if(served);
+        change(served);
+        if let Some(known) = known {
+            maps.insert(known);
+        }
     }
 
-    /// The same, unless this very container is there already, and is kept. Returns the one that was replaced.
+    /// Adds a container in place of an earlier one of its id, unless this very container is there already, and is kept.
+    /// Returns the one that was replaced.
     ///
     /// # Errors
     /// The container is there already; nothing is changed.
@@ -43,26 +51,26 @@ impl Registry {
         }
     }
 
-    /// Forgets a container.
+    /// Forgets a container that another process has removed. The caller tells those who wait for that.
     pub(super) fn remove(&self, id: &ContainerId) -> Option<Arc<Served>> {
         self.maps().forget(id)
     }
 
-    /// Forgets this container, unless another one has its id by now.
+    /// Forgets a container that this process has removed, unless another one has its id by now, and tells those who wait
+    /// for that.
     pub(super) fn forget(&self, served: &Arc<Served>) {
-        let mut maps = self.maps();
-        if maps
-            .by_id
-            .get(served.id())
-            .is_some_and(|known| Arc::ptr_eq(known, served))
-        {
-            drop(maps.forget(served.id()));
-        }
+        drop(self.maps().forget_if(served));
+        served.ends();
     }
 
     /// The container of this id.
     pub(super) fn get(&self, id: &ContainerId) -> Option<Arc<Served>> {
         self.maps().by_id.get(id).cloned()
+    }
+
+    /// Whether there is a container of this id.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.maps().by_id.contains_key(id)
     }
 
     /// All containers, by id.
@@ -76,7 +84,8 @@ impl Registry {
         if let Some(served) = maps.by_id.get(given) {
             return Ok(Arc::clone(served));
         }
-        let named = maps.by_name.get(given).map(|id| (id, Some(given)));
+        let named = maps.by_name.get(given).and_then(|ids| ids.last());
+        let named = named.map(|id| (id, Some(given)));
         let from = (Bound::Included(given), Bound::Unbounded);
         let later = maps.by_id.range::<str, _>(from).map(|(id, _)| (id, None));
         let begin = later.take_while(|(id, _)| id.as_str().starts_with(given));
@@ -95,17 +104,29 @@ impl Maps {
     fn insert(&mut self, served: Arc<Served>) {
         let (id, name) = (served.id().clone(), served.name());
         self.forget(&id);
-        self.by_name.extend(name.map(|name| (name, id.clone())));
+        if let Some(name) = name {
+            self.by_name.entry(name).or_default().push(id.clone());
+        }
         self.by_id.insert(id, served);
     }
 
     fn forget(&mut self, id: &ContainerId) -> Option<Arc<Served>> {
         let served = self.by_id.remove(id)?;
         if let Some(name) = served.name()
-            && self.by_name.get(&name) == Some(id)
+            && let Entry::Occupied(mut ids) = self.by_name.entry(name)
         {
-            self.by_name.remove(&name);
+            ids.get_mut().retain(|of| of != id);
+            if ids.get().is_empty() {
+                ids.remove();
+            }
         }
         Some(served)
+    }
+
+    /// Forgets this container, unless another one has its id by now.
+    fn forget_if(&mut self, served: &Arc<Served>) -> Option<Arc<Served>> {
+        let known = self.by_id.get(served.id())?;
+        let is_same = Arc::ptr_eq(known, served);
+        is_same.then(|| self.forget(served.id())).flatten()
     }
 }

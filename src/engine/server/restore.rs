@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::served::Served;
 use super::shared::Shared;
@@ -11,6 +12,9 @@ use crate::containerd::{Record, Subscription, TaskInfo};
 use crate::engine::error::{ErrorContext as _, Kind, Result, Step};
 use crate::engine::{adopt, custody, find, kept, label, names, record};
 use crate::{ContainerId, Context};
+
+/// How long the end of a process may take to be known, once its container is removed.
+const EXIT: Duration = Duration::from_secs(1);
 
 /// Whether a container is as containerd has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,11 @@ pub(super) async fn restore(shared: &Arc<Shared>, ctx: &Context) -> Result<Resto
 /// # Cancellation
 /// Safe to drop.
 pub(super) async fn refresh(shared: &Arc<Shared>, ctx: &Context, id: &ContainerId) -> Result<Refreshed> {
+    let served = shared.registry.get(id);
+    let _look = match &served {
+        Some(served) => Some(served.look_lock().lock().await),
+        None => None,
+    };
     match find::get(&shared.deps, ctx, id).await {
         Ok(record) => refresh_with(shared, ctx, record).await,
         Err(error) if error.kind() == Kind::NotFound => {
@@ -97,16 +106,18 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
         }
         _ => {
             let container = adopt::adopt_record(&shared.deps, ctx, &record).await?;
+            let (id, attempt) = (record.id.clone(), record::attempt_of(&record).to_owned());
             insert(shared, Served::new(container, record)).await;
-            return Ok(Refreshed::Done);
+            // It may have been removed, and forgotten, since its record was read.
+            return forget_unless_there(shared, ctx, &id, &attempt).await;
         }
     };
     if served.name().as_deref() == names::name_of(&record) {
         served.set_record(record);
     } else {
-        shared.registry.remove(served.id());
-        served.set_record(record);
-        shared.registry.insert(Arc::clone(&served));
+        shared
+            .registry
+            .rename(&served, |served| served.set_record(record));
     }
     if let Some(last) = last {
         let Ok(_own) = served.container().undo().try_lock() else {
@@ -137,6 +148,7 @@ async fn insert(shared: &Arc<Shared>, served: Served) {
     match shared.registry.insert_new(Arc::clone(&served)) {
         Ok(replaced) => {
             if let Some(replaced) = replaced {
+                replaced.ends();
                 replaced.container().leave().await;
             }
             look_after(shared, &served);
@@ -154,8 +166,33 @@ fn look_after(shared: &Arc<Shared>, served: &Arc<Served>) {
     supervise::begin(shared, served);
 }
 
-async fn forget(shared: &Shared, id: &ContainerId) {
-    if let Some(served) = shared.registry.remove(id) {
-        served.container().leave().await;
+async fn forget_unless_there(
+    shared: &Shared,
+    ctx: &Context,
+    id: &ContainerId,
+    attempt: &str,
+) -> Result<Refreshed> {
+    match find::get(&shared.deps, ctx, id).await {
+        Ok(record) if record::attempt_of(&record) == attempt => Ok(Refreshed::Done),
+        // Another one has its id by now, whose event follows.
+        Ok(_) => Ok(Refreshed::Later),
+        Err(error) if error.kind() == Kind::NotFound => {
+            forget(shared, id).await;
+            Ok(Refreshed::Done)
+        }
+        Err(error) => Err(error),
     }
+}
+
+async fn forget(shared: &Shared, id: &ContainerId) {
+    let Some(served) = shared.registry.remove(id) else {
+        return;
+    };
+    // Its process was killed a moment ago, and whoever waits for its removal is told the exit code.
+    let alive = served.container().run().filter(|run| !run.is_ready());
+    if let Some(run) = alive.filter(|run| run.exit_now().is_none()) {
+        drop(tokio::time::timeout(EXIT, run.wait_exit()).await);
+    }
+    served.ends();
+    served.container().leave().await;
 }

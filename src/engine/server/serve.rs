@@ -10,6 +10,7 @@ use crate::engine::deps::Engine;
 use crate::engine::error::Result;
 use crate::engine::names::NotOne;
 use crate::engine::server_lock::ServerLock;
+use crate::engine::turn::Turn;
 
 /// A running server. Dropping it ends its background work and leaves all containers as they are.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ impl Engine {
             _lock: lock,
         };
         let restored = restore::restore(&server.shared, ctx).await?;
+        Turn::remove_left(&server.shared.deps, |id| server.shared.registry.has(id));
         follow::start(&server.shared, restored);
         supervise::start(&server.shared);
         Ok(server)

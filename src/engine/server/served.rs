@@ -1,7 +1,9 @@
 //! A container as a server knows it.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::cgroup::{self, Freezer};
@@ -25,12 +27,25 @@ use crate::{ContainerId, Context};
 pub(crate) struct Served {
     container: Container,
     /// As it was when containerd last reported a change, without the parts that nothing here reads.
-    record: Mutex<Arc<Record>>,
+    known: Mutex<Known>,
+    /// Held while its record is read, so that no older one takes the place of a newer one.
+    look: tokio::sync::Mutex<()>,
     watched: Mutex<Watched>,
+    /// Cancelled when the container is removed, or is known anew.
+    gone: Context,
     /// The streams of every run whose streams this process holds. A reader may join before the first run.
     streams: SharedStreams,
     /// Held while a task does what the container needs.
     turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The record, and what was read of it before.
+#[derive(Debug)]
+struct Known {
+    record: Arc<Record>,
+    plan: Option<Arc<Plan>>,
+    /// A value of the type that the front door keeps.
+    front: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What the server does about the container's run.
@@ -48,8 +63,14 @@ impl Served {
     pub(super) fn new(container: Container, record: Record) -> Self {
         Self {
             container,
-            record: Mutex::new(Arc::new(facts::without_spec(record))),
+            known: Mutex::new(Known {
+                record: Arc::new(facts::without_spec(record)),
+                plan: None,
+                front: None,
+            }),
+            look: tokio::sync::Mutex::default(),
             watched: Mutex::default(),
+            gone: Context::new(),
             streams: SharedStreams::with_input(),
             turn: Arc::default(),
         }
@@ -74,13 +95,39 @@ impl Served {
     ///
     /// # Errors
     /// [`Kind::OutOfOrder`](crate::engine::Kind::OutOfOrder) if it was not made to be kept.
-    pub(crate) fn plan(&self) -> Result<Plan> {
-        kept::plan_of(&self.record())
+    pub(crate) fn plan(&self) -> Result<Arc<Plan>> {
+        let record = {
+            let known = self.known();
+            if let Some(plan) = &known.plan {
+                return Ok(Arc::clone(plan));
+            }
+            Arc::clone(&known.record)
+        };
+        let plan = Arc::new(kept::plan_of(&record)?);
+        let mut known = self.known();
+        if Arc::ptr_eq(&known.record, &record) {
+            known.plan = Some(Arc::clone(&plan));
+        }
+        Ok(plan)
     }
 
-    /// What the front door that made it has kept on its record, if one has.
-    pub(crate) fn front(&self) -> Option<serde_json::Value> {
-        kept::front_of(&self.record())
+    /// What the front door that made it has kept on its record; `None` if none has, or it cannot be read as a `T`.
+    pub(crate) fn front<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let record = {
+            let known = self.known();
+            if let Some(front) = &known.front {
+                return Arc::clone(front).downcast().ok();
+            }
+            Arc::clone(&known.record)
+        };
+        let front: Arc<T> = Arc::new(kept::front_of(&record)?);
+        // It is written once, so it is that of a later record, too.
+        self.known().front = Some(Arc::clone(&front) as _);
+        Some(front)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The container as a list shows it. Whether it is frozen is read from its cgroup.
@@ -107,11 +154,18 @@ impl Served {
     }
 
     pub(super) fn record(&self) -> Arc<Record> {
-        Arc::clone(&self.record.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known().record)
     }
 
     pub(super) fn set_record(&self, record: Record) {
-        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts::without_spec(record));
+        let mut known = self.known();
+        known.record = Arc::new(facts::without_spec(record));
+        known.plan = None;
+    }
+
+    /// The right to read its record and to change what is known of it.
+    pub(super) fn look_lock(&self) -> &tokio::sync::Mutex<()> {
+        &self.look
     }
 
     /// The current run, if no task waits for its end yet; the caller starts one.
@@ -137,6 +191,18 @@ impl Served {
         self.watched().needless = Some(run.downgrade());
     }
 
+    /// Cancelled when the container is removed. For one that is not kept, also when it is known anew.
+    pub(super) fn gone(&self) -> &Context {
+        &self.gone
+    }
+
+    /// The container was removed: those who wait for that are told, and those who have attached before its first run get
+    /// the end of the output.
+    pub(super) fn ends(&self) {
+        self.gone.cancel();
+        self.streams.end();
+    }
+
     /// The streams of its runs.
     pub(super) fn streams(&self) -> &SharedStreams {
         &self.streams
@@ -159,6 +225,7 @@ impl Served {
     /// Safe to drop.
     pub(crate) async fn delivered(&self, run: &Run, ctx: &Context) {
         let ctx = ctx.with_timeout(DELIVERY);
+        self.streams.exited();
         self.deliver(run, &ctx).await;
         // The run that this process has started carries its own streams.
         drop(run.wait(&ctx).await);

@@ -1,5 +1,5 @@
 //! Holds the streams of kept containers that no process holds: those of a server that was killed, and of a command that
-//! has left a container running. Anybody can attach to them, and the container never waits for a reader.
+//! has left a container running. Anybody can attach to them, and without readers the container never waits.
 
 use super::served::Served;
 use crate::stdio::{Fifos, StreamsLock};
