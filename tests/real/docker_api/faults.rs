@@ -1,11 +1,13 @@
 //! Servers and clients that end in the middle.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::wire::{Docker, output, say};
+use super::wire::{Docker, output, say, with_body};
 use crate::beside::Beside;
 use crate::habits::ok;
 use crate::patience::patient;
@@ -169,5 +171,89 @@ async fn a_second_server_and_a_foreign_file_are_refused_by_name() {
     }
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), "mine");
     std::fs::remove_file(&path).expect("to remove it");
+    stage.strike().await;
+}
+
+/// Fifty containers that wait for a line, with a client attached to each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_is_killed_under_fifty_attached_containers_costs_no_byte_and_no_code() {
+    const ALL: usize = 50;
+    let Some(mut stage) = Stage::set("docker_killed_containerd").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    let waits = "read x; echo got $x; exit 6";
+    let body = json!({ "Cmd": ["sh", "-c", waits], "OpenStdin": true, "StdinOnce": true });
+    let mut clients = Vec::new();
+    for number in 0..ALL {
+        let name = format!("c{number}");
+        let id = docker.create(&name, body.clone());
+        let attached = docker.attach(&id, "stdin=1&stdout=1");
+        docker.done("POST", &format!("/containers/{id}/start"));
+        let waits = docker.follow("POST", &format!("/containers/{id}/wait"));
+        clients.push((id, attached, waits));
+    }
+    stage.real.crash();
+    stage.real.restart();
+    for (number, (id, mut attached, mut waits)) in clients.into_iter().enumerate() {
+        say(&mut attached, &format!("{number}\n"));
+        assert_eq!(output(attached).0, format!("got {number}\n"));
+        assert_eq!(waits.json(), json!({ "StatusCode": 6 }), "{number}");
+        docker.done("DELETE", &format!("/containers/{id}?force=1"));
+    }
+    docker.end();
+    stage.strike().await;
+}
+
+/// Whatever a client was doing, the next server has all of the container or none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_in_the_middle_of_a_request_leaves_nothing_half_made() {
+    let Some(stage) = Stage::set("docker_killed_in_a_request").await else {
+        return;
+    };
+    for round in 0..5_u64 {
+        let docker = Docker::serve(&stage);
+        let socket = docker.socket().to_owned();
+        let client = std::thread::spawn(move || {
+            let body = json!({ "Image": "busybox", "Cmd": ["sleep", "600"], "HostConfig": { "NetworkMode": "none" } });
+            for number in 0.. {
+                let name = format!("k{round}-{number}");
+                let pages = [
+                    with_body(&format!("/containers/create?name={name}"), &body.to_string()),
+                    with_body(&format!("/containers/{name}/start"), ""),
+                ];
+                for page in pages {
+                    let Ok(mut stream) = UnixStream::connect(&socket) else {
+                        return;
+                    };
+                    let said = stream
+                        .write_all(&page)
+                        .and_then(|()| stream.read_to_end(&mut Vec::new()));
+                    if said.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        // The creates and starts of some hundred milliseconds are cut off at another place each time.
+        tokio::time::sleep(Duration::from_millis(30 + 61 * round)).await;
+        docker.kill();
+        client.join().expect("a client");
+        let docker = Docker::serve(&stage);
+        for one in docker
+            .get("/containers/json?all=1")
+            .json()
+            .as_array()
+            .expect("a list")
+        {
+            let (id, state) = (
+                one["Id"].as_str().expect("an id"),
+                one["State"].as_str().expect("a state"),
+            );
+            assert!(["created", "running", "exited"].contains(&state), "{one}");
+            docker.done("DELETE", &format!("/containers/{id}?force=1"));
+        }
+        docker.end();
+    }
     stage.strike().await;
 }

@@ -1,6 +1,12 @@
 //! Docker's Engine API, asked in raw HTTP as clients ask it.
 
+mod corpus;
+mod docker_py;
 mod faults;
 mod lives;
+mod names;
 mod pages;
+mod serving;
+mod streams;
+mod swagger;
 mod wire;

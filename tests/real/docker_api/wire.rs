@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::beside::Beside;
 use crate::patience::patient;
@@ -54,6 +53,10 @@ impl Docker {
         Self { server, socket }
     }
 
+    pub(super) fn socket(&self) -> &str {
+        self.socket.to_str().expect("text")
+    }
+
     /// Ends it as an operator does.
     pub(super) fn end(self) {
         self.server.signal(Signal::SIGTERM);
@@ -68,15 +71,7 @@ impl Docker {
     }
 
     pub(super) fn connect(&self) -> UnixStream {
-        // It says that it serves just before it listens.
-        let until = Instant::now() + patient(Duration::from_secs(10));
-        loop {
-            match UnixStream::connect(&self.socket) {
-                Ok(stream) => return stream,
-                Err(error) => assert!(Instant::now() < until, "{error}"),
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        UnixStream::connect(&self.socket).expect("to connect")
     }
 
     /// Sends bytes, and reads until the server closes the connection.
@@ -227,7 +222,7 @@ fn read_head(stream: &mut UnixStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-fn parse(all: &[u8]) -> Said {
+pub(super) fn parse(all: &[u8]) -> Said {
     let at = all
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
@@ -245,16 +240,25 @@ fn parse(all: &[u8]) -> Said {
     Said { status, head, body }
 }
 
+/// The bytes of all chunks. What follows a part that is no whole chunk is taken as it is.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
-        let end = chunks.windows(2).position(|two| two == b"\r\n").expect("a size");
-        let size = std::str::from_utf8(&chunks[..end]).expect("text");
-        let size = usize::from_str_radix(size, 16).expect("a size");
-        if size == 0 {
-            return body;
+        let end = chunks.windows(2).position(|two| two == b"\r\n");
+        let size = end.and_then(|end| {
+            let size = std::str::from_utf8(&chunks[..end]).ok()?;
+            Some((end, usize::from_str_radix(size, 16).ok()?))
+        });
+        match size {
+            Some((_, 0)) => return body,
+            Some((end, size)) if chunks.len() >= end + 4 + size => {
+                body.extend_from_slice(&chunks[end + 2..end + 2 + size]);
+                chunks = &chunks[end + 4 + size..];
+            }
+            _ => {
+                body.extend_from_slice(chunks);
+                return body;
+            }
         }
-        body.extend_from_slice(&chunks[end + 2..end + 2 + size]);
-        chunks = &chunks[end + 4 + size..];
     }
 }
