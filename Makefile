@@ -3,6 +3,8 @@
 #   make demo     installs what is missing, builds, and shows a function's life on a private containerd; with PROFILE=dev it
 #                 builds in a third of the time (part of which make test needs too), but freezes take three times as long
 #   make demo-network  two containers on the default bridge network reach each other and the host
+#   make demo-docker  the docker command and docker-py on a host without dockerd, and their times beside a real engine's, whose
+#                 packages are downloaded and not installed
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
 #   make soak     lives and faults of every kind side by side for half an hour (SOAK_SECONDS), after which nothing is left
 #   make test-vm  limits, memory that runs out, freezing and a whole life on full cgroup v2, in an emulated machine, with runc
@@ -24,7 +26,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network test soak test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
+.PHONY: help demo demo-network demo-docker test soak test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +48,9 @@ demo: build
 
 demo-network: build
 	@FNCTR=$(abspath $(FNCTR)) tools/demo-network.sh
+
+demo-docker: build
+	@FNCTR=$(abspath $(FNCTR)) tools/demo-docker.sh
 
 # Lives and faults of every kind, side by side, for half an hour; `make test` has a short form.
 SOAK_SECONDS ?= 1800
