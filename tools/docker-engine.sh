@@ -45,7 +45,8 @@ CONF
     ln -sf "$init" "$dir/bin/docker-init"
     # dockerd last: if it is there, everything is.
     for program in docker docker-proxy containerd containerd-shim-runc-v2 dockerd; do
-        found=$(find "$dir/root" -type f -perm -100 -name "$program" | head -n 1)
+        # Beside the programs there are an init script and a completion of the same name.
+        found=$(find "$dir/root" -type f -perm -100 -path "*bin/$program" | head -n 1)
         [ -n "$found" ] || { echo "docker-engine: the packages have no $program" >&2; exit 1; }
         ln -sf "$found" "$dir/bin/$program"
     done

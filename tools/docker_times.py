@@ -112,12 +112,12 @@ def main():
     finally:
         for _, docker, lasting, _ in sides:
             docker.ask("DELETE", f"/containers/{lasting}?force=1", expected=(204, 404))
-    print(f"{'median of ' + str(args.runs) + ', ms':16s}" + "".join(f"{name:>16s}" for name, *_ in sides))
+    print(f"{'median of ' + str(args.runs) + ', ms':18s}" + "".join(f"{name:>24s}" for name, *_ in sides))
     for step in sides[0][3]:
         medians = [statistics.median(took[step]) for _, _, _, took in sides]
-        columns = [f"{medians[0]:16.2f}"]
-        columns += [f"{median:8.2f} ({median / medians[0]:4.1f}x)".rjust(16) for median in medians[1:]]
-        print(f"{step:16s}" + "".join(columns))
+        columns = [f"{medians[0]:24.2f}"]
+        columns += [f"{median:8.2f} ({median / medians[0]:4.1f}x)".rjust(24) for median in medians[1:]]
+        print(f"{step:18s}" + "".join(columns))
 
 
 if __name__ == "__main__":
