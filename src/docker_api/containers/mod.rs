@@ -3,6 +3,7 @@
 mod attach;
 mod body;
 mod create;
+mod failure;
 mod front;
 mod inspect;
 mod labels;

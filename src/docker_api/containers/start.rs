@@ -1,10 +1,10 @@
 //! `POST /containers/{id}/start`.
 
-use std::error::Error as _;
 use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use super::failure;
 use super::front::Front;
 use super::log_driver::{self, SyslogConfig};
 use super::remove;
@@ -112,43 +112,35 @@ struct NoLog(#[source] NoSyslog);
 
 /// What Docker says of a start that has failed; clients look for some of the words.
 fn refused(error: &engine::Error) -> Refused {
-    let text = crate::chain(error);
+    let text = failure::words(&crate::chain(error));
     let of_command = [
         "executable file not found",
         "no such file or directory",
         "permission denied",
     ];
     let is_of_command = of_command.iter().any(|words| text.contains(words));
+    let to_create = |text: &str| match text.starts_with("failed to ") {
+        true => text.to_owned(),
+        false => format!("failed to create task for container: {text}"),
+    };
     match (error.step(), error.kind()) {
-        (Step::Stdio, Kind::Unavailable) => {
-            let why = error.source().map(crate::chain);
-            Refused::failed(format!(
-                "failed to create task for container: {}",
-                why.unwrap_or(text)
-            ))
-        }
-        (_, Kind::CommandNotFound | Kind::CommandNotExecutable) => {
-            Refused::bad(format!("failed to create task for container: {text}"))
-        }
+        (_, Kind::CommandNotFound | Kind::CommandNotExecutable) => Refused::bad(to_create(&text)),
         (Step::Task | Step::Start, Kind::Internal | Kind::Unsupported | Kind::NotFound) if is_of_command => {
-            Refused::bad(format!("failed to create task for container: {text}"))
+            Refused::bad(to_create(&text))
         }
-        (Step::Network, Kind::OutOfOrder) => {
-            Refused::conflict(format!("cannot join network of a non running container: {text}"))
-        }
+        (Step::Network, _) if text.starts_with("cannot join network") => Refused::conflict(text),
+        (Step::Network, _) if text.starts_with("joining network namespace") => Refused::failed(text),
         (Step::Network, Kind::Conflict) => Refused::failed(format!(
             "failed to set up container networking: driver failed programming external connectivity on endpoint: port is \
              already allocated: {text}"
         )),
-        (Step::Network, Kind::NotFound) if text.contains("cannot share the network of container") => {
-            Refused::failed(format!("joining network namespace of container: {text}"))
-        }
+        (Step::Network, _) if text.starts_with("failed to set up") => Refused::missing(text),
         (Step::Network, Kind::NotFound | Kind::Unsupported | Kind::InvalidPlan) => {
             Refused::missing(format!("failed to set up container networking: {text}"))
         }
         (_, Kind::NotFound) => Refused::missing(text),
         (_, Kind::OutOfOrder | Kind::Conflict | Kind::Busy) => Refused::conflict(text),
-        _ => Refused::failed(format!("failed to create task for container: {text}")),
+        _ => Refused::failed(to_create(&text)),
     }
 }
 

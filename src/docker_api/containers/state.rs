@@ -4,15 +4,9 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::failure;
 use crate::docker_api::time::{ago, stamp};
 use crate::engine::{LastRun, ListedContainer, RunEnd, State};
-
-/// The exit code of a container whose start failed, if its program was not found.
-const NOT_FOUND: u32 = 127;
-/// The same, if its program cannot be executed.
-const NOT_EXECUTABLE: u32 = 126;
-/// The same, for any other reason.
-const NOT_STARTED: u32 = 128;
 
 /// The exit code of a run whose end was not seen, such as before a power cut.
 pub(super) const LOST: u32 = 255;
@@ -42,14 +36,14 @@ impl Shown {
         let code = match container.state {
             State::Exited(code) => code,
             _ if is_alive => 0,
-            State::Created => code_of_failure(&error).unwrap_or_default(),
-            _ => end.code.or_else(|| code_of_failure(&error)).unwrap_or(LOST),
+            State::Created => failure::code(&error).unwrap_or_default(),
+            _ => end.code.or_else(|| failure::code(&error)).unwrap_or(LOST),
         };
         Self {
             status: word(container.state),
             code,
             oom: end.oom.unwrap_or_default(),
-            error,
+            error: failure::words(&error),
             started_at: end.started_at,
             finished_at: if is_alive { None } else { end.ended_at },
         }
@@ -92,18 +86,5 @@ pub(super) fn word(state: State) -> &'static str {
         State::Frozen => "paused",
         State::Exited(_) | State::Dead => "exited",
         State::Removing => "removing",
-    }
-}
-
-/// The exit code that Docker gives a container whose start failed; `None` without a failure.
-pub(super) fn code_of_failure(error: &str) -> Option<u32> {
-    let says = |text: &str| error.contains(text);
-    match error {
-        "" => None,
-        _ if says("no such file or directory") || says("not found in") || says("there is no program") => {
-            Some(NOT_FOUND)
-        }
-        _ if says("permission denied") || says("cannot be executed") => Some(NOT_EXECUTABLE),
-        _ => Some(NOT_STARTED),
     }
 }

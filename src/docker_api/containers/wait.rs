@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::state::{LOST, code_of_failure};
+use super::failure;
+use super::state::LOST;
 use crate::Context;
 use crate::docker_api::answer::{Answer, line};
 use crate::docker_api::door::Door;
@@ -28,7 +29,11 @@ pub(in crate::docker_api) fn wait(
     };
     // Before the head of the answer is sent: the client may start the container as soon as it has that.
     let ended = served.wait_until(&request.client, until);
-    let waited = door.tracker.spawn(outcome(served, ended, request.client.clone()));
+    // Who waits for a removal is not told why a start has failed: whoever has started it is.
+    let tells_failure = until == Until::NotRunning;
+    let waited = door
+        .tracker
+        .spawn(outcome(served, ended, tells_failure, request.client.clone()));
     let body =
         stream::once(async move { line(&waited.await.unwrap_or_else(|error| failed(&error.to_string()))) });
     Ok(Answer::json_stream(body))
@@ -37,6 +42,7 @@ pub(in crate::docker_api) fn wait(
 async fn outcome(
     served: Arc<Served>,
     ended: impl Future<Output = Result<Option<u32>, engine::Error>>,
+    tells_failure: bool,
     client: Context,
 ) -> Value {
     let waited = ended.await;
@@ -45,15 +51,21 @@ async fn outcome(
     }
     match waited {
         Ok(Some(code)) => json!({ "StatusCode": code }),
-        Ok(None) => without_code(&served),
+        Ok(None) => without_code(&served, tells_failure),
         Err(error) => failed(&crate::chain(&error)),
     }
 }
 
 /// What is told of a container without a run whose end is known.
-fn without_code(served: &Served) -> Value {
+fn without_code(served: &Served, tells_failure: bool) -> Value {
     match served.look().start_error {
-        Some(error) => json!({ "StatusCode": code_of_failure(&error), "Error": { "Message": error } }),
+        Some(error) => {
+            let mut told = json!({ "StatusCode": failure::code(&error) });
+            if tells_failure {
+                told["Error"] = json!({ "Message": failure::words(&error) });
+            }
+            told
+        }
         None if served.container().has_never_run() => json!({ "StatusCode": 0 }),
         None => json!({ "StatusCode": LOST }),
     }
