@@ -55,15 +55,15 @@
 //! ```text
 //!                        main.rs → cli/               composition root: the only place that knows everyone
 //!                 ┌───────┬──┴──────┬──────────┐
-//!          embedded/   doctor/   init/   containerd_driver/ docker_api/    the front doors: translate in · call engine · translate out
-//!       (a private     (is this  (PID 1        │               │
+//!          embedded/   doctor/   init/   containerd_driver/ docker_api/ ◄─HTTP─ docker_driver/   the front doors: translate in · call engine · translate out
+//!       (a private     (is this  (PID 1        │               │               (the contract over any Docker Engine API; knows no engine)
 //!        containerd)  host fit?)  of all)      ▼               ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
 //!                  ┌──────────┬──────────┬─────┴────┬──────────┐
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!        context · teardown · tracked · pauses · process_identity · metrics · mountinfo · failpoint · clock · sys · ids · units · docker_syntax  foundation: imports nothing of ours
+//!        context · teardown · tracked · pauses · process_identity · metrics · mountinfo · failpoint · clock · sys · ids · units · docker_syntax · credentials · eviction · pool  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -74,12 +74,13 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, process_identity, metrics, mountinfo, failpoint, clock, sys, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax | std, tokio's time | import any of our modules |
+//! | [`Context`], teardown, tracked, pauses, process_identity, metrics, mountinfo, failpoint, clock, sys, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, credentials, eviction, pool | std, tokio | import any other of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | refer to the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, the socket of an [`embedded`] containerd, and the types of `image`, `stdio` and `sandbox` that it passes on | call containerd itself |
+//! | `docker_driver` | the contract, and a client of Docker's API | know an engine, whichever answers |
 //! | `docker_api` | the engine, and an HTTP server | call containerd, know the driver contract |
 //! | [`embedded`], [`init`], [`doctor`] | the host; `embedded` also `cgroup`; `doctor` also `cgroup`, `quota`, `sandbox`, `embedded` and `init` | call containerd's services, import the engine |
 //! | `cli` | everything | contain logic that deserves a unit test of its own |
@@ -106,13 +107,13 @@
 //!   this, so each of its futures may be dropped. The exceptions have names that end in `_here`: they run on the
 //!   caller's own task, which must be tracked.
 //! * **The platform's code may fail in any way.** Traits that the platform implements and streams that it passes in may
-//!   panic, block or never end. They are called through `containerd_driver/{host,streams}.rs`, which turn this into an
+//!   panic, block or never end. They are called through `driver/{host,guarded}.rs`, which turn this into an
 //!   error of the call that used them.
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
-//! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, and only `docker_api/` an HTTP server; only
-//!   `sys.rs` has unsafe code; only `cli`, [`Registries::from_env`] and the search for programs in [`embedded`] read the
-//!   environment, `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs
+//! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, only `docker_api/` an HTTP server, and only
+//!   `docker_driver/` a client of Docker's API; only `sys.rs` has unsafe code; only `cli`, [`Registries::from_env`], the
+//!   settings of `docker_driver` and the search for programs in [`embedded`] read the environment, `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs
 //!   a subscriber or exits; every task that can change
 //!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used
 //!   with its kind.
@@ -133,8 +134,11 @@ mod containerd;
 )]
 mod containerd_driver;
 mod context;
+mod credentials;
 #[cfg(feature = "cli")]
 mod docker_api;
+#[cfg(feature = "docker")]
+mod docker_driver;
 #[cfg(feature = "cli")]
 mod docker_syntax;
 pub mod doctor;
@@ -150,6 +154,7 @@ pub mod embedded;
 )]
 mod engine;
 mod events;
+mod eviction;
 mod failpoint;
 mod ids;
 #[cfg_attr(
@@ -164,6 +169,7 @@ pub mod init;
 mod metrics;
 mod mountinfo;
 mod pauses;
+mod pool;
 mod process_identity;
 mod quota;
 #[cfg_attr(
@@ -194,6 +200,10 @@ pub use containerd_driver::{
     register,
 };
 pub use context::{Context, Interrupted};
+#[cfg(feature = "docker")]
+pub use docker_driver::{
+    DockerDriver, DockerOptions, DockerSettings, docker_models, register as register_docker,
+};
 pub use fnctr_oci as oci;
 pub use ids::{ContainerId, ContainerName, Digest, InvalidName, LeaseId, Namespace};
 pub use units::{ByteSize, InvalidQuantity, MilliCpus};

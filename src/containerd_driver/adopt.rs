@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::held::Held;
-use super::label;
 use super::wait::Started;
 use super::{ContainerdCookie, ContainerdDriver, translate};
-use crate::driver::{Config, Cookie, Error, Phase, Task, WaitResult};
+use crate::driver::{Config, Cookie, Error, Phase, Task, WaitResult, label};
 use crate::engine::{self, ListedContainer};
 use crate::{ContainerId, Context};
 

@@ -20,9 +20,11 @@ use super::held::Held;
 use super::logs::Log;
 use super::shared::Shared;
 use super::wait::Started;
-use super::{host, pull, streams};
+use super::{pull, streams};
 use crate::Context;
-use crate::driver::{ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Phase, Step, WaitResult};
+use crate::driver::{
+    ContainerTask, Cookie, ErrImageWithVolume, Error, ErrorKind, Phase, Step, WaitResult, host,
+};
 use crate::engine::{self, Kind, Plan, Run};
 use crate::image::{Image, Pin, refuses_volume};
 

@@ -10,13 +10,15 @@ use async_trait::async_trait;
 use super::cookie::ContainerdCookie;
 use super::error::{not_connected, translate};
 use super::logs::Log;
-use super::retry::Retry;
+use super::plan;
 use super::sampler::Sampler;
 use super::settings::Settings;
 use super::shared::Shared;
-use super::{host, label, plan, version};
 use crate::Context;
-use crate::driver::{self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, RetryErrorChecker};
+use crate::driver::{
+    self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, Retry, RetryErrorChecker, host, label,
+    version,
+};
 use crate::engine::Engine;
 use crate::ids::unique;
 
@@ -79,7 +81,7 @@ impl ContainerdDriver {
         }
         if !config.server_version.is_empty() {
             let version = engine.server_version(ctx).await.map_err(translate)?;
-            version::require(&config.server_version, &version)?;
+            version::require("containerd", &config.server_version, &version)?;
         }
         let life = Context::new();
         let driver = Self(Arc::new(Shared {

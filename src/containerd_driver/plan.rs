@@ -11,9 +11,8 @@ use fnctr_oci::{
     TmpfsAccess,
 };
 
-use super::label;
 use crate::ContainerId;
-use crate::driver::{Config, ContainerTask, Error, ErrorKind};
+use crate::driver::{Config, ContainerTask, Error, ErrorKind, label};
 use crate::engine::{Network, Plan};
 use crate::image::Reference;
 

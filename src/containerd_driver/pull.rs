@@ -8,11 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::translate;
-use super::host;
-use super::retry::Retry;
 use super::shared::Shared;
 use crate::Context;
-use crate::driver::{BackOff, ContainerTask, Credentials, Error, dice};
+use crate::driver::{BackOff, ContainerTask, Credentials, Error, Retry, dice, host};
 use crate::engine::{Plan, Pulling};
 use crate::image::{self, Again, Credential, Pin, Request};
 

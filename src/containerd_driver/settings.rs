@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Registries, label, pool};
+use super::{Registries, pool};
 use crate::Namespace;
-use crate::driver::{Config, Error, ErrorKind};
+use crate::driver::{Config, Error, ErrorKind, label};
 use crate::embedded::{Embedded, Home};
 use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
 use crate::image::{CacheSettings, Reference};

@@ -3,10 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::retries::Retries;
-use super::retry::Retry;
 use super::sampler::Sampler;
-use crate::driver::{Config, Error, ErrorKind};
+use crate::driver::{Config, Error, ErrorKind, Retries, Retry};
 use crate::engine::Engine;
 use crate::{Context, tracked};
 

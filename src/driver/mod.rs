@@ -47,16 +47,22 @@ mod backoff;
 mod config;
 mod cookie;
 mod error;
+pub(crate) mod guarded;
 mod hooks;
+pub(crate) mod host;
 mod image;
+pub(crate) mod label;
 mod mock;
 mod order;
 mod outcome;
 mod registry;
+mod retries;
+mod retry;
 mod stats;
 mod streams;
 mod task;
 mod timestamp;
+pub(crate) mod version;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,6 +93,9 @@ pub use stats::{Stat, Stats, decimate, metric};
 pub use streams::{Captured, Input, Once, Output};
 pub use task::{ContainerTask, LoggerConfig, LoggerTag, StatSink, Task};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+
+pub(crate) use retries::Retries;
+pub(crate) use retry::Retry;
 
 /// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -9,7 +9,7 @@ use crate::Namespace;
 use crate::cgroup::CgroupDriver;
 use crate::image;
 use crate::sandbox::NetworkSettings;
-use crate::sandbox::pool::Bounds;
+use crate::pool::Bounds;
 
 /// The configuration of the engine.
 #[derive(Debug, Clone)]

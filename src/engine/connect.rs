@@ -23,7 +23,7 @@ use crate::image::{
     AbandonedLeases, Cache, Error as ImageError, ImageStore, OnEnd, Puller, remove_left_views,
 };
 use crate::metrics::Metrics;
-use crate::sandbox::pool::Pool;
+use crate::pool::Pool;
 
 impl Engine {
     /// Connects to containerd, and reads the facts about the host once.

@@ -24,7 +24,7 @@ use crate::events::EventLog;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::metrics::Metrics;
 use crate::sandbox::Sandboxes;
-use crate::sandbox::pool::Pool;
+use crate::pool::Pool;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, tracked};
 

@@ -150,5 +150,5 @@ pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, ThawCount, is_slice};
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 pub(crate) use crate::image::{Image, Reference, refers};
-pub(crate) use crate::sandbox::pool::Bounds;
+pub(crate) use crate::pool::Bounds;
 pub(crate) use crate::stdio::{Endpoint, InputWriter, NoSyslog, Over, Stream, Streams, Syslog, Wants};

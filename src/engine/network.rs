@@ -17,7 +17,7 @@ use super::slot::{self, Slot};
 use super::traffic::Traffic;
 use super::{Deps, record};
 use crate::containerd::{Record, TaskStatus};
-use crate::sandbox::pool::Lease;
+use crate::pool::Lease;
 use crate::sandbox::{self, Address, Dns, MadeFor, NetworkRequest, Reserved, Sandboxes};
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context};

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use super::{host, pidfd};
 use crate::ContainerId;
 use crate::sandbox::Sandbox;
-use crate::sandbox::pool::{Lease, Pool};
+use crate::pool::{Lease, Pool};
 
 /// A prepared network namespace.
 #[derive(Debug)]

@@ -4,7 +4,6 @@
 //!            reserve               attach                                 (a container)         remove
 //!  NetworkRequest ───► Reserved ───────────► Sandbox ─────────────────────────────────────────► nothing left
 //!          a name only  │   journal entry · netns pinned · plugins ADD · result into the entry   DEL · unpin · entry
-//!                       └── pool: a sandbox made ahead
 //! ```
 //!
 //! A namespace is pinned by a mount and needs no process. Everything that plugins create (addresses, rules, a veth
@@ -22,7 +21,6 @@
 //! | [`mod@firewalls`] | what all firewalls do with forwarded packets, for the user |
 //! | [`redirects`], [`rules`], [`iptables`] | redirected ports; rules that plugins leave behind; the programs |
 //! | [`files`] | `/etc/hosts` and `/etc/resolv.conf` of a container |
-//! | [`pool`] | sandboxes made ahead |
 
 mod attach;
 mod blocking;
@@ -45,7 +43,6 @@ mod netlink;
 mod netns;
 mod network_request;
 mod networks;
-pub(crate) mod pool;
 mod ports;
 mod redirects;
 mod reserved;

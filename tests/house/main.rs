@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 28] = [
+const MAY_IMPORT: [(&str, &[&str]); 32] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
@@ -29,6 +29,9 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("ids", &[]),
     ("units", &[]),
     ("docker_syntax", &[]),
+    ("credentials", &[]),
+    ("eviction", &[]),
+    ("pool", &[]),
     ("driver", &[]),
     ("containerd", &[]),
     ("cgroup", &[]),
@@ -55,6 +58,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "driver", "engine", "embedded", "image", "stdio", "init", "sandbox",
         ],
     ),
+    ("docker_driver", &["driver"]),
     ("docker_api", &["engine"]),
     ("embedded", &["cgroup"]),
     ("init", &[]),
@@ -76,7 +80,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 13] = [
+const FOUNDATION: [&str; 16] = [
     "context",
     "teardown",
     "tracked",
@@ -90,6 +94,9 @@ const FOUNDATION: [&str; 13] = [
     "ids",
     "units",
     "docker_syntax",
+    "credentials",
+    "eviction",
+    "pool",
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -244,6 +251,18 @@ fn only_the_registry_and_the_docker_api_name_http() {
             named.is_empty()
                 || file.starts_with("src/image/registry/")
                 || file.starts_with("src/docker_api/"),
+            "{file}: {named:?}"
+        );
+    }
+}
+
+#[test]
+fn only_the_docker_driver_names_a_client_of_dockers_api() {
+    for (file, text) in production() {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let named: Vec<_> = code.filter(|line| line.contains("bollard")).collect();
+        assert!(
+            named.is_empty() || file.starts_with("src/docker_driver/"),
             "{file}: {named:?}"
         );
     }

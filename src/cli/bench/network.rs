@@ -14,7 +14,7 @@ use crate::cli::connect::network_settings;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Print, table};
 use crate::ids::unique;
-use crate::sandbox::pool::{Bounds, Pool};
+use crate::pool::{Bounds, Pool};
 use crate::sandbox::{Error, NetworkRequest, Sandbox, Sandboxes};
 
 /// How many times each taker takes a sandbox from the pool.

@@ -18,7 +18,7 @@ use crate::engine::slot::Slot;
 use crate::engine::{Deps, PoolConfig, host};
 use crate::metrics::RetryReason;
 use crate::sandbox::Sandboxes;
-use crate::sandbox::pool::{Chores, Pool, Rate};
+use crate::pool::{Chores, Pool, Rate};
 
 /// How often the pool is maintained when nothing wakes its keeper.
 const TICK: Duration = Duration::from_secs(1);

@@ -13,8 +13,6 @@
 //! which then fails with an error that asks to try again.
 
 mod cleaner;
-mod names;
-mod policy;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use self::names::Names;
-use self::policy::Policy;
 use super::footprint::Part;
 use super::{Image, ImageStore, Reference};
+use crate::eviction::{Names, Policy};
 use crate::metrics::ImageLevels;
 use crate::{Context, Digest, Interrupted};
 

@@ -44,7 +44,7 @@ use self::left::Left;
 pub(crate) use self::progress::{LayerProgress, LayerState, Progress};
 pub(crate) use self::settings::PullSettings;
 use self::work::Job;
-use super::credentials::Credential;
+use crate::credentials::Credential;
 use super::registry::Registries;
 use super::turns::Turns;
 use super::{Error, ImageStore, Platform, Reference};

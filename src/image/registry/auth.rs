@@ -19,7 +19,7 @@ use super::header::{encoded, header};
 use super::http::{HostClients, HttpContext};
 use super::{Error, token};
 use crate::Context;
-use crate::image::credentials::{self, Credential, Logins};
+use crate::credentials::{self, Credential, Logins};
 
 /// The login at one host.
 #[derive(Debug)]

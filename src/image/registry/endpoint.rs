@@ -12,7 +12,7 @@ use super::http::{Answer, Ask, Client, HostClients, HttpContext};
 use super::origin::Origin;
 use super::{Error, answer, challenge, origin, tls};
 use crate::Context;
-use crate::image::credentials::{Credential, Logins};
+use crate::credentials::{Credential, Logins};
 
 /// How often one request may be challenged: once without a token, and once with an expired one.
 const CHALLENGES: u32 = 2;

@@ -159,7 +159,7 @@ pub(crate) enum Error {
         host: String,
         /// Why the credentials could not be determined.
         #[source]
-        source: super::super::credentials::Error,
+        source: crate::credentials::Error,
     },
     /// The caller's context ended first.
     #[error("{what} was interrupted")]

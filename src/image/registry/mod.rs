@@ -42,7 +42,7 @@ use self::http::{Clients, HttpContext};
 pub(crate) use self::repository::{Blob, Meaning, Repository};
 pub(crate) use self::settings::RegistrySettings;
 use super::Reference;
-use super::credentials::{Credential, Logins};
+use crate::credentials::{Credential, Logins};
 use crate::metrics::Metrics;
 
 /// All registries. Their connections are shared by all users of this value.

@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, Request};
 use super::http::{Answer, Body, HttpContext};
 use super::{Error, answer, hosts};
 use crate::containerd::Descriptor;
-use crate::image::credentials::{Credential, Logins};
+use crate::credentials::{Credential, Logins};
 use crate::image::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::image::{MAX_JSON, Reference};
 use crate::metrics::RetryReason;

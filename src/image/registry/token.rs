@@ -15,7 +15,7 @@ use super::header::{encoded, header};
 use super::http::{Ask, HostClients, HttpContext};
 use super::origin::Origin;
 use crate::Context;
-use crate::image::credentials::Credential;
+use crate::credentials::Credential;
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: u64 = 1 << 20;

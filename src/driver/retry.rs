@@ -4,9 +4,9 @@ use crate::driver::{BackOffConfig, RetryErrorChecker};
 
 /// How pulls are retried.
 #[derive(Clone)]
-pub(super) struct Retry {
-    pub(super) policy: BackOffConfig,
-    pub(super) checker: RetryErrorChecker,
+pub(crate) struct Retry {
+    pub(crate) policy: BackOffConfig,
+    pub(crate) checker: RetryErrorChecker,
 }
 
 impl std::fmt::Debug for Retry {

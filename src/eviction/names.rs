@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of holders of each name, and the names that are being removed.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     held: BTreeMap<String, usize>,
     leaving: BTreeSet<String>,
 }
 
 impl Names {
     /// Adds a holder of the name. Returns `false` if the name is being removed.
-    pub(super) fn hold(&mut self, name: &str) -> bool {
+    pub(crate) fn hold(&mut self, name: &str) -> bool {
         if self.leaving.contains(name) {
             return false;
         }
@@ -23,7 +23,7 @@ impl Names {
     }
 
     /// Removes a holder of the name.
-    pub(super) fn release(&mut self, name: &str) {
+    pub(crate) fn release(&mut self, name: &str) {
         if let Some(holders) = self.held.get_mut(name) {
             *holders = holders.saturating_sub(1);
             if *holders == 0 {
@@ -33,13 +33,13 @@ impl Names {
     }
 
     /// Whether the name has a holder.
-    pub(super) fn is_held(&self, name: &str) -> bool {
+    pub(crate) fn is_held(&self, name: &str) -> bool {
         self.held.contains_key(name)
     }
 
     /// Marks these names as being removed, until [`Names::left`]. Returns `false`, and marks none, if one of them is
     /// held.
-    pub(super) fn leave<'a>(&mut self, names: impl Iterator<Item = &'a str> + Clone) -> bool {
+    pub(crate) fn leave<'a>(&mut self, names: impl Iterator<Item = &'a str> + Clone) -> bool {
         if names.clone().any(|name| self.is_held(name)) {
             return false;
         }
@@ -48,7 +48,7 @@ impl Names {
     }
 
     /// Ends the removal of these names, whether it succeeded or not.
-    pub(super) fn left<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+    pub(crate) fn left<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         for name in names {
             self.leaving.remove(name);
         }

@@ -1,9 +1,9 @@
-//! The oldest containerd that a configuration accepts.
+//! The oldest engine that a configuration accepts.
 
 use crate::driver::{Error, ErrorKind};
 
-/// Fails for a containerd older than `minimum`; an empty minimum accepts all versions.
-pub(super) fn require(minimum: &str, found: &str) -> Result<(), Error> {
+/// Fails for an `engine` older than `minimum`; an empty minimum accepts all versions.
+pub(crate) fn require(engine: &str, minimum: &str, found: &str) -> Result<(), Error> {
     if minimum.is_empty() {
         return Ok(());
     }
@@ -16,7 +16,7 @@ pub(super) fn require(minimum: &str, found: &str) -> Result<(), Error> {
     match numbers(found) {
         Some(version) if version >= wanted => Ok(()),
         _ => refuse(format!(
-            "containerd is version {found}, and server_version requires {minimum} or newer"
+            "{engine} is version {found}, and server_version requires {minimum} or newer"
         )),
     }
 }
@@ -47,7 +47,7 @@ mod tests {
             ("1.6.20", "1.6.20~ds1"),
             ("1.7.2", "v2.1.9"),
         ] {
-            require(minimum, found).unwrap();
+            require("the engine", minimum, found).unwrap();
         }
         for (minimum, found) in [
             ("1.7", "1.6.20"),
@@ -55,11 +55,11 @@ mod tests {
             ("1.6.21", "1.6.20~ds1"),
             ("1", "unknown"),
         ] {
-            let error = require(minimum, found).unwrap_err();
+            let error = require("the engine", minimum, found).unwrap_err();
             assert!(error.report().contains(found), "{error:?}");
         }
         assert!(
-            require("new", "1.6.0")
+            require("the engine", "new", "1.6.0")
                 .unwrap_err()
                 .report()
                 .contains("\"new\" is not a version")

@@ -17,7 +17,7 @@ use crate::{Context, Interrupted, tracked};
 
 /// A failure of the host's own code.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum HostError {
+pub(crate) enum HostError {
     /// The code panicked.
     #[error("{code} of the host panicked: {message}")]
     Panicked {
@@ -54,7 +54,7 @@ impl HostError {
     }
 
     /// Why the caller no longer waits, if that is the failure.
-    pub(super) fn interrupted(&self) -> Option<Interrupted> {
+    pub(crate) fn interrupted(&self) -> Option<Interrupted> {
         match self {
             Self::Late { why, .. } => Some(*why),
             Self::Panicked { .. } | Self::NotRun { .. } => None,
@@ -74,7 +74,7 @@ impl From<HostError> for Error {
 }
 
 /// Calls `work` on the current thread; for code that cannot wait.
-pub(super) fn caught<T>(code: &'static str, work: impl FnOnce() -> T) -> Result<T, HostError> {
+pub(crate) fn caught<T>(code: &'static str, work: impl FnOnce() -> T) -> Result<T, HostError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| HostError::panicked(code, panic.as_ref()))
 }
 
@@ -82,7 +82,7 @@ pub(super) fn caught<T>(code: &'static str, work: impl FnOnce() -> T) -> Result<
 ///
 /// # Cancellation
 /// Safe to drop: the value that `work` returns is then dropped on that thread.
-pub(super) async fn call<T: Send + 'static>(
+pub(crate) async fn call<T: Send + 'static>(
     ctx: &Context,
     code: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -102,7 +102,7 @@ pub(super) async fn call<T: Send + 'static>(
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(super) async fn wait<F>(
+pub(crate) async fn wait<F>(
     ctx: &Context,
     code: &'static str,
     work: impl FnOnce(Context) -> F + Send + 'static,
@@ -121,7 +121,7 @@ where
 }
 
 /// Calls `work` for a caller that is not asynchronous, for no longer than `limit`.
-pub(super) fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     code: &'static str,
     work: impl FnOnce() -> T + Send + 'static,

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 /// Marks a container of this kind of host.
-pub(super) const CLASSIFIER: &str = "fn-agent-classifier";
+pub(crate) const CLASSIFIER: &str = "fn-agent-classifier";
 /// Names the instance that created the container.
-pub(super) const INSTANCE: &str = "fn-agent-instance";
+pub(crate) const INSTANCE: &str = "fn-agent-instance";
 
 /// Whether another instance created a container with these labels. A container without an instance counts as another's,
 /// because no host can ask for it any more.
-pub(super) fn is_of_another(labels: &BTreeMap<String, String>, instance: &str) -> bool {
+pub(crate) fn is_of_another(labels: &BTreeMap<String, String>, instance: &str) -> bool {
     labels.get(INSTANCE).is_none_or(|made_by| made_by != instance)
 }
 

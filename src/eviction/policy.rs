@@ -10,7 +10,7 @@ use std::hash::Hash;
 
 /// The known images, and how much they may occupy.
 #[derive(Debug)]
-pub(super) struct Policy<K, P> {
+pub(crate) struct Policy<K, P> {
     /// In bytes.
     limit: u64,
     images: HashMap<K, Entry<P>>,
@@ -34,7 +34,7 @@ struct Entry<P> {
 }
 
 impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
-    pub(super) fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
             images: HashMap::new(),
@@ -45,24 +45,24 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     }
 
     /// The bytes that all images occupy.
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// Whether the parts of the image are known.
-    pub(super) fn is_measured(&self, image: &K) -> bool {
+    pub(crate) fn is_measured(&self, image: &K) -> bool {
         self.images
             .get(image)
             .is_some_and(|entry| !entry.parts.is_empty())
     }
 
     /// All known images.
-    pub(super) fn images(&self) -> impl Iterator<Item = &K> {
+    pub(crate) fn images(&self) -> impl Iterator<Item = &K> {
         self.images.keys()
     }
 
     /// How many images are in use, exempt though not in use, and idle.
-    pub(super) fn uses(&self) -> (usize, usize, usize) {
+    pub(crate) fn uses(&self) -> (usize, usize, usize) {
         let count = |is: fn(&Entry<P>) -> bool| self.images.values().filter(|entry| is(entry)).count();
         (
             count(|entry| entry.pins > 0),
@@ -72,7 +72,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     }
 
     /// Sets the parts of an image. An image that was not known is idle from now on.
-    pub(super) fn measured(&mut self, image: &K, parts: Vec<(P, u64)>) {
+    pub(crate) fn measured(&mut self, image: &K, parts: Vec<(P, u64)>) {
         self.known(image);
         self.release(image);
         let mut own = Vec::new();
@@ -93,12 +93,12 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     }
 
     /// Adds an image that was found in the store. An exempt image is never removed.
-    pub(super) fn saw(&mut self, image: &K, exempt: bool) {
+    pub(crate) fn saw(&mut self, image: &K, exempt: bool) {
         self.known(image).exempt = exempt;
     }
 
     /// Adds a user of the image. Returns `false` if the image is being removed and so cannot be used.
-    pub(super) fn pin(&mut self, image: &K) -> bool {
+    pub(crate) fn pin(&mut self, image: &K) -> bool {
         let entry = self.known(image);
         if entry.leaving {
             return false;
@@ -108,7 +108,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     }
 
     /// Removes a user of the image and records this as its last use.
-    pub(super) fn unpin(&mut self, image: &K) {
+    pub(crate) fn unpin(&mut self, image: &K) {
         let now = self.tick();
         if let Some(entry) = self.images.get_mut(image) {
             entry.pins = entry.pins.saturating_sub(1);
@@ -117,7 +117,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     }
 
     /// The image has been removed, by the cleaner or by another process. While it has users, it is still counted.
-    pub(super) fn gone(&mut self, image: &K) {
+    pub(crate) fn gone(&mut self, image: &K) {
         if self.images.get(image).is_some_and(|entry| entry.pins == 0) {
             self.release(image);
             self.images.remove(image);
@@ -126,7 +126,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
 
     /// Chooses the image to remove next, if all together are too large. The image counts as leaving until
     /// [`Policy::gone`] or [`Policy::stays`].
-    pub(super) fn next(&mut self, but_not: impl Fn(&K) -> bool) -> Option<K> {
+    pub(crate) fn next(&mut self, but_not: impl Fn(&K) -> bool) -> Option<K> {
         if self.total <= self.limit {
             return None;
         }
@@ -144,7 +144,7 @@ impl<K: Hash + Eq + Clone + Ord, P: Hash + Eq + Clone> Policy<K, P> {
     }
 
     /// The image could not be removed. It becomes the most recently used, so that it is tried last.
-    pub(super) fn stays(&mut self, image: &K) {
+    pub(crate) fn stays(&mut self, image: &K) {
         let now = self.tick();
         if let Some(entry) = self.images.get_mut(image) {
             (entry.leaving, entry.used) = (false, now);
