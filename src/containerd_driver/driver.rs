@@ -17,7 +17,7 @@ use super::shared::Shared;
 use crate::Context;
 use crate::driver::{
     self, BackOffConfig, Config, ContainerTask, Cookie, Driver, Error, Retry, RetryErrorChecker, host, label,
-    version,
+    notation, version,
 };
 use crate::engine::Engine;
 use crate::ids::unique;
@@ -97,7 +97,7 @@ impl ContainerdDriver {
             grace,
             life,
         }));
-        for file in archives(&driver.0.config.docker_load_file) {
+        for file in notation::archives(&driver.0.config.docker_load_file) {
             driver.load(ctx, file).await?;
         }
         let Config {
@@ -213,33 +213,5 @@ impl Driver for ContainerdDriver {
             return Ok(());
         }
         self.0.engine.close(ctx).await.map_err(translate)
-    }
-}
-
-/// The archives of `docker_load_file`: as in Fn, either one path that may contain spaces, or several paths separated by
-/// white space.
-fn archives(list: &str) -> Vec<&Path> {
-    let whole = Path::new(list.trim());
-    if whole.is_file() {
-        return vec![whole];
-    }
-    list.split_whitespace().map(Path::new).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_archive_may_have_spaces_in_its_path_and_several_are_separated_by_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let spaced = dir.path().join("two words.tar");
-        std::fs::write(&spaced, b"").unwrap();
-        assert_eq!(archives(spaced.to_str().unwrap()), [spaced.as_path()]);
-        assert_eq!(
-            archives(" /a.tar\n/b.tar "),
-            [Path::new("/a.tar"), Path::new("/b.tar")]
-        );
-        assert!(archives("").is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::Context;
-use crate::driver::{ContainerTask, ErrSyslogUnavailable, Error, ErrorKind, LoggerTag};
+use crate::driver::{ContainerTask, ErrSyslogUnavailable, Error, ErrorKind, notation};
 use crate::metrics::Metrics;
 use crate::stdio::{Endpoint, NoSyslog, Syslog};
 
@@ -29,7 +29,8 @@ impl Log {
         Ok(Some(Self {
             url: url.to_owned(),
             endpoint,
-            tag: tag(&config.tags, task.id()),
+            // Docker uses the container's id.
+            tag: notation::log_tag(&config.tags).unwrap_or_else(|| task.id().to_owned()),
         }))
     }
 
@@ -55,22 +56,10 @@ impl Log {
     }
 }
 
-/// `name=value,…`; without tags the container's name, where Docker uses the container's id.
-fn tag(tags: &[LoggerTag], id: &str) -> String {
-    if tags.is_empty() {
-        return id.to_owned();
-    }
-    let pairs: Vec<_> = tags
-        .iter()
-        .map(|LoggerTag { name, value }| format!("{name}={value}"))
-        .collect();
-    pairs.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{LoggerConfig, Task};
+    use crate::driver::{LoggerConfig, LoggerTag, Task};
 
     fn task(url: &str, tags: &[(&str, &str)]) -> Task {
         let tag = |(name, value): &(&str, &str)| LoggerTag {

@@ -12,26 +12,17 @@ use fnctr_oci::{
 };
 
 use crate::ContainerId;
-use crate::driver::{Config, ContainerTask, Error, ErrorKind, label};
+use crate::driver::{Config, ContainerTask, Error, ErrorKind, label, notation};
 use crate::engine::{Network, Plan};
 use crate::image::Reference;
 
 /// The user of functions that do not get the image's user.
 const UNPRIVILEGED: &str = "1000:1000";
 
-/// A request of the task that this driver cannot fulfil.
+/// The directory of the function's socket cannot be mounted.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("volume {destination:?} of the task must be an absolute path in the container")]
-    Volume { destination: String },
-    #[error(
-        "volume {destination:?} of the task has the mode {mode:?}, and only \"ro\" and \"rw\" are supported: a path in the \
-         container cannot contain ':'"
-    )]
-    VolumeMode { destination: String, mode: String },
-    #[error("the directory of the function's socket is set, but not where to mount it in the container")]
-    NoUdsDestination,
-}
+#[error("the directory of the function's socket is set, but not where to mount it in the container")]
+struct NoUdsDestination;
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::InvalidTask, error)
@@ -166,7 +157,7 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
         });
     }
     for (source, destination) in task.volumes() {
-        let (destination, readonly) = volume(destination)?;
+        let (destination, readonly) = notation::volume(destination).map_err(invalid)?;
         mounts.push(Mount::Bind {
             source,
             destination: destination.into(),
@@ -177,7 +168,7 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
         let destination = task
             .uds_docker_dest()
             .filter(|dest| !dest.is_empty())
-            .ok_or_else(|| invalid(Refused::NoUdsDestination))?;
+            .ok_or_else(|| invalid(NoUdsDestination))?;
         mounts.push(Mount::Bind {
             source,
             destination: destination.into(),
@@ -185,24 +176,6 @@ fn mounts(task: &dyn ContainerTask, config: &Config) -> Result<Vec<Mount>, Error
         });
     }
     Ok(mounts)
-}
-
-/// Splits the destination of a volume into the path and whether it is read-only. It may end in a mode, as Docker and Fn
-/// write it.
-fn volume(destination: String) -> Result<(String, bool), Error> {
-    let (path, readonly) = match destination.split_once(':') {
-        None => (destination.as_str(), false),
-        Some((path, "ro")) => (path, true),
-        Some((path, "rw")) => (path, false),
-        Some((_, mode)) => {
-            let mode = mode.to_owned();
-            return Err(invalid(Refused::VolumeMode { destination, mode }));
-        }
-    };
-    if !path.starts_with('/') {
-        return Err(invalid(Refused::Volume { destination }));
-    }
-    Ok((path.to_owned(), readonly))
 }
 
 /// No network or the host's if the task or the configuration requires it, else one of the configured networks or the

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Registries, pool};
 use crate::Namespace;
-use crate::driver::{Config, Error, ErrorKind, label};
+use crate::driver::{Config, Error, ErrorKind, label, notation};
 use crate::embedded::{Embedded, Home};
 use crate::engine::{self, CgroupDriver, DEFAULT_PARENT, Runtime, is_slice};
 use crate::image::{CacheSettings, Reference};
@@ -197,16 +197,7 @@ fn check_config(config: &Config) -> Result<(), Error> {
             return Err(Error::new(ErrorKind::InvalidConfig, text));
         }
     }
-    let networks: Vec<_> = config.docker_networks.split_whitespace().collect();
-    let lone = networks.iter().find(|name| ["host", "none"].contains(*name));
-    if let Some(lone) = lone
-        && networks.len() > 1
-    {
-        let text = format!(
-            "docker_networks: {lone} is not a network to choose from by use; list it alone, or only networks"
-        );
-        return Err(Error::new(ErrorKind::InvalidConfig, text));
-    }
+    notation::networks(&config.docker_networks)?;
     Ok(())
 }
 

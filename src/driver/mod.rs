@@ -53,6 +53,7 @@ pub(crate) mod host;
 mod image;
 pub(crate) mod label;
 mod mock;
+pub(crate) mod notation;
 mod order;
 mod outcome;
 mod registry;
