@@ -112,7 +112,7 @@
 //! * **State is read from the kernel, not remembered.** Whether a container is frozen, and whether memory ran out, is
 //!   read from its cgroup.
 //! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, only `docker_api/` an HTTP server, and only
-//!   `docker_driver/` a client of Docker's API; only `sys.rs` has unsafe code; only `cli`, [`Registries::from_env`], the
+//!   `docker_driver/` a client of Docker's API; only `sys.rs` has unsafe code; only `cli`, `credentials`, the
 //!   settings of `docker_driver` and the search for programs in [`embedded`] read the environment, `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs
 //!   a subscriber or exits; every task that can change
 //!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used

@@ -4,11 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::credentials::Named;
 use crate::driver::{Error, ErrorKind};
-use crate::image::{Logins, PullSettings, RegistrySettings};
-
-/// The environment variable with a docker configuration as its text, as in Fn.
-const AUTH: &str = "FN_DOCKER_AUTH";
+use crate::image::{PullSettings, RegistrySettings};
 
 /// The sources of images, and the credentials for them. The default has no credentials.
 #[derive(Clone)]
@@ -57,24 +55,21 @@ impl Registries {
     /// of Docker before 1.7 is not read.
     #[must_use]
     pub fn from_env() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let directory = set("DOCKER_CONFIG")
-            .map(PathBuf::from)
-            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".docker")));
+        let Named { text, file } = Named::from_env();
         Self {
-            docker_auth: std::env::var(AUTH).ok().filter(|json| !json.trim().is_empty()),
-            docker_config: directory.map(|directory| directory.join("config.json")),
+            docker_auth: text,
+            docker_config: file,
             ..Self::default()
         }
     }
 
     pub(super) fn pulls(self) -> Result<PullSettings, Error> {
         let defaults = PullSettings::default();
-        let logins = match (self.docker_auth, self.docker_config) {
-            (Some(json), _) => Logins::text(json).map_err(|why| Error::new(ErrorKind::InvalidConfig, why))?,
-            (None, Some(file)) => Logins::File(file),
-            (None, None) => Logins::None,
+        let named = Named {
+            text: self.docker_auth,
+            file: self.docker_config,
         };
+        let logins = named.logins().map_err(|why| Error::new(ErrorKind::InvalidConfig, why))?;
         if self.parallel_layers == 0 || self.stall_timeout.is_zero() {
             let text = "fetching no layer at once, or waiting no time for a registry, cannot work";
             return Err(Error::new(ErrorKind::InvalidConfig, text));

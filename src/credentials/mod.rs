@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use self::docker_config::DockerConfig;
 use crate::Context;
 
+/// The environment variable with a docker configuration as its text, as in Fn.
+const AUTH: &str = "FN_DOCKER_AUTH";
 /// A docker configuration is small.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -69,6 +71,15 @@ impl fmt::Debug for Logins {
     }
 }
 
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Named")
+            .field("text", &self.text.as_ref().map(|_| "***"))
+            .field("file", &self.file)
+            .finish()
+    }
+}
+
 /// Why credentials are not available. No variant contains any.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as credentials::Error")]
@@ -112,6 +123,41 @@ impl Error {
     /// Whether a helper program failed, which need not mean that credentials are needed.
     pub(crate) fn is_of_a_helper(&self) -> bool {
         matches!(self, Self::Helper { .. } | Self::HelperName { .. })
+    }
+}
+
+/// A docker configuration, as the environment of this process names it.
+#[derive(Clone, Default)]
+pub(crate) struct Named {
+    /// The text in `FN_DOCKER_AUTH`.
+    pub(crate) text: Option<String>,
+    /// The docker configuration in `DOCKER_CONFIG` or in the home directory. It need not exist.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Named {
+    /// Reads the environment.
+    pub(crate) fn from_env() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let directory = set("DOCKER_CONFIG")
+            .map(PathBuf::from)
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".docker")));
+        Self {
+            text: std::env::var(AUTH).ok().filter(|json| !json.trim().is_empty()),
+            file: directory.map(|directory| directory.join("config.json")),
+        }
+    }
+
+    /// The credentials in it. The text replaces the file.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for the text.
+    pub(crate) fn logins(self) -> Result<Logins, Error> {
+        match (self.text, self.file) {
+            (Some(json), _) => Logins::text(json),
+            (None, Some(file)) => Ok(Logins::File(file)),
+            (None, None) => Ok(Logins::None),
+        }
     }
 }
 
