@@ -95,8 +95,9 @@ fmt:
 lint: install-deps
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --package fnctr --lib -- -D warnings
+	$(CARGO) clippy --locked --package fnctr --features docker --lib -- -D warnings
 	$(CARGO) clippy --locked --package fnctr --features cli --lib --bins -- -D warnings
-	@! $(CARGO) tree --locked --package fnctr --edges normal --prefix none | grep -E '^(clap|tracing-subscriber) '
+	@! $(CARGO) tree --locked --package fnctr --edges normal --prefix none | grep -E '^(clap|tracing-subscriber|bollard) '
 	@! $(CARGO) tree --locked --package fnctr --features cli --edges normal --prefix none | grep -E 'opentelemetry'
 
 # Both crates as they would be published, in target/package.

@@ -69,7 +69,9 @@ impl Registries {
             text: self.docker_auth,
             file: self.docker_config,
         };
-        let logins = named.logins().map_err(|why| Error::new(ErrorKind::InvalidConfig, why))?;
+        let logins = named
+            .logins()
+            .map_err(|why| Error::new(ErrorKind::InvalidConfig, why))?;
         if self.parallel_layers == 0 || self.stall_timeout.is_zero() {
             let text = "fetching no layer at once, or waiting no time for a registry, cannot work";
             return Err(Error::new(ErrorKind::InvalidConfig, text));

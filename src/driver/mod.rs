@@ -56,6 +56,7 @@ mod mock;
 pub(crate) mod notation;
 mod order;
 mod outcome;
+mod pool_state;
 mod registry;
 mod retries;
 mod retry;
@@ -89,6 +90,7 @@ pub use order::{OutOfOrder, Phase, Step};
 pub use outcome::{
     ExitFacts, OutOfMemory, RunError, RunResult, StandardStream, Status, StreamFailed, Whose, outcome,
 };
+pub use pool_state::PoolState;
 pub use registry::{DriverFunc, Registry, new, register};
 pub use stats::{Stat, Stats, decimate, metric};
 pub use streams::{Captured, Input, Once, Output};

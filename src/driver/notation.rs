@@ -51,7 +51,9 @@ pub(crate) fn archives(list: &str) -> Vec<&Path> {
 /// Of kind [`ErrorKind::InvalidConfig`] if `host` or `none` is one of several: these are no networks to choose from.
 pub(crate) fn networks(list: &str) -> Result<Vec<String>, Error> {
     let networks: Vec<_> = list.split_whitespace().map(str::to_owned).collect();
-    let lone = networks.iter().find(|name| ["host", "none"].contains(&name.as_str()));
+    let lone = networks
+        .iter()
+        .find(|name| ["host", "none"].contains(&name.as_str()));
     if let Some(lone) = lone
         && networks.len() > 1
     {

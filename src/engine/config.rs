@@ -8,8 +8,8 @@ use super::runtime::Runtime;
 use crate::Namespace;
 use crate::cgroup::CgroupDriver;
 use crate::image;
-use crate::sandbox::NetworkSettings;
 use crate::pool::Bounds;
+use crate::sandbox::NetworkSettings;
 
 /// The configuration of the engine.
 #[derive(Debug, Clone)]

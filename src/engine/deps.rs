@@ -23,8 +23,8 @@ use crate::containerd::{Record, Session};
 use crate::events::EventLog;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::metrics::Metrics;
-use crate::sandbox::Sandboxes;
 use crate::pool::Pool;
+use crate::sandbox::Sandboxes;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, tracked};
 

@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 
 use super::{host, pidfd};
 use crate::ContainerId;
-use crate::sandbox::Sandbox;
 use crate::pool::{Lease, Pool};
+use crate::sandbox::Sandbox;
 
 /// A prepared network namespace.
 #[derive(Debug)]

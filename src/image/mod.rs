@@ -53,9 +53,9 @@ mod unpack;
 mod walk;
 
 use self::store::MAX_JSON;
+pub(crate) use crate::credentials::{Credential, Logins};
 pub(crate) use abandoned_leases::AbandonedLeases;
 pub(crate) use cache::{Cache, CacheSettings, Hold, Pin};
-pub(crate) use crate::credentials::{Credential, Logins};
 pub(crate) use error::Error;
 pub(crate) use left_views::remove_left_views;
 pub(crate) use load::Loaded;

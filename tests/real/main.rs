@@ -27,6 +27,8 @@ mod beside;
 mod cli;
 mod crowd;
 mod docker_api;
+#[cfg(feature = "docker")]
+mod docker_driver;
 mod drivers;
 mod events;
 mod files;

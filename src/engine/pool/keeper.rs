@@ -17,8 +17,8 @@ use crate::Context;
 use crate::engine::slot::Slot;
 use crate::engine::{Deps, PoolConfig, host};
 use crate::metrics::RetryReason;
-use crate::sandbox::Sandboxes;
 use crate::pool::{Chores, Pool, Rate};
+use crate::sandbox::Sandboxes;
 
 /// How often the pool is maintained when nothing wakes its keeper.
 const TICK: Duration = Duration::from_secs(1);

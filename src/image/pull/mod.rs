@@ -44,10 +44,10 @@ use self::left::Left;
 pub(crate) use self::progress::{LayerProgress, LayerState, Progress};
 pub(crate) use self::settings::PullSettings;
 use self::work::Job;
-use crate::credentials::Credential;
 use super::registry::Registries;
 use super::turns::Turns;
 use super::{Error, ImageStore, Platform, Reference};
+use crate::credentials::Credential;
 use crate::{Context, Digest};
 
 /// The image to pull. Equal requests share one transfer.

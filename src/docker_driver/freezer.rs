@@ -1,0 +1,79 @@
+//! Freezes and thaws a container: one change at a time, and a freeze that fails leaves the container running.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+
+use super::container::Container;
+use super::daemon::Failed;
+use crate::Context;
+
+/// What freezes a container. Clones take turns.
+#[derive(Debug, Clone)]
+pub(super) struct Freezer {
+    container: Arc<Container>,
+    /// Held only by tracked tasks.
+    turn: Arc<Turn<()>>,
+}
+
+impl Freezer {
+    pub(super) fn new(container: &Arc<Container>) -> Self {
+        Self {
+            container: Arc::clone(container),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Freezes or thaws the container. One that is in that state already stays in it. Returns `None`, and does nothing,
+    /// if `life` ends before its turn.
+    ///
+    /// # Cancellation
+    /// Not safe to drop half-way; runs on a tracked task.
+    pub(super) async fn turn(&self, life: &Context, is_frozen: bool) -> Option<Result<(), Failed>> {
+        let _turn = self.turn.lock().await;
+        life.check().ok()?;
+        Some(match is_frozen {
+            true => self.freeze().await,
+            false => self.thaw().await,
+        })
+    }
+
+    /// Waits for the change under way, and lets none begin while the guard is held.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn stop(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    async fn freeze(&self) -> Result<(), Failed> {
+        let (daemon, id) = (self.container.daemon(), self.container.id());
+        match daemon.pause(id).await {
+            Err(failed) if failed.says("already paused") => Ok(()),
+            Err(failed) if failed.status() == Some(409) || failed.is_missing() => Err(failed),
+            Err(failed) => {
+                // It may be frozen, in part or not at all; a host that is told of an error goes on using it.
+                match daemon.unpause(id).await {
+                    Err(thaw) if !is_running(&thaw) => {
+                        tracing::warn!(id, error = %crate::chain(&thaw), "a container may be frozen after a freeze that failed");
+                    }
+                    _ => {}
+                }
+                Err(failed)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn thaw(&self) -> Result<(), Failed> {
+        match self.container.daemon().unpause(self.container.id()).await {
+            Err(failed) if is_running(&failed) => Ok(()),
+            thawed => thawed,
+        }
+    }
+}
+
+/// Whether the engine has refused a thaw because nothing is frozen. Its status is 500 then.
+fn is_running(failed: &Failed) -> bool {
+    failed.says("is not paused")
+}
