@@ -160,7 +160,7 @@ impl Pulling {
         let landed = ctx.run(landed.wait_for(Option::is_some)).await?;
         // There is always a result: `self` holds the flight, which owns the sender.
         let landed = landed.ok().and_then(|landed| landed.clone());
-        landed.map_or(Err(Interrupted::Cancelled), Ok)
+        landed.ok_or(Interrupted::Cancelled)
     }
 }
 

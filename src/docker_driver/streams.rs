@@ -108,7 +108,7 @@ fn failed(stream: StandardStream, error: io::Error) -> StreamFailed {
 
 /// Passes the host's input on, and then ends the container's. The container may stop reading at any time.
 async fn feed(from: Option<Reader>, mut to: Pin<Box<dyn AsyncWrite + Send>>) -> Option<StreamFailed> {
-    let Some(mut from) = from else { return None };
+    let mut from = from?;
     let mut buffer = vec![0; CHUNK];
     let broken = loop {
         match from.read(&mut buffer).await {

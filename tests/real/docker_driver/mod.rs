@@ -3,3 +3,4 @@
 mod laws;
 mod parts;
 mod rig;
+mod theirs;
