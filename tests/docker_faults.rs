@@ -1,4 +1,4 @@
-//! The driver `docker` on an engine that breaks: answers are lost, refused, cut off or late, and what was begun is undone.
+//! The driver `docker` on an engine that breaks: answers are lost, refused or late, and what was begun is undone.
 
 #![cfg(unix)]
 #![expect(
@@ -137,7 +137,8 @@ async fn answer(stream: UnixStream, log: &Mutex<Vec<String>>, rules: &Rules) -> 
         format!("{value}\n")
     };
     let head = format!(
-        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}",
         text.len()
     );
     stream.write_all(head.as_bytes()).await?;

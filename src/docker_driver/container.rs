@@ -130,7 +130,8 @@ impl Drop for Container {
         let (tracker, runtime) = (duty.tracker.clone(), duty.runtime.clone());
         let work = async move {
             if let Err(failed) = duty.remove().await {
-                tracing::error!(id = duty.id, error = %crate::chain(&failed), "cannot remove a container that was dropped");
+                let error = crate::chain(&failed);
+                tracing::error!(id = duty.id, error, "cannot remove a container that was dropped");
             }
         };
         drop(tracker.spawn_on(work, &runtime));

@@ -19,6 +19,7 @@ use super::draft::Draft;
 use super::error::{not_started, translate};
 use super::freezer::Freezer;
 use super::images::{Hold, Pin};
+use super::phase::phase;
 use super::plan::Plan;
 use super::run::Run;
 use super::sampler::Sampler;
@@ -195,7 +196,8 @@ impl DockerCookie {
         let image = self.0.draft.plan().image;
         // Held until the validation that must follow has pinned the image.
         let hold = images.hold(&ctx, &image).await?;
-        puller.pull_for(&ctx, &image, &self.0.task).await?;
+        let pull = puller.pull_for(&ctx, &image, &self.0.task);
+        phase("pull", &self.0.id, pull).await?;
         images.changed();
         stage.hold = Some(hold);
         stage.phase = Phase::Pulled;
@@ -219,7 +221,7 @@ impl DockerCookie {
         };
         ctx.check()?;
         let plan = self.0.draft.take();
-        let created = create(&self.0.shared, plan, wants).await;
+        let created = phase("create", &self.0.id, create(&self.0.shared, plan, wants)).await;
         let container = created.inspect_err(|_| self.0.draft.give_back())?;
         stage.phase = Phase::Created;
         drop(self.0.container.set(container));
@@ -249,8 +251,11 @@ impl DockerCookie {
             None => None,
         };
         ctx.check()?;
-        let started = daemon.start(container.id()).await;
-        started.map_err(|failed| not_started(failed, plan.syslog.as_deref()))?;
+        let start = async {
+            let started = daemon.start(container.id()).await;
+            started.map_err(|failed| not_started(failed, plan.syslog.as_deref()))
+        };
+        phase("start", &self.0.id, start).await?;
         // From here on nothing fails: the container runs, and is watched.
         stage.phase = Phase::Running;
         let run = Run::new(life);
@@ -290,7 +295,8 @@ impl DockerCookie {
                     Some(freezer) => Some(freezer.stop().await),
                     None => None,
                 };
-                container.remove().await.map_err(translate)
+                let remove = async { container.remove().await.map_err(translate) };
+                phase("remove", &self.0.id, remove).await
             }
             None => Ok(()),
         };

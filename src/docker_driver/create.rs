@@ -118,7 +118,8 @@ async fn forsake(shared: Arc<Shared>, attempt: String, network: Network) {
                 break;
             }
             Err(failed) => {
-                tracing::warn!(error = %crate::chain(&failed), "cannot look for a container that may have been created");
+                let error = crate::chain(&failed);
+                tracing::warn!(error, "cannot look for a container that may have been created");
             }
         }
         if ctx.run(pauses.wait()).await.is_err() {

@@ -29,19 +29,19 @@ use crate::ids::unique;
 /// A [`Driver`] that runs containers on a Docker Engine, or on anything else that serves its API: dockerd, and
 /// `fnctr serve --docker-socket`.
 ///
-/// It is built with the feature `docker`. A host that runs on the engine's machine may prefer the driver for containerd,
-/// which needs no engine. These differences to it are the engine's:
+/// It is built with the feature `docker`. A host that runs on the engine's machine may prefer the driver for
+/// containerd, which needs no engine. These differences to it are the engine's:
 ///
 /// | | the driver for containerd | here |
 /// |---|---|---|
 /// | memory that ran out | says whose limit was hit | the container's own, if it has one; else it is not known |
-/// | a command that the image lacks | refused at the start | dockerd starts its init, which then exits with 127 or 126 |
+/// | a command that the image lacks | refused at the start | dockerd's init exits with 127 or 126 |
 /// | syslog that cannot be reached | fails the create | fails the start, which may be repeated |
-/// | an image with VOLUME, accepted | a directory of the writable layer | an anonymous volume, removed with the container |
+/// | an image with VOLUME, accepted | a directory of the writable layer | an anonymous volume, removed with it |
 /// | a pool without an image | needs no process | `busybox` with `tail -f /dev/null`, as in Fn |
 /// | hostname | the container's name | this machine's on the default network, as in Fn, else the engine's choice |
 /// | limits that the host cannot enforce | refused by name | dockerd drops some with a warning, which is logged |
-/// | measurements | every metric that the kernel has | what the engine tells: no pressure, no time frozen, no OOM kills |
+/// | measurements | every metric that the kernel has | what the engine tells: no pressure, no frozen time |
 ///
 /// The paths in a task ([`volumes`](ContainerTask::volumes), [`uds_docker_path`](ContainerTask::uds_docker_path)) are
 /// those of the engine's machine.
@@ -140,7 +140,8 @@ impl DockerDriver {
     /// [`DockerDriver::connect`] and runs in the background; what it cannot remove is in the log.
     ///
     /// # Errors
-    /// [`Timeout`](crate::driver::ErrorKind::Timeout) or [`Cancelled`](crate::driver::ErrorKind::Cancelled) if `ctx` ends first.
+    /// [`Timeout`](crate::driver::ErrorKind::Timeout) or [`Cancelled`](crate::driver::ErrorKind::Cancelled) if `ctx`
+    /// ends first.
     ///
     /// # Cancellation
     /// Safe to drop: the work continues.

@@ -55,7 +55,8 @@ impl Freezer {
                 // It may be frozen, in part or not at all; a host that is told of an error goes on using it.
                 match daemon.unpause(id).await {
                     Err(thaw) if !is_running(&thaw) => {
-                        tracing::warn!(id, error = %crate::chain(&thaw), "a container may be frozen after a freeze that failed");
+                        let error = crate::chain(&thaw);
+                        tracing::warn!(id, error, "a container may be frozen after a freeze that failed");
                     }
                     _ => {}
                 }

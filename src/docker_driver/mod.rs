@@ -24,6 +24,7 @@ mod images;
 mod networks;
 mod options;
 mod orphans;
+mod phase;
 mod plan;
 mod pool;
 mod pull;

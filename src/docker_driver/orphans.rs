@@ -61,7 +61,11 @@ impl Orphans {
         let listed = match daemon.list(life, (label::CLASSIFIER, &self.classifier)).await {
             Ok(listed) => listed,
             Err(failed) => {
-                tracing::warn!(error = %crate::chain(&failed), "cannot look for containers of other instances; trying again");
+                let error = crate::chain(&failed);
+                tracing::warn!(
+                    error,
+                    "cannot look for containers of other instances; trying again"
+                );
                 return false;
             }
         };
@@ -75,7 +79,12 @@ impl Orphans {
                 Ok(()) => tracing::info!(id, instance, "removed a container of another instance"),
                 Err(failed) => {
                     is_clean = false;
-                    tracing::warn!(error = %crate::chain(&failed), instance, "cannot remove a container of another instance; trying again");
+                    let error = crate::chain(&failed);
+                    tracing::warn!(
+                        error,
+                        instance,
+                        "cannot remove a container of another instance; trying again"
+                    );
                 }
             }
         }

@@ -161,7 +161,12 @@ async fn end_of(container: &Watched) -> Exit {
             Ok(code) => return exit(container, u32::try_from(code).ok()).await,
             Err(failed) if failed.is_missing() => return gone(container),
             Err(failed) => {
-                tracing::debug!(id = container.id(), error = %crate::chain(&failed), "cannot wait for a container; asking again");
+                let error = crate::chain(&failed);
+                tracing::debug!(
+                    id = container.id(),
+                    error,
+                    "cannot wait for a container; asking again"
+                );
             }
         }
         pauses.wait().await;

@@ -11,8 +11,8 @@ pub(crate) enum InvalidVolume {
     #[error("volume {destination:?} of the task must be an absolute path in the container")]
     Relative { destination: String },
     #[error(
-        "volume {destination:?} of the task has the mode {mode:?}, and only \"ro\" and \"rw\" are supported: a path in the \
-         container cannot contain ':'"
+        "volume {destination:?} of the task has the mode {mode:?}, and only \"ro\" and \"rw\" are \
+         supported: a path in the container cannot contain ':'"
     )]
     Mode { destination: String, mode: String },
 }

@@ -8,10 +8,10 @@ use super::failed::{Cause, Failed};
 use super::{ANSWER, Daemon, Endpoint, WHENEVER};
 use crate::Context;
 
-/// The versions in which an engine is asked for its own: an engine refuses a request in a version that is newer than its
-/// newest or older than its oldest. 1.40 is old enough for every engine since 19.03, and 1.44 new enough for those that
-/// have dropped it. The client 0.21 leaves the version out of its paths, as Fn's does, and an engine then answers in its
-/// newest; one that puts it there is served as well.
+/// The versions in which an engine is asked for its own: an engine refuses a request in a version that is newer than
+/// its newest or older than its oldest. 1.40 is old enough for every engine since 19.03, and 1.44 new enough for those
+/// that have dropped it. The client 0.21 leaves the version out of its paths, as Fn's does, and an engine then answers
+/// in its newest; one that puts it there is served as well.
 const ASKED_IN: [ClientVersion; 2] = [version(1, 40), version(1, 44)];
 
 const fn version(major_version: usize, minor_version: usize) -> ClientVersion {

@@ -176,15 +176,22 @@ mod tests {
             "read": "2026-11-23T19:00:23.27Z", "preread": "0001-01-01T00:00:00Z",
             "pids_stats": { "current": 2, "limit": 50 },
             "blkio_stats": { "io_service_bytes_recursive": [
-                { "major": 8, "minor": 0, "op": "Read", "value": 5 }, { "major": 8, "minor": 1, "op": "Read", "value": 6 },
-                { "major": 8, "minor": 0, "op": "Write", "value": 7 }, { "major": 8, "minor": 0, "op": "Total", "value": 18 },
+                { "major": 8, "minor": 0, "op": "Read", "value": 5 },
+                { "major": 8, "minor": 1, "op": "Read", "value": 6 },
+                { "major": 8, "minor": 0, "op": "Write", "value": 7 },
+                { "major": 8, "minor": 0, "op": "Total", "value": 18 },
             ] },
             "cpu_stats": {
-                "cpu_usage": { "total_usage": 30, "percpu_usage": [10, 20], "usage_in_kernelmode": 10, "usage_in_usermode": 20 },
+                "cpu_usage": {
+                    "total_usage": 30, "percpu_usage": [10, 20], "usage_in_kernelmode": 10, "usage_in_usermode": 20,
+                },
                 "system_cpu_usage": 5_702_730, "online_cpus": 2,
                 "throttling_data": { "periods": 4, "throttled_periods": 1, "throttled_time": 9 },
             },
-            "memory_stats": { "usage": 100, "max_usage": 300, "stats": { "inactive_file": 1, "total_inactive_file": 40 }, "limit": 500 },
+            "memory_stats": {
+                "usage": 100, "max_usage": 300, "limit": 500,
+                "stats": { "inactive_file": 1, "total_inactive_file": 40 },
+            },
             "networks": { "eth0": { "rx_bytes": 426, "tx_bytes": 1 }, "eth1": { "rx_bytes": 4, "tx_bytes": 2 } },
         });
         let read = sample(v1);

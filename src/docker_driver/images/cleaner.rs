@@ -21,7 +21,11 @@ pub(super) async fn run(shared: Arc<Shared>, life: Context) {
     loop {
         let round = life.with_timeout(PATIENCE);
         if let Err(failed) = clean(&shared, &round).await {
-            tracing::warn!(error = %crate::chain(&failed), "cannot check the size of the images; trying again in a minute");
+            let error = crate::chain(&failed);
+            tracing::warn!(
+                error,
+                "cannot check the size of the images; trying again in a minute"
+            );
         }
         let told = async {
             drop(tokio::time::timeout(LOOK, shared.wake.notified()).await);
