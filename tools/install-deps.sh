@@ -34,7 +34,9 @@ need iproute2 ip
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing="$missing containernetworking-plugins"
 # A client of Docker's API that programs use, for the tests.
 need python3 python3
-python3 -c 'import docker' 2>/dev/null || missing="$missing python3-docker"
+# The first python3 may be another one than Debian's, which has the package.
+python3 -c 'import docker' 2>/dev/null || /usr/bin/python3 -c 'import docker' 2>/dev/null ||
+    missing="$missing python3-docker"
 need gcc cc
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 if ! command -v busybox >/dev/null 2>&1 || ! static busybox; then

@@ -14,7 +14,7 @@ use crate::engine::deps::Deps;
 use crate::engine::error::Result;
 use crate::engine::facts::{self, Facts};
 use crate::engine::find::{self, ListedContainer, State};
-use crate::engine::kept;
+use crate::engine::kept::{self, LastRun};
 use crate::engine::names;
 use crate::engine::plan::Plan;
 use crate::engine::record;
@@ -133,7 +133,15 @@ impl Served {
     /// The container as a list shows it. Whether it is frozen is read from its cgroup.
     pub(crate) fn look(&self) -> ListedContainer {
         let (record, current) = (self.record(), self.container.current());
-        let alive = current.run.as_ref().filter(|run| run.exit_now().is_none());
+        let exit = current.run.as_ref().and_then(Run::exit_now);
+        let alive = current.run.as_ref().filter(|_| exit.is_none());
+        // The end counts from the moment that it is known, not only when it is on the record.
+        let last_run = match (&current.last, &exit) {
+            (Some(last @ LastRun::Started { .. }), Some(exit)) if exit.code.is_some() => {
+                Some(last.ended(exit))
+            }
+            (last, _) => last.clone(),
+        };
         let Facts {
             command, placement, ..
         } = Facts::of(&record);
@@ -148,7 +156,7 @@ impl Served {
             labels: record.labels.clone(),
             paths: alive.and_then(|run| run.paths().cloned()),
             cgroup_name: placement.map(|placement| placement.name),
-            last_run: current.last,
+            last_run,
             start_error: kept::start_error(&record),
         }
     }

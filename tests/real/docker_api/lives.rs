@@ -46,6 +46,7 @@ async fn a_function_is_attached_before_its_start_fed_frozen_measured_and_removed
         (&json!("exited"), &json!(3)),
         "{state}"
     );
+    assert_ne!(state["FinishedAt"], "0001-01-01T00:00:00Z", "{state}");
     docker.done("DELETE", "/containers/fn-1?force=1&v=1");
     // The name is free at once, and the streams of the container have ended.
     while stats.next().is_some() {}
