@@ -181,16 +181,21 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
         prop_oneof![5 => Just(false), 1 => Just(true)],
     );
     let place = (of(path()), any::<bool>(), vec(mount(), 0..4), network, cgroup());
-    let maps = (btree_map(sysctl, word(), 0..2), btree_map(word(), word(), 0..3));
+    let maps = (
+        btree_map(sysctl, word(), 0..2),
+        btree_map(word(), word(), 0..3),
+        vec(word(), 0..2),
+    );
     (process, limits, place, maps, security()).prop_map(|(process, limits, place, maps, security)| {
         let (entrypoint, command, env, cwd, user, additional_groups, hostname, terminal) = process;
         let (memory, milli_cpus, pids, rlimits, oom_group) = limits;
         let (init, readonly_rootfs, mounts, network, cgroup) = place;
-        let (sysctls, annotations) = maps;
+        let (sysctls, annotations, env_removed) = maps;
         ContainerConfig {
             entrypoint,
             command,
             env,
+            env_removed,
             cwd,
             user,
             additional_groups,
