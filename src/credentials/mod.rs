@@ -4,8 +4,8 @@
 //! a registry's host ─► rules: which entries, best first ─► a helper program, else the entry itself ─► a Credential
 //! ```
 //!
-//! Credentials are only looked up after a registry has refused an anonymous request, and they are never shown, neither
-//! by `Debug`, nor in an error or a log.
+//! The driver for containerd looks them up after a registry has refused an anonymous request; the one for Docker, whose
+//! engine talks to the registry, before each pull. They are never shown, neither by `Debug`, nor in an error or a log.
 
 mod docker_config;
 mod helper;

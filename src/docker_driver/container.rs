@@ -49,7 +49,7 @@ pub(super) struct Network {
 
 impl Network {
     /// Gives everything back. Returns a slot of a pool that has ended, for the caller to remove.
-    fn give_back(&mut self) -> Option<Slot> {
+    pub(super) fn give_back(&mut self) -> Option<Slot> {
         self.place = None;
         self.lease.take().and_then(Lease::give_back)
     }

@@ -24,6 +24,7 @@ use super::plan::Plan;
 use super::run::Run;
 use super::sampler::Sampler;
 use super::shared::Shared;
+use super::start::start;
 use super::streams::Streams;
 use super::wait::Started;
 use crate::Context;
@@ -239,6 +240,7 @@ impl DockerCookie {
             daemon,
             tracker,
             life,
+            grace,
             ..
         } = &*self.0.shared;
         let plan = self.0.draft.plan();
@@ -250,9 +252,9 @@ impl DockerCookie {
             }
             None => None,
         };
-        ctx.check()?;
+        // The container's input would be over if the attachment were given up now.
         let start = async {
-            let started = daemon.start(container.id()).await;
+            let started = start(daemon, container.id(), *grace).await;
             started.map_err(|failed| not_started(failed, plan.syslog.as_deref()))
         };
         phase("start", &self.0.id, start).await?;
@@ -300,8 +302,8 @@ impl DockerCookie {
             }
             None => Ok(()),
         };
-        if let Some(run) = stage.run.take()
-            && closed.is_ok()
+        if closed.is_ok()
+            && let Some(run) = stage.run.take()
         {
             run.settle(&self.0.shared.life).await;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::container::{Container, Network};
-use super::daemon::Wants;
+use super::daemon::{Daemon, Wants};
 use super::docker_models::ContainerCreateBody;
 use super::error;
 use super::plan::{Plan, Wish};
@@ -45,11 +45,14 @@ pub(super) async fn create(shared: &Arc<Shared>, plan: Plan, wants: Wants) -> Re
             Ok(Container::new(id, daemon, network, tracker, *grace))
         }
         Err(failed) => {
-            if failed.is_unknown() {
+            match failed.is_unknown() {
                 // The engine may be away for long, and the caller has its answer: there is none.
-                shared
-                    .tracker
-                    .spawn(forsake(Arc::clone(shared), attempt, network));
+                true => drop(
+                    shared
+                        .tracker
+                        .spawn(forsake(Arc::clone(shared), attempt, network)),
+                ),
+                false => give_back(&shared.daemon, network, shared.grace).await,
             }
             Err(error::not_created(failed))
         }
@@ -65,6 +68,8 @@ fn attach(body: &mut ContainerCreateBody, wants: Wants) {
     body.stdin_once = on(wants.stdin);
     body.attach_stdout = on(wants.stdout);
     body.attach_stderr = on(wants.stderr);
+    // A terminal would mix the two outputs into one.
+    body.tty = None;
 }
 
 /// Sets the container's network, unless the host has chosen one through the options: a prepared one, else the least
@@ -76,7 +81,8 @@ fn choose(shared: &Shared, wish: &Wish, body: &mut ContainerCreateBody) -> Netwo
     if host.network_mode.is_some() {
         return network;
     }
-    if let Some(pool) = &shared.pool {
+    // A container that joins another one's network has that one's hostname.
+    if let Some(pool) = shared.pool.as_ref().filter(|_| body.hostname.is_none()) {
         network.lease = pool.take();
         if let Some(slot) = network.lease.as_ref().and_then(|lease| lease.slot()) {
             host.network_mode = Some(format!("container:{}", slot.id()));
@@ -100,15 +106,27 @@ fn hostname() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Looks for a container whose creation was not answered, and removes it. Its network is kept until then.
+/// Gives a network back that no container has. A slot of a pool that has ended is removed.
+async fn give_back(daemon: &Daemon, mut network: Network, grace: Duration) {
+    if let Some(slot) = network.give_back()
+        && let Err(failed) = insist(daemon, slot.id(), grace).await
+    {
+        tracing::error!(error = %crate::chain(&failed), "the container of a prepared network stays");
+    }
+}
+
+/// Looks for a container whose creation was not answered, and removes it. Its network is kept until then. The engine may
+/// still be creating it, so an answer that there is none is not the last.
 async fn forsake(shared: Arc<Shared>, attempt: String, network: Network) {
-    let ctx = Context::timeout(SEARCH);
+    let ctx = shared.life.with_timeout(SEARCH);
     let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
     let (daemon, grace) = (shared.daemon.clone(), shared.grace);
     // Not to keep the driver alive.
     drop(shared);
+    let mut is_last = false;
     loop {
-        match daemon.list(&ctx, (ATTEMPT, &attempt)).await {
+        match daemon.list(&Context::timeout(grace), (ATTEMPT, &attempt)).await {
+            Ok(listed) if listed.is_empty() => {}
             Ok(listed) => {
                 for container in listed {
                     if let Err(failed) = insist(&daemon, &container.id, grace).await {
@@ -122,16 +140,18 @@ async fn forsake(shared: Arc<Shared>, attempt: String, network: Network) {
                 tracing::warn!(error, "cannot look for a container that may have been created");
             }
         }
-        if ctx.run(pauses.wait()).await.is_err() {
-            tracing::error!(
+        if is_last {
+            tracing::info!(
                 label = ATTEMPT,
                 attempt,
-                "a container may have been created that nobody knows"
+                "no container was found whose creation was not answered"
             );
             break;
         }
+        // A driver that ends does not wait any longer, and looks once more.
+        is_last = ctx.run(pauses.wait()).await.is_err();
     }
-    drop(network);
+    give_back(&daemon, network, grace).await;
 }
 
 #[cfg(test)]

@@ -1,12 +1,19 @@
 //! Freezes and thaws a container: one change at a time, and a freeze that fails leaves the container running.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use super::container::Container;
 use super::daemon::Failed;
 use crate::Context;
+use crate::pauses::Pauses;
+
+/// How long a thaw is tried after a freeze that failed: an engine that is restarted is soon back.
+const THAW: Duration = Duration::from_secs(30);
+/// The first and the longest pause before it is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What freezes a container. Clones take turns.
 #[derive(Debug, Clone)]
@@ -53,16 +60,25 @@ impl Freezer {
             Err(failed) if failed.status() == Some(409) || failed.is_missing() => Err(failed),
             Err(failed) => {
                 // It may be frozen, in part or not at all; a host that is told of an error goes on using it.
-                match daemon.unpause(id).await {
-                    Err(thaw) if !is_running(&thaw) => {
-                        let error = crate::chain(&thaw);
-                        tracing::warn!(id, error, "a container may be frozen after a freeze that failed");
-                    }
-                    _ => {}
+                if let Err(thaw) = self.insist_on_the_thaw().await {
+                    let error = crate::chain(&thaw);
+                    tracing::warn!(id, error, "a container may be frozen after a freeze that failed");
                 }
                 Err(failed)
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Thaws, and tries again for a while if the engine does not answer.
+    async fn insist_on_the_thaw(&self) -> Result<(), Failed> {
+        let ctx = Context::timeout(THAW);
+        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+        loop {
+            match self.thaw().await {
+                Err(failed) if failed.is_unknown() && ctx.run(pauses.wait()).await.is_ok() => {}
+                thawed => return thawed,
+            }
         }
     }
 

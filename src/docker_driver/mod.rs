@@ -35,6 +35,7 @@ mod sampler;
 mod settings;
 mod shared;
 mod slot;
+mod start;
 mod stats;
 mod streams;
 mod wait;

@@ -16,7 +16,8 @@ pub(super) struct Place {
 }
 
 impl Networks {
-    /// A place on the least used of these; on the first, of several that are used alike. `None` if there are none.
+    /// A place on the least used of these, or on the first of those that are used equally little. `None` if there are
+    /// none.
     pub(super) fn least_used(&self, names: &[String]) -> Option<Place> {
         let mut counts = self.counts();
         let name = names

@@ -16,7 +16,8 @@ use super::docker_models::ContainerCreateBody;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DockerOptions {
-    /// The body of `POST /containers/create`. The driver sets which streams are attached. If no network mode and no
-    /// hostname is set, the driver sets these too, because a container gets its network when it is created.
+    /// The body of `POST /containers/create`. The driver sets which streams are attached, and that there is no terminal.
+    /// It chooses the network unless a network mode is set, and on the default network the hostname unless one is set. A
+    /// container with a hostname of its own gets no prepared network: it would share that network's hostname.
     pub body: ContainerCreateBody,
 }

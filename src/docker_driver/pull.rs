@@ -157,9 +157,11 @@ impl Puller {
             };
             let error = failed(image, Arc::clone(&cause));
             let (report, checker) = (error.report(), Arc::clone(&checker));
-            let asked = host::within(JUDGING, "the checker of the retry policy", move || {
+            let judging = Context::timeout(JUDGING);
+            let asked = host::call(&judging, "the checker of the retry policy", move || {
                 checker(&error)
-            });
+            })
+            .await;
             let reason = asked.unwrap_or_else(|broken| {
                 tracing::warn!(%image, error = %crate::chain(&broken), "the pull is not retried");
                 None
@@ -196,7 +198,6 @@ async fn credential(ctx: &Context, task: &Arc<dyn ContainerTask>) -> Result<Opti
 fn failed(image: &ImageName, cause: Arc<Cause>) -> Error {
     match &*cause {
         Cause::Interrupted(why) => not_pulled(image, *why),
-        // An engine that is away has not refused the image.
         Cause::Refused { .. }
         | Cause::Broken(_)
         | Cause::Unreachable(_)

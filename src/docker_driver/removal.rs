@@ -18,10 +18,12 @@ pub(super) async fn insist(daemon: &Daemon, id: &str, grace: Duration) -> Result
     let ctx = Context::timeout(grace);
     let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
     loop {
-        let failed = match daemon.remove(id).await {
-            Ok(()) => return Ok(()),
-            Err(failed) if failed.is_missing() => return Ok(()),
-            Err(failed) => failed,
+        // It can be asked for again, so an engine that does not answer costs no more than the grace.
+        let failed = match ctx.run(daemon.remove(id)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failed)) if failed.is_missing() => return Ok(()),
+            Ok(Err(failed)) => failed,
+            Err(why) => Failed::new("remove container", id, why.into()),
         };
         if ctx.run(pauses.wait()).await.is_err() {
             return Err(failed);

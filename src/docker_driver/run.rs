@@ -8,6 +8,7 @@
 //! Both run on tasks of their own. They end with the driver: what it no longer watches has no result.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::container::Watched;
 use super::daemon::{Attached, Failed};
-use super::streams::Streams;
+use super::streams::{Streams, lost};
 use crate::Context;
 use crate::driver::StreamFailed;
 use crate::pauses::Pauses;
@@ -26,10 +27,14 @@ use crate::pauses::Pauses;
 const KILLED: u32 = 137;
 /// The first and the longest pause before the engine is asked again for the end of a container.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// The same before the engine is asked again whether it has written down an end.
+/// The first and the longest pause before the engine is asked again whether it has written down an end.
 const WRITTEN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
-/// How long an engine may take to write down an end, and a removed container's end may take to be known.
+/// How long an engine may take to write down an end. It is also how long the end of a container may take to be known once
+/// the container is removed.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How often a container is looked at while the engine has not told its end: a connection may be dead without either side
+/// having noticed.
+const LOOK: Duration = Duration::from_secs(60);
 /// How long the host's own streams may take to receive the rest of a removed container's output.
 const REST: Duration = Duration::from_secs(2);
 
@@ -69,6 +74,8 @@ pub(super) struct Run {
     ended: Context,
     /// Cancelled to give the streams up.
     cut_off: Context,
+    /// Whether the engine went away while the container ran, and its output with it.
+    was_interrupted: AtomicBool,
 }
 
 impl Run {
@@ -77,6 +84,7 @@ impl Run {
             known: watch::Sender::new(Known::default()),
             ended: Context::new(),
             cut_off: driver.child(),
+            was_interrupted: AtomicBool::new(false),
         })
     }
 
@@ -90,7 +98,7 @@ impl Run {
     ) {
         let (run, life) = (Arc::clone(self), driver.clone());
         let watch = async move {
-            if let Ok(exit) = life.run(end_of(&container)).await {
+            if let Ok(exit) = life.run(end_of(&container, &run.was_interrupted)).await {
                 tracing::debug!(
                     id = container.id(),
                     code = exit.code,
@@ -108,7 +116,13 @@ impl Run {
                 None => Delivery::Over(None),
                 Some((streams, attached)) => {
                     let carried = streams.carry(attached, run.ended.clone());
-                    match run.cut_off.run(carried).await {
+                    let delivered = async {
+                        let failed = carried.await;
+                        // An engine that goes away ends the output, too, as if the container had.
+                        run.ended.cancelled().await;
+                        failed.or_else(|| run.interruption())
+                    };
+                    match run.cut_off.run(delivered).await {
                         Ok(failed) => Delivery::Over(failed),
                         Err(_) => Delivery::CutOff,
                     }
@@ -130,6 +144,12 @@ impl Run {
         drop(known.wait_for(is_over).await);
     }
 
+    fn interruption(&self) -> Option<StreamFailed> {
+        let why =
+            "the engine went away while the container ran, and what the container has written since is lost";
+        self.was_interrupted.load(Ordering::Acquire).then(|| lost(why))
+    }
+
     /// What is known now.
     pub(super) fn known(&self) -> Known {
         self.known.borrow().clone()
@@ -140,7 +160,8 @@ impl Run {
         &self.ended
     }
 
-    /// Waits until what was known of a removed container is known here, and gives the streams up that take too long.
+    /// Waits until the end of a removed container is known, and then for its output, each for a while; then gives the
+    /// streams up.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -153,14 +174,18 @@ impl Run {
     }
 }
 
-/// Waits for the end of a container, however often the engine goes away meanwhile.
-async fn end_of(container: &Watched) -> Exit {
+/// Waits for the end of a container, however often the engine goes away meanwhile, which `was_interrupted` then says.
+async fn end_of(container: &Watched, was_interrupted: &AtomicBool) -> Exit {
     let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
     loop {
-        match container.daemon().wait(container.id()).await {
-            Ok(code) => return exit(container, u32::try_from(code).ok()).await,
-            Err(failed) if failed.is_missing() => return gone(container),
-            Err(failed) => {
+        let told = tokio::time::timeout(LOOK, container.daemon().wait(container.id()));
+        match told.await {
+            Ok(Ok(code)) => return exit(container, u32::try_from(code).ok()).await,
+            Ok(Err(failed)) if failed.is_missing() => return gone(container),
+            // It lasts, or nobody will tell.
+            Err(_) => {}
+            Ok(Err(failed)) => {
+                was_interrupted.store(true, Ordering::Release);
                 let error = crate::chain(&failed);
                 tracing::debug!(
                     id = container.id(),
@@ -205,6 +230,10 @@ async fn exit(container: &Watched, code: Option<u32>) -> Exit {
                 continue;
             }
             Ok(state) => Some(state.is_oom),
+            Err(failed) if !failed.is_missing() && Instant::now() < until => {
+                pauses.wait().await;
+                continue;
+            }
             Err(failed) => {
                 report(container, &failed);
                 None

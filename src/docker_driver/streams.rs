@@ -95,6 +95,11 @@ impl Streams {
     }
 }
 
+/// The error of a run whose output is not complete.
+pub(super) fn lost(why: &'static str) -> StreamFailed {
+    StreamFailed::new(None, Arc::new(io::Error::other(why)))
+}
+
 fn writer(code: &'static str, output: Output) -> Option<Writer> {
     match output {
         Output::Null => None,

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::container::Container;
 use super::run::{Delivery, Known, Run};
+use super::streams::lost;
 use crate::driver::{ExitFacts, OutOfMemory, RunResult, WaitResult, Whose, outcome};
 use crate::{ByteSize, Context};
 
@@ -82,6 +83,9 @@ fn facts(known: Known, memory_limit: Option<u64>, driver_closed: bool) -> ExitFa
         driver_closed: driver_closed && !matches!(known.streams, Delivery::Over(_)),
         stream_error: match known.streams {
             Delivery::Over(failed) => failed,
+            Delivery::CutOff if !driver_closed => {
+                Some(lost("the cookie was closed before all output was delivered"))
+            }
             Delivery::Flowing | Delivery::CutOff => None,
         },
     }
@@ -211,6 +215,14 @@ mod tests {
                 None,
                 Status::Error,
                 "the driver was closed before the function had ended and all its output was delivered",
+            ),
+            (
+                known(Some(0), Some(false), Delivery::CutOff),
+                None,
+                false,
+                None,
+                Status::Error,
+                "the container's streams failed",
             ),
             (Known::default(), None, false, None, Status::Running, ""),
             (

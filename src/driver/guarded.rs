@@ -41,6 +41,15 @@ impl<S: Unpin> Guarded<S> {
     }
 }
 
+impl<S> Drop for Guarded<S> {
+    /// A stream that panics when it is dropped ends nobody but itself.
+    fn drop(&mut self) {
+        let code = self.code;
+        let stream = std::mem::replace(&mut self.stream, Err(HostError::NotRun { code }));
+        drop(host::caught(code, || drop(stream)));
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -92,6 +101,17 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Poller<'_>) -> Poll<io::Result<()>> {
             panic!("no more paper")
         }
+    }
+
+    #[test]
+    fn a_stream_that_panics_when_it_is_dropped_ends_nobody_else() {
+        struct Brittle;
+        impl Drop for Brittle {
+            fn drop(&mut self) {
+                panic!("it breaks");
+            }
+        }
+        drop(Guarded::new("the standard output", Brittle));
     }
 
     #[tokio::test]

@@ -100,7 +100,7 @@ impl Daemon {
         let output = attached.output.map(move |frame| {
             let call = "read the output of container";
             match frame {
-                // How the client returns what has no head: the rest of a frame that broke off.
+                // The client returns bytes without the head of a frame in this form: the rest of one that broke off.
                 Ok(LogOutput::Console { .. }) => {
                     let why = "it breaks off in the middle".to_owned();
                     Err(Failed::new(call, &target, Cause::Broken(why)))

@@ -10,8 +10,8 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt as _;
 
-use super::Daemon;
 use super::failed::{Cause, Failed};
+use super::{ANSWER, Daemon};
 use crate::driver::Timestamp;
 use crate::{ContainerName, Context};
 
@@ -20,6 +20,8 @@ const NOT_MODIFIED: u16 = 304;
 /// What the engine says about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::docker_driver) struct State {
+    /// Whether it runs now.
+    pub(in crate::docker_driver) is_running: bool,
     /// Whether it has run and ended, and the engine has written down how.
     pub(in crate::docker_driver) is_over: bool,
     /// The exit code of its last run.
@@ -48,7 +50,7 @@ impl Daemon {
         let options = CreateContainerOptionsBuilder::default()
             .name(name.as_str())
             .build();
-        let created = self.calls.create_container(Some(options), body).await;
+        let created = answered(self.calls.create_container(Some(options), body)).await;
         match created {
             Ok(created) => {
                 for warning in created.warnings {
@@ -65,10 +67,7 @@ impl Daemon {
     /// # Cancellation
     /// The container may have been started if this is dropped.
     pub(in crate::docker_driver) async fn start(&self, id: &str) -> Result<(), Failed> {
-        let started = self
-            .calls
-            .start_container(id, None::<StartContainerOptions>)
-            .await;
+        let started = answered(self.calls.start_container(id, None::<StartContainerOptions>)).await;
         done("start container", id, started)
     }
 
@@ -77,7 +76,8 @@ impl Daemon {
     /// # Cancellation
     /// The container may be paused if this is dropped.
     pub(in crate::docker_driver) async fn pause(&self, id: &str) -> Result<(), Failed> {
-        done("pause container", id, self.calls.pause_container(id).await)
+        let paused = answered(self.calls.pause_container(id)).await;
+        done("pause container", id, paused)
     }
 
     /// Lets the processes of a container continue.
@@ -85,7 +85,8 @@ impl Daemon {
     /// # Cancellation
     /// The container may be paused no more if this is dropped.
     pub(in crate::docker_driver) async fn unpause(&self, id: &str) -> Result<(), Failed> {
-        done("unpause container", id, self.calls.unpause_container(id).await)
+        let thawed = answered(self.calls.unpause_container(id)).await;
+        done("unpause container", id, thawed)
     }
 
     /// Ends a container if it runs, and removes it with its anonymous volumes.
@@ -97,7 +98,7 @@ impl Daemon {
             .force(true)
             .v(true)
             .build();
-        let removed = self.calls.remove_container(id, Some(options)).await;
+        let removed = answered(self.calls.remove_container(id, Some(options))).await;
         done("remove container", id, removed)
     }
 
@@ -131,14 +132,12 @@ impl Daemon {
     /// # Cancellation
     /// Safe to drop.
     pub(in crate::docker_driver) async fn state(&self, id: &str) -> Result<State, Failed> {
-        let inspected = self
-            .calls
-            .inspect_container(id, None::<InspectContainerOptions>)
-            .await;
+        let inspected = answered(self.calls.inspect_container(id, None::<InspectContainerOptions>)).await;
         let inspected = inspected.map_err(|error| Failed::of("inspect container", id, error))?;
         let state = inspected.state.unwrap_or_default();
         let is_running = state.running.unwrap_or_default();
         Ok(State {
+            is_running,
             is_over: !is_running && state.finished_at.as_deref().is_some_and(is_a_time),
             exit_code: state.exit_code,
             is_oom: state.oom_killed.unwrap_or_default(),
@@ -174,6 +173,12 @@ impl Daemon {
             })
             .collect())
     }
+}
+
+/// The whole answer to a call, within [`ANSWER`]. The client's own limit is that of the answer's beginning.
+async fn answered<T>(call: impl Future<Output = Result<T, Client>>) -> Result<T, Client> {
+    let answer = tokio::time::timeout(ANSWER, call).await;
+    answer.unwrap_or(Err(Client::RequestTimeoutError))
 }
 
 /// Go's zero time is year 1.

@@ -57,7 +57,7 @@ impl Failed {
         Self::new(call, target, cause(error))
     }
 
-    pub(super) fn new(call: &'static str, target: &str, cause: Cause) -> Self {
+    pub(in crate::docker_driver) fn new(call: &'static str, target: &str, cause: Cause) -> Self {
         Self {
             call,
             target: target.to_owned(),

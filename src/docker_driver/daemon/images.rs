@@ -167,7 +167,8 @@ impl Daemon {
         loaded.map_err(failed)
     }
 
-    /// Removes an image with all its names, unless a container uses it.
+    /// Removes an image by its id or a name, unless a container uses it. By its id, the engine removes one that several
+    /// repositories name only name by name.
     ///
     /// # Cancellation
     /// The image may be removed if this is dropped.

@@ -28,9 +28,9 @@ pub(super) use self::{
     samples::{Disk, Memory, Throttling, Traffic},
 };
 
-/// How long the engine may take to begin its answer to a call that changes something.
+/// How long the engine may take to answer a call that changes something.
 const ANSWER: Duration = Duration::from_secs(120);
-/// The same for calls whose answer begins when something happens, which have no bound of their own.
+/// How long the client waits for answers that begin when something happens. It has no way to wait without a bound.
 const WHENEVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A connection to a Docker Engine. Clones share it.

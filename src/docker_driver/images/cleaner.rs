@@ -57,7 +57,12 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), Failed> {
         let names = images.get(&id).unwrap_or(&nothing);
         // A caller has held the name since the image was chosen.
         if shared.names().leave(names.iter().map(String::as_str)) {
-            let removed = shared.daemon.remove_image(&id).await;
+            let removed = match shared.daemon.remove_image(&id).await {
+                Err(failed) if failed.says("multiple repositories") => {
+                    remove_names(shared, &stored, &id).await
+                }
+                removed => removed,
+            };
             shared.names().left(names.iter().map(String::as_str));
             match removed {
                 Err(failed) if !failed.is_missing() => {
@@ -73,6 +78,22 @@ async fn clean(shared: &Shared, ctx: &Context) -> Result<(), Failed> {
             shared.policy().stays(&id);
         }
         shared.settled.notify_waiters();
+    }
+    Ok(())
+}
+
+/// Removes an image by its names, which an engine demands of one that several repositories name.
+async fn remove_names(shared: &Shared, stored: &[Stored], id: &str) -> Result<(), Failed> {
+    let names = stored
+        .iter()
+        .filter(|image| image.id == id)
+        .flat_map(|image| &image.names);
+    for name in names {
+        match shared.daemon.remove_image(name).await {
+            // The last tag has taken the digests with it.
+            Err(failed) if !failed.is_missing() => return Err(failed),
+            _ => {}
+        }
     }
     Ok(())
 }

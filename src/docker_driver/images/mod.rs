@@ -33,7 +33,7 @@ struct Shared {
     /// By [`ImageName::key`].
     exempt: BTreeSet<String>,
     limit: u64,
-    /// By id. The engine does not tell what images share, so each is one part.
+    /// By id. Engines before API 1.42 do not tell what images share, so each counts as a whole.
     policy: Mutex<Policy<String, String>>,
     names: Mutex<Names>,
     /// Wakes the cleaner when there may be something to remove.

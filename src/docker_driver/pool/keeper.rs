@@ -80,7 +80,7 @@ impl Keeper {
                 for slot in std::mem::take(&mut *self.shared.stuck()) {
                     self.shared.pool.slots.stuck(slot);
                 }
-                // Whoever has dropped a slot in use has removed the container that used it.
+                // A function that still uses one loses its network; it was given up, and is being removed.
                 self.shared.pool.slots.retire_abandoned(|_| true);
                 self.retire_the_dead();
             }
@@ -129,6 +129,7 @@ impl Keeper {
         self.shared.pool.slots.close();
         self.tasks.close();
         self.tasks.wait().await;
+        self.shared.pool.slots.retire_abandoned(|_| true);
         let Chores { wash, remove, .. } = self.shared.pool.slots.chores(0, false);
         let stuck = std::mem::take(&mut *self.shared.stuck());
         let removing = TaskTracker::new();

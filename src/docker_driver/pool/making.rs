@@ -11,7 +11,7 @@ use crate::driver::Error;
 use crate::ids::unique;
 use crate::{ContainerName, Context};
 
-/// How long one slot may take to make, or to remove.
+/// How long the engine is given to tell whether it has the image of a slot, and twice as long as to remove a slot.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// The label of a slot's container. Its value names the start of the driver that has made it.
 pub(in crate::docker_driver) const HOLDER: &str = "fn-agent-prefork";
@@ -23,9 +23,8 @@ pub(super) async fn make(
     network: Option<&str>,
     life: &Context,
 ) -> Result<Slot, Error> {
-    let ctx = life.with_timeout(PATIENCE);
-    have_image(means, settings, &ctx).await?;
-    ctx.check()?;
+    have_image(means, settings, life).await?;
+    life.check()?;
     let name = ContainerName::new(format!("prefork_{}", unique()))?;
     let mut body = settings.holder.options.body.clone();
     let host = body.host_config.get_or_insert_default();
@@ -47,11 +46,13 @@ pub(super) async fn make(
     Ok(Slot::new(id, network.map(str::to_owned)))
 }
 
-async fn have_image(means: &Means, settings: &Settings, ctx: &Context) -> Result<(), Error> {
+/// Pulls the image of the slots if it is not here, however long that takes: a pull that is given up begins anew.
+async fn have_image(means: &Means, settings: &Settings, life: &Context) -> Result<(), Error> {
     let image = settings.image();
-    let found = means.daemon.image(ctx, image.as_given()).await;
+    let ctx = life.with_timeout(PATIENCE);
+    let found = means.daemon.image(&ctx, image.as_given()).await;
     if found.map_err(error::translate)?.is_none() {
-        means.puller.pull(ctx, image, None).await?;
+        means.puller.pull(life, image, None).await?;
         means.images.changed();
     }
     Ok(())

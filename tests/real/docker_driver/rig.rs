@@ -48,6 +48,17 @@ impl Rig {
             assert!(Instant::now() < until, "the shim of the first life goes on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // The server may still be at the end of that life.
+        let turns = stage
+            .real
+            .dir()
+            .join("cli/fifos")
+            .join(stage.real.namespace())
+            .join(".turns");
+        while turns.exists() {
+            assert!(Instant::now() < until, "the first life is not settled");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let before = take(&stage.real).await;
         let driver = connect(&stage, change).await.expect("a driver");
         Some(Self {
