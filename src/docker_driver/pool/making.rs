@@ -11,8 +11,12 @@ use crate::driver::Error;
 use crate::ids::unique;
 use crate::{ContainerName, Context};
 
-/// How long the engine is given to tell whether it has the image of a slot, and twice as long as to remove a slot.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the engine may take to tell whether it has the image of a slot.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long the removal of a slot may take before it is put off.
+const REMOVAL: Duration = Duration::from_secs(30);
+/// How long the removal of what a failed attempt has left may take.
+const UNDO: Duration = Duration::from_secs(10);
 /// The label of a slot's container. Its value names the start of the driver that has made it.
 pub(in crate::docker_driver) const HOLDER: &str = "fn-agent-prefork";
 
@@ -49,7 +53,7 @@ pub(super) async fn make(
 /// Pulls the image of the slots if it is not here, however long that takes: a pull that is given up begins anew.
 async fn have_image(means: &Means, settings: &Settings, life: &Context) -> Result<(), Error> {
     let image = settings.image();
-    let ctx = life.with_timeout(PATIENCE);
+    let ctx = life.with_timeout(LOOK);
     let found = means.daemon.image(&ctx, image.as_given()).await;
     if found.map_err(error::translate)?.is_none() {
         means.puller.pull(life, image, None).await?;
@@ -60,7 +64,7 @@ async fn have_image(means: &Means, settings: &Settings, life: &Context) -> Resul
 
 /// Removes what a slot that was not made has left.
 async fn give_up(means: &Means, container: &str) {
-    if let Err(failed) = insist(&means.daemon, container, PATIENCE / 6).await {
+    if let Err(failed) = insist(&means.daemon, container, UNDO).await {
         tracing::warn!(error = %crate::chain(&failed), "the pool could not remove a part of a slot");
     }
 }
@@ -76,7 +80,7 @@ pub(super) async fn watch(means: &Means, slot: &Slot) -> Result<(), Failed> {
 
 /// Removes a slot. Returns it if it cannot be removed.
 pub(super) async fn discard(means: &Means, slot: Slot) -> Result<(), Slot> {
-    match insist(&means.daemon, slot.id(), PATIENCE / 2).await {
+    match insist(&means.daemon, slot.id(), REMOVAL).await {
         Ok(()) => Ok(()),
         Err(failed) => {
             tracing::warn!(error = %crate::chain(&failed), "cannot remove the container of a slot of the pool");
