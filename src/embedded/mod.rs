@@ -34,6 +34,7 @@ mod watch;
 use std::path::PathBuf;
 
 use crate::Context;
+use crate::file_lock::FileLock;
 
 pub use answers::answers;
 pub use error::Error;
@@ -44,7 +45,6 @@ pub(crate) use scope::Scope;
 pub(crate) use search::{SearchPath, executable};
 
 use launch::Programs;
-use lock::Lock;
 use watch::Watch;
 
 /// One process's share in a private containerd.
@@ -56,7 +56,7 @@ use watch::Watch;
 #[derive(Debug)]
 pub struct Embedded {
     home: Home,
-    share: Lock,
+    share: FileLock,
     watch: Watch,
 }
 
@@ -83,8 +83,8 @@ impl Embedded {
         let programs = launch::Programs::find()?;
         // From here on the home has its canonical path, which every other process uses too.
         let home = home.create()?;
-        let starting = Lock::exclusive(ctx, &home.start_lock()).await?;
-        let share = Lock::shared(ctx, &home.users_lock()).await?;
+        let starting = lock::exclusive(ctx, &home.start_lock()).await?;
+        let share = lock::shared(ctx, &home.users_lock()).await?;
         log::trim(&home.log());
         ensure(ctx, &home, &programs).await?;
         drop(starting);
@@ -121,8 +121,11 @@ impl Embedded {
     pub async fn stop(self, ctx: &Context) -> Result<Stopped, Error> {
         let Self { home, share, watch } = self;
         watch.stop().await;
-        let _stopping = Lock::exclusive(ctx, &home.start_lock()).await?;
-        if !share.become_exclusive()? {
+        let _stopping = lock::exclusive(ctx, &home.start_lock()).await?;
+        if !share
+            .become_exclusive()
+            .map_err(|cause| Error::at(&home.users_lock(), "lock", cause))?
+        {
             return Ok(Stopped::StillShared);
         }
         process::settled(&home).await;

@@ -80,7 +80,7 @@ async fn watch(ctx: Context, home: Home) {
 
 async fn restart(ctx: &Context, home: &Home) -> Result<(), Error> {
     let programs = super::launch::Programs::find()?;
-    let _starting = super::Lock::exclusive(ctx, &home.start_lock()).await?;
+    let _starting = super::lock::exclusive(ctx, &home.start_lock()).await?;
     super::ensure(ctx, home, &programs).await
 }
 

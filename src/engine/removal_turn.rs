@@ -29,7 +29,18 @@ const FILE: &str = ".removals";
 #[derive(Debug)]
 #[must_use = "it is given back when it is dropped"]
 pub(super) struct RemovalTurn {
-    _file: File,
+    file: File,
+    place: i64,
+}
+
+impl Drop for RemovalTurn {
+    fn drop(&mut self) {
+        // Closing the file would not be enough, as for a [`FileLock`](crate::file_lock::FileLock).
+        let unlock = of_byte(self.place, libc::F_UNLCK);
+        if let Err(error) = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&unlock)) {
+            tracing::debug!(%error, "the right to remove a container ends when its file is closed everywhere");
+        }
+    }
 }
 
 impl RemovalTurn {
@@ -47,11 +58,10 @@ impl RemovalTurn {
             .join(deps.config.namespace.as_str())
             .join(FILE);
         let take = || {
-            let file = attempt(&path, place_of(id)).map_err(|error| {
+            attempt(&path, place_of(id)).map_err(|error| {
                 let why = format!("its lock in {} cannot be taken: {error}", path.display());
                 Error::new(Step::Turn, id, Kind::Internal, io::Error::new(error.kind(), why))
-            });
-            Ok(file?.map(|file| Self { _file: file }))
+            })
         };
         until_free(ctx, id, take).await
     }
@@ -65,7 +75,7 @@ fn place_of(id: &ContainerId) -> i64 {
 }
 
 /// Locks a byte of the file; `None` if it is locked.
-fn attempt(path: &Path, place: i64) -> io::Result<Option<File>> {
+fn attempt(path: &Path, place: i64) -> io::Result<Option<RemovalTurn>> {
     let mut options = OpenOptions::new();
     options.create(true).write(true).truncate(false).mode(0o600);
     let file = match options.open(path) {
@@ -75,15 +85,8 @@ fn attempt(path: &Path, place: i64) -> io::Result<Option<File>> {
         }
         opened => opened?,
     };
-    let lock = libc::flock {
-        l_type: LOCK,
-        l_whence: FROM_THE_START,
-        l_start: place,
-        l_len: 1,
-        l_pid: 0,
-    };
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
-        Ok(_) => Ok(Some(file)),
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&of_byte(place, libc::F_WRLCK))) {
+        Ok(_) => Ok(Some(RemovalTurn { file, place })),
         Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -93,12 +96,15 @@ fn attempt(path: &Path, place: i64) -> io::Result<Option<File>> {
     clippy::cast_possible_truncation,
     reason = "the constants are small; their types differ"
 )]
-const LOCK: libc::c_short = libc::F_WRLCK as libc::c_short;
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the constants are small; their types differ"
-)]
-const FROM_THE_START: libc::c_short = libc::SEEK_SET as libc::c_short;
+const fn of_byte(place: i64, kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: place,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -114,7 +120,10 @@ mod tests {
         // Another open file, as in another process.
         assert!(attempt(&path, one).unwrap().is_none());
         assert!(attempt(&path, two).unwrap().is_some());
+        // Like the copy that a child has between its fork and its exec.
+        let copy = first.file.try_clone().unwrap();
         drop(first);
         assert!(attempt(&path, one).unwrap().is_some());
+        drop(copy);
     }
 }

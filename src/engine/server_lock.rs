@@ -7,13 +7,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use super::deps::Deps;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::host;
 use crate::Context;
+use crate::file_lock::FileLock;
 use crate::process_identity::{Life, ProcessIdentity};
 use crate::stdio::Streams;
 
@@ -25,14 +23,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to be the server of an instance. Ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct ServerLock {
-    file: File,
-}
+pub(super) struct ServerLock(FileLock);
 
 impl Drop for ServerLock {
     fn drop(&mut self) {
         // A process that lives on is not the server any more.
-        drop(self.file.set_len(0));
+        drop(self.0.file().set_len(0));
     }
 }
 
@@ -64,8 +60,8 @@ impl ServerLock {
             )
         };
         for _ in 0..TRIES {
-            if let Some(file) = attempt(&path).map_err(failed)? {
-                return Ok(Self { file });
+            if let Some(lock) = attempt(&path).map_err(failed)? {
+                return Ok(lock);
             }
             ctx.run(tokio::time::sleep(PAUSE)).await.at(Step::Serve, &shown)?;
         }
@@ -110,7 +106,7 @@ fn holder(path: &PathBuf) -> Option<ProcessIdentity> {
 }
 
 /// Takes the lock and writes this process into its file; `None` if another process has it.
-fn attempt(path: &PathBuf) -> io::Result<Option<File>> {
+fn attempt(path: &PathBuf) -> io::Result<Option<ServerLock>> {
     if let Some(dir) = path.parent() {
         host::make_private(dir)?;
     }
@@ -121,18 +117,16 @@ fn attempt(path: &PathBuf) -> io::Result<Option<File>> {
         .write(true)
         .truncate(false)
         .mode(0o600);
-    let mut file = options.open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
+    let Some(mut lock) = FileLock::exclusive(options.open(path)?)? else {
+        return Ok(None);
+    };
+    let file = lock.file();
     file.set_len(0)?;
     file.rewind()?;
     if let Some(this) = ProcessIdentity::this() {
         file.write_all(this.to_string().as_bytes())?;
     }
-    Ok(Some(file))
+    Ok(Some(ServerLock(lock)))
 }
 
 #[cfg(test)]

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 32] = [
+const MAY_IMPORT: [(&str, &[&str]); 33] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
     ("pauses", &[]),
     ("process_identity", &[]),
+    ("file_lock", &[]),
     ("metrics", &[]),
     ("mountinfo", &[]),
     ("failpoint", &[]),
@@ -80,12 +81,13 @@ const MAY_IMPORT: [(&str, &[&str]); 32] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 16] = [
+const FOUNDATION: [&str; 17] = [
     "context",
     "teardown",
     "tracked",
     "pauses",
     "process_identity",
+    "file_lock",
     "metrics",
     "mountinfo",
     "failpoint",

@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -26,6 +24,7 @@ use super::backlog::{Chunk, Over, STALL, Wants};
 use super::hub::Hub;
 use super::input::SharedInput;
 use crate::Context;
+use crate::file_lock::FileLock;
 use crate::stdio::Stream;
 
 const SOCKET: &str = "attach";
@@ -54,7 +53,7 @@ pub(crate) struct StreamsLock(Arc<Held>);
 #[derive(Debug)]
 struct Held {
     dir: PathBuf,
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// A reference to the right that does not keep it.
@@ -81,15 +80,9 @@ impl StreamsLock {
     pub(crate) fn take(dir: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(dir.join(LOCK))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self(Arc::new(Held {
-                dir: dir.to_owned(),
-                _lock: lock,
-            })))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let lock = FileLock::exclusive(options.open(dir.join(LOCK))?)?;
+        let dir = dir.to_owned();
+        Ok(lock.map(|_lock| Self(Arc::new(Held { dir, _lock }))))
     }
 
     /// Serves the streams to other processes until `life` ends. An input that is `None` belongs to this process alone.
