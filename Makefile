@@ -38,10 +38,10 @@ about-host:
 	@tools/about-host.sh
 
 build: install-deps
-	$(CARGO) build --locked --profile $(PROFILE) --features cli --bin fnctr
+	$(CARGO) build --locked --profile $(PROFILE) --features cli --bins
 
 release: install-deps
-	$(CARGO) build --locked --release --features cli --bin fnctr
+	$(CARGO) build --locked --release --features cli --bins
 
 demo: build
 	@FNCTR=$(abspath $(FNCTR)) tools/demo.sh
@@ -79,7 +79,7 @@ test-vm-systemd: install-deps
 
 # TESTS names some of them, as in TESTS='laws limits'.
 test-nested: install-deps
-	$(CARGO) build --locked --features cli --bin fnctr
+	$(CARGO) build --locked --features cli --bins
 	@real=$$($(CARGO) test --locked --features cli --test real --no-run --message-format short 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$$/\1/p') && \
 	RUST_TEST_THREADS=$(TEST_THREADS) tools/nested.sh $(TARGET)/debug/fnctr "$$real" $(TESTS)
 

@@ -113,10 +113,10 @@
 //!   read from its cgroup.
 //! * Only `containerd/` names tonic, only `image/registry/` an HTTP client, only `docker_api/` an HTTP server, and only
 //!   `docker_driver/` a client of Docker's API; only `sys.rs` has unsafe code; only `cli`, `credentials`, the
-//!   settings of `docker_driver` and the search for programs in [`embedded`] read the environment, `failpoint` in a build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs
-//!   a subscriber or exits; every task that can change
-//!   something outside this process belongs to a tracker that a close waits for; the word "namespace" is always used
-//!   with its kind.
+//!   settings of `docker_driver` and the search for programs in [`embedded`] read the environment, `failpoint` in a
+//!   build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs a subscriber or exits; every
+//!   task that can change something outside this process belongs to a tracker that a close waits for; the word
+//!   "namespace" is always used with its kind. `bin/fnctr-shim.rs` is a program of its own, and names none of this crate.
 
 mod cgroup;
 #[cfg(feature = "cli")]

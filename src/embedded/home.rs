@@ -111,6 +111,16 @@ impl Home {
         *self == Self::system()
     }
 
+    /// The directory of the program that stands before the shim.
+    pub(super) fn shim_dir(&self) -> PathBuf {
+        if self.is_system() {
+            // Not in /run, where on many hosts nothing may be executed.
+            "/var/lib/fnctr/shim".into()
+        } else {
+            self.run.join("shim")
+        }
+    }
+
     pub(super) fn ttrpc_socket(&self) -> PathBuf {
         self.run.join("containerd.sock.ttrpc")
     }

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::error::Ended;
-use super::{Error, Home, Scope, SearchPath, answers, config, log, private, process};
+use super::{Error, Home, Scope, SearchPath, answers, config, front, log, private, process};
 use crate::Context;
 use crate::cgroup::tops;
 
@@ -152,7 +152,7 @@ fn spawn(home: &Home, programs: &Programs, scope: &Scope) -> Result<(Child, u64)
         .arg(&programs.containerd)
         .arg("--config")
         .arg(&config)
-        .env("PATH", programs.path.as_os_str())
+        .env("PATH", programs.path.behind(front::install(home)).as_os_str())
         // What systemd tells this process is not meant for containerd.
         .env_remove("NOTIFY_SOCKET")
         .env_remove("LISTEN_FDS")

@@ -38,6 +38,13 @@ impl SearchPath {
         Self(env::join_paths(own.chain(SBIN.map(PathBuf::from))).unwrap_or_default())
     }
 
+    /// This search path behind another directory.
+    pub(crate) fn behind(&self, dir: Option<PathBuf>) -> Self {
+        let dirs = dir.into_iter().chain(env::split_paths(&self.0));
+        // A directory with a colon in its name cannot be searched.
+        env::join_paths(dirs).map_or_else(|_| self.clone(), Self)
+    }
+
     /// The value for a `PATH` variable.
     pub(crate) fn as_os_str(&self) -> &OsStr {
         &self.0
@@ -77,6 +84,17 @@ mod tests {
     fn a_running_containerd_looks_in_its_own_path_and_beside_itself() {
         let path = SearchPath::of_process(b"A=PATH=no\0PATH=/usr/bin:/bin\0", Path::new("/opt/k/containerd"));
         assert_eq!(path.as_os_str(), "/usr/bin:/bin:/opt/k");
+    }
+
+    #[test]
+    fn a_directory_can_be_searched_first() {
+        let path = SearchPath("/usr/bin:/bin".into());
+        assert_eq!(
+            path.behind(Some("/srv/f".into())).as_os_str(),
+            "/srv/f:/usr/bin:/bin"
+        );
+        assert_eq!(path.behind(Some("/srv/a:b".into())).as_os_str(), "/usr/bin:/bin");
+        assert_eq!(path.behind(None).as_os_str(), "/usr/bin:/bin");
     }
 
     #[test]

@@ -197,16 +197,18 @@ fn only_the_gateway_names_grpc() {
     }
 }
 
-/// The lint is denied for the whole workspace, so code of that kind needs a file that lifts it; one may.
 #[test]
 fn the_hosts_clock_is_read_in_one_place() {
     // Built of two parts, so that this line is none of the places.
     let read = concat!("SystemTime", "::now()");
     let files = production().into_iter().filter(|(_, text)| text.contains(read));
+    // A program of its own, whose time only fills a field that containerd does not use.
+    let files = files.filter(|(file, _)| file != "src/bin/fnctr-shim.rs");
     let files: Vec<_> = files.map(|(file, _)| file).collect();
     assert_eq!(files, ["src/clock.rs"], "a test can set only that clock wrong");
 }
 
+/// The lint is denied for the whole workspace, so code of that kind needs a file that lifts it; one may.
 #[test]
 fn only_the_system_calls_are_unsafe() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -368,7 +368,7 @@ pub(crate) fn remove_cgroups(parent: &str) {
 }
 
 /// A command on a private containerd of its own, with the test image in it.
-fn private(path: &std::path::Path) -> impl Fn(&[&str]) -> Command {
+pub(crate) fn private(path: &std::path::Path) -> impl Fn(&[&str]) -> Command {
     let archive = crate::image::busybox(path);
     let path = path.to_owned();
     let parent = format!("/fnctr-e{}", std::process::id());

@@ -55,6 +55,7 @@ mod recovery;
 mod resources;
 mod server;
 mod session;
+mod shim;
 mod soak;
 mod stats;
 mod stats_cli;
