@@ -49,8 +49,11 @@ impl Connection {
     }
 
     /// The same, for an engine that lives until a signal ends it.
-    pub(super) async fn serving(invocation: Invocation<'_>) -> Result<Self, Failure> {
-        Self::open_as(Role::Server, invocation, |_| {}).await
+    pub(super) async fn serving(
+        invocation: Invocation<'_>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Failure> {
+        Self::open_as(Role::Server, invocation, change).await
     }
 
     async fn open_as(

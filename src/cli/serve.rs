@@ -35,7 +35,12 @@ pub(super) async fn serve(
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let place = DockerPlace::of(args).map_err(refused)?;
-    let connection = Connection::serving(invocation).await?;
+    let connection = Connection::serving(invocation, |config| {
+        config.pre_fork_pool_size = args.network_pool.map_or(0, u64::from);
+        // A client of Docker's API expects that no container had its namespace before.
+        config.pre_fork_use_once = 1;
+    });
+    let connection = connection.await?;
     let engine = &connection.engine;
     let interrupted = invocation.interrupt.ctx();
     let served = interrupted.run(engine.serve(&Context::new())).await;

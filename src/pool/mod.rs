@@ -36,7 +36,8 @@ impl<T> Clone for Pool<T> {
 
 #[derive(Debug)]
 struct Shared<T> {
-    /// Whether a slot serves only one container.
+    /// Whether a slot serves only one container. One that is leased is then replaced at once, because it does not come
+    /// back: the pool's size is that of its stock, not of its stock and its leases together.
     once: bool,
     shelf: Mutex<Shelf<T>>,
     /// Notified when there may be work to do.
@@ -127,6 +128,9 @@ impl<T> Pool<T> {
         let left = shelf.ready.len();
         shelf.size.took(left);
         drop(shelf);
+        if self.0.once {
+            self.0.wake.notify_one();
+        }
         Some(Lease {
             slot: Some(slot),
             shared: Arc::clone(&self.0),
@@ -182,7 +186,8 @@ impl<T> Pool<T> {
         let target = if shelf.closed { 0 } else { shelf.size.target() };
         let wash = std::mem::take(&mut shelf.used);
         shelf.in_hand += wash.len();
-        let total = shelf.ready.len() + shelf.leased + shelf.in_hand;
+        let come_back = if self.0.once { 0 } else { shelf.leased };
+        let total = shelf.ready.len() + shelf.in_hand + come_back;
         for _ in target..total {
             let Some(slot) = shelf.ready.pop_front() else {
                 break;

@@ -1,5 +1,5 @@
-//! Tests of the pool's invariants: no slot exists twice, none is lost, and the ready and the leased slots together are
-//! as many as the target.
+//! Tests of the pool's invariants: no slot exists twice, none is lost, and the ready and the leased slots together
+//! (the ready ones alone, if each serves one container) are as many as the target.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,9 +45,20 @@ fn a_slot_for_one_use_is_replaced_and_one_that_was_not_touched_is_as_good_as_new
     assert_eq!(pool.counts().ready, 5);
     let mut lease = pool.take(|_| true).unwrap();
     lease.touch();
+    // Already while it is used, for however long that is.
+    let chores = pool.chores(usize::MAX, false);
+    assert_eq!((chores.remove.len(), chores.make), (0, 1));
+    pool.put(5);
     assert_eq!(lease.give_back(), None);
     let chores = pool.chores(usize::MAX, false);
-    assert_eq!((chores.wash.len(), chores.remove.len(), chores.make), (0, 1, 1));
+    assert_eq!((chores.wash.len(), chores.remove.len(), chores.make), (0, 1, 0));
+    // One that was not used after all is one too many.
+    let lease = pool.take(|_| true).unwrap();
+    assert_eq!(pool.chores(usize::MAX, false).make, 1);
+    pool.put(6);
+    drop(lease);
+    assert_eq!(pool.chores(usize::MAX, false).remove.len(), 1);
+    assert_eq!(pool.counts().ready, 5);
 }
 
 #[test]

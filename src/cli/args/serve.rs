@@ -15,6 +15,10 @@ pub(in crate::cli) struct ServeArgs {
     /// The group, by name or number, whose members may use the socket, and so the whole host [default: root alone]
     #[arg(long, value_name = "GROUP", requires = "docker_socket")]
     pub(in crate::cli) docker_group: Option<String>,
+    /// Keep this many network namespaces of the default network prepared, at most 1000: a container of the Docker API that is
+    /// on it, without published ports, then waits for none to be made. Each serves one container
+    #[arg(long, value_name = "COUNT", requires = "docker_socket", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(in crate::cli) network_pool: Option<u16>,
     /// Serve the numbers of this process for Prometheus at http://ADDRESS/metrics, to whoever can reach the address, such as
     /// 127.0.0.1:9323
     #[arg(long, value_name = "ADDRESS")]

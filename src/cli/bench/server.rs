@@ -136,7 +136,7 @@ async fn measure(invocation: Invocation<'_>, plan: &Plan) -> Result<Measured, Fa
     let (mut ready, before) = (Figures::default(), held()?);
     for start in 1..=STARTS {
         let began = Instant::now();
-        let connection = Connection::serving(invocation).await?;
+        let connection = Connection::serving(invocation, |_| {}).await?;
         let measured = async {
             let server = connection.engine.serve(ctx).await?;
             ready.push(began.elapsed());

@@ -10,3 +10,5 @@ mod serving;
 mod streams;
 mod swagger;
 mod wire;
+
+pub(crate) use wire::Docker;

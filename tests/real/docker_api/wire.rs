@@ -14,68 +14,73 @@ use crate::patience::patient;
 use crate::world::Stage;
 
 /// A server of the API.
-pub(super) struct Docker {
-    pub(super) server: Beside,
+pub(crate) struct Docker {
+    pub(crate) server: Beside,
     socket: PathBuf,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Said {
-    pub(super) status: u16,
+pub(crate) struct Said {
+    pub(crate) status: u16,
     /// The head, as it was sent.
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Said {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     #[track_caller]
-    pub(super) fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         self.json()["message"].as_str().expect("a message").to_owned()
     }
 }
 
 impl Docker {
-    pub(super) fn serve(stage: &Stage) -> Self {
+    pub(crate) fn serve(stage: &Stage) -> Self {
         let socket = stage.real.dir().join("docker.sock");
         let named = socket.display().to_string();
         let server = Beside::start(stage, &["serve", "--docker-socket", &named]);
+        Self::of(server, socket)
+    }
+
+    /// A server that is just starting.
+    pub(crate) fn of(server: Beside, socket: PathBuf) -> Self {
         server.hear();
         Self { server, socket }
     }
 
-    pub(super) fn socket(&self) -> &str {
+    pub(crate) fn socket(&self) -> &str {
         self.socket.to_str().expect("text")
     }
 
     /// Ends it as an operator does.
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         self.server.signal(Signal::SIGTERM);
         let (code, said, err) = self.server.end();
         assert_eq!((code, said.as_slice()), (Some(0), &[][..]), "{err}");
         assert!(!self.socket.exists());
     }
 
-    pub(super) fn kill(self) {
+    pub(crate) fn kill(self) {
         self.server.signal(Signal::SIGKILL);
         self.server.end();
     }
 
-    pub(super) fn connect(&self) -> UnixStream {
+    pub(crate) fn connect(&self) -> UnixStream {
         UnixStream::connect(&self.socket).expect("to connect")
     }
 
     /// Sends bytes, and reads until the server closes the connection.
-    pub(super) fn raw(&self, request: &[u8]) -> Said {
+    pub(crate) fn raw(&self, request: &[u8]) -> Said {
         let mut stream = self.connect();
         stream.write_all(request).expect("to ask");
         let mut all = Vec::new();
@@ -83,21 +88,21 @@ impl Docker {
         parse(&all)
     }
 
-    pub(super) fn ask(&self, method: &str, path: &str) -> Said {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Said {
         self.raw(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
     }
 
-    pub(super) fn get(&self, path: &str) -> Said {
+    pub(crate) fn get(&self, path: &str) -> Said {
         self.ask("GET", path)
     }
 
-    pub(super) fn post(&self, path: &str, body: &Value) -> Said {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Said {
         self.raw(&with_body(path, &body.to_string()))
     }
 
     /// Creates a container without a network, and returns its id.
     #[track_caller]
-    pub(super) fn create(&self, name: &str, body: Value) -> String {
+    pub(crate) fn create(&self, name: &str, body: Value) -> String {
         let mut whole = json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "none" } });
         merge(&mut whole, body);
         let said = self.post(&format!("/containers/create?name={name}"), &whole);
@@ -106,14 +111,14 @@ impl Docker {
     }
 
     #[track_caller]
-    pub(super) fn done(&self, method: &str, path: &str) {
+    pub(crate) fn done(&self, method: &str, path: &str) {
         let said = self.ask(method, path);
         assert!([200, 204].contains(&said.status), "{path}: {said:?}");
     }
 
     /// Attaches, and returns the connection after the head of the answer.
     #[track_caller]
-    pub(super) fn attach(&self, id: &str, query: &str) -> UnixStream {
+    pub(crate) fn attach(&self, id: &str, query: &str) -> UnixStream {
         let mut stream = self.connect();
         let path = format!("/containers/{id}/attach?stream=1&{query}");
         let request = format!(
@@ -126,7 +131,7 @@ impl Docker {
     }
 
     /// Begins a request whose answer does not end by itself: its head, and its lines.
-    pub(super) fn follow(&self, method: &str, path: &str) -> Followed {
+    pub(crate) fn follow(&self, method: &str, path: &str) -> Followed {
         let mut stream = self.connect();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("to ask");
@@ -139,14 +144,14 @@ impl Docker {
 }
 
 /// An answer that goes on.
-pub(super) struct Followed {
-    pub(super) head: String,
+pub(crate) struct Followed {
+    pub(crate) head: String,
     lines: BufReader<UnixStream>,
 }
 
 impl Followed {
     /// The next chunk of the body; `None` after the last one.
-    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         let mut size = String::new();
         self.lines.read_line(&mut size).expect("a chunk");
         let size = usize::from_str_radix(size.trim(), 16).expect("its size");
@@ -157,14 +162,14 @@ impl Followed {
     }
 
     #[track_caller]
-    pub(super) fn json(&mut self) -> Value {
+    pub(crate) fn json(&mut self) -> Value {
         let chunk = self.next().expect("a chunk");
         serde_json::from_slice(&chunk).expect("JSON")
     }
 }
 
 /// All output of an attached container, by stream.
-pub(super) fn output(mut stream: UnixStream) -> (String, String) {
+pub(crate) fn output(mut stream: UnixStream) -> (String, String) {
     let wait = patient(Duration::from_secs(60));
     stream.set_read_timeout(Some(wait)).expect("a limit");
     let mut all = Vec::new();
@@ -188,12 +193,12 @@ pub(super) fn output(mut stream: UnixStream) -> (String, String) {
 }
 
 /// Writes input, and ends it.
-pub(super) fn say(stream: &mut UnixStream, input: &str) {
+pub(crate) fn say(stream: &mut UnixStream, input: &str) {
     stream.write_all(input.as_bytes()).expect("to write");
     stream.shutdown(Shutdown::Write).expect("to end");
 }
 
-pub(super) fn with_body(path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn with_body(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -222,7 +227,7 @@ fn read_head(stream: &mut UnixStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-pub(super) fn parse(all: &[u8]) -> Said {
+pub(crate) fn parse(all: &[u8]) -> Said {
     let at = all
         .windows(4)
         .position(|four| four == b"\r\n\r\n")

@@ -14,4 +14,5 @@ mod ports;
 mod reach;
 mod recovery;
 mod rig;
+mod served;
 mod subnet;

@@ -211,7 +211,12 @@ impl Net {
 
     /// The addresses that are taken.
     pub(crate) fn addresses(&self) -> BTreeSet<String> {
-        let dir = self.dir("addresses").join(&self.name);
+        self.addresses_on(&self.name)
+    }
+
+    /// The addresses that are taken on a network.
+    pub(crate) fn addresses_on(&self, network: &str) -> BTreeSet<String> {
+        let dir = self.dir("addresses").join(network);
         let mut taken = BTreeSet::new();
         files(&dir, &mut |path| {
             if let Some(name) = path.file_name().and_then(|name| name.to_str())
