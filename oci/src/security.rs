@@ -37,6 +37,17 @@ pub(crate) fn capabilities(wanted: &Capabilities) -> Result<Bounding, Error> {
 }
 
 impl Capabilities {
+    /// Whether there is one that is none of Docker's default capabilities. Names that are unknown count as such.
+    #[must_use]
+    pub fn exceed_docker(&self) -> bool {
+        match self {
+            Self::None | Self::Docker => false,
+            Self::Only(names) => !names
+                .iter()
+                .all(|name| capability(name).is_ok_and(|one| DOCKER.contains(&one))),
+        }
+    }
+
     /// Docker's default capabilities, with some added and some dropped. Names are accepted in any case, with or without
     /// `CAP_`, and `ALL` for all of them. A capability that is added and dropped is dropped, unless all are dropped.
     ///
@@ -263,6 +274,25 @@ mod docker_with_tests {
                 name: "NOSUCH".to_owned()
             })
         );
+    }
+
+    #[test]
+    fn what_exceeds_docker_s_capabilities_is_known() {
+        for (add, drop, exceeds) in [
+            (&[][..], &[][..], false),
+            (&[], &["ALL"], false),
+            (&[], &["CHOWN"], false),
+            (&["NET_ADMIN"], &[], true),
+            (&["NET_ADMIN"], &["ALL"], true),
+            (&["KILL"], &["ALL"], false),
+        ] {
+            assert_eq!(
+                with(add, drop).unwrap().exceed_docker(),
+                exceeds,
+                "{add:?} {drop:?}"
+            );
+        }
+        assert!(Capabilities::Only(vec!["nonsense".to_owned()]).exceed_docker());
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) async fn serve(
     let connection = Connection::serving(invocation, |config| {
         config.pre_fork_pool_size = args.network_pool.map_or(0, u64::from);
         // A client of Docker's API expects that no container had its namespace before.
-        config.pre_fork_use_once = 1;
+        config.pre_fork_use_once = u64::from(!args.network_pool_reuse);
     });
     let connection = connection.await?;
     let engine = &connection.engine;

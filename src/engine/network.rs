@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fnctr_oci::NetworkMode;
+use fnctr_oci::{ContainerConfig, NetworkMode};
 
 use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
 use super::label;
@@ -127,11 +127,9 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
             ports,
             pooled,
         } => {
-            // The runtime writes parameters into the namespace, where the slot's next container would find them.
-            let sets_parameters = plan.config.sysctls.keys().any(|name| name.starts_with("net"));
             if *pooled
                 && ports.is_empty()
-                && !sets_parameters
+                && !may_change_its_network(plan)
                 && let Some(lease) = deps.networks.pool.as_ref().and_then(slot::take)
             {
                 let path = lease
@@ -160,6 +158,18 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
         }
         Network::Of(id) => of_container(deps, ctx, plan, id).await,
     }
+}
+
+/// Whether the namespace may be another one after the container than before: the next container of a slot would find the
+/// addresses, routes, rules and kernel parameters of the last one.
+fn may_change_its_network(plan: &Plan) -> bool {
+    let ContainerConfig {
+        sysctls, security, ..
+    } = &plan.config;
+    // The runtime writes the parameters. A process may, if it has CAP_NET_ADMIN, can take it, or can write to /proc/sys.
+    sysctls.keys().any(|name| name.starts_with("net"))
+        || security.capabilities.exceed_docker()
+        || !security.protect_paths
 }
 
 pub(super) async fn sandboxes(deps: &Deps, id: &ContainerId) -> Result<Sandboxes> {

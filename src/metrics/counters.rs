@@ -138,7 +138,7 @@ impl Metrics {
         );
         registry.register(
             "network_pool_target",
-            "How many network namespaces the pool should have, those in use included",
+            "How many network namespaces the pool should have, those in use included if they come back",
             self.pool_target.clone(),
         );
         registry.register(

@@ -178,6 +178,9 @@ impl<T> Pool<T> {
 
     /// Returns the work that is pending now, with at most `most` slots to make. With `tick`, the clock of [`Size`]
     /// advances.
+    ///
+    /// Slots for one use are made and removed all the time, which takes the processor from the containers that use them. So
+    /// this waits for the next tick while at least half of them are ready.
     pub(crate) fn chores(&self, most: usize, tick: bool) -> Chores<T> {
         let mut shelf = self.shelf();
         if tick {
@@ -188,6 +191,13 @@ impl<T> Pool<T> {
         shelf.in_hand += wash.len();
         let come_back = if self.0.once { 0 } else { shelf.leased };
         let total = shelf.ready.len() + shelf.in_hand + come_back;
+        if self.0.once && !tick && !shelf.closed && shelf.ready.len() * 2 >= target {
+            return Chores {
+                wash,
+                remove: Vec::new(),
+                make: 0,
+            };
+        }
         for _ in target..total {
             let Some(slot) = shelf.ready.pop_front() else {
                 break;

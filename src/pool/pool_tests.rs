@@ -46,19 +46,32 @@ fn a_slot_for_one_use_is_replaced_and_one_that_was_not_touched_is_as_good_as_new
     let mut lease = pool.take(|_| true).unwrap();
     lease.touch();
     // Already while it is used, for however long that is.
-    let chores = pool.chores(usize::MAX, false);
+    let chores = pool.chores(usize::MAX, true);
     assert_eq!((chores.remove.len(), chores.make), (0, 1));
     pool.put(5);
     assert_eq!(lease.give_back(), None);
-    let chores = pool.chores(usize::MAX, false);
+    let chores = pool.chores(usize::MAX, true);
     assert_eq!((chores.wash.len(), chores.remove.len(), chores.make), (0, 1, 0));
     // One that was not used after all is one too many.
     let lease = pool.take(|_| true).unwrap();
-    assert_eq!(pool.chores(usize::MAX, false).make, 1);
+    assert_eq!(pool.chores(usize::MAX, true).make, 1);
     pool.put(6);
     drop(lease);
-    assert_eq!(pool.chores(usize::MAX, false).remove.len(), 1);
+    assert_eq!(pool.chores(usize::MAX, true).remove.len(), 1);
     assert_eq!(pool.counts().ready, 5);
+}
+
+#[test]
+fn slots_for_one_use_are_replaced_at_leisure_while_half_of_them_are_ready() {
+    let pool = filled(true);
+    let mut leases: Vec<_> = (0..2).map(|_| pool.take(|_| true).unwrap()).collect();
+    leases.iter_mut().for_each(Lease::touch);
+    assert_eq!(leases.pop().unwrap().give_back(), None);
+    let chores = pool.chores(usize::MAX, false);
+    assert_eq!((chores.remove.len(), chores.make), (0, 0));
+    leases.push(pool.take(|_| true).unwrap());
+    let chores = pool.chores(usize::MAX, false);
+    assert_eq!((chores.remove.len(), chores.make), (1, 3));
 }
 
 #[test]

@@ -19,6 +19,10 @@ pub(in crate::cli) struct ServeArgs {
     /// on it, without published ports, then waits for none to be made. Each serves one container
     #[arg(long, value_name = "COUNT", requires = "docker_socket", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(in crate::cli) network_pool: Option<u16>,
+    /// Let each prepared namespace serve one container after another, with its address and its connections that are closing;
+    /// saves the work of two containers' starts
+    #[arg(long, requires = "network_pool")]
+    pub(in crate::cli) network_pool_reuse: bool,
     /// Serve the numbers of this process for Prometheus at http://ADDRESS/metrics, to whoever can reach the address, such as
     /// 127.0.0.1:9323
     #[arg(long, value_name = "ADDRESS")]

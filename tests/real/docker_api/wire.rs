@@ -49,12 +49,12 @@ impl Docker {
         let socket = stage.real.dir().join("docker.sock");
         let named = socket.display().to_string();
         let server = Beside::start(stage, &["serve", "--docker-socket", &named]);
+        server.hear();
         Self::of(server, socket)
     }
 
-    /// A server that is just starting.
+    /// A server that has said that it serves.
     pub(crate) fn of(server: Beside, socket: PathBuf) -> Self {
-        server.hear();
         Self { server, socket }
     }
 

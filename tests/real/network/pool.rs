@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fnctr::driver::{Config, Driver as _};
+use fnctr::oci::Capabilities;
 use fnctr::{ContainerdDriver, PoolState};
 use tokio::time::Instant;
 
@@ -100,6 +101,16 @@ async fn parameters_of_the_kernel_that_a_container_sets_are_not_the_next_ones() 
         driver.pool().expect("a pool").hits,
         0,
         "it has a namespace of its own"
+    );
+    let administers = run(&driver, net.task(""), "true", |options| {
+        let capabilities = Capabilities::Only(vec!["CAP_NET_ADMIN".to_owned()]);
+        options.config.security.capabilities = capabilities;
+    });
+    administers.await.expect("a container").ends().await;
+    assert_eq!(
+        driver.pool().expect("a pool").hits,
+        0,
+        "one that could change it has its own, too"
     );
     assert_eq!(start(&net, &driver, TTL).await.ends().await, "64\n");
     assert_eq!(driver.pool().expect("a pool").hits, 1);
