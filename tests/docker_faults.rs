@@ -23,6 +23,8 @@ enum Does {
     Says(u16, Value),
     /// It answers after this time.
     Later(Duration, u16, Value),
+    /// It answers once the container is removed, or after a minute.
+    AtTheRemoval(u16, Value),
     /// It closes the connection.
     HangsUp,
 }
@@ -117,15 +119,33 @@ async fn answer(stream: UnixStream, log: &Mutex<Vec<String>>, rules: &Rules) -> 
         None => path,
     };
     let request = format!("{method} {bare}");
-    let before = {
+    let (before, is_removed) = {
         let mut log = log.lock().expect("a lock");
         log.push(request.clone());
-        log.iter().filter(|known| **known == request).count() - 1
+        let last = |what: &str| log.iter().rposition(|known| known.starts_with(what));
+        let is_removed = last("DELETE /containers/0123") > last("POST /containers/create");
+        let before = log.iter().filter(|known| **known == request).count() - 1;
+        (before, is_removed)
     };
-    let does = rules(&request, before, &body).unwrap_or_else(|| usual(&request));
+    let does = rules(&request, before, &body);
+    let does = does.unwrap_or_else(|| usual(&request, is_removed));
     let (status, value) = match does {
         Does::HangsUp => return Ok(()),
         Does::Says(status, value) => (status, value),
+        Does::AtTheRemoval(status, value) => {
+            let removals = || {
+                let log = log.lock().expect("a lock");
+                log.iter().filter(|known| known.starts_with("DELETE")).count()
+            };
+            let before = removals();
+            for _ in 0..6000 {
+                if removals() > before {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            (status, value)
+        }
         Does::Later(time, status, value) => {
             tokio::time::sleep(time).await;
             (status, value)
@@ -145,16 +165,14 @@ async fn answer(stream: UnixStream, log: &Mutex<Vec<String>>, rules: &Rules) -> 
     stream.shutdown().await
 }
 
-fn usual(request: &str) -> Does {
+fn usual(request: &str, is_removed: bool) -> Does {
     let running = json!({ "State": { "Running": true, "FinishedAt": "0001-01-01T00:00:00Z" } });
     match request {
         "GET /version" => Does::Says(200, json!({ "ApiVersion": "1.51", "Version": "28.5.2" })),
         "GET /images/busybox/json" => Does::Says(200, json!({ "Id": "sha256:aa" })),
         "POST /containers/create" => Does::Says(201, json!({ "Id": "0123", "Warnings": [] })),
-        "GET /containers/0123/json" => Does::Says(200, running),
-        "POST /containers/0123/wait" => {
-            Does::Later(Duration::from_secs(60), 200, json!({ "StatusCode": 137 }))
-        }
+        "GET /containers/0123/json" if !is_removed => Does::Says(200, running),
+        "POST /containers/0123/wait" => Does::AtTheRemoval(200, json!({ "StatusCode": 137 })),
         "DELETE /containers/0123"
         | "POST /containers/0123/start"
         | "POST /containers/0123/pause"
@@ -248,6 +266,47 @@ async fn a_freeze_that_fails_leaves_the_container_running() {
     cookie.unfreeze(&ctx()).await.expect("what runs runs");
     cookie.close(&ctx()).await.expect("to close");
     driver.close(&ctx()).await.expect("to close");
+}
+
+#[tokio::test]
+async fn the_end_of_the_caller_s_time_ends_a_step_whose_answer_is_out_and_a_close_undoes_it() {
+    const LATE: Duration = Duration::from_secs(3);
+    let engine = Engine::start(|request, before, _| match request {
+        "POST /containers/create" if before == 0 => {
+            Some(Does::Later(LATE, 201, json!({ "Id": "0123", "Warnings": [] })))
+        }
+        "POST /containers/0123/start" | "POST /containers/0123/pause" if before == 0 => {
+            Some(Does::Later(LATE, 204, Value::Null))
+        }
+        _ => None,
+    });
+    let driver = engine.driver().await;
+    let short = || Context::timeout(Duration::from_millis(100));
+    let cookie = valid(&driver).await;
+    let error = cookie
+        .create_container(&short())
+        .await
+        .expect_err("no answer yet");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    assert_eq!(engine.asked("DELETE"), 0);
+    cookie.close(&ctx()).await.expect("to close");
+    assert_eq!(engine.asked("DELETE /containers/0123"), 1);
+
+    let cookie = valid(&driver).await;
+    cookie.create_container(&ctx()).await.expect("to create");
+    let error = cookie.run(&short()).await.expect_err("no answer yet");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    cookie.close(&ctx()).await.expect("to close");
+    assert_eq!(engine.asked("DELETE /containers/0123"), 2);
+
+    let cookie = valid(&driver).await;
+    cookie.create_container(&ctx()).await.expect("to create");
+    drop(cookie.run(&Context::new()).await.expect("to run"));
+    let error = cookie.freeze(&short()).await.expect_err("no answer yet");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    cookie.close(&ctx()).await.expect("to close");
+    driver.close(&ctx()).await.expect("to close");
+    assert_eq!(engine.asked("DELETE /containers/0123"), 3);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! One task's claim on one container: checks the contract's order and calls the engine.
 //!
 //! Steps that change anything run on a tracked task that holds the stage. If a caller drops its future, the step is
-//! cancelled, and everything that was created by then stays in the cookie for `close` to undo. Freezing does not wait
-//! for the stage.
+//! cancelled, and everything that was created by then stays in the cookie for `close` to undo. The same happens when the
+//! caller's context ends while an engine takes its time: a call that is out cannot be taken back, and its answer is waited
+//! for in the background. Freezing does not wait for the stage.
 
 use std::any::Any;
 use std::fmt;
@@ -142,11 +143,12 @@ impl DockerCookie {
                 }),
             }
         };
-        let turned = self.0.shared.finished(turning).await;
+        let turned = ctx.run(self.0.shared.finished(turning)).await?;
         turned.map_err(|error| self.0.shared.open().err().unwrap_or(error))
     }
 
-    /// Runs a step on its own task. The step is cancelled if the caller drops its future, and by a close.
+    /// Runs a step on its own task. The step is cancelled if the caller drops its future, by the end of `ctx`, and by a
+    /// close.
     async fn step<T, F>(&self, ctx: &Context, op: impl FnOnce(Self, Context) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -154,8 +156,8 @@ impl DockerCookie {
     {
         self.0.shared.open()?;
         let linked = ctx.linked(&self.0.life);
-        let done = self.0.shared.tracked(&linked, |ctx| op(self.clone(), ctx)).await;
-        done.map_err(|error| self.0.shared.or_closed(ctx, error))
+        let done = ctx.run(self.0.shared.tracked(&linked, |ctx| op(self.clone(), ctx)));
+        done.await?.map_err(|error| self.0.shared.or_closed(ctx, error))
     }
 
     async fn validate_now(self, ctx: Context) -> Result<bool, Error> {
