@@ -6,6 +6,8 @@
 #   make demo-docker  the docker command and docker-py on a host without dockerd, and their times beside a real engine's, whose
 #                 packages are downloaded and not installed
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
+#   make laws     takes the driver `docker` through the laws of the contract on real Docker Engines, 20.10 and 28, whose packages
+#                 are downloaded and not installed, and prints the table of all drivers; make test tries the others
 #   make soak     lives and faults of every kind side by side for half an hour (SOAK_SECONDS), after which nothing is left
 #   make test-vm  limits, memory that runs out, freezing and a whole life on full cgroup v2, in an emulated machine, with runc
 #                 and with crun; some five minutes
@@ -23,10 +25,12 @@ PROFILE ?= release
 TEST_THREADS ?= 4
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+# Where the tests note which driver keeps which law.
+LAWS := $(TARGET)/laws
 FNCTR := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/fnctr
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network demo-docker test soak test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
+.PHONY: help demo demo-network demo-docker test laws soak test-vm test-vm-full test-vm-systemd test-nested check fmt lint doc deny package bless install-deps build release clean about-host
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,8 +63,13 @@ soak: install-deps
 
 # A test that needs real containerd fails, rather than being skipped, when it cannot have it.
 test: install-deps about-host
-	FNCTR_CONFIG= FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features --no-fail-fast
+	@rm -rf $(LAWS)
+	FNCTR_LAWS=$(abspath $(LAWS)) FNCTR_CONFIG= FNCTR_REQUIRE_REAL=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features --no-fail-fast
+	@tools/laws.sh table $(LAWS)
 	@tools/about-host.sh
+
+laws: install-deps
+	@tools/laws.sh engines $(abspath $(LAWS)) $(abspath $(TARGET)/docker-engines)
 
 # Installs an emulator, a Debian kernel and crun if they are missing. VM_RUNTIMES and VM_SUITES run a part.
 VM_RUNTIMES ?= runc crun

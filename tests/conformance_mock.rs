@@ -182,6 +182,7 @@ async fn the_mock_keeps_every_law() {
     let world = MockWorld::new(programs());
     let driver = Arc::clone(&world.driver);
     let report = run_all(Arc::new(world)).await;
+    report.note("mock");
     report.assert_kept();
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     driver

@@ -12,7 +12,7 @@ fnctr=${FNCTR:-$here/target/release/fnctr}
 
 # The kernel refuses long paths of sockets.
 dir=$(mktemp -d /tmp/fnctr-demo.XXXXXX)
-engine_dir=$here/target/docker-engine
+engine_dir=$here/target/docker-engines/sid
 server='' engine=''
 
 finish() {

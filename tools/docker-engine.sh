@@ -1,17 +1,19 @@
 #!/bin/sh
-# A real Docker Engine to compare with. Its packages are Debian's, of the unstable suite; they are unpacked into a directory,
-# and nothing is installed.
+# A real Docker Engine to compare with. Its packages are Debian's; they are unpacked into a directory, and nothing is installed.
 #
-#   tools/docker-engine.sh fetch DIR          downloads and unpacks the engine, the docker command and compose
+#   tools/docker-engine.sh fetch DIR [SUITE]  downloads and unpacks the engine and the docker command of a suite: sid, which
+#                                             is the default, has 28 and compose, bookworm has 20.10
 #   tools/docker-engine.sh run DIR            runs the engine in the foreground, on DIR/docker.sock, until a signal comes
 #
-# The engine has a network namespace of its own, so that it changes no rule and no address of this host.
+# The engine has a network namespace of its own, so that it changes no rule and no address of this host. Its name is in
+# DIR/netns, for those who have what the engine is to reach.
 set -eu
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-[ $# = 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
+[ $# = 2 ] || [ "$1 $#" = 'fetch 3' ] || { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 mkdir -p "$2"
 dir=$(cd "$2" && pwd)
+suite=${3:-sid}
 
 fetch() {
     command -v apt-get >/dev/null 2>&1 || { echo 'docker-engine: there is no apt-get here' >&2; exit 1; }
@@ -24,7 +26,7 @@ fetch() {
     mirror=$(sed -n -e 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*debian\/*\) .*/\2/p' -e 's/^URIs: \([^ ]*debian\/*\)$/\1/p' \
         /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -n 1)
     key=/usr/share/keyrings/debian-archive-keyring.gpg
-    echo "deb [signed-by=$key] ${mirror:-http://deb.debian.org/debian} sid main" >"$apt/etc/sources.list"
+    echo "deb [signed-by=$key] ${mirror:-http://deb.debian.org/debian} $suite main" >"$apt/etc/sources.list"
     cat >"$apt/apt.conf" <<CONF
 Dir::State "$apt/state";
 Dir::State::status "$apt/status";
@@ -36,7 +38,12 @@ Acquire::Check-Valid-Until "false";
 CONF
     export APT_CONFIG=$apt/apt.conf
     apt-get update -q >"$apt/log" 2>&1 || { tail -n 5 "$apt/log" >&2; exit 1; }
-    (cd "$dir/packages" && apt-get download -q docker.io docker-cli docker-compose containerd >>"$apt/log" 2>&1) ||
+    case $suite in
+    bookworm) packages='docker.io containerd' ;;
+    *) packages='docker.io docker-cli docker-compose containerd' ;;
+    esac
+    # shellcheck disable=SC2086
+    (cd "$dir/packages" && apt-get download -q $packages >>"$apt/log" 2>&1) ||
         { tail -n 5 "$apt/log" >&2; exit 1; }
     for package in "$dir"/packages/*.deb; do
         dpkg -x "$package" "$dir/root"
@@ -59,6 +66,7 @@ run() {
     [ "$(id -u)" = 0 ] || { echo 'docker-engine: it needs root' >&2; exit 1; }
     netns=fnctr-engine-$$
     ip netns add "$netns"
+    echo "$netns" >"$dir/netns"
     trap 'ip netns del "$netns" 2>/dev/null || true' EXIT
     ip -n "$netns" link set lo up
     # Not `ip netns exec`, which hides the cgroups.

@@ -11,11 +11,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fnctr::driver::{Config, Cookie, Driver, Error, ErrorKind, Status, Task};
 use fnctr::embedded::{Embedded, Home};
 use fnctr::{ContainerdDriver, Context, DockerDriver, DockerSettings, Settings};
+use tokio::time::Instant;
 
 const PHASES: [&str; 5] = ["create", "run", "wait", "close", "whole life"];
 /// Rounds before the ones that count.

@@ -33,6 +33,9 @@ pub(crate) use world::{BadTask, Need, World};
 /// No law may take longer; a driver that hangs is a driver that fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The directory for the columns of the table of laws and drivers.
+const TABLE: &str = "FNCTR_LAWS";
+
 /// Why a law was not tried.
 #[derive(Debug)]
 pub(crate) struct Skip(pub(crate) String);
@@ -60,6 +63,30 @@ impl Report {
             .collect();
         assert!(failed.is_empty(), "broken laws:\n  {}", failed.join("\n  "));
         assert!(!self.passed.is_empty(), "no law was tried");
+    }
+
+    /// Leaves the report as a column of the table that `tools/laws.sh` prints, if the environment names a directory for
+    /// it. The heading is what the driver is, and what it is on.
+    pub(crate) fn note(&self, heading: &str) {
+        let Some(dir) = std::env::var_os(TABLE) else {
+            return;
+        };
+        let kept = self.passed.iter().map(|law| format!("{law}\tkept\n"));
+        let told = |(law, why): &(&str, String), verdict: &str| {
+            format!("{law}\t{verdict}: {}\n", why.replace(['\n', '\t'], " "))
+        };
+        let skipped = self.skipped.iter().map(|law| told(law, "skipped"));
+        let failed = self.failed.iter().map(|law| told(law, "BROKEN"));
+        let mut lines: Vec<_> = kept.chain(skipped).chain(failed).collect();
+        let order: Vec<_> = all().into_iter().map(|(law, _)| law).collect();
+        lines.sort_by_key(|line| order.iter().position(|law| line.starts_with(&format!("{law}\t"))));
+        std::fs::create_dir_all(&dir).expect("the directory of the table");
+        let file = heading.replace([' ', '/'], "-");
+        std::fs::write(
+            std::path::Path::new(&dir).join(file),
+            format!("{heading}\n{}", lines.concat()),
+        )
+        .expect("a column of the table");
     }
 
     /// The names of the laws that were skipped.

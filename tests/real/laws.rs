@@ -169,6 +169,7 @@ async fn the_containerd_driver_keeps_every_law() {
     );
     let world = Arc::new(Containerd(stage, registry));
     let report = run_all(Arc::clone(&world) as Arc<dyn World>).await;
+    report.note("containerd");
     report.assert_kept();
     let skipped: &[&str] = if offered {
         &[]

@@ -225,6 +225,7 @@ async fn the_docker_driver_keeps_every_law_on_our_own_server() {
     );
     let world = Arc::new(Docker(Place::Ours(Box::new(rig)), registry));
     let report = run_all(Arc::clone(&world) as Arc<dyn World>).await;
+    report.note("docker on fnctr serve");
     report.assert_kept();
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     let world = Arc::into_inner(world).expect("no law to hold on to the world");
@@ -265,8 +266,11 @@ async fn the_docker_driver_keeps_every_law_on_dockerd() {
         driver: driver.clone(),
         ids: AtomicU32::new(0),
     };
+    let version = dockerd.says(&["version", "--format", "{{.Server.Version}}"]);
+    let version = version.first().expect("a version").clone();
     let world = Arc::new(Docker(Place::Theirs(dockerd), registry));
     let report = run_all(Arc::clone(&world) as Arc<dyn World>).await;
+    report.note(&format!("docker on Docker Engine {version}"));
     report.assert_kept();
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     driver.close(&ctx()).await.expect("the driver to close");

@@ -1,0 +1,81 @@
+#!/bin/sh
+# The laws of the driver contract (tests/conformance) as a table of laws and drivers.
+#
+#   tools/laws.sh table DIR           prints what the tests have noted in DIR, a column for each driver
+#   tools/laws.sh engines DIR ENGINES  takes the driver `docker` through them on real Docker Engines, 20.10 and 28, whose
+#                                      packages are kept below ENGINES, and prints the table; says which cannot be had
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+usage() {
+    sed -n 's/^#   //p' "$0" >&2
+    exit 2
+}
+
+table() {
+    [ -n "$(ls "$1" 2>/dev/null)" ] || { echo 'laws: no driver was taken through them' >&2; exit 1; }
+    printf '\nThe laws of the contract, and the drivers that keep them:\n\n'
+    # The laws are as many for all; the rows are those of the first column.
+    awk -F '\t' '
+        FNR == 1 { column++; heading[column] = $0; next }
+        { if (!($1 in known)) { known[$1]; row[++rows] = $1 } verdict[$1, column] = $2 }
+        END {
+            for (c = 1; c <= column; c++) printf "  %d  %s\n", c, heading[c]
+            printf "\n%-66s", "law"
+            for (c = 1; c <= column; c++) printf " %4d", c
+            printf "\n"
+            for (r = 1; r <= rows; r++) {
+                printf "%-66s", row[r]
+                for (c = 1; c <= column; c++) {
+                    said = verdict[row[r], c]
+                    mark = said == "kept" ? "yes" : said == "" ? "-" : said ~ /^skipped/ ? "skip" : "NO"
+                    if (mark != "yes" && mark != "-") notes[++noted] = row[r] ", " heading[c] ": " said
+                    printf " %4s", mark
+                }
+                printf "\n"
+            }
+            for (n = 1; n <= noted; n++) print notes[n]
+        }' "$1"/*
+}
+
+# SUITE: on the engine of a suite.
+on_engine() {
+    dir=$engines/$1
+    if ! [ -x "$dir/bin/dockerd" ] && ! "$here/tools/docker-engine.sh" fetch "$dir" "$1"; then
+        echo "laws: the Docker Engine of Debian $1 cannot be had here; its column is missing"
+        return
+    fi
+    # Before, because the engine's network namespace leads nowhere.
+    (cd "$here" && ${CARGO:-cargo} test --locked --all-features --test real --no-run)
+    "$here/tools/docker-engine.sh" run "$dir" &
+    engine=$!
+    # The laws fail if nothing answers, and say so.
+    tries=0
+    until [ -S "$dir/docker.sock" ] && "$dir/bin/docker" -H "unix://$dir/docker.sock" version >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 150 ] || { tail -n 5 "$dir/log" >&2; break; }
+        sleep 0.2
+    done
+    code=0
+    # The tests have the registry and the syslog that the engine is to reach.
+    (cd "$here" && PATH=$dir/bin:$PATH FNCTR_TEST_DOCKER="unix://$dir/docker.sock" FNCTR_REQUIRE_REAL=1 FNCTR_CONFIG='' \
+        nsenter "--net=/run/netns/$(cat "$dir/netns")" \
+        ${CARGO:-cargo} test --locked --offline --all-features --test real -- on_dockerd) || code=$?
+    kill "$engine" 2>/dev/null || true
+    wait "$engine" || true
+    return "$code"
+}
+
+[ $# -ge 2 ] || usage
+case $1 in
+table) table "$2" ;;
+engines)
+    [ $# = 3 ] || usage
+    FNCTR_LAWS=$2 engines=$3
+    export FNCTR_LAWS
+    on_engine bookworm
+    on_engine sid
+    table "$2"
+    ;;
+*) usage ;;
+esac
