@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Why a quantity was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +97,31 @@ impl fmt::Display for MilliCpus {
     }
 }
 
+/// Parses a duration in the format of Go: `1m30s`, `500ms`, `1.5h`.
+pub(crate) fn go_duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    loop {
+        let (number, after) = rest.split_at(rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        let number: f64 = number.parse().ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = after;
+        if rest.is_empty() {
+            return Some(total);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -133,6 +159,31 @@ mod tests {
         fn what_is_printed_can_be_read_again(n: u64) {
             prop_assert_eq!(ByteSize(n).to_string().parse(), Ok(ByteSize(n)));
             prop_assert_eq!(MilliCpus(n).to_string().parse(), Ok(MilliCpus(n)));
+        }
+    }
+
+    #[test]
+    fn durations_of_go() {
+        for (text, ms) in [
+            ("10m", 600_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1500),
+            ("500ms", 500),
+            ("0s", 0),
+        ] {
+            assert_eq!(go_duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in [
+            "",
+            "10",
+            "m",
+            "1x",
+            "1.2.3s",
+            "-1s",
+            "10 m",
+            "999999999999999999999h",
+        ] {
+            assert_eq!(go_duration(bad), None, "{bad}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prost_types::Timestamp;
 
 use crate::clock;
+use crate::units::go_duration;
 
 /// What Docker shows for a moment that has not come: the zero value of Go.
 pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -32,6 +33,11 @@ pub(super) fn moment(text: &str) -> Option<SystemTime> {
         Ok(seconds) => UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?),
         Err(_) => SystemTime::try_from(text.parse::<Timestamp>().ok()?).ok(),
     }
+}
+
+/// A moment of a filter: one of a query, or how long ago it was, as in `24h`.
+pub(super) fn moment_or_age(text: &str) -> Option<SystemTime> {
+    moment(text).or_else(|| clock::now().checked_sub(go_duration(text)?))
 }
 
 /// How long ago a moment is, in words: "Less than a second", "3 minutes", "2 weeks".

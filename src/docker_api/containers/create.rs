@@ -8,7 +8,7 @@ use serde_json::json;
 use super::body::Body;
 use super::front::Front;
 use super::plan::{Around, plan};
-use super::{log_driver, mounts, names};
+use super::{log_driver, mounts, names, ports};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::image_names;
@@ -37,7 +37,7 @@ pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) ->
 
 async fn create_now(
     door: &Arc<Door>,
-    body: Body,
+    mut body: Body,
     given_name: Option<ContainerName>,
     platform: Option<Platform>,
 ) -> Result<Arc<Served>, Refused> {
@@ -69,6 +69,15 @@ async fn create_now(
             "image with reference {given} was found but its platform ({host}) does not match the specified platform \
              ({platform})"
         )));
+    }
+    let exposed = &mut body.config.exposed_ports;
+    exposed.extend_from_slice(&image.config.exposed_ports);
+    exposed.sort();
+    exposed.dedup();
+    if body.host_config.publish_all_ports
+        && let Network::Attached { ports, .. } = &mut plan.network
+    {
+        ports::publish_all(ports, &body.config.exposed_ports)?;
     }
     let host = body.host_config.clone();
     // A directory on a file server that is away blocks whoever looks at it.

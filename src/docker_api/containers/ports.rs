@@ -7,21 +7,46 @@ use super::body::PortBinding;
 use crate::docker_api::refused::Refused;
 use crate::{PortMapping, Protocol};
 
+fn bad(text: &str) -> Refused {
+    Refused::bad(format!("invalid port specification: \"{text}\""))
+}
+
+/// A port of a container, as in `80/tcp`.
+fn declared(port: &str) -> Result<(u16, Protocol), Refused> {
+    let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    let number: u16 = match number.parse() {
+        Ok(0) | Err(_) => return Err(bad(number)),
+        Ok(number) => number,
+    };
+    match protocol {
+        "tcp" => Ok((number, Protocol::Tcp)),
+        "udp" => Ok((number, Protocol::Udp)),
+        _ => Err(bad(port)),
+    }
+}
+
+/// Publishes the ports that are declared and not published yet; the host chooses its own at each start.
+pub(super) fn publish_all(ports: &mut Vec<PortMapping>, exposed: &[String]) -> Result<(), Refused> {
+    for port in exposed {
+        let (number, protocol) = declared(port)?;
+        let is_published = |port: &PortMapping| port.container_port == number && port.protocol == protocol;
+        if !ports.iter().any(is_published) {
+            ports.push(PortMapping {
+                host_ip: None,
+                host_port: 0,
+                container_port: number,
+                protocol,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The ports that a create publishes. Names are as in `80/tcp`.
 pub(super) fn of(bindings: &BTreeMap<String, Vec<PortBinding>>) -> Result<Vec<PortMapping>, Refused> {
     let mut ports = Vec::new();
     for (port, on) in bindings {
-        let bad = |text: &str| Refused::bad(format!("invalid port specification: \"{text}\""));
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let number: u16 = match number.parse() {
-            Ok(0) | Err(_) => return Err(bad(number)),
-            Ok(number) => number,
-        };
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return Err(bad(port)),
-        };
+        let (number, protocol) = declared(port)?;
         for PortBinding { host_ip, host_port } in on {
             // Without a port of the host, one is chosen at each start.
             let host_port = match host_port.as_str() {

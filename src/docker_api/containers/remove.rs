@@ -14,7 +14,7 @@ use crate::docker_api::door::Door;
 use crate::docker_api::filters::{Filters, has_label};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::docker_api::time::moment;
+use crate::docker_api::time::moment_or_age;
 use crate::engine::{Kind, Served, State, Until};
 use crate::pauses::Pauses;
 
@@ -138,9 +138,9 @@ pub(in crate::docker_api) fn remove_ended(door: &Arc<Door>) {
 pub(in crate::docker_api) async fn prune(door: &Arc<Door>, request: &Request) -> Result<Answer, Refused> {
     let filters = Filters::of(&request.query, &["label", "label!", "until"])?;
     let until = filters.values("until").first().map(|text| {
-        moment(text).ok_or_else(|| {
+        moment_or_age(text).ok_or_else(|| {
             Refused::bad(format!(
-                "invalid filter 'until={text}': give seconds since 1970, or a time in UTC"
+                "invalid filter 'until={text}': give a duration before now, seconds since 1970, or a time in UTC"
             ))
         })
     });

@@ -16,7 +16,7 @@ const OF_CONTAINER: [(&str, &[&str]); 5] = [
 ];
 
 /// Fields of the host's part, with the values that ask for nothing.
-const OF_HOST: [(&str, &[&str]); 41] = [
+const OF_HOST: [(&str, &[&str]); 40] = [
     ("BlkioDeviceReadBps", &[]),
     ("BlkioDeviceReadIOps", &[]),
     ("BlkioDeviceWriteBps", &[]),
@@ -49,7 +49,6 @@ const OF_HOST: [(&str, &[&str]); 41] = [
     ("OomKillDisable", &[]),
     ("PidMode", &["private"]),
     ("Privileged", &[]),
-    ("PublishAllPorts", &[]),
     ("ReadonlyPaths", &[]),
     ("RestartPolicy", &[]),
     ("Runtime", &["runc"]),

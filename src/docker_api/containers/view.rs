@@ -272,7 +272,7 @@ fn host_config(body: &Body, mode: &str) -> Value {
         "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": list(&host.cap_add), "CapDrop": list(&host.cap_drop),
         "CgroupnsMode": "private", "Dns": null, "DnsOptions": null, "DnsSearch": null,
         "ExtraHosts": list(&host.extra_hosts), "GroupAdd": list(&host.group_add), "IpcMode": "private", "Cgroup": "",
-        "Links": null, "OomScoreAdj": host.oom_score_adj, "PidMode": "", "Privileged": false, "PublishAllPorts": false,
+        "Links": null, "OomScoreAdj": host.oom_score_adj, "PidMode": "", "Privileged": false, "PublishAllPorts": host.publish_all_ports,
         "ReadonlyRootfs": host.readonly_rootfs, "SecurityOpt": list(&host.security_opt), "UTSMode": "",
         "UsernsMode": "", "ShmSize": 67_108_864, "Runtime": "runc", "Isolation": "", "CpuShares": 0,
     });

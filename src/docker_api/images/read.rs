@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -12,23 +13,17 @@ use crate::docker_api::filters::Filters;
 use crate::docker_api::image_names::found;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::docker_api::time::{NEVER, moment, unix_seconds};
+use crate::docker_api::time::{NEVER, moment, moment_or_age, unix_seconds};
 use crate::docker_api::version::ApiVersion;
-use crate::engine::{Reference, StoredImage, refers};
+use crate::engine::{Reference, StoredImage, StoredImages, refers};
 
 const FILTERS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
 
 /// `GET /images/json`.
 pub(in crate::docker_api) async fn list(door: &Arc<Door>, request: &Request) -> Result<Answer, Refused> {
     let filters = Filters::of(&request.query, &FILTERS)?;
-    for name in ["before", "since", "until"] {
-        if !filters.values(name).is_empty() {
-            return Err(Refused::bad(format!(
-                "the filter {name} of images is not served by fnctr; leave it out"
-            )));
-        }
-    }
     let stored = door.engine.stored_images(&request.client).await?;
+    let age = Age::of(&filters, &stored)?;
     let users = users(door);
     let mut entries = Vec::new();
     for image in &stored.images {
@@ -40,7 +35,7 @@ pub(in crate::docker_api) async fn list(door: &Arc<Door>, request: &Request) -> 
             .map(|reference| reference.familiar())
             .collect();
         let is_referred = filters.values("reference").is_empty() || !tags.is_empty();
-        if is_referred && filters.any("dangling", dangling) && filters.labels(&labels) {
+        if is_referred && filters.any("dangling", dangling) && filters.labels(&labels) && age.has(image) {
             entries.push((
                 created(image),
                 entry(image, &tags, &labels, &users, request.version),
@@ -50,6 +45,42 @@ pub(in crate::docker_api) async fn list(door: &Arc<Door>, request: &Request) -> 
     entries.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     Ok(Answer::ok(&entries))
+}
+
+/// Which images are wanted by when they were made.
+struct Age {
+    /// Only those that were made before this.
+    before: Option<SystemTime>,
+    /// Only those that were made after this.
+    since: Option<SystemTime>,
+}
+
+impl Age {
+    /// Images are named by `before` and `since`; of several values, all must be kept.
+    fn of(filters: &Filters, stored: &StoredImages) -> Result<Self, Refused> {
+        let of_image = |name: &String| Ok(made(found(stored, name)?.0));
+        let of_time = |text: &String| {
+            moment_or_age(text).ok_or_else(|| {
+                Refused::bad(format!(
+                    "invalid filter 'until={text}': give a duration before now, seconds since 1970, or a time in UTC"
+                ))
+            })
+        };
+        let before = filters.values("before").iter().map(of_image);
+        let until = filters.values("until").iter().map(of_time);
+        let before: Vec<_> = before.chain(until).collect::<Result<_, Refused>>()?;
+        let since = filters.values("since").iter().map(of_image);
+        let since: Vec<_> = since.collect::<Result<_, Refused>>()?;
+        Ok(Self {
+            before: before.into_iter().min(),
+            since: since.into_iter().max(),
+        })
+    }
+
+    fn has(&self, image: &StoredImage) -> bool {
+        let made = made(image);
+        self.before.is_none_or(|before| made < before) && self.since.is_none_or(|since| made > since)
+    }
 }
 
 fn entry(
@@ -231,11 +262,16 @@ fn labels(image: &StoredImage) -> BTreeMap<String, String> {
 
 /// When an image was made, in seconds since 1970.
 fn created(image: &StoredImage) -> u64 {
+    unix_seconds(made(image))
+}
+
+/// When an image was made; 1970 if it does not say.
+fn made(image: &StoredImage) -> SystemTime {
     let settings = image
         .contents
         .manifest
         .as_ref()
         .and_then(|found| found.settings.as_ref());
     let at = settings.and_then(|settings| moment(settings.created.as_deref()?));
-    at.map(unix_seconds).unwrap_or_default()
+    at.unwrap_or(UNIX_EPOCH)
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::units::go_duration;
+
 /// What a host may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capabilities {
@@ -189,7 +191,7 @@ fn describe(url: &str, host: Host, base: &Path) -> Result<Described, String> {
             .collect(),
         skip_verify: host.skip_verify,
         headers,
-        dial_timeout: host.dial_timeout.as_deref().map(duration).transpose()?,
+        dial_timeout: host.dial_timeout.as_deref().map(dial_timeout).transpose()?,
     })
 }
 
@@ -238,35 +240,9 @@ fn place(url: &str, override_path: bool) -> Result<Option<Place>, String> {
     }))
 }
 
-/// A duration in the format of Go: `1m30s`, `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let not_one = || format!("has the dial_timeout {text:?}, which is not a duration such as 5s");
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(not_one());
-    }
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .ok_or_else(not_one)?;
-        let (number, after) = rest.split_at(end);
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(not_one()),
-        };
-        let number: f64 = number.parse().map_err(|_| not_one())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| not_one())?;
-        rest = after;
-    }
-    Ok(total)
+fn dial_timeout(text: &str) -> Result<Duration, String> {
+    go_duration(text)
+        .ok_or_else(|| format!("has the dial_timeout {text:?}, which is not a duration such as 5s"))
 }
 
 #[cfg(test)]

@@ -167,6 +167,20 @@ async fn images_are_listed_shown_named_saved_loaded_and_removed() {
     let filters = "filters=%7B%22reference%22:%7B%22other/*%22:true%7D%7D";
     let listed = docker.get(&format!("/images/json?{filters}")).json();
     assert_eq!(listed[0]["RepoTags"], json!(["other/name:v1"]), "{listed}");
+    for (name, value, status, count) in [
+        ("until", "1h", 200, Some(1)),
+        ("until", "0", 200, Some(0)),
+        ("before", "busybox", 200, Some(0)),
+        ("since", "busybox", 200, Some(0)),
+        ("before", "nobody", 404, None),
+        ("until", "soon", 400, None),
+    ] {
+        let said = docker.get(&format!(
+            "/images/json?filters=%7B%22{name}%22:%5B%22{value}%22%5D%7D"
+        ));
+        let listed = said.json().as_array().map(Vec::len);
+        assert_eq!((said.status, listed), (status, count), "{name}={value}: {said:?}");
+    }
     assert_eq!(docker.get("/images/busybox/history").json()[0]["Id"], image["Id"]);
     let archive = docker.get("/images/other/name:v1/get");
     assert_eq!(

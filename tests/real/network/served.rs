@@ -99,7 +99,12 @@ async fn a_container_on_the_bridge_has_a_prepared_namespace_that_no_other_had() 
     let sleeps = json!({ "Cmd": ["sleep", "1000"], "HostConfig": { "NetworkMode": "bridge" } });
     let ports = json!({
         "Cmd": ["sleep", "1000"],
-        "HostConfig": { "NetworkMode": "bridge", "PortBindings": { "80/tcp": [{ "HostIp": "127.0.0.1" }] } },
+        "ExposedPorts": { "80/tcp": {}, "81/udp": {} },
+        "HostConfig": {
+            "NetworkMode": "bridge",
+            "PortBindings": { "80/tcp": [{ "HostIp": "127.0.0.1" }] },
+            "PublishAllPorts": true,
+        },
     });
     docker.create("one", sleeps.clone());
     docker.done("POST", "/containers/one/start");
@@ -111,6 +116,18 @@ async fn a_container_on_the_bridge_has_a_prepared_namespace_that_no_other_had() 
     docker.done("POST", "/containers/ports/start");
     let of_its_own = address(docker, "ports");
     assert!(!prepared.contains(&of_its_own), "{of_its_own} of {prepared:?}");
+    let seen = docker.get("/containers/ports/json").json();
+    let published = &seen["NetworkSettings"]["Ports"];
+    for (port, ip) in [("80/tcp", "127.0.0.1"), ("81/udp", "0.0.0.0")] {
+        let binding = &published[port][0];
+        let number: u16 = binding["HostPort"]
+            .as_str()
+            .expect("a port")
+            .parse()
+            .expect("a number");
+        assert!(binding["HostIp"] == ip && number > 0, "{published}");
+        assert_eq!(published[port].as_array().map(Vec::len), Some(1), "{published}");
+    }
     // A namespace is used once: the next run of the container has another one.
     docker.done("POST", "/containers/one/restart?t=0");
     let again = address(docker, "one");
