@@ -11,6 +11,7 @@ use super::wire::{Docker, output, say, with_body};
 use crate::beside::Beside;
 use crate::habits::ok;
 use crate::patience::patient;
+use crate::registry::{self, Image, Packed, Registry};
 use crate::world::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,5 +256,49 @@ async fn a_server_that_is_killed_in_the_middle_of_a_request_leaves_nothing_half_
         }
         docker.end();
     }
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_whose_server_is_killed_is_finished_by_the_next_one_and_leaves_nothing() {
+    const TEST: &str = "docker_killed_in_a_pull";
+    if !registry::available(TEST) {
+        return;
+    }
+    let Some(stage) = Stage::set(TEST).await else {
+        return;
+    };
+    let registry = Registry::start();
+    registry.push(
+        "large",
+        "1",
+        &Image::busybox(Packed::OciGzip, "large", &[6 << 20, 6 << 20]),
+    );
+    let name = format!("{}/large:1", registry.address());
+    let page = format!("/images/create?fromImage={}/large&tag=1", registry.address());
+    for round in 0..4_u64 {
+        let docker = Docker::serve(&stage);
+        let mut pull = docker.follow("POST", &page);
+        let first = pull.json();
+        assert!(first["status"].is_string(), "{first}");
+        // At the beginning, in the transfer, while layers are unpacked.
+        tokio::time::sleep(Duration::from_millis(70 * round)).await;
+        docker.kill();
+    }
+    let docker = Docker::serve(&stage);
+    let said = docker.ask("POST", &page);
+    assert_eq!(said.status, 200, "{said:?}");
+    let text = said.text();
+    assert!(text.contains("Status: ") && !text.contains("\"error\""), "{text}");
+    let id = docker.create("of-it", json!({ "Image": name, "Cmd": ["true"] }));
+    docker.done("POST", "/containers/of-it/start");
+    assert_eq!(
+        docker.ask("POST", "/containers/of-it/wait").json()["StatusCode"],
+        0,
+        "{id}"
+    );
+    docker.done("DELETE", "/containers/of-it");
+    docker.done("DELETE", &format!("/images/{name}"));
+    docker.end();
     stage.strike().await;
 }
