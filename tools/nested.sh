@@ -73,7 +73,7 @@ mkdir "$dir/layer/upper" "$dir/layer/work"
 mount -t overlay -o "lowerdir=/,upperdir=$dir/layer/upper,workdir=$dir/layer/work" "$id" "$dir/root"
 # The tree that is tested may be on another file system than the root, which an overlay leaves out.
 binds=''
-for path in "$here" "$fnctr" "$real"; do
+for path in "$here" "$(dirname "$fnctr")" "$real"; do
     binds="$binds{\"destination\":\"$path\",\"type\":\"bind\",\"source\":\"$path\",\"options\":[\"rbind\",\"ro\"]},"
 done
 

@@ -7,8 +7,9 @@
 //! the OCI runtime, and finds that nothing is left. This program looks for itself, and if nothing is left, it answers
 //! as the shim would. In every other case it replaces itself by the shim.
 //!
-//! Nothing is left if the runtime has no state of the container and the root file system is not mounted: the runtime
-//! removes its state last, after the processes and the cgroups.
+//! Nothing is left if the runtime has no state of the container, its first process is gone, and the root file system is
+//! not mounted. This is known of runc and crun, which remove their state last, after the processes and the cgroups; others
+//! keep theirs differently.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,10 @@ use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, access, stat
 
 /// The program that this one stands before.
 const SHIM: &str = "containerd-shim-runc-v2";
+/// The runtimes whose state is a directory `ROOT/NAMESPACE/ID` until the last part of a container is removed.
+const KNOWN_RUNTIMES: [&str; 2] = ["runc", "crun"];
+/// The directories that other copies of this program have left behind on their way to the shim, so that the way ends.
+const PASSED: &str = "FNCTR_SHIM_PASSED";
 /// Where the shim lets the runtime keep its state if its options say nothing else.
 const RUNTIME_ROOT: &str = "/run/containerd/runc";
 /// The exit status that the shim answers for a container after which it cleans up: killed.
@@ -84,26 +89,37 @@ impl Deletion {
             return false;
         };
         let rootfs = self.bundle.join("rootfs");
-        is_gone(&state) && (is_gone(&rootfs) || !may_be_mounted(&rootfs))
+        // A process that has the pid by now only costs the long way.
+        let process = PathBuf::from(format!("/proc/{}", self.init_pid()));
+        is_gone(&state) && is_gone(&process) && (is_gone(&rootfs) || !may_be_mounted(&rootfs))
     }
 
     /// The directory in which the runtime keeps the state of the container: `ROOT/NAMESPACE/ID`, where the root is in the
-    /// options that the shim has noted in the bundle. `None` if there is no such note.
+    /// options that the shim has noted in the bundle. `None` if there is no such note, or the runtime is none that is known.
     fn runtime_state(&self) -> Option<PathBuf> {
         let options = fs::read(self.bundle.join("options.json")).ok()?;
         let options: serde_json::Value = serde_json::from_slice(&options).ok()?;
-        let root = options.get("root").map_or(Some(""), serde_json::Value::as_str)?;
+        let text = |name| options.get(name).map_or(Some(""), serde_json::Value::as_str);
+        let (root, runtime) = (text("root")?, text("binary_name")?);
+        let is_known = |name: &OsStr| KNOWN_RUNTIMES.iter().any(|known| name == *known);
+        if !runtime.is_empty() && !Path::new(runtime).file_name().is_some_and(is_known) {
+            return None;
+        }
         let root = if root.is_empty() { RUNTIME_ROOT } else { root };
         Some(Path::new(root).join(&self.namespace).join(&self.id))
+    }
+
+    /// The first process of the container; 0 if none was made.
+    fn init_pid(&self) -> u32 {
+        let pid = fs::read_to_string(self.bundle.join("init.pid"));
+        pid.ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
     }
 
     /// The message `containerd.task.v3.DeleteResponse`, whose fields 1 to 3 are the same in version 2: what the shim
     /// answers after it has cleaned up. containerd uses it only for a container whose end it does not know yet.
     fn answer(&self) -> Vec<u8> {
-        let pid = fs::read_to_string(self.bundle.join("init.pid"));
-        let pid: u32 = pid.ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
         let mut answer = Vec::new();
-        prost::encoding::uint32::encode(1, &pid, &mut answer);
+        prost::encoding::uint32::encode(1, &self.init_pid(), &mut answer);
         prost::encoding::uint32::encode(2, &KILLED, &mut answer);
         let now = prost_types::Timestamp::from(SystemTime::now());
         prost::encoding::message::encode(3, &now, &mut answer);
@@ -122,42 +138,41 @@ fn may_be_mounted(dir: &Path) -> bool {
 
 /// Replaces this process by the shim. Returns only if that fails.
 fn become_the_shim(args: &[OsString]) -> io::Error {
-    let own = env::args_os().next().map(PathBuf::from);
-    let own = own
-        .as_deref()
-        .and_then(Path::parent)
-        .unwrap_or_else(|| Path::new(""));
     let path = env::var_os("PATH").unwrap_or_default();
-    // Without the own directory, so that several of these programs on one PATH end at the shim.
-    let others: Vec<_> = env::split_paths(&path).filter(|dir| dir != own).collect();
-    let Some(shim) = find(others.iter().cloned().chain(dir_of_containerd())) else {
+    let passed = env::var_os(PASSED).unwrap_or_default();
+    let passed: Vec<_> = env::split_paths(&passed).collect();
+    let dirs = env::split_paths(&path).chain(dir_of_containerd());
+    let Some(dir) = dirs.filter(|dir| !passed.contains(dir)).find(|dir| has_shim(dir)) else {
         let why = format!(
             "{SHIM} is neither on containerd's PATH nor beside containerd; install it with containerd"
         );
         return io::Error::new(io::ErrorKind::NotFound, why);
     };
-    let path = env::join_paths(others).unwrap_or(path);
-    let error = Command::new(&shim).args(args).env("PATH", path).exec();
+    let shim = dir.join(SHIM);
+    // What is there may be another copy of this program, or a script that calls this one.
+    let passed = env::join_paths(passed.into_iter().chain([dir])).unwrap_or_default();
+    let error = Command::new(&shim).args(args).env(PASSED, passed).exec();
     io::Error::new(
         error.kind(),
         format!("cannot execute {}: {error}", shim.display()),
     )
 }
 
-/// The first shim in the directories that is not this program.
-fn find(dirs: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+/// Whether the directory has a program of the shim's name that is not this one.
+fn has_shim(dir: &Path) -> bool {
     let identity = |file: &Path| file.metadata().ok().map(|file| (file.dev(), file.ino()));
-    let own = identity(Path::new("/proc/self/exe"));
-    dirs.map(|dir| dir.join(SHIM))
-        .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok() && identity(file) != own)
+    let shim = dir.join(SHIM);
+    shim.is_file()
+        && access(&shim, Access::EXEC_OK).is_ok()
+        && identity(&shim) != identity(Path::new("/proc/self/exe"))
 }
 
 /// The directory of containerd's program, in which containerd searches its shims, too.
 fn dir_of_containerd() -> Option<PathBuf> {
     let exe = fs::read_link(format!("/proc/{}/exe", parent_id())).ok()?;
-    let is_containerd = exe
-        .file_name()
-        .is_some_and(|name| OsStr::new("containerd") == name);
+    // The kernel says so of a program that was replaced while it runs.
+    let name = exe.file_name()?.to_str()?;
+    let is_containerd = name.strip_suffix(" (deleted)").unwrap_or(name) == "containerd";
     exe.parent().filter(|_| is_containerd).map(Path::to_owned)
 }
 
@@ -215,6 +230,19 @@ mod tests {
         assert!(!deletion.has_left_nothing(), "options of another form");
         note(&serde_json::json!({ "binary_name": "runc", "root": root }).to_string());
         assert!(deletion.has_left_nothing());
+        for (runtime, is_known) in [
+            ("/usr/sbin/crun", true),
+            ("", true),
+            ("runsc", false),
+            ("/opt/runc/kata", false),
+        ] {
+            note(&serde_json::json!({ "binary_name": runtime, "root": root }).to_string());
+            assert_eq!(deletion.has_left_nothing(), is_known, "{runtime}");
+        }
+        note(&serde_json::json!({ "root": root }).to_string());
+        fs::write(bundle.join("init.pid"), std::process::id().to_string()).unwrap();
+        assert!(!deletion.has_left_nothing(), "a process that lives");
+        fs::remove_file(bundle.join("init.pid")).unwrap();
         fs::create_dir_all(root.join("fn/c1")).unwrap();
         assert!(!deletion.has_left_nothing(), "state of the runtime");
         fs::remove_dir(root.join("fn/c1")).unwrap();

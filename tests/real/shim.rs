@@ -8,9 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use crate::cli::{private, private_containerd, remove_cgroups};
 use crate::real;
 
-/// An OCI runtime that notes what it is asked for.
+/// An OCI runtime that notes what it is asked for. It has the name of the real one: others are none that is known.
 fn noting_runtime(dir: &Path) -> (String, impl Fn() -> Vec<String>) {
-    let (program, log) = (dir.join("noting-runtime"), dir.join("calls"));
+    let (bin, log) = (dir.join("noting"), dir.join("calls"));
+    std::fs::create_dir(&bin).expect("a directory");
+    let program = bin.join("runc");
     let runtime = crate::world::runtime().unwrap_or_else(|| "runc".to_owned());
     let text = format!(
         "#!/bin/sh\nPATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\necho \"$*\" >>{}\nexec {runtime} \"$@\"\n",
