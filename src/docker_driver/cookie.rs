@@ -17,14 +17,14 @@ use tracing::Instrument as _;
 use super::container::Container;
 use super::create::create;
 use super::draft::Draft;
-use super::error::{not_started, translate};
+use super::error::{Spent, not_started, translate};
 use super::freezer::Freezer;
 use super::images::{Hold, Pin};
 use super::phase::phase;
 use super::plan::Plan;
 use super::run::Run;
 use super::sampler::Sampler;
-use super::shared::Shared;
+use super::shared::{Shared, answered};
 use super::start::start;
 use super::streams::Streams;
 use super::wait::Started;
@@ -53,15 +53,6 @@ struct Inner {
     freezer: OnceLock<Freezer>,
     /// Whether the task was asked for its streams, which is possible only once.
     spent: AtomicBool,
-}
-
-/// A task that was asked for its streams by an attempt that did not get them cannot be asked again.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot create container {id:?} again: the attempt that failed has used up its streams, so it takes a new task"
-)]
-struct Spent {
-    id: String,
 }
 
 /// The phase of the cookie, and the objects that it holds in that phase.
@@ -132,18 +123,19 @@ impl DockerCookie {
         self.0.shared.open()?;
         ctx.check()?;
         let freezer = self.running(step)?.clone();
-        let (life, id) = (self.0.life.clone(), self.0.id.clone());
+        let (life, id, caller) = (self.0.life.clone(), self.0.id.clone(), ctx.clone());
         let turning = async move {
-            match freezer.turn(&life, is_frozen).await {
+            match freezer.turn(&life, &caller, is_frozen).await {
                 // A close came in between, so the step came too late.
-                None => Err(refuse(step, Phase::Closed, &id)),
+                None if life.check().is_err() => Err(refuse(step, Phase::Closed, &id)),
+                None => Err(caller.check().err().map_or_else(Error::closed, Error::from)),
                 Some(turned) => turned.map_err(|failed| match failed.status() {
                     Some(409) => Error::new(ErrorKind::NotFound, failed),
                     _ => translate(failed),
                 }),
             }
         };
-        let turned = ctx.run(self.0.shared.finished(turning)).await?;
+        let turned = answered(ctx, self.0.shared.finished(turning)).await;
         turned.map_err(|error| self.0.shared.open().err().unwrap_or(error))
     }
 
@@ -156,8 +148,9 @@ impl DockerCookie {
     {
         self.0.shared.open()?;
         let linked = ctx.linked(&self.0.life);
-        let done = ctx.run(self.0.shared.tracked(&linked, |ctx| op(self.clone(), ctx)));
-        done.await?.map_err(|error| self.0.shared.or_closed(ctx, error))
+        let done = self.0.shared.tracked(&linked, |ctx| op(self.clone(), ctx));
+        let done = answered(ctx, done).await;
+        done.map_err(|error| self.0.shared.or_closed(ctx, error))
     }
 
     async fn validate_now(self, ctx: Context) -> Result<bool, Error> {
@@ -226,6 +219,19 @@ impl DockerCookie {
         let plan = self.0.draft.take();
         let created = phase("create", &self.0.id, create(&self.0.shared, plan, wants)).await;
         let container = created.inspect_err(|_| self.0.draft.give_back())?;
+        if let Err(why) = ctx.check() {
+            // The caller was told that there is none, and may try again.
+            self.0.draft.give_back();
+            if let Err(error) = container.remove().await {
+                let error = crate::chain(&error);
+                tracing::warn!(
+                    id = self.0.id,
+                    error,
+                    "cannot remove a container that came too late"
+                );
+            }
+            return Err(why.into());
+        }
         stage.phase = Phase::Created;
         drop(self.0.container.set(container));
         Ok(())

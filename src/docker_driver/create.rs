@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::container::{Container, Network};
 use super::daemon::{Daemon, Wants};
-use super::docker_models::ContainerCreateBody;
+use super::docker_models::{ContainerCreateBody, HostConfig};
 use super::error;
 use super::plan::{Plan, Wish};
 use super::removal::insist;
@@ -82,7 +82,8 @@ fn choose(shared: &Shared, wish: &Wish, body: &mut ContainerCreateBody) -> Netwo
         return network;
     }
     // A container that joins another one's network has that one's hostname.
-    if let Some(pool) = shared.pool.as_ref().filter(|_| body.hostname.is_none()) {
+    let may_share = body.hostname.is_none() && !may_change_its_network(host);
+    if let Some(pool) = shared.pool.as_ref().filter(|_| may_share) {
         network.lease = pool.take();
         if let Some(slot) = network.lease.as_ref().and_then(|lease| lease.slot()) {
             host.network_mode = Some(format!("container:{}", slot.id()));
@@ -97,6 +98,18 @@ fn choose(shared: &Shared, wish: &Wish, body: &mut ContainerCreateBody) -> Netwo
         None => {}
     }
     network
+}
+
+/// Whether the host's own changes of the options let the container change its network, which the next container of the
+/// slot would find.
+fn may_change_its_network(host: &HostConfig) -> bool {
+    let is_some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let sets = host
+        .sysctls
+        .iter()
+        .flatten()
+        .any(|(name, _)| name.starts_with("net"));
+    host.privileged == Some(true) || is_some(&host.cap_add) || sets
 }
 
 /// The name of this machine.

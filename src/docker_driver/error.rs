@@ -112,6 +112,15 @@ pub(super) fn not_loaded(failed: Failed) -> Error {
     }
 }
 
+/// A task that was asked for its streams by an attempt that did not get them cannot be asked again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot create container {id:?} again: the attempt that failed has used up its streams, so it takes a new task"
+)]
+pub(super) struct Spent {
+    pub(super) id: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

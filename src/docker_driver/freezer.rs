@@ -32,17 +32,29 @@ impl Freezer {
     }
 
     /// Freezes or thaws the container. One that is in that state already stays in it. Returns `None`, and does nothing,
-    /// if `life` ends before its turn.
+    /// if `life` or `caller` ends before its turn. A freeze whose caller has gone before it is confirmed is taken back: a
+    /// host that is told of an error goes on using the container.
     ///
     /// # Cancellation
     /// Not safe to drop half-way; runs on a tracked task.
-    pub(super) async fn turn(&self, life: &Context, is_frozen: bool) -> Option<Result<(), Failed>> {
+    pub(super) async fn turn(
+        &self,
+        life: &Context,
+        caller: &Context,
+        is_frozen: bool,
+    ) -> Option<Result<(), Failed>> {
         let _turn = self.turn.lock().await;
         life.check().ok()?;
-        Some(match is_frozen {
-            true => self.freeze().await,
-            false => self.thaw().await,
-        })
+        caller.check().ok()?;
+        if !is_frozen {
+            return Some(self.thaw().await);
+        }
+        let frozen = self.freeze().await;
+        if frozen.is_ok() && caller.check().is_err() {
+            self.take_back().await;
+            return None;
+        }
+        Some(frozen)
     }
 
     /// Waits for the change under way, and lets none begin while the guard is held.
@@ -60,13 +72,18 @@ impl Freezer {
             Err(failed) if failed.status() == Some(409) || failed.is_missing() => Err(failed),
             Err(failed) => {
                 // It may be frozen, in part or not at all; a host that is told of an error goes on using it.
-                if let Err(thaw) = self.insist_on_the_thaw().await {
-                    let error = crate::chain(&thaw);
-                    tracing::warn!(id, error, "a container may be frozen after a freeze that failed");
-                }
+                self.take_back().await;
                 Err(failed)
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Thaws after a freeze that has failed.
+    async fn take_back(&self) {
+        if let Err(thaw) = self.insist_on_the_thaw().await {
+            let (id, error) = (self.container.id(), crate::chain(&thaw));
+            tracing::warn!(id, error, "a container may be frozen after a freeze that failed");
         }
     }
 

@@ -12,6 +12,9 @@ use super::pull::Puller;
 use crate::driver::{Config, Error, ErrorKind};
 use crate::{Context, tracked};
 
+/// How long a step whose caller's time is over may take to say so in its own words.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// The state that all cookies share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -68,5 +71,24 @@ impl Drop for Shared {
     /// A driver that is dropped without a close leaves nothing running that no cookie needs.
     fn drop(&mut self) {
         self.life.cancel();
+    }
+}
+
+/// Awaits a step that goes on by itself, until it is done or `ctx` has ended; then for a moment longer, because the step
+/// may say better what was interrupted.
+///
+/// # Cancellation
+/// As that of the step.
+pub(super) async fn answered<T>(
+    ctx: &Context,
+    step: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut step = std::pin::pin!(step);
+    match ctx.run(&mut step).await {
+        Ok(done) => done,
+        Err(why) => {
+            let done = tokio::time::timeout(MOMENT, step).await;
+            done.unwrap_or_else(|_| Err(why.into()))
+        }
     }
 }
