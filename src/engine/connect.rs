@@ -11,6 +11,7 @@ use super::exits::Exits;
 use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};
 use super::reclaim::Reclaims;
+use super::slot::Spoiled;
 use super::{
     Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, server_lock, stray_networks,
     unfinished,
@@ -145,6 +146,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
         networks: Networks {
             sandboxes: OnceCell::new(),
             pool: config.pool.as_ref().map(|pool| Pool::new(pool.bounds, pool.once)),
+            spoiled: Spoiled::default(),
             discard_slot: pool::discard_late,
         },
         snapshotter_root: OnceCell::new(),

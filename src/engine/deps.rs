@@ -17,7 +17,7 @@ use super::error::{Error, Kind, Result, Step};
 use super::exits::Exits;
 use super::host::HostFacts;
 use super::reclaim::Reclaims;
-use super::slot::Slot;
+use super::slot::{Slot, Spoiled};
 use crate::cgroup::OomLog;
 use crate::containerd::{Record, Session};
 use crate::events::EventLog;
@@ -73,6 +73,8 @@ pub(super) struct Networks {
     /// Opened when it is first needed.
     pub(super) sandboxes: OnceCell<Sandboxes>,
     pub(super) pool: Option<Pool<Slot>>,
+    /// The sandboxes that no other container may have, because one that joined them could change them.
+    pub(super) spoiled: Spoiled,
     /// The keeper's function for a slot that comes back after the pool has ended.
     pub(super) discard_slot: DiscardSlot,
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fnctr_oci::{ContainerConfig, NetworkMode};
+use fnctr_oci::NetworkMode;
 
 use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
 use super::label;
@@ -129,7 +129,7 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
         } => {
             if *pooled
                 && ports.is_empty()
-                && !may_change_its_network(plan)
+                && !plan.may_change_its_network()
                 && let Some(lease) = deps.networks.pool.as_ref().and_then(slot::take)
             {
                 let path = lease
@@ -158,18 +158,6 @@ pub(super) async fn reserve(deps: &Deps, ctx: &Context, plan: &Plan) -> Result<J
         }
         Network::Of(id) => of_container(deps, ctx, plan, id).await,
     }
-}
-
-/// Whether the namespace may be another one after the container than before: the next container of a slot would find the
-/// addresses, routes, rules and kernel parameters of the last one.
-fn may_change_its_network(plan: &Plan) -> bool {
-    let ContainerConfig {
-        sysctls, security, ..
-    } = &plan.config;
-    // The runtime writes the parameters. A process may, if it has CAP_NET_ADMIN, can take it, or can write to /proc/sys.
-    sysctls.keys().any(|name| name.starts_with("net"))
-        || security.capabilities.exceed_docker()
-        || !security.protect_paths
 }
 
 pub(super) async fn sandboxes(deps: &Deps, id: &ContainerId) -> Result<Sandboxes> {
@@ -204,6 +192,12 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
         }
         record => record.at(Step::Network, &plan.id)?,
     };
+    if plan.may_change_its_network()
+        && let Some(sandbox) = sandbox_of(&record)
+        && let Ok(MadeFor::LivePool) = sandboxes(deps, &plan.id).await?.made_for(sandbox).await
+    {
+        deps.networks.spoiled.add(sandbox);
+    }
     let pid = running(deps, ctx, &plan.id, id).await?;
     let namespace = File::open(format!("/proc/{pid}/ns/net"));
     // The pid may belong to another process by now. If the container still has it, the opened namespace is its own.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use fnctr_oci::ContainerConfig;
+use fnctr_oci::{ContainerConfig, Mount};
 use serde::{Deserialize, Serialize};
 
 use super::custody::Custody;
@@ -71,4 +71,28 @@ pub(crate) struct Plan {
     pub(crate) is_checked_at_start: bool,
     /// What a front door keeps of its request on the record of a kept container; nothing here reads it.
     pub(crate) front: Option<serde_json::Value>,
+}
+
+impl Plan {
+    /// Whether the network namespace may be another one after the container than before: another container in it, or after
+    /// it, would find its addresses, routes, rules and kernel parameters.
+    pub(super) fn may_change_its_network(&self) -> bool {
+        let ContainerConfig {
+            sysctls,
+            security,
+            mounts,
+            ..
+        } = &self.config;
+        let leads_to_proc = |mount: &Mount| {
+            let Mount::Bind { source, .. } = mount else {
+                return false;
+            };
+            source == Path::new("/") || source.starts_with("/proc")
+        };
+        // The runtime writes the parameters. A process may, if it has CAP_NET_ADMIN, can take it, or can write to /proc/sys.
+        sysctls.keys().any(|name| name.starts_with("net"))
+            || security.capabilities.exceed_docker()
+            || !security.protect_paths
+            || mounts.iter().any(leads_to_proc)
+    }
 }

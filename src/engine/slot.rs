@@ -4,12 +4,33 @@
 //! there; fnctr itself needs none. The keeper makes and removes slots in the background, so no container waits for
 //! that.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{host, pidfd};
 use crate::ContainerId;
 use crate::pool::{Lease, Pool};
 use crate::sandbox::Sandbox;
+
+/// Slots that are not used again, by the names of their sandboxes. Clones share the same ones.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spoiled(Arc<Mutex<BTreeSet<String>>>);
+
+impl Spoiled {
+    pub(super) fn add(&self, sandbox: &str) {
+        self.names().insert(sandbox.to_owned());
+    }
+
+    /// Whether the slot is one of them. It is forgotten by that.
+    pub(super) fn take(&self, slot: &Slot) -> bool {
+        self.names().remove(&slot.sandbox.id)
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A prepared network namespace.
 #[derive(Debug)]

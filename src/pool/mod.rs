@@ -24,6 +24,11 @@ pub(crate) use size::{Bounds, Size};
 
 use crate::metrics::PoolCounts;
 
+/// No more slots than this exist at once, those in use included: a bridge of the kernel has 1024 ports.
+pub(crate) const MOST: usize = 1000;
+/// Smaller pools never wait: their last slot is gone too soon.
+const LEISURE: usize = 4;
+
 /// A shelf of slots. Clones share the same shelf.
 #[derive(Debug)]
 pub(crate) struct Pool<T>(Arc<Shared<T>>);
@@ -180,7 +185,7 @@ impl<T> Pool<T> {
     /// advances.
     ///
     /// Slots for one use are made and removed all the time, which takes the processor from the containers that use them. So
-    /// this waits for the next tick while at least half of them are ready.
+    /// this waits for the next tick while at least half of them are ready, and those are not few.
     pub(crate) fn chores(&self, most: usize, tick: bool) -> Chores<T> {
         let mut shelf = self.shelf();
         if tick {
@@ -191,7 +196,8 @@ impl<T> Pool<T> {
         shelf.in_hand += wash.len();
         let come_back = if self.0.once { 0 } else { shelf.leased };
         let total = shelf.ready.len() + shelf.in_hand + come_back;
-        if self.0.once && !tick && !shelf.closed && shelf.ready.len() * 2 >= target {
+        let is_at_leisure = self.0.once && target >= LEISURE && shelf.ready.len() * 2 >= target;
+        if is_at_leisure && !tick && !shelf.closed {
             return Chores {
                 wash,
                 remove: Vec::new(),
@@ -204,7 +210,8 @@ impl<T> Pool<T> {
             };
             shelf.retired.push(slot);
         }
-        let make = target.saturating_sub(total).min(most);
+        let room = MOST.saturating_sub(shelf.ready.len() + shelf.in_hand + shelf.leased);
+        let make = target.saturating_sub(total).min(most).min(room);
         shelf.in_hand += make;
         Chores {
             wash,

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::making::{self, PATIENCE};
 use crate::Context;
-use crate::engine::slot::Slot;
+use crate::engine::slot::{Slot, Spoiled};
 use crate::engine::{Deps, PoolConfig, host};
 use crate::metrics::RetryReason;
 use crate::pool::{Chores, Pool, Rate};
@@ -38,6 +38,7 @@ pub(in crate::engine) fn start(deps: &Arc<Deps>, config: PoolConfig) {
         tasks: TaskTracker::new(),
         shared: Arc::new(Shared {
             pool,
+            spoiled: deps.networks.spoiled.clone(),
             config,
             rate: Mutex::new(Rate::new(Instant::now())),
             checking: AtomicBool::new(false),
@@ -58,6 +59,7 @@ struct Keeper {
 /// What the keeper's tasks share.
 struct Shared {
     pool: Pool<Slot>,
+    spoiled: Spoiled,
     config: PoolConfig,
     rate: Mutex<Rate>,
     checking: AtomicBool,
@@ -158,7 +160,8 @@ impl Keeper {
             let occupants = host::occupants();
             for mut slot in slots {
                 slot.uses += 1;
-                if slot.is_fit() && !slot.is_occupied(&occupants) {
+                let is_clean = !shared.spoiled.take(&slot) && !slot.is_occupied(&occupants);
+                if is_clean && slot.is_fit() {
                     shared.pool.put(slot);
                 } else {
                     shared.pool.retire(slot);
