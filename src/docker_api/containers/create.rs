@@ -70,14 +70,17 @@ async fn create_now(
              ({platform})"
         )));
     }
-    let exposed = &mut body.config.exposed_ports;
-    exposed.extend_from_slice(&image.config.exposed_ports);
-    exposed.sort();
-    exposed.dedup();
-    if body.host_config.publish_all_ports
-        && let Network::Attached { ports, .. } = &mut plan.network
-    {
-        ports::publish_all(ports, &body.config.exposed_ports)?;
+    let declared = body
+        .config
+        .exposed_ports
+        .iter()
+        .chain(&image.config.exposed_ports);
+    body.config.exposed_ports = ports::declared_by_all(declared);
+    match &mut plan.network {
+        Network::Attached { ports, .. } if body.host_config.publish_all_ports => {
+            ports::publish_all(ports, &body.config.exposed_ports)?;
+        }
+        _ => {}
     }
     let host = body.host_config.clone();
     // A directory on a file server that is away blocks whoever looks at it.

@@ -155,6 +155,11 @@ fn network(body: &Body, around: &Around) -> Result<Network, Refused> {
         mode => mode,
     };
     if let Some(given) = mode.strip_prefix("container:") {
+        if host.publish_all_ports {
+            return Err(Refused::bad(
+                "conflicting options: port publishing and the container type network mode",
+            ));
+        }
         let joined = around.joined.clone();
         return joined
             .map(Network::Of)

@@ -1,6 +1,6 @@
 //! Ports of the host that lead to the container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::body::PortBinding;
@@ -25,10 +25,23 @@ fn declared(port: &str) -> Result<(u16, Protocol), Refused> {
     }
 }
 
+/// All of these ports once, in the form `80/tcp`.
+pub(super) fn declared_by_all<'a>(ports: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let whole = ports.map(|port| match port.contains('/') {
+        true => port.clone(),
+        false => format!("{port}/tcp"),
+    });
+    whole.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Publishes the ports that are declared and not published yet; the host chooses its own at each start.
 pub(super) fn publish_all(ports: &mut Vec<PortMapping>, exposed: &[String]) -> Result<(), Refused> {
     for port in exposed {
-        let (number, protocol) = declared(port)?;
+        let (number, protocol) = declared(port).map_err(|_| {
+            Refused::bad(format!(
+                "HostConfig.PublishAllPorts: the declared port {port} cannot be published by fnctr; only tcp and udp can"
+            ))
+        })?;
         let is_published = |port: &PortMapping| port.container_port == number && port.protocol == protocol;
         if !ports.iter().any(is_published) {
             ports.push(PortMapping {
