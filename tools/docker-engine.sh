@@ -64,6 +64,10 @@ CONF
 run() {
     [ -x "$dir/bin/dockerd" ] || { echo "docker-engine: nothing is in $dir: tools/docker-engine.sh fetch $dir" >&2; exit 1; }
     [ "$(id -u)" = 0 ] || { echo 'docker-engine: it needs root' >&2; exit 1; }
+    if [ -s "$dir/docker.pid" ] && kill -0 "$(cat "$dir/docker.pid")" 2>/dev/null; then
+        echo "docker-engine: process $(cat "$dir/docker.pid") is an engine of $dir already; end it first" >&2
+        exit 1
+    fi
     netns=fnctr-engine-$$
     ip netns add "$netns"
     echo "$netns" >"$dir/netns"

@@ -38,6 +38,13 @@ table() {
         }' "$1"/*
 }
 
+engine=''
+finish() {
+    [ -z "$engine" ] || kill "$engine" 2>/dev/null || true
+    [ -z "$engine" ] || wait "$engine" || true
+    engine=''
+}
+
 # SUITE: on the engine of a suite.
 on_engine() {
     dir=$engines/$1
@@ -45,25 +52,25 @@ on_engine() {
         echo "laws: the Docker Engine of Debian $1 cannot be had here; its column is missing"
         return
     fi
-    # Before, because the engine's network namespace leads nowhere.
-    (cd "$here" && ${CARGO:-cargo} test --locked --all-features --test real --no-run)
     "$here/tools/docker-engine.sh" run "$dir" &
     engine=$!
-    # The laws fail if nothing answers, and say so.
     tries=0
     until [ -S "$dir/docker.sock" ] && "$dir/bin/docker" -H "unix://$dir/docker.sock" version >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ "$tries" -lt 150 ] || { tail -n 5 "$dir/log" >&2; break; }
+        if [ "$tries" = 150 ] || ! kill -0 "$engine" 2>/dev/null; then
+            echo "laws: the Docker Engine of Debian $1 does not answer; the end of $dir/log:" >&2
+            tail -n 5 "$dir/log" >&2 || true
+            worst=1
+            finish
+            return
+        fi
         sleep 0.2
     done
-    code=0
     # The tests have the registry and the syslog that the engine is to reach.
     (cd "$here" && PATH=$dir/bin:$PATH FNCTR_TEST_DOCKER="unix://$dir/docker.sock" FNCTR_REQUIRE_REAL=1 FNCTR_CONFIG='' \
         nsenter "--net=/run/netns/$(cat "$dir/netns")" \
-        ${CARGO:-cargo} test --locked --offline --all-features --test real -- on_dockerd) || code=$?
-    kill "$engine" 2>/dev/null || true
-    wait "$engine" || true
-    return "$code"
+        ${CARGO:-cargo} test --locked --offline --all-features --test real -- on_dockerd) || worst=1
+    finish
 }
 
 [ $# -ge 2 ] || usage
@@ -73,9 +80,18 @@ engines)
     [ $# = 3 ] || usage
     FNCTR_LAWS=$2 engines=$3
     export FNCTR_LAWS
+    worst=0
+    trap finish EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    # Not what an earlier run has noted.
+    rm -f "$2"/docker-on-Docker-Engine-*
+    # Before, because an engine's network namespace leads nowhere.
+    (cd "$here" && ${CARGO:-cargo} test --locked --all-features --test real --no-run)
     on_engine bookworm
     on_engine sid
     table "$2"
+    exit "$worst"
     ;;
 *) usage ;;
 esac
