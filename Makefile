@@ -7,7 +7,7 @@
 #                 packages are downloaded and not installed
 #   make test     installs what is missing, and runs every test, those on real containerd included (as root)
 #   make laws     takes the driver `docker` through the laws of the contract on real Docker Engines, 20.10 and 28, whose packages
-#                 are downloaded and not installed, and prints the table of all drivers; make test tries the others
+#                 are downloaded and not installed, and prints the table of these and of the drivers that make test has tried
 #   make soak     lives and faults of every kind side by side for half an hour (SOAK_SECONDS), after which nothing is left
 #   make test-vm  limits, memory that runs out, freezing and a whole life on full cgroup v2, in an emulated machine, with runc
 #                 and with crun; some five minutes

@@ -1,5 +1,5 @@
 //! Quick ends of containers: the program `fnctr-shim`, under the name of the shim and first on the `PATH` of a private
-//! containerd. It says itself what it does; without it, each end takes some 12 ms longer.
+//! containerd. It says itself what it does; without it, each end takes some 10 ms longer.
 
 use std::env;
 use std::fs::{self, OpenOptions, Permissions};

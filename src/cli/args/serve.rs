@@ -15,12 +15,11 @@ pub(in crate::cli) struct ServeArgs {
     /// The group, by name or number, whose members may use the socket, and so the whole host [default: root alone]
     #[arg(long, value_name = "GROUP", requires = "docker_socket")]
     pub(in crate::cli) docker_group: Option<String>,
-    /// Keep this many network namespaces of the default network prepared, at most 500: a container of the Docker API that is
-    /// on it, without published ports, then waits for none to be made. Each serves one container
+    /// Keep this many network namespaces of the default bridge ready, at most 500: a container of the Docker API that is on
+    /// it, without published ports, then waits for none to be made. Each serves one container
     #[arg(long, value_name = "COUNT", requires = "docker_socket", value_parser = clap::value_parser!(u16).range(1..=500))]
     pub(in crate::cli) network_pool: Option<u16>,
-    /// Let each prepared namespace serve one container after another, with its address and its connections that are closing;
-    /// saves the work of two containers' starts
+    /// Let each namespace that is ready serve one container after another, with the same address; this saves making a new one
     #[arg(long, requires = "network_pool")]
     pub(in crate::cli) network_pool_reuse: bool,
     /// Serve the numbers of this process for Prometheus at http://ADDRESS/metrics, to whoever can reach the address, such as
