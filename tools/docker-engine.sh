@@ -77,7 +77,7 @@ run() {
     PATH=$dir/bin:$PATH nsenter "--net=/run/netns/$netns" dockerd -H "unix://$dir/docker.sock" --data-root "$dir/data" \
         --exec-root "$dir/exec" -p "$dir/docker.pid" --userland-proxy=false >"$dir/log" 2>&1 &
     engine=$!
-    trap 'kill "$engine" 2>/dev/null || true' INT TERM
+    trap 'kill "$engine" 2>/dev/null || true' HUP INT TERM
     # A signal ends the first wait, and the engine then ends what it runs.
     wait "$engine" || wait "$engine" || true
 }

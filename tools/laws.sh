@@ -52,6 +52,13 @@ on_engine() {
         echo "laws: the Docker Engine of Debian $1 cannot be had here; its column is missing"
         return
     fi
+    # docker-engine.sh refuses it, too; its socket would be taken for the new engine's.
+    if [ -s "$dir/docker.pid" ] && kill -0 "$(cat "$dir/docker.pid")" 2>/dev/null; then
+        echo "laws: process $(cat "$dir/docker.pid") is an engine of $dir already; end it first" >&2
+        worst=1
+        return
+    fi
+    rm -f "$dir/docker.sock"
     "$here/tools/docker-engine.sh" run "$dir" &
     engine=$!
     tries=0
@@ -82,6 +89,7 @@ engines)
     export FNCTR_LAWS
     worst=0
     trap finish EXIT
+    trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
     # Not what an earlier run has noted.
