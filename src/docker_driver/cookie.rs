@@ -1,7 +1,7 @@
 //! One task's claim on one container: checks the contract's order and calls the engine.
 //!
 //! Steps that change anything run on a tracked task that holds the stage. If a caller drops its future, the step is
-//! cancelled, and everything that was created by then stays in the cookie for `close` to undo. The same happens when the
+//! cancelled, and what was created by then is removed, or stays in the cookie for `close` to undo. The same happens when the
 //! caller's context ends while an engine takes its time: a call that is out cannot be taken back, and its answer is waited
 //! for in the background. Freezing does not wait for the stage.
 
@@ -220,15 +220,13 @@ impl DockerCookie {
         let created = phase("create", &self.0.id, create(&self.0.shared, plan, wants)).await;
         let container = created.inspect_err(|_| self.0.draft.give_back())?;
         if let Err(why) = ctx.check() {
-            // The caller was told that there is none, and may try again.
-            self.0.draft.give_back();
+            // The caller was told that there is none, and may try again. What cannot be removed is the close's to remove.
             if let Err(error) = container.remove().await {
-                let error = crate::chain(&error);
-                tracing::warn!(
-                    id = self.0.id,
-                    error,
-                    "cannot remove a container that came too late"
-                );
+                tracing::warn!(id = self.0.id, error = %crate::chain(&error), "a container came too late, and stays");
+                stage.phase = Phase::Created;
+                drop(self.0.container.set(container));
+            } else {
+                self.0.draft.give_back();
             }
             return Err(why.into());
         }

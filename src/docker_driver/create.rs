@@ -1,5 +1,6 @@
 //! Creates the container of a plan: its network is chosen, and what a lost answer has left is found again.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +110,26 @@ fn may_change_its_network(host: &HostConfig) -> bool {
         .iter()
         .flatten()
         .any(|(name, _)| name.starts_with("net"));
-    host.privileged == Some(true) || is_some(&host.cap_add) || sets
+    // With these, or by a mount, a process may write to /proc/sys.
+    let opens = host.masked_paths.is_some() || host.readonly_paths.is_some();
+    let mut options = host.security_opt.iter().flatten();
+    let binds = host
+        .binds
+        .iter()
+        .flatten()
+        .filter_map(|bind| bind.split(':').next());
+    let mounts = host
+        .mounts
+        .iter()
+        .flatten()
+        .filter_map(|mount| mount.source.as_deref());
+    let leads_to_proc = |source: &str| source == "/" || Path::new(source).starts_with("/proc");
+    host.privileged == Some(true)
+        || is_some(&host.cap_add)
+        || sets
+        || opens
+        || options.any(|option| option.starts_with("systempaths"))
+        || binds.chain(mounts).any(leads_to_proc)
 }
 
 /// The name of this machine.

@@ -51,7 +51,10 @@ impl Freezer {
         }
         let frozen = self.freeze().await;
         if frozen.is_ok() && caller.check().is_err() {
-            self.take_back().await;
+            // A container that is being closed needs no thaw.
+            if life.check().is_ok() {
+                self.take_back().await;
+            }
             return None;
         }
         Some(frozen)
