@@ -17,7 +17,7 @@ use super::slot::{self, Slot};
 use super::traffic::Traffic;
 use super::{Deps, record};
 use crate::containerd::{Record, TaskStatus};
-use crate::pool::Lease;
+use crate::pool::{Lease, Pool};
 use crate::sandbox::{self, Address, Dns, MadeFor, NetworkRequest, Reserved, Sandboxes};
 use crate::teardown::{StepError, Teardown};
 use crate::{ContainerId, Context};
@@ -192,12 +192,6 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
         }
         record => record.at(Step::Network, &plan.id)?,
     };
-    if plan.may_change_its_network()
-        && let Some(sandbox) = sandbox_of(&record)
-        && let Ok(MadeFor::LivePool) = sandboxes(deps, &plan.id).await?.made_for(sandbox).await
-    {
-        deps.networks.spoiled.add(sandbox);
-    }
     let pid = running(deps, ctx, &plan.id, id).await?;
     let namespace = File::open(format!("/proc/{pid}/ns/net"));
     // The pid may belong to another process by now. If the container still has it, the opened namespace is its own.
@@ -208,6 +202,14 @@ async fn of_container(deps: &Deps, ctx: &Context, plan: &Plan, id: &ContainerId)
         let id = id.clone();
         refuse(Kind::Internal, NoTarget::Unreadable { id, source })
     })?;
+    // Whoever's it is: the target may have joined a slot itself.
+    let is_reused = deps.networks.pool.as_ref().is_some_and(Pool::is_reused);
+    if is_reused
+        && plan.may_change_its_network()
+        && let Some(numbers) = super::host::namespace_of(&namespace)
+    {
+        deps.networks.spoiled.add(numbers);
+    }
     let target = Target {
         id: id.clone(),
         hostname: record::hostname_of(&record),

@@ -13,21 +13,21 @@ use crate::ContainerId;
 use crate::pool::{Lease, Pool};
 use crate::sandbox::Sandbox;
 
-/// Slots that are not used again, by the names of their sandboxes. Clones share the same ones.
+/// Slots that are not used again, by the numbers of their network namespaces (namespaces(7)). Clones share the same ones.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spoiled(Arc<Mutex<BTreeSet<String>>>);
+pub(super) struct Spoiled(Arc<Mutex<BTreeSet<(u64, u64)>>>);
 
 impl Spoiled {
-    pub(super) fn add(&self, sandbox: &str) {
-        self.names().insert(sandbox.to_owned());
+    pub(super) fn add(&self, network: (u64, u64)) {
+        self.networks().insert(network);
     }
 
     /// Whether the slot is one of them. It is forgotten by that.
     pub(super) fn take(&self, slot: &Slot) -> bool {
-        self.names().remove(&slot.sandbox.id)
+        self.networks().remove(&slot.sandbox.numbers())
     }
 
-    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn networks(&self) -> MutexGuard<'_, BTreeSet<(u64, u64)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

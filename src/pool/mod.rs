@@ -98,6 +98,11 @@ impl<T> Pool<T> {
         self.0.shelf()
     }
 
+    /// Whether a slot that comes back is used again.
+    pub(crate) fn is_reused(&self) -> bool {
+        !self.0.once
+    }
+
     /// Takes the slot that has been ready longest and that `fits` accepts; slots that it rejects are retired. Returns
     /// `None`, and counts a miss, if no slot is ready. Takes constant time, except for rejected slots, each of which is
     /// met only once. `fits` runs without the lock.

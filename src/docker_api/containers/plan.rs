@@ -155,7 +155,7 @@ fn network(body: &Body, around: &Around) -> Result<Network, Refused> {
         mode => mode,
     };
     if let Some(given) = mode.strip_prefix("container:") {
-        if host.publish_all_ports {
+        if host.publish_all_ports || !ports.is_empty() {
             return Err(Refused::bad(
                 "conflicting options: port publishing and the container type network mode",
             ));
