@@ -3,56 +3,47 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 /// A locked file; dropping it releases the lock.
 ///
 /// Closing the file would not be enough: a child that another thread has just forked has a copy of the descriptor until
-/// its exec, and a lock lasts as long as any copy. So the lock is released explicitly.
+/// its exec, and a lock lasts as long as any copy. [`Flock`] releases it explicitly.
 #[derive(Debug)]
 #[must_use = "a lock is released when it is dropped"]
-pub(crate) struct FileLock(File);
+pub(crate) struct FileLock(Flock<File>);
 
 impl FileLock {
     /// Locks the file for one holder; `None` if it is locked.
     pub(crate) fn exclusive(file: File) -> io::Result<Option<Self>> {
-        let is_locked = attempt(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(is_locked.then(|| Self(file)))
+        Self::attempt(file, FlockArg::LockExclusiveNonblock)
     }
 
     /// Locks the file for holders that share it; `None` if it is locked for one.
     pub(crate) fn shared(file: File) -> io::Result<Option<Self>> {
-        let is_locked = attempt(&file, FlockOperation::NonBlockingLockShared)?;
-        Ok(is_locked.then(|| Self(file)))
+        Self::attempt(file, FlockArg::LockSharedNonblock)
+    }
+
+    fn attempt(file: File, how: FlockArg) -> io::Result<Option<Self>> {
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(Self(lock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(error.into()),
+        }
     }
 
     /// Makes a shared lock exclusive and returns true, if there is no other holder. Otherwise the lock is lost.
     pub(crate) fn become_exclusive(&self) -> io::Result<bool> {
-        attempt(&self.0, FlockOperation::NonBlockingLockExclusive)
+        match self.0.relock(FlockArg::LockExclusiveNonblock) {
+            Ok(()) => Ok(true),
+            Err(Errno::EWOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn file(&mut self) -> &mut File {
         &mut self.0
-    }
-}
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
-            tracing::debug!(%error, "a file lock ends when its file is closed everywhere");
-        }
-    }
-}
-
-fn attempt(file: &File, how: FlockOperation) -> io::Result<bool> {
-    loop {
-        return match flock(file, how) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(Errno::INTR) => continue,
-            Err(error) => Err(error.into()),
-        };
     }
 }
 
