@@ -14,7 +14,8 @@
 //! Everything that this module creates is closed to other users, whatever the umask is. containerd itself runs with
 //! umask 022, because a stricter one would close the containers' root directories to the users inside of them.
 //!
-//! Before the shim on containerd's `PATH` stands `fnctr-shim` (src/bin/), if it is installed, for quick ends of containers.
+//! Before the shim and the OCI runtime on containerd's `PATH` stands `fnctr-shim` (src/bin/), if it is installed, for quick
+//! starts and ends of containers.
 //!
 //! Inside a container, this module also prepares the cgroup tree for the containers, see `outer_cgroup.rs`. It does not
 //! handle containers or images: it only provides the address of a running containerd.

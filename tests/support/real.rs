@@ -72,7 +72,7 @@ pub(crate) fn takes_long(test: &str, why: &str) {
 }
 
 /// `PATH` for containerd: `FNCTR_TEST_CONTAINERD_DIR` (another version's programs) comes first.
-fn search_path() -> String {
+pub(crate) fn search_path() -> String {
     let first = std::env::var("FNCTR_TEST_CONTAINERD_DIR").unwrap_or_default();
     let rest = std::env::var("PATH").unwrap_or_default();
     format!("{first}:{rest}:{SBIN}").trim_matches(':').to_owned()

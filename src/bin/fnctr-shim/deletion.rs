@@ -1,86 +1,36 @@
-//! `fnctr-shim` stands before `containerd-shim-runc-v2` on containerd's `PATH`, under that name, and makes the end of a
-//! container quicker.
-//!
-//! containerd executes the shim's program twice for each container: with `start`, and, once the shim's connection has
-//! closed, with `delete`, which cleans up after a shim that was killed (runtime/v2/README.md). It does the second also
-//! after a shim that has deleted its container itself, and `Tasks/Delete` waits for it: the shim's program starts, starts
-//! the OCI runtime, and finds that nothing is left. This program looks for itself, and if nothing is left, it answers
-//! as the shim would. In every other case it replaces itself by the shim.
+//! The end of a container. containerd executes its shim's program with `delete` once the shim's connection has closed, to
+//! clean up after a shim that was killed (runtime/v2/README.md). It does so also after a shim that has deleted its container
+//! itself, and `Tasks/Delete` waits for it: the shim's program starts, starts the OCI runtime, and finds that nothing is left.
 //!
 //! Nothing is left if the runtime has no state of the container, its first process is gone, and the root file system is
 //! not mounted. This is known of runc and crun, which remove their state last, after the processes and the cgroups; others
 //! keep theirs differently.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::{CommandExt as _, parent_id};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
-use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, access, statx};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-/// The program that this one stands before.
-const SHIM: &str = "containerd-shim-runc-v2";
 /// The runtimes whose state is a directory `ROOT/NAMESPACE/ID` until the last part of a container is removed.
 const KNOWN_RUNTIMES: [&str; 2] = ["runc", "crun"];
-/// The directories that other copies of this program have left behind on their way to the shim, so that the way ends.
-const PASSED: &str = "FNCTR_SHIM_PASSED";
 /// Where the shim lets the runtime keep its state if its options say nothing else.
 const RUNTIME_ROOT: &str = "/run/containerd/runc";
 /// The exit status that the shim answers for a container after which it cleans up: killed.
 const KILLED: u32 = 128 + 9;
 
-fn main() -> ExitCode {
-    let args: Vec<_> = env::args_os().skip(1).collect();
-    if let Some(deleted) = Deletion::asked_for(&args)
-        && deleted.has_left_nothing()
-        && io::stdout().write_all(&deleted.answer()).is_ok()
-    {
-        return ExitCode::SUCCESS;
-    }
-    let error = become_the_shim(&args);
-    // containerd shows what its shim prints.
-    drop(writeln!(io::stderr(), "fnctr-shim: {error}"));
-    ExitCode::FAILURE
-}
-
 /// A container after which containerd wants its shim to clean up.
 #[derive(Debug, PartialEq)]
-struct Deletion {
-    namespace: OsString,
-    id: OsString,
-    bundle: PathBuf,
+pub(crate) struct Deletion {
+    pub(crate) namespace: OsString,
+    pub(crate) id: OsString,
+    pub(crate) bundle: PathBuf,
 }
 
 impl Deletion {
-    /// `None` if the arguments ask for something else, or are not as expected.
-    fn asked_for(args: &[OsString]) -> Option<Self> {
-        let (mut namespace, mut id, mut bundle) = (None, None, None);
-        let mut args = args.iter();
-        loop {
-            let arg = args.next()?.to_str()?;
-            // Options have the form of Go: one dash or two, and the value behind a space; containerd uses no other.
-            match arg.trim_start_matches('-') {
-                "namespace" => namespace = args.next(),
-                "id" => id = args.next(),
-                "bundle" => bundle = args.next(),
-                "address" | "publish-binary" => drop(args.next()?),
-                "delete" if !arg.starts_with('-') && args.next().is_none() => break,
-                _ => return None,
-            }
-        }
-        Some(Self {
-            namespace: namespace?.clone(),
-            id: id?.clone(),
-            bundle: bundle?.into(),
-        })
-    }
-
-    fn has_left_nothing(&self) -> bool {
+    pub(crate) fn has_left_nothing(&self) -> bool {
         let is_gone = |path: &Path| {
             path.symlink_metadata()
                 .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -117,7 +67,7 @@ impl Deletion {
 
     /// The message `containerd.task.v3.DeleteResponse`, whose fields 1 to 3 are the same in version 2: what the shim
     /// answers after it has cleaned up. containerd uses it only for a container whose end it does not know yet.
-    fn answer(&self) -> Vec<u8> {
+    pub(crate) fn answer(&self) -> Vec<u8> {
         let mut answer = Vec::new();
         prost::encoding::uint32::encode(1, &self.init_pid(), &mut answer);
         prost::encoding::uint32::encode(2, &KILLED, &mut answer);
@@ -136,81 +86,9 @@ fn may_be_mounted(dir: &Path) -> bool {
     })
 }
 
-/// Replaces this process by the shim. Returns only if that fails.
-fn become_the_shim(args: &[OsString]) -> io::Error {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let passed = env::var_os(PASSED).unwrap_or_default();
-    let passed: Vec<_> = env::split_paths(&passed).collect();
-    let dirs = env::split_paths(&path).chain(dir_of_containerd());
-    let Some(dir) = dirs.filter(|dir| !passed.contains(dir)).find(|dir| has_shim(dir)) else {
-        let why = format!(
-            "{SHIM} is neither on containerd's PATH nor beside containerd; install it with containerd"
-        );
-        return io::Error::new(io::ErrorKind::NotFound, why);
-    };
-    let shim = dir.join(SHIM);
-    // What is there may be another copy of this program, or a script that calls this one.
-    let passed = env::join_paths(passed.into_iter().chain([dir])).unwrap_or_default();
-    let error = Command::new(&shim).args(args).env(PASSED, passed).exec();
-    io::Error::new(
-        error.kind(),
-        format!("cannot execute {}: {error}", shim.display()),
-    )
-}
-
-/// Whether the directory has a program of the shim's name that is not this one.
-fn has_shim(dir: &Path) -> bool {
-    let identity = |file: &Path| file.metadata().ok().map(|file| (file.dev(), file.ino()));
-    let shim = dir.join(SHIM);
-    shim.is_file()
-        && access(&shim, Access::EXEC_OK).is_ok()
-        && identity(&shim) != identity(Path::new("/proc/self/exe"))
-}
-
-/// The directory of containerd's program, in which containerd searches its shims, too.
-fn dir_of_containerd() -> Option<PathBuf> {
-    let exe = fs::read_link(format!("/proc/{}/exe", parent_id())).ok()?;
-    // The kernel says so of a program that was replaced while it runs.
-    let name = exe.file_name()?.to_str()?;
-    let is_containerd = name.strip_suffix(" (deleted)").unwrap_or(name) == "containerd";
-    exe.parent().filter(|_| is_containerd).map(Path::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BUNDLE: &str = "/run/containerd/io.containerd.runtime.v2.task/fn/c1";
-
-    fn args(text: &str) -> Vec<OsString> {
-        text.split_whitespace().map(OsString::from).collect()
-    }
-
-    #[test]
-    fn only_a_deletion_is_answered() {
-        let before = "-namespace fn -address /run/c.sock -publish-binary /usr/bin/containerd -id c1 -bundle";
-        let deletion = Deletion::asked_for(&args(&format!("{before} {BUNDLE} delete")));
-        let expected = Deletion {
-            namespace: "fn".into(),
-            id: "c1".into(),
-            bundle: BUNDLE.into(),
-        };
-        assert_eq!(deletion, Some(expected));
-        for other in [
-            "",
-            "-v",
-            "-info",
-            "delete",
-            "-id c1 delete",
-            "-namespace fn -id c1 start",
-            "-namespace fn -id c1 -bundle /b",
-            "-namespace fn -id c1 -bundle /b -new delete",
-            "-namespace fn -id c1 -bundle /b delete again",
-            "-namespace fn -id c1 -bundle /b -delete",
-        ] {
-            assert_eq!(Deletion::asked_for(&args(other)), None, "{other}");
-        }
-    }
 
     #[test]
     fn what_the_runtime_or_a_mount_has_left_is_the_shims_to_clean_up() {
