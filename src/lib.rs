@@ -63,7 +63,7 @@
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!        context · teardown · tracked · pauses · process_identity · file_lock · metrics · mountinfo · failpoint · clock · sys · ids · units · docker_syntax · credentials · eviction · pool  foundation: imports nothing of ours
+//!        context · teardown · tracked · pauses · process_identity · file_lock · metrics · mountinfo · failpoint · clock · sys · idle_memory · ids · units · docker_syntax · credentials · eviction · pool  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -74,7 +74,7 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, process_identity, file_lock, metrics, mountinfo, failpoint, clock, sys, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, credentials, eviction, pool | std, tokio | import any other of our modules |
+//! | [`Context`], teardown, tracked, pauses, process_identity, file_lock, metrics, mountinfo, failpoint, clock, sys, idle_memory, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, credentials, eviction, pool | std, tokio | import any other of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -116,7 +116,7 @@
 //!   settings of `docker_driver` and the search for programs in [`embedded`] read the environment, `failpoint` in a
 //!   build for tests, and `main.rs` for what is logged and traced; only `main.rs` installs a subscriber or exits; every
 //!   task that can change something outside this process belongs to a tracker that a close waits for; the word
-//!   "namespace" is always used with its kind. `bin/fnctr-shim.rs` is a program of its own, and names none of this crate.
+//!   "namespace" is always used with its kind. `bin/fnctr-shim/` is a program of its own, and names none of this crate.
 
 mod cgroup;
 #[cfg(feature = "cli")]
@@ -157,6 +157,8 @@ mod events;
 mod eviction;
 mod failpoint;
 mod file_lock;
+#[cfg(feature = "cli")]
+mod idle_memory;
 mod ids;
 #[cfg_attr(
     not(feature = "cli"),

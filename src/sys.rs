@@ -5,14 +5,15 @@
 //!   `FS_IOC_FSSETXATTR`. The generic commands (`Q_GETQUOTA`, `Q_SETQUOTA`, `Q_XGETQSTATV`) work for XFS and for ext4:
 //!   the kernel translates them for each (fs/quota/quota.c).
 //! * The exit status of a process that is not a child: `PIDFD_GET_INFO` (linux/pidfd.h).
+//! * The memory of an idle process: `madvise` of its own code, and glibc's `malloc_trim`.
 //!
-//! JUSTIFICATION for the unsafe code: each call hands the kernel a pointer to one structure of fixed layout, which
-//! lives for the whole call. The layouts are those of the kernel's uapi headers, and a test checks their sizes and
-//! offsets.
+//! JUSTIFICATION for the unsafe code: each call but the last two hands the kernel a pointer to one structure of fixed
+//! layout, which lives for the whole call. The layouts are those of the kernel's uapi headers, and a test checks their
+//! sizes and offsets. The last two change no memory that has a value: see there.
 
 #![expect(
     unsafe_code,
-    reason = "no crate wraps these calls; every one is one structure of fixed layout, see above"
+    reason = "no crate wraps these calls safely; every one is small, see above"
 )]
 
 use std::ffi::{CStr, CString};
@@ -228,6 +229,54 @@ pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus
     Ok(is_there.then(|| ExitStatus::from_raw(info.exit_code)))
 }
 
+/// Takes the pages of this program's code out of this process's memory, until they are executed again: the kernel then
+/// maps them again, from the file or from its cache of it.
+///
+/// # Errors
+/// If `/proc` is not there, or the kernel refuses.
+#[cfg(feature = "cli")]
+pub(crate) fn give_back_code() -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let program = std::fs::metadata("/proc/self/exe")?;
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        if let Some((start, length)) = code_of(line, program.ino()) {
+            let start = std::ptr::without_provenance_mut(start);
+            // SAFETY: the range is a mapping of this process's program that was never writable, so its pages are those of
+            // the file, which the kernel lets nobody write while it is executed. Reading them again gives the same.
+            let answer = unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+            nix::errno::Errno::result(answer)?;
+        }
+    }
+    Ok(())
+}
+
+/// The range of a mapping that has code of the file with that inode and cannot be written, by its line in
+/// `/proc/self/maps` (proc_pid_maps(5)).
+#[cfg(feature = "cli")]
+fn code_of(line: &str, inode: u64) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (range, permissions) = (words.next()?, words.next()?);
+    let of = words.nth(2)?;
+    if permissions != "r-xp" || of.parse() != Ok(inode) {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16));
+    let (start, end) = (start.ok()?, end.ok()?);
+    Some((start, end.checked_sub(start)?))
+}
+
+/// Gives the kernel the memory back that the allocator keeps free.
+#[cfg(feature = "cli")]
+pub(crate) fn give_back_heap() {
+    // SAFETY: the function takes the allocator's own locks, and touches only memory that is not allocated.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 const fn empty() -> libc::dqblk {
     libc::dqblk {
         dqb_bhardlimit: 0,
@@ -279,6 +328,28 @@ mod tests {
     use std::mem::{align_of, offset_of, size_of};
 
     use super::*;
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn only_code_of_the_program_is_given_back() {
+        let line = |permissions: &str, inode: u64| {
+            format!(
+                "55d8c0e00000-55d8c0e5f000 {permissions} 00021000 fe:00 {inode}                    /usr/bin/fn ctr (deleted)"
+            )
+        };
+        assert_eq!(code_of(&line("r-xp", 7), 7), Some((0x55d8_c0e0_0000, 0x5_f000)));
+        for (permissions, inode) in [("r--p", 7), ("rw-p", 7), ("rwxp", 7), ("r-xs", 7), ("r-xp", 8)] {
+            assert_eq!(
+                code_of(&line(permissions, inode), 7),
+                None,
+                "{permissions} {inode}"
+            );
+        }
+        for line in ["", "7ffd r-xp", "7ffd r-xp 0 0:0 7"] {
+            assert_eq!(code_of(line, 7), None, "{line}");
+        }
+        give_back_code().unwrap();
+    }
 
     #[test]
     fn the_structures_are_laid_out_as_the_kernel_s() {

@@ -15,9 +15,9 @@ use super::args::serve::ServeArgs;
 use super::connect::Connection;
 use super::failure::Failure;
 use super::output::Print;
-use crate::Context;
 use crate::docker_api::{Access, DockerApi, INHERITED, Limits, MetricsPage, SocketError, inherited, listen};
 use crate::engine::{Engine, Server, State};
+use crate::{Context, idle_memory};
 
 /// How long requests may take to come to their end after the signal.
 const GRACE: Duration = Duration::from_secs(20);
@@ -148,7 +148,7 @@ async fn serve_doors(engine: &Engine, interrupted: &Context, doors: Doors, serve
         interrupted.cancelled().await;
         tell(&[NotifyState::Stopping]);
     };
-    tokio::join!(docker, metrics, stopping);
+    tokio::join!(docker, metrics, stopping, idle_memory::keep_small(interrupted));
 }
 
 /// Tells systemd, if it has started this process and asks to be told (sd_notify(3)).
