@@ -78,23 +78,26 @@ impl Containers {
         Self { session }
     }
 
-    /// Creates a record.
+    /// Creates a record, and returns it as containerd has it.
     ///
     /// # Errors
     /// [`Error::is_already_exists`] if the name is taken.
     ///
     /// # Cancellation
     /// Not safe to drop: the effect is then unknown.
-    pub(crate) async fn create(&self, ctx: &Context, record: &Record) -> Result<(), Error> {
+    pub(crate) async fn create(&self, ctx: &Context, record: &Record) -> Result<Record, Error> {
         let mut client = self.client();
         let message = CreateContainerRequest {
             container: Some(to_wire(record)),
         };
-        self.session
-            .call(ctx, "Containers/Create", record.id.as_str())
+        let call = self.session.call(ctx, "Containers/Create", record.id.as_str());
+        let reply = call
             .change(message, |r| async move { client.create(r).await })
             .await?;
-        Ok(())
+        let container = reply
+            .container
+            .ok_or_else(|| call.malformed("it has no container"))?;
+        from_wire(container).map_err(|why| call.malformed(why.to_string()))
     }
 
     /// Returns the record with this name.

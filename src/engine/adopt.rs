@@ -47,7 +47,12 @@ pub(super) async fn adopt(deps: &Arc<Deps>, ctx: &Context, id: &ContainerId) -> 
 /// Like [`adopt`], for a record that was read before.
 pub(super) async fn adopt_record(deps: &Arc<Deps>, ctx: &Context, record: &Record) -> Result<Container> {
     check_maker(record)?;
-    adopt_with(deps, record, task_of(deps, ctx, &record.id).await?)
+    // A run is on the record before it has a task.
+    let task = match kept::last_run(record) {
+        Some(LastRun::Never) => None,
+        _ => task_of(deps, ctx, &record.id).await?,
+    };
+    adopt_with(deps, record, task)
 }
 
 /// Like [`adopt_record`], for a task that was read after the record; `None` if there is none.

@@ -10,6 +10,7 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::exits::Exits;
 use super::first_records::FirstRecords;
 use super::host::{self, HostFacts};
+use super::name_index::NameIndex;
 use super::reclaim::Reclaims;
 use super::slot::Spoiled;
 use super::{
@@ -137,6 +138,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
         first: Arc::default(),
         oom_log: placement::oom_log(&config, &host.cgroups),
         exits: Exits::start(session.clone(), life.child(), tracker),
+        names: NameIndex::new(&config.run_dir.join(config.namespace.as_str())),
         reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),
         images: Images {
             cache: Cache::start(config.cache.clone(), Arc::clone(&store), tracker, life.child()),

@@ -24,7 +24,7 @@ use super::{
     checks, disk, etc, init_layer, names, network, placement, record, rootfs, server_lock, spec, task,
     traffic, undo, volumes,
 };
-use crate::containerd::{Mount, RuntimeOptions};
+use crate::containerd::{Mount, Record, RuntimeOptions};
 use crate::image::Image;
 use crate::metrics::RetryReason;
 use crate::pauses::Pauses;
@@ -58,11 +58,17 @@ impl Engine {
         self.0.phase("create", &plan.id, created).await
     }
 
-    /// Creates a container that is kept, without a run. If it fails, nothing is left. [`Container::start`] runs it.
+    /// Creates a container that is kept, without a run, and returns its record, too. If it fails, nothing is left.
+    /// [`Container::start`] runs it.
     ///
     /// # Cancellation
     /// Safe to drop: the creation is undone on its own task, as it is when `ctx` is interrupted.
-    pub(crate) async fn create_kept(&self, ctx: &Context, plan: Plan, image: Image) -> Result<Owned> {
+    pub(crate) async fn create_kept(
+        &self,
+        ctx: &Context,
+        plan: Plan,
+        image: Image,
+    ) -> Result<(Owned, Record)> {
         let deps = Arc::clone(&self.0);
         let create = move |ctx: Context| async move {
             let created = create_kept(&deps, &ctx, &plan, &image);
@@ -85,7 +91,7 @@ where
 {
     let _turn = turn(deps, ctx, plan).await?;
     let _name = match &plan.name {
-        Some(name) => Some(names::reserve(deps, ctx, name).await?),
+        Some(name) => Some(names::reserve(deps, ctx, name, &plan.id).await?),
         None => None,
     };
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
@@ -101,7 +107,8 @@ where
             claim: &claim,
             last_run: &last,
         };
-        let rootfs = make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
+        let (rootfs, _) =
+            make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
         let CheckedPlan { joining, config, .. } = checked;
         let chosen = Chosen {
             joining,
@@ -138,10 +145,10 @@ where
 }
 
 /// Creates a container without a run, likewise.
-async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image) -> Result<Owned> {
+async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image) -> Result<(Owned, Record)> {
     let _turn = turn(deps, ctx, plan).await?;
     let _name = match &plan.name {
-        Some(name) => Some(names::reserve(deps, ctx, name).await?),
+        Some(name) => Some(names::reserve(deps, ctx, name, &plan.id).await?),
         None => None,
     };
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
@@ -159,11 +166,11 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
         make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await
     };
     match made.await {
-        Ok(_) => {
+        Ok((_, record)) => {
             let current = Current::idle(LastRun::Never);
             let container = Container::new(deps, &plan.id, current, Origin::Made { attempt }, claim, own);
             deps.tell_created(plan);
-            Ok(Owned::new(container))
+            Ok((Owned::new(container), record))
         }
         Err(error) => {
             let no_run = deps.undo_list(&plan.id);
@@ -233,7 +240,7 @@ async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result
 }
 
 /// Makes what a container keeps from one run to the next: its record and its writable layer. Returns the layer's
-/// mounts.
+/// mounts, and the record.
 async fn make_record_and_layer(
     deps: &Deps,
     ctx: &Context,
@@ -242,14 +249,14 @@ async fn make_record_and_layer(
     new: record::New<'_>,
     layer: &InitLayer,
     undo: &mut Teardown,
-) -> Result<Vec<Mount>> {
+) -> Result<(Vec<Mount>, Record)> {
     ctx.check().at(Step::Record, &plan.id)?;
-    record::create(deps, ctx, plan, new, undo).await?;
+    let record = record::create(deps, ctx, plan, new, undo).await?;
     ctx.check().at(Step::Rootfs, &plan.id)?;
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
     layer.make(deps, &plan.id, &mounts)?;
-    Ok(mounts)
+    Ok((mounts, record))
 }
 
 /// What was chosen for a run before anything of it is made.

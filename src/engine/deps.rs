@@ -16,6 +16,7 @@ use super::config::Config;
 use super::error::{Error, Kind, Result, Step};
 use super::exits::Exits;
 use super::host::HostFacts;
+use super::name_index::NameIndex;
 use super::reclaim::Reclaims;
 use super::slot::{Slot, Spoiled};
 use crate::cgroup::OomLog;
@@ -44,6 +45,7 @@ pub(super) struct Deps {
     pub(super) images: Images,
     pub(super) networks: Networks,
     pub(super) exits: Exits,
+    pub(super) names: NameIndex,
     pub(super) events: Arc<EventLog>,
     /// The records, for the engine of a command that lists all containers; empty for any other.
     pub(super) first: Arc<OnceCell<Vec<Record>>>,

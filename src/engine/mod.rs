@@ -70,6 +70,7 @@ mod init_layer;
 mod kept;
 pub(crate) mod label;
 mod mount_points;
+mod name_index;
 mod names;
 mod network;
 mod oom;

@@ -4,12 +4,16 @@
 //! A name is a label of the record. Who makes a container with a name has the turn for that name until the record is
 //! there, so no two containers get the same name. An id comes before an equal name, as with Docker.
 
+use std::sync::Arc;
+
+use super::config::Role;
 use super::deps::{Deps, Engine};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
+use super::name_index::Holder;
 use super::record::NameTaken;
 use super::turn::Turn;
-use crate::containerd::Record;
+use crate::containerd::{self, Record};
 use crate::{ContainerId, ContainerName, Context};
 
 /// Why a text refers to no container, or to none that is certain.
@@ -102,23 +106,106 @@ pub(super) fn chosen<'a>(
     }
 }
 
-/// Reserves the name of a container that is about to be made or renamed, until the turn is given back.
+/// The right to give a name to one container; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "it is given back when it is dropped"]
+pub(super) struct Reserved {
+    deps: Arc<Deps>,
+    _turn: Turn,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.deps.names.done();
+    }
+}
+
+/// Reserves the name for a container that is about to be made or renamed, until the right is given back.
 ///
 /// # Errors
 /// [`Kind::Conflict`] if a container has the name, or has it as its id.
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(super) async fn reserve(deps: &Deps, ctx: &Context, name: &ContainerName) -> Result<Turn> {
-    let turn = Turn::take_name(deps, ctx, name).await?;
+pub(super) async fn reserve(
+    deps: &Arc<Deps>,
+    ctx: &Context,
+    name: &ContainerName,
+    id: &ContainerId,
+) -> Result<Reserved> {
+    let _turn = Turn::take_name(deps, ctx, name).await?;
+    let untold = |error| Error::new(Step::Record, name, Kind::Internal, error);
+    let holder = deps.names.announce(name.as_str()).map_err(untold)?;
+    let reserved = Reserved {
+        deps: Arc::clone(deps),
+        _turn,
+    };
+    let is_taken = match holder {
+        Holder::List(length) if deps.config.role == Role::Server => {
+            remember_all(deps, ctx, length).await.at(Step::Record, name)?;
+            is_taken(deps, ctx, name).await
+        }
+        Holder::List(_) | Holder::Unknown => is_taken(deps, ctx, name).await,
+        Holder::Perhaps(id) => match has_name(deps, ctx, &id, name).await {
+            Ok(false) => is_an_id(deps, ctx, name).await,
+            is => is,
+        },
+        Holder::Nobody => is_an_id(deps, ctx, name).await,
+    };
+    if is_taken.at(Step::Record, name)? {
+        return Err(taken_error(name));
+    }
+    deps.names.give(name.as_str(), id);
+    Ok(reserved)
+}
+
+/// Remembers the names of all containers.
+async fn remember_all(deps: &Deps, ctx: &Context, length: u64) -> Result<(), containerd::Error> {
+    let named = [format!("labels.{:?}", label::NAME)];
+    let records = deps.session.containers().list(ctx, &named).await?;
+    let ids = records
+        .iter()
+        .filter_map(|record| Some((name_of(record)?.to_owned(), record.id.clone())));
+    deps.names.remember(ids.collect(), length);
+    Ok(())
+}
+
+/// Whether any container has the name, or has it as its id. containerd looks at all records.
+async fn is_taken(deps: &Deps, ctx: &Context, name: &ContainerName) -> Result<bool, containerd::Error> {
     let filters = vec![
         format!("labels.{:?}=={:?}", label::NAME, name.as_str()),
         format!("id=={:?}", name.as_str()),
     ];
-    let taken = deps.session.containers().list(ctx, &filters).await;
-    match taken.at(Step::Record, name)?.is_empty() {
-        true => Ok(turn),
-        false => Err(taken_error(name)),
+    let taken = deps.session.containers().list(ctx, &filters).await?;
+    Ok(!taken.is_empty())
+}
+
+async fn is_an_id(deps: &Deps, ctx: &Context, name: &ContainerName) -> Result<bool, containerd::Error> {
+    let Ok(id) = ContainerId::new(name.as_str()) else {
+        return Ok(false);
+    };
+    let record = record_of(deps, ctx, &id).await?;
+    Ok(record.is_some())
+}
+
+async fn has_name(
+    deps: &Deps,
+    ctx: &Context,
+    id: &ContainerId,
+    name: &ContainerName,
+) -> Result<bool, containerd::Error> {
+    let record = record_of(deps, ctx, id).await?;
+    Ok(record.as_ref().and_then(name_of) == Some(name.as_str()))
+}
+
+async fn record_of(
+    deps: &Deps,
+    ctx: &Context,
+    id: &ContainerId,
+) -> Result<Option<Record>, containerd::Error> {
+    match deps.session.containers().get(ctx, id).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found.map(Some),
     }
 }
 

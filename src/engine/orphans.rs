@@ -163,7 +163,7 @@ async fn remove(deps: &Arc<Deps>, id: &ContainerId) -> Result<bool> {
                 deps.forget_unfinished(id, attempt);
                 return Ok(false);
             }
-            created => created.at(Step::Close, id)?,
+            created => drop(created.at(Step::Close, id)?),
         }
         let claimed = adopt::adopt_record(deps, &ctx, &record).await?;
         claimed.remove_here().await?;

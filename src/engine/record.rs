@@ -89,14 +89,15 @@ pub(super) struct New<'a> {
     pub(super) last_run: &'a LastRun,
 }
 
-/// Makes the record, which has this attempt as a label. A container of the same id is a conflict, and stays untouched.
+/// Makes the record, which has this attempt as a label, and returns it. A container of the same id is a conflict, and stays
+/// untouched.
 pub(super) async fn create(
     deps: &Deps,
     ctx: &Context,
     plan: &Plan,
     new: New<'_>,
     undo: &mut Teardown,
-) -> Result<()> {
+) -> Result<Record> {
     let New {
         spec,
         sandbox,
@@ -144,9 +145,9 @@ pub(super) async fn create(
     };
     defer(undo, &deps.session, &plan.id, attempt, claim);
     match deps.session.containers().create(ctx, &record).await {
-        Ok(()) => {
+        Ok(record) => {
             claim.settle(OURS);
-            Ok(())
+            Ok(record)
         }
         Err(error) => {
             if error.is_already_exists() {

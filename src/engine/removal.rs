@@ -54,12 +54,12 @@ impl Container {
         let remove = async move {
             let turn = this.turn_of_removal().await?;
             let mut list = this.undo().lock().await;
-            this.look_again().await;
+            let known = this.look_again().await;
             if this.is_kept() && this.is_running() {
                 let why = "it was started a moment ago";
                 return Err(Error::new(Step::Close, this.id(), Kind::Conflict, why));
             }
-            this.remove_holding(&mut list, turn).await
+            this.remove_holding(&mut list, known, turn).await
         };
         self.deps().finished(remove).await
     }
@@ -75,8 +75,8 @@ impl Container {
         }
         let turn = self.turn_of_removal().await?;
         let mut list = self.undo().lock().await;
-        self.look_again().await;
-        self.remove_holding(&mut list, turn).await
+        let known = self.look_again().await;
+        self.remove_holding(&mut list, known, turn).await
     }
 
     /// The turn to remove the container. If no file can be made for it, the container is removed all the same: a start
@@ -107,28 +107,35 @@ impl Container {
         Ok(right)
     }
 
-    /// Reads the run of a kept container from its record: another process may have started it again. The caller holds
-    /// the lock of the undo list.
-    async fn look_again(&self) {
+    /// Reads the run of a kept container from its record: another process may have started it again. Returns whose record
+    /// it is, if that was seen. The caller holds the lock of the undo list.
+    async fn look_again(&self) -> Option<Owner> {
         if !self.is_kept() {
-            return;
+            return None;
         }
         let ctx = Context::timeout(self.deps().config.close_grace);
         let look = async {
             let record = find::get(self.deps(), &ctx, self.id()).await?;
             match kept::last_run(&record) {
                 Some(last) if record::attempt_of(&record) == self.attempt() => {
-                    self.catch_up(&ctx, &record, &last).await
+                    self.catch_up(&ctx, &record, &last).await?;
+                    Ok(Some(Owner::This))
                 }
-                _ => Ok(()),
+                _ => Ok(None),
             }
         };
-        if let Err(error) = look.await {
+        let seen = look.await.inspect_err(|error: &Error| {
             tracing::debug!(%error, "removing the run that was known before");
-        }
+        });
+        seen.unwrap_or_default()
     }
 
-    async fn remove_holding(&self, list: &mut MutexGuard<'_, Teardown>, _turn: RightToRemove) -> Result<()> {
+    async fn remove_holding(
+        &self,
+        list: &mut MutexGuard<'_, Teardown>,
+        known: Option<Owner>,
+        _turn: RightToRemove,
+    ) -> Result<()> {
         let is_intact = self.is_intact();
         let run = self.run();
         let mut stage = match &run {
@@ -142,7 +149,11 @@ impl Container {
         let removing = async {
             // The time limit starts here, so it does not include the wait for the locks.
             let ctx = Context::timeout(self.deps().config.close_grace);
-            let ours: &[&str] = match self.owner(&ctx, is_intact).await {
+            let owner = match known {
+                Some(owner) => Ok(owner),
+                None => self.owner(&ctx, is_intact).await,
+            };
+            let ours: &[&str] = match owner {
                 Ok(Owner::This) => {
                     // A function's life ends without: its owner alone knows it.
                     if self.is_kept() || matches!(self.origin(), Origin::Adopted { .. }) {

@@ -47,7 +47,7 @@ impl Container {
         }
         // In the order of a create.
         let _turn = Turn::take(&deps, ctx, id).await?;
-        let _name = names::reserve(&deps, ctx, name).await?;
+        let _name = names::reserve(&deps, ctx, name, id).await?;
         let mut record = find::get(&deps, ctx, id).await?;
         if record::attempt_of(&record) != self.attempt() {
             return refuse(Kind::NotFound, NotRenamed::Removed);

@@ -8,14 +8,14 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How long the container's first process may take to come to its fifo. It is there already.
-const AT_ITS_FIFO: Duration = Duration::from_millis(100);
+/// How often it is seen whether the container's first process is still alive, while it comes to its fifo.
+const STILL_ALIVE: Duration = Duration::from_millis(100);
 /// The fifo at which the first process waits for its start.
 const FIFO: &str = "exec.fifo";
 /// How often and with which first pause, which doubles, a cgroup is removed that the kernel holds busy for a moment after
@@ -123,15 +123,20 @@ impl State {
     /// Lets the first process run the container's program.
     fn start(&self, dir: &Path) -> io::Result<bool> {
         let path = dir.join(FIFO);
-        if !self.init_lives() || path.symlink_metadata().is_err() {
+        if !self.init_lives() || self.is_frozen() || path.symlink_metadata().is_err() {
             return Ok(false);
         }
         let (opened, open) = mpsc::channel();
         let fifo = path.clone();
-        // An open of a fifo ends only when the other side opens it, and a frozen process does not.
+        // An open of a fifo ends only when the other side opens it.
         thread::spawn(move || opened.send(File::open(fifo)));
-        let Ok(Ok(mut fifo)) = open.recv_timeout(AT_ITS_FIFO) else {
-            return Ok(false);
+        let mut fifo = loop {
+            match open.recv_timeout(STILL_ALIVE) {
+                Ok(opened) => break opened?,
+                // While it lives, nothing may take the place of this reader: what the process writes would be lost.
+                Err(RecvTimeoutError::Timeout) if self.init_lives() => {}
+                Err(_) => return Ok(false),
+            }
         };
         let mut said = Vec::new();
         fifo.read_to_end(&mut said)?;
@@ -165,6 +170,16 @@ impl State {
             remove_cgroup(cgroup)?;
         }
         fs::remove_dir_all(dir).map(|()| true)
+    }
+
+    /// Whether the container is frozen, by the files of both versions of cgroups.
+    fn is_frozen(&self) -> bool {
+        let is = |hierarchy: &str, file: &str, state: &str| {
+            let dir = self.cgroup_paths.get(hierarchy);
+            let seen = dir.and_then(|dir| fs::read_to_string(dir.join(file)).ok());
+            seen.is_some_and(|seen| seen.trim() == state)
+        };
+        is("", "cgroup.freeze", "1") || is("freezer", "freezer.state", "FROZEN")
     }
 
     /// Whether the container's first process is there, and is not only waiting to be reaped.
@@ -325,13 +340,20 @@ mod tests {
     #[test]
     fn a_process_at_its_fifo_is_started_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let mut init = Init::new();
-        let state = at(dir.path(), &init.state(&[]));
+        let cgroup = dir.path().join("freezer");
+        fs::create_dir(&cgroup).unwrap();
+        let init = Init::new();
+        let state = at(dir.path(), &init.state(&[&cgroup]));
         assert!(!state.start(dir.path()).unwrap(), "there is no fifo: it runs");
         let path = fifo(dir.path());
-        for (said, is_started) in [("", false), ("0", true)] {
+        fs::write(cgroup.join("freezer.state"), "FROZEN\n").unwrap();
+        assert!(!state.start(dir.path()).unwrap(), "it is frozen");
+        fs::write(cgroup.join("freezer.state"), "THAWED\n").unwrap();
+        // The second one comes later than a look at the process takes.
+        for (said, wait, is_started) in [("", Duration::ZERO, false), ("0", STILL_ALIVE * 3 / 2, true)] {
             let writer = path.clone();
             let writer = thread::spawn(move || {
+                thread::sleep(wait);
                 let mut fifo = OpenOptions::new().write(true).open(writer).unwrap();
                 fifo.write_all(said.as_bytes()).unwrap();
             });
@@ -339,11 +361,22 @@ mod tests {
             assert_eq!(path.exists(), !is_started);
             writer.join().unwrap();
         }
+    }
+
+    #[test]
+    fn a_process_that_ends_before_it_comes_to_its_fifo_is_not_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut init = Init::new();
+        let state = at(dir.path(), &init.state(&[]));
         let path = fifo(dir.path());
-        assert!(!state.start(dir.path()).unwrap(), "it does not come to its fifo");
+        let ended = thread::spawn(move || {
+            thread::sleep(STILL_ALIVE / 2);
+            init.end();
+            init
+        });
+        assert!(!state.start(dir.path()).unwrap());
         assert!(path.exists());
-        init.end();
-        init.reap();
+        ended.join().unwrap().reap();
         assert!(!state.start(dir.path()).unwrap(), "it has ended");
     }
 

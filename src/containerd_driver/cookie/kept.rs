@@ -56,7 +56,7 @@ impl ContainerdCookie {
             return Err(refuse(Step::CreateContainer, Phase::Fresh, &self.0.id));
         };
         let created = self.0.shared.engine.create_kept(&ctx, plan, image).await;
-        let owned = created.map_err(|error| {
+        let (owned, _) = created.map_err(|error| {
             self.0.draft.give_back();
             translate(error)
         })?;

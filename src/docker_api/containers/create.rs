@@ -19,6 +19,8 @@ use crate::{ContainerId, ContainerName, Context};
 
 /// How often a name is made up before that counts as hopeless.
 const TRIES: u32 = 20;
+/// How many of these are tried if other clients take them.
+const NAMES: u32 = 3;
 
 /// Creates a container; the image must be there. It comes to its end whether or not the client waits for it.
 pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) -> Result<Answer, Refused> {
@@ -42,6 +44,7 @@ async fn create_now(
     platform: Option<Platform>,
 ) -> Result<Arc<Served>, Refused> {
     let reference = image_names::reference(&body.config.image)?;
+    let is_made_up = given_name.is_none();
     let around = Around {
         id: ContainerId::random(),
         name: match given_name {
@@ -87,15 +90,33 @@ async fn create_now(
     let prepared = tokio::task::spawn_blocking(move || mounts::prepare(&host)).await;
     prepared.map_err(|error| Refused::failed(error.to_string()))??;
     plan.front = front(&body, &image).to_value();
-    let name = plan.name.clone();
-    let made = door.server.create(&ctx, plan, image).await;
-    made.map_err(|error| match (error.kind(), name) {
-        (Kind::Conflict, Some(name)) => names::taken(door, &name),
-        (Kind::Unsupported, _) if is_unlimited(&error) => {
-            Refused::failed("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    let tries = if is_made_up { NAMES } else { 1 };
+    made(door, &ctx, plan, image, tries).await
+}
+
+/// Makes the container, under one of so many made-up names: other clients may be given the same one at the same time.
+async fn made(
+    door: &Door,
+    ctx: &Context,
+    mut plan: Plan,
+    image: Image,
+    mut tries: u32,
+) -> Result<Arc<Served>, Refused> {
+    loop {
+        tries -= 1;
+        let made = door.server.create(ctx, plan.clone(), image.clone()).await;
+        if tries > 0 && made.as_ref().is_err_and(|error| error.kind() == Kind::Conflict) {
+            plan.name = Some(free_name(door)?);
+            continue;
         }
-        _ => error.into(),
-    })
+        return made.map_err(|error| match (error.kind(), &plan.name) {
+            (Kind::Conflict, Some(name)) => names::taken(door, name),
+            (Kind::Unsupported, _) if is_unlimited(&error) => Refused::failed(
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            ),
+            _ => error.into(),
+        });
+    }
 }
 
 fn is_unlimited(error: &(dyn std::error::Error + 'static)) -> bool {

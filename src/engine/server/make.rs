@@ -28,9 +28,9 @@ impl Server {
     pub(crate) async fn create(&self, ctx: &Context, plan: Plan, image: Image) -> Result<Arc<Served>> {
         let id = plan.id.clone();
         let engine = Engine(Arc::clone(&self.shared.deps));
-        let owned = engine.create_kept(ctx, plan, image).await?;
+        let (owned, record) = engine.create_kept(ctx, plan, image).await?;
         // Known before it is left: until then, a failure removes it.
-        if let Err(error) = restore::refresh(&self.shared, ctx, &id).await {
+        if let Err(error) = restore::add(&self.shared, ctx, record).await {
             if let Err(error) = owned.container().remove().await {
                 tracing::warn!(%id, error = %crate::chain(&error), "cannot remove a container whose creation has failed");
             }

@@ -104,13 +104,7 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
             forget(shared, &record.id).await;
             return Ok(Refreshed::Done);
         }
-        _ => {
-            let container = adopt::adopt_record(&shared.deps, ctx, &record).await?;
-            let (id, attempt) = (record.id.clone(), record::attempt_of(&record).to_owned());
-            insert(shared, Served::new(container, record)).await;
-            // It may have been removed, and forgotten, since its record was read.
-            return forget_unless_there(shared, ctx, &id, &attempt).await;
-        }
+        _ => return add(shared, ctx, record).await,
     };
     if served.name().as_deref() == names::name_of(&record) {
         served.set_record(record);
@@ -128,6 +122,18 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
     }
     look_after(shared, &served);
     Ok(Refreshed::Done)
+}
+
+/// Adds the container of a record.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(super) async fn add(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Result<Refreshed> {
+    let container = adopt::adopt_record(&shared.deps, ctx, &record).await?;
+    let (id, attempt) = (record.id.clone(), record::attempt_of(&record).to_owned());
+    insert(shared, Served::new(container, record)).await;
+    // It may have been removed, and forgotten, since its record was read.
+    forget_unless_there(shared, ctx, &id, &attempt).await
 }
 
 /// The container of a record, if it is known already.

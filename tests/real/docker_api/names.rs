@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::wire::{Docker, output};
+use crate::cli::fnctr;
 use crate::world::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +74,43 @@ async fn a_variable_that_is_named_without_a_value_is_taken_away() {
     // What the body sets stays, whatever it takes away.
     assert_eq!(lines, ["A=1", "B=1", "C=2", "HOSTNAME=h"]);
     docker.done("DELETE", "/containers/env?force=1");
+    docker.end();
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_one_containers_until_that_is_gone_whoever_serves_or_makes_it() {
+    let Some(stage) = Stage::set("docker_one_name").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    let refused = |docker: &Docker, name: &str| {
+        let body = json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "none" }, "Cmd": ["true"] });
+        let said = docker.post(&format!("/containers/create?name={name}"), &body);
+        assert_eq!(said.status, 409, "{said:?}");
+        let taken = format!("The container name \"/{name}\" is already in use");
+        assert!(said.message().contains(&taken), "{}", said.message());
+    };
+    let body = || json!({ "Cmd": ["true"] });
+    docker.create("one", body());
+    refused(&docker, "one");
+    for _ in 0..3 {
+        docker.done("DELETE", "/containers/one");
+        docker.create("one", body());
+    }
+    // A name that people choose is an id, if the command makes the container.
+    let made = fnctr(&stage, &["create", "--name", "two", "busybox", "true"]).output();
+    let made = made.expect("to run fnctr");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    refused(&docker, "two");
+    docker.kill();
+    let docker = Docker::serve(&stage);
+    for name in ["one", "two"] {
+        refused(&docker, name);
+        docker.done("DELETE", &format!("/containers/{name}"));
+        docker.create(name, body());
+        docker.done("DELETE", &format!("/containers/{name}"));
+    }
     docker.end();
     stage.strike().await;
 }
