@@ -10,7 +10,7 @@ use super::config::Role;
 use super::deps::{Deps, Engine};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
-use super::name_index::Holder;
+use super::name_index::{Holder, Mark};
 use super::record::NameTaken;
 use super::turn::Turn;
 use crate::containerd::{self, Record};
@@ -111,12 +111,13 @@ pub(super) fn chosen<'a>(
 #[must_use = "it is given back when it is dropped"]
 pub(super) struct Reserved {
     deps: Arc<Deps>,
+    name: String,
     _turn: Turn,
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.deps.names.done();
+        self.deps.names.done(&self.name);
     }
 }
 
@@ -138,11 +139,12 @@ pub(super) async fn reserve(
     let holder = deps.names.announce(name.as_str()).map_err(untold)?;
     let reserved = Reserved {
         deps: Arc::clone(deps),
+        name: name.to_string(),
         _turn,
     };
     let is_taken = match holder {
-        Holder::List(length) if deps.config.role == Role::Server => {
-            remember_all(deps, ctx, length).await.at(Step::Record, name)?;
+        Holder::List(mark) if deps.config.role == Role::Server => {
+            remember_all(deps, ctx, mark).await.at(Step::Record, name)?;
             is_taken(deps, ctx, name).await
         }
         Holder::List(_) | Holder::Unknown => is_taken(deps, ctx, name).await,
@@ -160,13 +162,13 @@ pub(super) async fn reserve(
 }
 
 /// Remembers the names of all containers.
-async fn remember_all(deps: &Deps, ctx: &Context, length: u64) -> Result<(), containerd::Error> {
+async fn remember_all(deps: &Deps, ctx: &Context, mark: Mark) -> Result<(), containerd::Error> {
     let named = [format!("labels.{:?}", label::NAME)];
     let records = deps.session.containers().list(ctx, &named).await?;
     let ids = records
         .iter()
         .filter_map(|record| Some((name_of(record)?.to_owned(), record.id.clone())));
-    deps.names.remember(ids.collect(), length);
+    deps.names.remember(ids.collect(), mark);
     Ok(())
 }
 
