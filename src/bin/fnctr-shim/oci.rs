@@ -135,7 +135,11 @@ impl State {
                 Ok(opened) => break opened?,
                 // While it lives, nothing may take the place of this reader: what the process writes would be lost.
                 Err(RecvTimeoutError::Timeout) if self.init_lives() => {}
-                Err(_) => return Ok(false),
+                // It may have come to its fifo, and ended, since the time was over.
+                Err(_) => match open.recv_timeout(Duration::from_millis(1)) {
+                    Ok(opened) => break opened?,
+                    Err(_) => return Ok(false),
+                },
             }
         };
         let mut said = Vec::new();

@@ -54,8 +54,8 @@ impl Start {
         };
         match self.listen() {
             Some(listener) => {
-                let server = self.serve(&shim, listener);
-                let server = server.inspect_err(|_| drop(fs::remove_file(self.socket())))?;
+                let started = self.announce(form).and_then(|()| self.serve(&shim, listener));
+                let server = started.inspect_err(|_| drop(fs::remove_file(self.socket())))?;
                 self.introduce(server, form).map(|()| ExitCode::SUCCESS)
             }
             None => Err(SHIM.become_it(args, Some(&input))),
@@ -143,15 +143,20 @@ impl Start {
         })
     }
 
+    /// Writes the address where the server finds it when it starts: it removes its socket at its end.
+    fn announce(&self, form: Form) -> io::Result<()> {
+        if form == Form::Plain {
+            let part = Path::new(".address");
+            fs::write(part, self.shown_address())?;
+            fs::rename(part, "address")?;
+        }
+        Ok(())
+    }
+
     /// Tells containerd where the server is. If that fails, there is none.
     fn introduce(&self, mut server: Child, form: Form) -> io::Result<()> {
         let address = self.shown_address();
         let tell = || {
-            if form == Form::Plain {
-                let part = Path::new(".address");
-                fs::write(part, &address)?;
-                fs::rename(part, "address")?;
-            }
             rank(server.id())?;
             io::stdout().write_all(form.answer(&address).as_bytes())
         };
