@@ -18,7 +18,7 @@ pub(crate) const NS: &str = "sweep";
 pub(crate) const TAG: &str = "agents";
 /// How long an undo may take here. A call that hangs costs half of what is left of it, and the second that is waited
 /// for what a server unwinds.
-pub(crate) const GRACE: Duration = Duration::from_secs(6);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// What the function of [`greeting`] says when it is given [`INPUT`].
 pub(crate) const SAID: &str = "hello in";
 const INPUT: &str = "in";
