@@ -290,6 +290,32 @@ pub struct ImageConfig {
     pub volumes: Vec<String>,
 }
 
+/// What a caller chooses for an additional process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// `NAME=value` replaces or adds a variable of the container's, `NAME` alone removes it.
+    pub env: Vec<String>,
+    /// The working directory, an absolute path; `None` is the container's.
+    pub cwd: Option<String>,
+    /// `name[:group]` or `uid[:gid]`; `None` is the container's.
+    pub user: Option<String>,
+    /// Whether the standard streams are one terminal.
+    pub terminal: bool,
+    /// The height and width of the terminal, in characters, if they are known already.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// The container's files of users and groups, for a user that is given by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFiles {
+    /// The text of `/etc/passwd`; `None` if there is no such file.
+    pub passwd: Option<String>,
+    /// The text of `/etc/group`; `None` if there is no such file.
+    pub group: Option<String>,
+}
+
 /// The properties of the host that the translation depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,9 +1,9 @@
 //! Pure translation of a function container's configuration into an OCI runtime spec.
 //!
-//! [`spec`] is the one function. Its inputs are the caller's decisions ([`ContainerConfig`]), the image's configuration
+//! [`spec`] is the main function. Its inputs are the caller's decisions ([`ContainerConfig`]), the image's configuration
 //! ([`ImageConfig`]) and the properties of the machine ([`Host`]); it returns a whole [`Spec`], or the first error in
-//! the input. The crate reads no file, calls no kernel and reads no clock, so the same input gives the same spec on
-//! every machine.
+//! the input. [`exec`] does the same for one more process in a container that runs. The crate reads no file, calls no kernel
+//! and reads no clock, so the same input gives the same result on every machine.
 //!
 //! Each section of the spec has a file of its own, independent of the others except where the spec itself couples them:
 //! the user determines which capabilities are effective, and the possible capabilities determine which system calls the
@@ -17,6 +17,7 @@ mod baseline;
 mod cgroups;
 mod config;
 mod error;
+mod exec;
 mod json;
 mod mounts;
 mod namespaces;
@@ -34,6 +35,7 @@ use oci_spec::runtime::Linux;
 pub use baseline::{MASKED_PATHS, READONLY_PATHS};
 pub use config::*;
 pub use error::Error;
+pub use exec::{console_size, exec, needs_user_files};
 pub use json::to_json;
 pub use oci_spec::runtime::{Process, Spec};
 pub use process::INIT as INIT_PATH;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, User};
 
-use crate::config::{ContainerConfig, ImageConfig};
+use crate::config::{ContainerConfig, ExecConfig, ImageConfig};
 use crate::error::Error;
 use crate::{baseline, paths, rlimits, security};
 
@@ -62,7 +62,7 @@ const POINTER: usize = 8;
 
 /// Checks the sizes here, because the kernel would refuse only the init's call, and the init would end as if the
 /// function had.
-fn fits(args: &[String], env: &[String]) -> Result<(), Error> {
+pub(crate) fn fits(args: &[String], env: &[String]) -> Result<(), Error> {
     if let Some(long) = args.iter().find(|arg| arg.len() >= MAX_STRING) {
         return Err(Error::LongArgument {
             start: long.chars().take(40).collect(),
@@ -89,22 +89,27 @@ fn fits(args: &[String], env: &[String]) -> Result<(), Error> {
 
 /// Entrypoint and command, with Docker's precedence, after the init if there is one.
 fn args(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Error> {
-    let mut args = command(config, image);
-    match args.first() {
-        None => return Err(Error::NoCommand),
-        Some(program) if program.is_empty() => return Err(Error::EmptyProgram { args }),
-        Some(_) => {}
-    }
-    if let Some(argument) = args.iter().find(|argument| argument.contains('\0')) {
-        return Err(Error::NulInArgument {
-            argument: argument.clone(),
-        });
-    }
+    let mut args = checked(command(config, image))?;
     if config.init.is_some() {
         // Words after `--` are never options of the init.
         args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
     }
     Ok(args)
+}
+
+/// A command that can be executed, as far as its text tells.
+pub(crate) fn checked(args: Vec<String>) -> Result<Vec<String>, Error> {
+    match args.first() {
+        None => return Err(Error::NoCommand),
+        Some(program) if program.is_empty() => return Err(Error::EmptyProgram { args }),
+        Some(_) => {}
+    }
+    match args.iter().find(|argument| argument.contains('\0')) {
+        Some(argument) => Err(Error::NulInArgument {
+            argument: argument.clone(),
+        }),
+        None => Ok(args),
+    }
 }
 
 /// Merges the command as Docker does:
@@ -156,6 +161,39 @@ fn env(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, Err
     Ok(entries)
 }
 
+/// The environment of an additional process: TERM if there is a terminal, the first process's variables, the caller's.
+pub(crate) fn env_beside(first: &[String], config: &ExecConfig) -> Result<Vec<String>, Error> {
+    let mut env = Environment::default();
+    for entry in first {
+        // Without a sign it would be no variable; the first process has none of that kind.
+        if let Some((name, value)) = entry.split_once('=') {
+            env.set(name, value)?;
+        }
+    }
+    if config.terminal && !env.places.contains_key("TERM") {
+        env.set("TERM", "xterm")?;
+    }
+    let mut removed = Vec::new();
+    for entry in &config.env {
+        match entry.split_once('=') {
+            Some((name, value)) => env.set(name, value)?,
+            None => removed.push(entry.as_str()),
+        }
+    }
+    let is_set = |name: &str| {
+        config
+            .env
+            .iter()
+            .any(|entry| entry.split_once('=').is_some_and(|(set, _)| set == name))
+    };
+    let mut entries = env.entries;
+    entries.retain(|entry| {
+        let name = entry.split('=').next().unwrap_or_default();
+        !removed.contains(&name) || is_set(name)
+    });
+    Ok(entries)
+}
+
 /// `NAME=value` entries with unique names, in the order of first mention.
 #[derive(Default)]
 struct Environment<'a> {
@@ -195,6 +233,11 @@ fn cwd(config: &ContainerConfig, image: &ImageConfig) -> Result<PathBuf, Error> 
         .flatten()
         .find(|path| !path.is_empty())
         .unwrap_or("/");
+    clean(path)
+}
+
+/// An absolute path without `.` and `..`.
+pub(crate) fn clean(path: &str) -> Result<PathBuf, Error> {
     let refuse = |why| {
         Err(Error::Cwd {
             path: path.to_owned(),

@@ -15,14 +15,25 @@ const ID_MAX: u32 = i32::MAX.unsigned_abs();
 /// The user of the container's process: the caller's choice, else the image's, else root.
 pub(crate) fn resolve(config: &ContainerConfig, image: &ImageConfig) -> Result<User, Error> {
     let wanted = config.user.as_deref().unwrap_or(&image.user);
+    let (passwd, group) = (image.passwd.as_deref(), image.group.as_deref());
+    of(wanted, &config.additional_groups, passwd, group)
+}
+
+/// The user `wanted` by the text of the files, with additional groups.
+pub(crate) fn of(
+    wanted: &str,
+    additional_groups: &[String],
+    passwd: Option<&str>,
+    group_file: Option<&str>,
+) -> Result<User, Error> {
     let (name, group) = wanted.split_once(':').unwrap_or((wanted, ""));
-    let identity = identity(name, image.passwd.as_deref())?;
+    let identity = identity(name, passwd)?;
     let (gid, mut groups) = match group {
-        "" => (identity.gid, memberships(identity.name, image.group.as_deref())),
-        group => (gid(group, image.group.as_deref())?, Vec::new()),
+        "" => (identity.gid, memberships(identity.name, group_file)),
+        group => (gid(group, group_file)?, Vec::new()),
     };
-    for group in &config.additional_groups {
-        groups.push(self::gid(group, image.group.as_deref())?);
+    for group in additional_groups {
+        groups.push(self::gid(group, group_file)?);
     }
     let mut user = User::default();
     // The primary group is also a supplementary one; without it, a process could drop a group that denies access to a

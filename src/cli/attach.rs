@@ -209,9 +209,9 @@ async fn next_signal(signals: &mut Option<Wishes>) -> Wish {
     }
 }
 
-/// Passes this process's input and its end on to the container, if that has an input. Never returns: the caller races it
+/// Passes this process's input and its end on to a process, if that has an input. Never returns: the caller races it
 /// with the container's end.
-async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> Infallible {
+pub(super) async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> Infallible {
     if let Some(mut input) = input
         && tokio::io::copy(&mut tokio::io::stdin(), &mut input).await.is_ok()
     {
@@ -221,7 +221,7 @@ async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> Infallible {
     std::future::pending().await
 }
 
-async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
+pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
     let written = async {
         to.write_all(bytes).await?;
         to.flush().await

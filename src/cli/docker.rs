@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 36] = [
+const COMMANDS: [(&str, &str); 35] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -16,10 +16,6 @@ const COMMANDS: [(&str, &str); 36] = [
     ),
     ("df", "`fnctr images` shows how much room images take"),
     ("diff", NOTHING),
-    (
-        "exec",
-        "a container has the processes that it started itself; `fnctr run` starts another container",
-    ),
     ("export", IMAGES),
     ("history", "`fnctr image inspect` shows the layers of an image"),
     ("import", IMAGES),

@@ -20,6 +20,7 @@ mod containers;
 mod docker;
 mod doctor;
 mod events;
+mod exec;
 mod failure;
 mod filter;
 mod image_list;
@@ -163,6 +164,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Kill(args) => containers::kill(invocation, &args, print).await,
         Command::Start(args) => start::start(invocation, &args, print).await,
         Command::Attach(args) => attach::attach(invocation, &args, print).await,
+        Command::Exec(args) => exec::exec(invocation, &args, print).await,
         Command::Events(args) => events::events(invocation, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
         Command::Serve(args) => serve::serve(invocation, &args, print).await,
@@ -178,6 +180,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Kill(args) => containers::kill(invocation, &args, print).await,
             ContainerCommand::Start(args) => start::start(invocation, &args, print).await,
             ContainerCommand::Attach(args) => attach::attach(invocation, &args, print).await,
+            ContainerCommand::Exec(args) => exec::exec(invocation, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(invocation, &args, print).await,
             ContainerCommand::Restart(args) => start::restart(invocation, &args, print).await,
             ContainerCommand::Wait(args) => stop::wait(invocation, &args, print).await,

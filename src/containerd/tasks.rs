@@ -1,6 +1,6 @@
 //! Tasks: the running process of a container, behind its shim.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use containerd_client::services::v1::tasks_client::TasksClient;
@@ -104,26 +104,13 @@ impl Tasks {
     /// Not safe to drop: the effect is then unknown.
     pub(crate) async fn create(&self, ctx: &Context, task: &NewTask<'_>) -> Result<u32, Error> {
         let mut client = self.client();
-        let path = |path: &Option<PathBuf>| {
-            path.as_deref()
-                .map(Path::to_string_lossy)
-                .unwrap_or_default()
-                .into()
-        };
-        // If any stream is attached, the shim of containerd 1.6 opens both outputs, whether they have a path or not.
-        let attached = [&task.stdin, &task.stdout, &task.stderr]
-            .into_iter()
-            .any(Option::is_some);
-        let output = |given: &Option<PathBuf>| match given {
-            None if attached => NULL.to_owned(),
-            given => path(given),
-        };
+        let [stdin, stdout, stderr] = paths([&task.stdin, &task.stdout, &task.stderr]);
         let message = CreateTaskRequest {
             container_id: task.id.to_string(),
             rootfs: mounts_to_wire(task.rootfs),
-            stdin: path(&task.stdin),
-            stdout: output(&task.stdout),
-            stderr: output(&task.stderr),
+            stdin,
+            stdout,
+            stderr,
             terminal: task.terminal,
             options: task.options.as_ref().map(pack_options),
             ..CreateTaskRequest::default()
@@ -333,12 +320,29 @@ impl Tasks {
         Ok(())
     }
 
-    fn client(&self) -> TasksClient<Channel> {
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(super) fn client(&self) -> TasksClient<Channel> {
         TasksClient::new(self.session.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
 }
 
-fn exit(code: u32, at: Option<Timestamp>) -> Exit {
+/// The paths of the streams, as the shim expects them.
+pub(super) fn paths(streams: [&Option<PathBuf>; 3]) -> [String; 3] {
+    // If any stream is attached, the shim of containerd 1.6 opens both outputs, whether they have a path or not.
+    let attached = streams.iter().any(|path| path.is_some());
+    let path = |path: &Option<PathBuf>, otherwise: &str| match path {
+        Some(path) => path.to_string_lossy().into_owned(),
+        None => otherwise.to_owned(),
+    };
+    let null = if attached { NULL } else { "" };
+    let [stdin, stdout, stderr] = streams;
+    [path(stdin, ""), path(stdout, null), path(stderr, null)]
+}
+
+pub(super) fn exit(code: u32, at: Option<Timestamp>) -> Exit {
     Exit { code, at: moment(at) }
 }
 

@@ -130,6 +130,17 @@ pub(super) fn add_common(response: &mut Response<Body>) {
     }
 }
 
+/// The same headers as lines, for a head that is written by hand.
+pub(super) fn common_lines() -> String {
+    let names = ["Api-Version", "Docker-Experimental", "Ostype", "Server"];
+    let values = common().map(|(_, value)| value);
+    names
+        .iter()
+        .zip(values)
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect()
+}
+
 fn common() -> [(&'static str, String); 4] {
     [
         ("api-version", NEWEST.to_string()),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::task::TaskTracker;
 
+use super::exec_registry::{Entry, Execs};
 use super::refused::Refused;
 use crate::engine::{Engine, NotOne, Served, Server};
 use crate::{ContainerId, Context};
@@ -18,6 +19,7 @@ pub(super) struct Door {
     pub(super) tracker: TaskTracker,
     /// Ends with the server.
     pub(super) life: Context,
+    pub(super) execs: Execs,
     /// The containers between the end and the start of a restart, which do not go at that end.
     restarting: Mutex<BTreeSet<ContainerId>>,
 }
@@ -29,6 +31,7 @@ impl Door {
             server,
             tracker: TaskTracker::new(),
             life: Context::new(),
+            execs: Execs::default(),
             restarting: Mutex::default(),
         }
     }
@@ -57,6 +60,19 @@ impl Door {
     ) -> Result<T, Refused> {
         let done = self.tracker.spawn(work).await;
         done.map_err(|error| Refused::failed(error.to_string()))?
+    }
+
+    /// The exec of that id.
+    ///
+    /// # Errors
+    /// Status 404 if there is none, or its container is gone.
+    pub(super) fn exec(&self, id: &str) -> Result<Arc<Entry>, Refused> {
+        self.execs.get(id, |served| self.has(served))
+    }
+
+    /// Whether a container is there.
+    pub(super) fn has(&self, served: &Served) -> bool {
+        self.server.find(served.id().as_str()).is_ok()
     }
 
     /// The container that a client refers to: its id, its name with or without a slash, or the beginning of its id.

@@ -16,11 +16,14 @@
 //! `containers/unsupported.rs`. The versions served are in [`version`].
 
 mod answer;
+mod carry;
 mod client;
 mod connection;
 mod containers;
 mod door;
 mod events;
+mod exec_registry;
+mod execs;
 mod filters;
 mod image_names;
 mod images;

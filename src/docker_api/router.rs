@@ -12,7 +12,7 @@ use super::query::{Query, unescaped};
 use super::refused::Refused;
 use super::request::{Payload, Request};
 use super::version::{ApiVersion, NotServed};
-use super::{containers, events, images, system};
+use super::{containers, events, execs, images, system};
 use crate::Context;
 
 /// Answers a request.
@@ -92,6 +92,10 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("POST", ["containers", id, "unpause"]) => containers::unpause(door, id).await,
         ("POST", ["containers", id, "wait"]) => containers::wait(door, id, &request),
         ("POST", ["containers", id, "attach"]) => containers::attach(door, id, request).await,
+        ("POST", ["containers", id, "exec"]) => execs::create(door, id, request).await,
+        ("POST", ["exec", id, "start"]) => execs::start(door, id, request).await,
+        ("POST", ["exec", id, "resize"]) => execs::resize(door, id, &request).await,
+        ("GET", ["exec", id, "json"]) => execs::inspect(door, id),
         ("DELETE", ["containers", id]) => containers::remove(door, id, &request).await,
         ("GET", ["images", "json"]) => images::list(door, &request).await,
         ("POST", ["images", "create"]) => images::pull(door, request).await,

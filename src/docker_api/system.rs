@@ -134,10 +134,7 @@ pub(super) fn absent(door: &Door, method: &str, parts: &[&str]) -> Refused {
              to swarm and try again.",
         ),
         ("GET", ["plugins", name, "json"]) => Refused::missing(format!("plugin \"{name}\" not found")),
-        ("POST" | "GET", ["exec", id, "start" | "resize" | "json"]) => {
-            Refused::missing(format!("No such exec instance: {id}"))
-        }
-        ("POST", ["containers", id, what @ ("exec" | "update" | "resize")])
+        ("POST", ["containers", id, what @ ("update" | "resize")])
         | ("GET", ["containers", id, what @ ("changes" | "export" | "archive")])
         | ("PUT" | "HEAD", ["containers", id, what @ "archive"]) => {
             missing(id).unwrap_or_else(|| Refused::not_served(what))

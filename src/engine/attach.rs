@@ -92,12 +92,12 @@ impl SharedStreams {
     }
 
     /// A writer of the input of the current run, or of the next one.
-    pub(super) fn writer(&self, ends: bool) -> Option<InputWriter> {
+    pub(crate) fn writer(&self, ends: bool) -> Option<InputWriter> {
         self.input.as_ref().map(|input| input.writer(ends))
     }
 
     /// A reader of the output within this process, from now on, for which the container waits.
-    pub(super) fn listen_patiently(&self, wants: Wants) -> Listener {
+    pub(crate) fn listen_patiently(&self, wants: Wants) -> Listener {
         self.hub.listen_patiently(wants)
     }
 
@@ -121,6 +121,15 @@ impl SharedStreams {
             stdin: self.source(),
             stdout: self.hub.sink(Stream::Stdout),
             stderr: self.hub.sink(Stream::Stderr),
+        }
+    }
+
+    /// The streams for a process whose output is that of a terminal.
+    pub(super) fn terminal_streams(&self) -> Streams {
+        Streams {
+            stdin: self.source(),
+            stdout: self.hub.sink(Stream::Stdout),
+            stderr: Sink::Null,
         }
     }
 

@@ -123,6 +123,8 @@ pub(crate) enum Step {
     Untag,
     /// Giving a container another name.
     Rename,
+    /// Running another process in a container.
+    Exec,
 }
 
 impl fmt::Display for Step {
@@ -157,6 +159,7 @@ impl fmt::Display for Step {
             Self::Tag => "name",
             Self::Untag => "remove",
             Self::Rename => "rename",
+            Self::Exec => "execute a command in",
         })
     }
 }

@@ -58,6 +58,7 @@ mod disk;
 mod error;
 mod etc;
 mod events;
+mod exec;
 mod exits;
 mod facts;
 mod find;
@@ -131,6 +132,7 @@ pub(crate) use self::deps::Engine;
 pub(crate) use self::disk::Unlimited;
 pub(crate) use self::error::{Error, Kind, Step};
 pub(crate) use self::events::event_log;
+pub(crate) use self::exec::{Exec, ExecPlan};
 pub(crate) use self::find::{ListedContainer, State};
 pub(crate) use self::images::{Format, ImageError, Removed, StoredImage, StoredImages};
 pub(crate) use self::kept::{LastRun, NoPlan, RunEnd};
@@ -152,4 +154,6 @@ pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, ThawCount, 
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 pub(crate) use crate::image::{Image, Reference, refers};
 pub(crate) use crate::pool::Bounds;
-pub(crate) use crate::stdio::{Endpoint, InputWriter, NoSyslog, Over, Stream, Streams, Syslog, Wants};
+pub(crate) use crate::stdio::{
+    Chunk, Endpoint, InputWriter, Listener, NoSyslog, Over, Stream, Streams, Syslog, Wants,
+};

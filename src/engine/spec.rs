@@ -75,10 +75,7 @@ pub(super) async fn image_config(
 /// or root (for its groups).
 fn needs_files(user: &str, additional_groups: &[String]) -> bool {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    let numeric = user
-        .split_once(':')
-        .is_some_and(|(uid, gid)| digits(uid) && digits(gid));
-    !numeric || !additional_groups.iter().all(|group| digits(group))
+    fnctr_oci::needs_user_files(user) || !additional_groups.iter().all(|group| digits(group))
 }
 
 #[cfg(test)]

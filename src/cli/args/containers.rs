@@ -110,6 +110,37 @@ pub(in crate::cli) struct AttachArgs {
     pub(in crate::cli) sig_proxy: bool,
 }
 
+/// A process to run in a container.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct ExecArgs {
+    /// Pass standard input on
+    #[arg(long, short)]
+    pub(in crate::cli) interactive: bool,
+    /// Do not wait for its end; its output is discarded
+    #[arg(long, short, conflicts_with = "interactive")]
+    pub(in crate::cli) detach: bool,
+    /// Run as this user and group of the container, by name or number [default: those of its first process]
+    #[arg(long, short, value_name = "USER[:GROUP]")]
+    pub(in crate::cli) user: Option<String>,
+    /// Working directory [default: that of its first process]
+    #[arg(long, short, value_name = "DIR")]
+    pub(in crate::cli) workdir: Option<String>,
+    /// Environment variable beside those of its first process; NAME alone takes this process's value
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(in crate::cli) env: Vec<String>,
+    /// The container
+    #[arg(value_name = "ID")]
+    pub(in crate::cli) container: ContainerRef,
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(in crate::cli) command: Vec<String>,
+}
+
 /// Which events to show.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct EventsArgs {
@@ -187,6 +218,8 @@ pub(in crate::cli) enum ContainerCommand {
     Start(StartArgs),
     /// Show the output of a running container from now on, and pass input and signals on to it
     Attach(AttachArgs),
+    /// Run another process in a running container, and exit with its code
+    Exec(ExecArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time
     Stop(StopArgs),
     /// Stop containers and start them again

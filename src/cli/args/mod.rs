@@ -16,8 +16,8 @@ use clap::{Parser, Subcommand};
 
 use self::bench::Bench;
 use self::containers::{
-    AttachArgs, ContainerCommand, EventsArgs, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs, StartArgs,
-    StopArgs, WaitArgs,
+    AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs,
+    StartArgs, StopArgs, WaitArgs,
 };
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
@@ -126,6 +126,9 @@ pub(super) enum Command {
     Start(StartArgs),
     /// Show the output of a running container from now on, pass input and signals on to it, and exit with its code
     Attach(AttachArgs),
+    /// Run another process in a running container, show its output, and exit with its code
+    #[command(after_help = "Example: fnctr exec -i -u root web sh -c 'cat >/etc/motd' <motd")]
+    Exec(ExecArgs),
     /// Show what happens to containers, images and networks, until a signal ends it
     #[command(
         after_help = "Example: fnctr events --since 10m --filter event=die --format '{{.Time}} {{.ID}} {{.ExitCode}}'"

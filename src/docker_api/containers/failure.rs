@@ -23,6 +23,11 @@ pub(super) fn code(error: &str) -> Option<u32> {
     }
 }
 
+/// The same for a start that is known to have failed.
+pub(in crate::docker_api) fn failed_start_code(error: &str) -> u32 {
+    code(error).unwrap_or(NOT_STARTED)
+}
+
 /// The text of a failed start as Docker would have written it, where Docker has words for it.
 pub(super) fn words(error: &str) -> String {
     if let Some(at) = error.find(LOG) {

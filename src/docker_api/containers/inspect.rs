@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::front::Front;
 use super::view::{Address, Seen};
 use crate::docker_api::answer::Answer;
@@ -18,7 +20,18 @@ pub(in crate::docker_api) async fn inspect(door: &Arc<Door>, given: &str) -> Res
             .await
             .remove(seen.container.sandbox().unwrap_or_default());
     }
-    Ok(Answer::ok(&seen.inspection()))
+    let mut inspection = seen.inspection();
+    inspection["ExecIDs"] = execs_of(door, &served);
+    Ok(Answer::ok(&inspection))
+}
+
+/// The ids of the execs that run in it; `null` without one.
+fn execs_of(door: &Door, served: &Served) -> Value {
+    let running = door.execs.running_in(served.id());
+    match running.is_empty() {
+        true => Value::Null,
+        false => running.into(),
+    }
 }
 
 /// A container without its address.

@@ -27,6 +27,7 @@ mod wait;
 
 pub(super) use self::attach::attach;
 pub(super) use self::create::create;
+pub(super) use self::failure::failed_start_code;
 pub(super) use self::front::Front;
 pub(super) use self::inspect::inspect;
 pub(super) use self::labels::shown;

@@ -89,6 +89,8 @@ struct Run<'a> {
     docker: &'a Docker,
     /// The id of the container that was made last, if it was made.
     last: Option<String>,
+    /// The ids of execs, by the number of the request; `none` for those that Docker refuses.
+    execs: BTreeMap<u64, String>,
     image: String,
 }
 
@@ -99,6 +101,7 @@ impl<'a> Run<'a> {
         Self {
             docker,
             last: None,
+            execs: BTreeMap::new(),
             image,
         }
     }
@@ -110,9 +113,11 @@ impl<'a> Run<'a> {
         if path.contains("{last}") {
             path = path.replace("{last}", self.last.take()?.as_str());
         }
-        // What is not served has no answer to go on with.
-        if path.contains("{exec:") {
-            return None;
+        if let Some((before, rest)) = path.split_once("{exec:") {
+            let (number, after) = rest.split_once('}').expect("a number");
+            // What is not served has no answer to go on with.
+            let exec = self.execs.get(&number.parse::<u64>().expect("a number"))?;
+            path = format!("{before}{exec}{after}");
         }
         let now = std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs();
         path = path
@@ -145,6 +150,15 @@ impl<'a> Run<'a> {
             body.as_deref(),
             limit,
         );
+        if let Some(number) = step["exec"].as_u64() {
+            let made = serde_json::from_slice::<Value>(&said.body).ok();
+            let made = made.and_then(|made| made["Id"].as_str().map(str::to_owned));
+            let is_refused = step["answer"]["status"]
+                .as_u64()
+                .is_some_and(|status| status != 201);
+            let id = made.or_else(|| is_refused.then(|| "none".to_owned()));
+            self.execs.extend(id.map(|id| (number, id)));
+        }
         if is_create {
             self.last = serde_json::from_slice::<Value>(&said.body)
                 .ok()

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod docker_py;
+mod execs;
 mod faults;
 mod lives;
 mod names;

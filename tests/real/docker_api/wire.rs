@@ -130,6 +130,21 @@ impl Docker {
         stream
     }
 
+    /// Sends a body, and returns the connection that the answer hands over.
+    #[track_caller]
+    pub(crate) fn upgraded(&self, path: &str, body: &str) -> UnixStream {
+        let mut stream = self.connect();
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("to ask");
+        let head = read_head(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{head}");
+        stream
+    }
+
     /// Begins a request whose answer does not end by itself: its head, and its lines.
     pub(crate) fn follow(&self, method: &str, path: &str) -> Followed {
         let mut stream = self.connect();
