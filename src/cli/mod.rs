@@ -5,8 +5,8 @@
 //! `--json`, each result and each failure is one JSON value on a line of standard output.
 //!
 //! Exit codes: `run` exits with the function's own code, with 124 after a timeout, 137 when memory ran out, 125 when
-//! fnctr itself failed, 126 when the command cannot be executed, and 127 when the command does not exist. Every other
-//! command exits with 0 or 1, or with 2 if the command line cannot be read. If a signal ended fnctr, the code is 128
+//! fnctr itself failed, 126 when the command cannot be executed, and 127 when the command does not exist; so does `exec`,
+//! with the code of its process. Every other command exits with 0 or 1, or with 2 if the command line cannot be read. If a signal ended fnctr, the code is 128
 //! plus the number of the signal.
 
 mod args;
@@ -84,7 +84,11 @@ impl Ready {
     /// Runs the command, inside a tokio runtime.
     pub async fn run(self) -> ExitCode {
         let Self(cli) = self;
-        let runs = matches!(cli.command, Command::Run(_));
+        let runs = match &cli.command {
+            Command::Run(_) | Command::Exec(_) => true,
+            Command::Container { what } => matches!(what, ContainerCommand::Exec(_)),
+            _ => false,
+        };
         let print = Print::new(cli.global.json);
         let (interrupt, listening) = Interrupt::listen();
         let span = tracing::debug_span!(

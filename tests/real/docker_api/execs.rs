@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::wire::{Docker, output, say, with_body};
+use crate::cli::fnctr;
 use crate::patience::patient;
 use crate::world::Stage;
 
@@ -392,6 +393,73 @@ async fn an_exec_in_a_terminal_has_its_size_and_outlives_the_end_of_its_input() 
         );
     }
     docker.done("DELETE", "/containers/c1?force=1");
+    docker.end();
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_executes_too_beside_a_server_and_exits_with_the_code() {
+    let Some(stage) = Stage::set("docker_exec_command").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    docker.create(
+        "c1",
+        json!({ "Cmd": ["sleep", "1000"], "HostConfig": { "Init": true } }),
+    );
+    docker.done("POST", "/containers/c1/start");
+    let ran = |options: &[&str], command: &[&str]| {
+        let args = [&["exec"], options, &["c1"], command].concat();
+        let done = fnctr(&stage, &args).output().expect("to run fnctr");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    let script = "echo $A $B; pwd; id -u; echo err >&2; exit 5";
+    let options = ["-e", "A=1", "--env=B=2", "-w", "/tmp", "-u", "7:8"];
+    let (code, out, err) = ran(&options, &["sh", "-c", script]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (Some(5), "1 2\n/tmp\n7\n", "err\n")
+    );
+    for (program, code, says) in [
+        ("nosuch", 127, "nosuch"),
+        ("/etc/hosts", 126, "permission denied"),
+    ] {
+        let (ended, out, err) = ran(&[], &[program]);
+        assert_eq!(
+            (ended, out.as_str(), err.contains(says)),
+            (Some(code), "", true),
+            "{err}"
+        );
+    }
+    assert_eq!(
+        ran(&["-d"], &["sh", "-c", "echo made >/tmp/made"]),
+        (Some(0), String::new(), String::new())
+    );
+    let (_, out, _) = ran(
+        &[],
+        &[
+            "sh",
+            "-c",
+            "while ! [ -s /tmp/made ]; do sleep 0.1; done; cat /tmp/made",
+        ],
+    );
+    assert_eq!(out, "made\n");
+    docker.done("POST", "/containers/c1/pause");
+    let (code, _, err) = ran(&[], &["true"]);
+    assert_eq!(
+        (code, err.contains("it is frozen; thaw it first")),
+        (Some(125), true),
+        "{err}"
+    );
+    docker.done("POST", "/containers/c1/unpause");
+    docker.done("DELETE", "/containers/c1?force=1");
+    let (code, _, err) = ran(&[], &["true"]);
+    assert_eq!(
+        (code, err.contains("no such container")),
+        (Some(125), true),
+        "{err}"
+    );
     docker.end();
     stage.strike().await;
 }
