@@ -2,7 +2,7 @@
 //!
 //! [`spec`] is the main function. Its inputs are the caller's decisions ([`ContainerConfig`]), the image's configuration
 //! ([`ImageConfig`]) and the properties of the machine ([`Host`]); it returns a whole [`Spec`], or the first error in
-//! the input. [`exec`] does the same for one more process in a container that runs. The crate reads no file, calls no kernel
+//! the input. [`exec()`] does the same for one more process in a container that runs. The crate reads no file, calls no kernel
 //! and reads no clock, so the same input gives the same result on every machine.
 //!
 //! Each section of the spec has a file of its own, independent of the others except where the spec itself couples them:
