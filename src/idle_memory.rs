@@ -57,29 +57,3 @@ fn resident() -> u64 {
     let resident = sizes.split(' ').nth(1).and_then(|pages| pages.parse().ok());
     resident.unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_that_nobody_needs_is_given_back() {
-        // What stays of many small parts keeps the allocator from giving the rest back by itself.
-        let parts: Vec<_> = (0..400_000).map(|_| vec![1_u8; 200].into_boxed_slice()).collect();
-        let large = resident();
-        let kept: Vec<_> = parts.into_iter().step_by(1000).collect();
-        assert!(resident() > large / 2);
-        let life = Context::timeout(Duration::from_secs(600));
-        let child = life.child();
-        let (small, ()) = tokio::join!(
-            async {
-                tokio::time::sleep(FIRST * 3).await;
-                child.cancel();
-                resident()
-            },
-            keep_small(&child)
-        );
-        assert!(small + 10_000 < large, "{small} of {large} pages");
-        assert_eq!(kept.len(), 400);
-    }
-}

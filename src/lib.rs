@@ -44,7 +44,7 @@
 //! # Spans
 //!
 //! What the library does is in spans of the crate `tracing`, at the level DEBUG and with the target `fnctr`, for whatever
-//! subscriber the platform has; it installs none itself. A `phase` (`name` is create, start, remove or pull) has the `id` of its
+//! subscriber the platform has; it installs none itself. A `phase` (`name` is create, start, exec, remove or pull) has the `id` of its
 //! container or its `image`, and an `outcome`. A `call` to containerd is inside the phase that needs it, and has the `object` that
 //! it is about and the `answer`. A phase is inside the span from which the platform has called. The layer of `tracing-opentelemetry`
 //! finds names, kinds and errors in the fields that begin with `otel.`. The command sends the same spans to a collector, if

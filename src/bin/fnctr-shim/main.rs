@@ -1,5 +1,5 @@
 //! `fnctr-shim` stands before `containerd-shim-runc-v2` and before `runc` on containerd's `PATH`, under their names, and does
-//! itself what they would need some 10 ms of Go's start for, each:
+//! itself what they would need some 5 ms of Go's start for, each:
 //!
 //! - `start` of the shim (`start`): makes the socket and starts the shim's server;
 //! - `delete` of the shim (`deletion`), which containerd executes after every container: finds that nothing is left;

@@ -1,6 +1,6 @@
 //! Two commands of the OCI runtime runc that need none of its program: the start of a container that waits at its fifo, and
-//! the removal of one that has ended. Both are decided by the state that runc keeps of a container, whose form has been
-//! the same from runc 1.0 on; whatever is not known of it is runc's to do.
+//! the removal of one that has ended. Both are decided by the state that runc keeps of a container, in the form of runc 1.1;
+//! whatever is missing there, or has another form, is runc's to do.
 
 use std::collections::BTreeMap;
 use std::env;

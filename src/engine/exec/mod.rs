@@ -312,8 +312,4 @@ fn remove(dir: &Path, container: &ContainerId) {
     if let Err(error) = Fifos::remove(dir) {
         tracing::debug!(id = %container, error = %crate::chain(&error), "the fifos of an exec are left to its container's end");
     }
-    // The container's own directory, if that was removed, and made again here. It is not empty otherwise.
-    if let Some(dir) = dir.parent() {
-        drop(std::fs::remove_dir(dir));
-    }
 }
