@@ -11,6 +11,7 @@ use super::attach::{feed, write};
 use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
+use super::run::of_options;
 use super::standard::{LineEnd, Standard};
 use crate::engine::{Exec, Listener, SharedStreams, Stream, Wants};
 use crate::{ContainerId, Context};
@@ -24,9 +25,13 @@ pub(super) async fn exec(
     with(invocation, async |engine| {
         let ctx = invocation.interrupt.ctx();
         let container = engine.adopt(ctx, &args.container.id(engine).await?).await?;
+        let env = of_options(&args.env)?;
         let config = ExecConfig {
             command: args.command.clone(),
-            env: args.env.iter().filter_map(|entry| variable(entry)).collect(),
+            env: env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             cwd: args.workdir.clone(),
             user: args.user.clone(),
             terminal: false,
@@ -89,13 +94,4 @@ async fn follow(
         never = feed(input) => match never {},
         _ = interrupted.cancelled() => Err(Failure::interrupted()),
     }
-}
-
-/// A variable as the container gets it: a name alone takes this process's value, and is nothing without one.
-fn variable(entry: &str) -> Option<String> {
-    if entry.contains('=') {
-        return Some(entry.to_owned());
-    }
-    let value = std::env::var(entry).ok()?;
-    Some(format!("{entry}={value}"))
 }

@@ -21,7 +21,14 @@ pub(super) fn environment(args: &ContainerArgs) -> Result<BTreeMap<String, Strin
             set(&mut env, line)?;
         }
     }
-    for line in &args.env {
+    env.extend(of_options(&args.env)?);
+    Ok(env)
+}
+
+/// Collects the variables of options alone.
+pub(in crate::cli) fn of_options(lines: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut env = BTreeMap::new();
+    for line in lines {
         set(&mut env, line)?;
     }
     Ok(env)

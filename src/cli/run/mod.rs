@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::cidfile::CidFile;
+pub(super) use self::env::of_options;
 use self::report::Phases;
 use super::Invocation;
 use super::args::run::{ContainerArgs, CreateArgs, PullPolicy, RunArgs};

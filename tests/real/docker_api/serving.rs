@@ -5,14 +5,16 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::wire::parse;
+use super::wire::{Docker, parse};
 use crate::beside::Beside;
 use crate::cli::fnctr;
+use crate::patience::patient;
 use crate::world::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,5 +115,36 @@ async fn the_numbers_are_on_a_page_of_their_own() {
     let says = format!("--metrics-addr: cannot listen on {taken}");
     assert!(!done.status.success() && err.contains(&says), "{err}");
     assert!(!socket.exists());
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_server_gives_back_what_only_its_start_needed() {
+    let Some(stage) = Stage::set("docker_idle").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    let pid = std::os::unix::net::UnixStream::connect(docker.socket()).expect("to connect");
+    let pid = nix::sys::socket::getsockopt(&pid, nix::sys::socket::sockopt::PeerCredentials);
+    let pid = pid.expect("its pid").pid();
+    let kilobytes = |name: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(name))
+            .expect("a line");
+        let size = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|size| size.parse::<u64>().ok());
+        size.expect("a size")
+    };
+    let until = tokio::time::Instant::now() + patient(Duration::from_secs(60));
+    // The most that it ever had, and what it has.
+    while kilobytes("VmRSS:") + 4096 > kilobytes("VmHWM:") {
+        assert!(tokio::time::Instant::now() < until, "{} kB", kilobytes("VmRSS:"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    docker.end();
     stage.strike().await;
 }
