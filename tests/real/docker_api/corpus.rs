@@ -282,11 +282,38 @@ fn compare(probe: &str, recorded: &Value, said: &Said, found: &mut Found) {
         // Cut off in the recording: what there is of it.
         _ if theirs.len() > 300 => {}
         _ => {
-            let (theirs, ours) = (masked(theirs.trim_end()), masked(ours.trim_end()));
+            let of = |text: &str| masked(&by_stream(text.trim_end()));
+            let (theirs, ours) = (of(theirs), of(&ours));
             if theirs != ours {
                 differs("body", format!("{theirs:?} → {ours:?}"));
             }
         }
+    }
+}
+
+/// Frames of output, first those of one stream and then those of the other: which of two streams is read first is chance.
+/// Any other text stays as it is.
+fn by_stream(text: &str) -> String {
+    let mut streams = BTreeMap::<char, String>::new();
+    let mut rest = text;
+    while let Some((kind @ ('\u{1}' | '\u{2}'), [0, 0, 0, length @ ..])) =
+        rest.chars().next().zip(rest.as_bytes().get(1..8))
+    {
+        let length = length.iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
+        let payload = &rest[8..];
+        // The newline at the very end was cut off.
+        let Some(payload) = payload.get(..length.min(payload.len())) else {
+            return text.to_owned();
+        };
+        streams.entry(kind).or_default().push_str(payload);
+        rest = &rest[8 + payload.len()..];
+    }
+    match streams.is_empty() || !rest.is_empty() {
+        true => text.to_owned(),
+        false => streams
+            .iter()
+            .map(|(kind, text)| format!("{:?} {}\n", kind, text.trim_end()))
+            .collect(),
     }
 }
 
