@@ -29,8 +29,11 @@ pub struct ContainerConfig {
     pub additional_groups: Vec<String>,
     /// Hostname inside; `None` leaves it unset.
     pub hostname: Option<String>,
-    /// Whether the process gets a terminal.
+    /// Whether the standard streams are one terminal.
     pub terminal: bool,
+    /// The height and width of the terminal, in characters, if they are known already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<(u16, u16)>,
     /// An init on the host that becomes PID 1, reaps processes and forwards signals; mounted read-only. With `None` the
     /// command is PID 1.
     pub init: Option<PathBuf>,

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Box, BoxBuilder, Process, User};
+use oci_spec::runtime::{Process, User};
 
 use crate::config::{ExecConfig, UserFiles};
 use crate::error::Error;
@@ -34,21 +34,18 @@ pub fn exec(first: &Process, config: &ExecConfig, files: &UserFiles) -> Result<P
     let mut process = first.clone();
     process
         .set_terminal(config.terminal.then_some(true))
-        .set_console_size(config.console_size.filter(|_| config.terminal).map(console_size))
+        .set_console_size(
+            config
+                .console_size
+                .filter(|_| config.terminal)
+                .map(process::console_size),
+        )
         .set_args(Some(args))
         .set_env(Some(env))
         .set_cwd(cwd)
         .set_user(user)
         .set_capabilities(Some(capabilities));
     Ok(process)
-}
-
-/// The size of a terminal, as a spec has it.
-#[must_use]
-pub fn console_size((height, width): (u16, u16)) -> Box {
-    let size = BoxBuilder::default().height(height).width(width).build();
-    // Both are set, so nothing is missing.
-    size.unwrap_or_default()
 }
 
 /// Whether the files of users and groups are needed: not for `uid:gid` in digits.
@@ -129,7 +126,7 @@ mod tests {
             ..of(&["sh"])
         };
         let process = exec(&first, &terminal, &UserFiles::default()).unwrap();
-        assert_eq!(process.console_size(), Some(console_size((33, 77))));
+        assert_eq!(process.console_size(), Some(crate::console_size((33, 77))));
         assert!(process.env().clone().unwrap().contains(&"TERM=xterm".to_owned()));
         assert_eq!(process.terminal(), Some(true));
     }

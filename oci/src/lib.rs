@@ -35,10 +35,10 @@ use oci_spec::runtime::Linux;
 pub use baseline::{MASKED_PATHS, READONLY_PATHS};
 pub use config::*;
 pub use error::Error;
-pub use exec::{console_size, exec, needs_user_files};
+pub use exec::{exec, needs_user_files};
 pub use json::to_json;
 pub use oci_spec::runtime::{Process, Spec};
-pub use process::INIT as INIT_PATH;
+pub use process::{INIT as INIT_PATH, console_size};
 
 /// Translates a container into the spec that a runtime executes.
 ///

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Process, User};
+use oci_spec::runtime::{Box, BoxBuilder, Process, User};
 
 use crate::config::{ContainerConfig, ExecConfig, ImageConfig};
 use crate::error::Error;
@@ -32,6 +32,7 @@ pub(crate) fn process(
     fits(&args, &env)?;
     process
         .set_terminal(config.terminal.then_some(true))
+        .set_console_size(config.console_size.filter(|_| config.terminal).map(console_size))
         .set_args(Some(args))
         .set_env(Some(env))
         .set_cwd(cwd(config, image)?)
@@ -42,6 +43,14 @@ pub(crate) fn process(
         .set_oom_score_adj(oom_score_adj(config.oom_score_adj)?)
         .set_apparmor_profile(security::apparmor_profile(&config.security)?);
     Ok(process)
+}
+
+/// The size of a terminal, as a spec has it.
+#[must_use]
+pub fn console_size((height, width): (u16, u16)) -> Box {
+    let size = BoxBuilder::default().height(height).width(width).build();
+    // Both are set, so nothing is missing.
+    size.unwrap_or_default()
 }
 
 /// Checks the score. The kernel refuses values outside this range (proc_pid_oom_score_adj(5)).

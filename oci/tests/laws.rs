@@ -180,7 +180,15 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
         vec(rlimit(), 0..3),
         prop_oneof![5 => Just(false), 1 => Just(true)],
     );
-    let place = (of(path()), any::<bool>(), vec(mount(), 0..4), network, cgroup());
+    let size = of((any::<u16>(), any::<u16>()));
+    let place = (
+        of(path()),
+        any::<bool>(),
+        vec(mount(), 0..4),
+        network,
+        cgroup(),
+        size,
+    );
     let maps = (
         btree_map(sysctl, word(), 0..2),
         btree_map(word(), word(), 0..3),
@@ -189,7 +197,7 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
     (process, limits, place, maps, security()).prop_map(|(process, limits, place, maps, security)| {
         let (entrypoint, command, env, cwd, user, additional_groups, hostname, terminal) = process;
         let (memory, milli_cpus, pids, rlimits, oom_group) = limits;
-        let (init, readonly_rootfs, mounts, network, cgroup) = place;
+        let (init, readonly_rootfs, mounts, network, cgroup, console_size) = place;
         let (sysctls, annotations, env_removed) = maps;
         ContainerConfig {
             entrypoint,
@@ -201,6 +209,7 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
             additional_groups,
             hostname,
             terminal,
+            console_size,
             init,
             readonly_rootfs,
             mounts,

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::Invocation;
@@ -17,12 +17,17 @@ use super::interrupt::{Wish, Wishes};
 use super::moment::reached;
 use super::output::{Print, line, note};
 use super::standard::{LineEnd, Standard};
-use crate::Context;
+use super::terminal::{self, RawTerminal};
+use crate::detach_keys::DetachKeys;
 use crate::engine::{Attachment, Container, InputWriter, Over, Run, Step, Stream, Wants};
+use crate::{ContainerId, Context};
 
 const SIGKILL: u32 = 9;
 /// How long to wait for more output of a container that has ended.
 const DELIVERY: Duration = Duration::from_secs(2);
+
+/// How much of what is typed is read at once.
+const TYPED: usize = 4096;
 
 /// Attaches to a container that runs.
 pub(super) async fn attach(
@@ -43,8 +48,8 @@ pub(super) async fn attach(
             forwards_stdin: !args.no_stdin,
             print,
         };
-        let code = watched.follow_attached(attachment, signals).await?;
-        watched.report_exit(code)
+        let keys = args.detach_keys.clone();
+        watched.follow_attached(attachment, signals, keys).await
     })
     .await
 }
@@ -60,40 +65,76 @@ pub(super) struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Copies output, input and signals until the container has ended. Returns the container's exit code, or `None` if
-    /// it is lost.
+    /// Copies output, input and signals until the container has ended, or the user has pressed the keys to detach, which
+    /// count for a terminal. Returns the exit code for this process.
     pub(super) async fn follow_attached(
         &self,
         mut attachment: Attachment,
         mut signals: Option<Wishes>,
-    ) -> Result<Option<u32>, Failure> {
+        keys: DetachKeys,
+    ) -> Result<ExitCode, Failure> {
         let input = attachment.take_input().filter(|_| self.forwards_stdin);
-        let over = tokio::select! {
-            over = self.show(attachment, &mut signals) => over?,
-            never = feed(input) => match never {},
+        let raw_terminal = self.enter_terminal()?;
+        let type_in = async {
+            match raw_terminal.is_some() {
+                true => type_in(input, keys).await,
+                false => match feed(input).await {},
+            }
         };
+        let over = tokio::select! {
+            over = self.show(attachment, &mut signals) => Some(over?),
+            () = type_in => None,
+            never = self.follow_size(true) => match never {},
+        };
+        drop(raw_terminal);
         let id = self.container.id();
         match over {
-            Over::CutOff => {
+            None => {
+                note(&format!("fnctr: detached from {id}, which runs on"));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Some(Over::CutOff) => {
                 return Err(Failure::usage(format!(
                     "the output of {id} was not read for some seconds, so this command was cut off; the container runs on"
                 )));
             }
-            Over::HolderGone if self.run.exit_now().is_none() => note(&format!(
+            Some(Over::HolderGone) if self.run.exit_now().is_none() => note(&format!(
                 "fnctr: the process that held the streams of {id} has ended; run `fnctr attach {id}` to take the \
                  streams over"
             )),
-            Over::Ended | Over::HolderGone => {}
+            Some(Over::Ended | Over::HolderGone) => {}
         }
         let ctx = &Context::new();
         // Wait on the container, not on the run: another process may have removed the run, but the record keeps the end.
         let mut code = std::pin::pin!(self.container.wait(ctx));
         loop {
             tokio::select! {
-                code = &mut code => return Ok(code?),
+                code = &mut code => return self.report_exit(code?),
                 wish = next_signal(&mut signals) => self.pass_on(wish).await,
             }
         }
+    }
+
+    /// Lets this process's terminal stand for the container's, if input is passed on and both exist.
+    fn enter_terminal(&self) -> Result<Option<RawTerminal>, Failure> {
+        match self.forwards_stdin && self.run.has_terminal() {
+            true => RawTerminal::enter(),
+            false => Ok(None),
+        }
+    }
+
+    /// Gives the container's terminal the size of this process's. A program that runs already is made to draw its screen
+    /// anew, by another size before. Never returns.
+    async fn follow_size(&self, is_drawn_anew: bool) -> Infallible {
+        if !self.run.has_terminal() {
+            return std::future::pending().await;
+        }
+        let ctx = &Context::new();
+        let resize = async |size| terminal::resized(self.run.resize(ctx, size).await);
+        if let Some((height, width)) = terminal::size().filter(|_| is_drawn_anew) {
+            resize((height.saturating_add(1), width.saturating_add(1))).await;
+        }
+        terminal::follow_size(resize).await
     }
 
     /// Shows the output, and returns why there is no more. Once the container has ended, more output is awaited for a
@@ -149,10 +190,13 @@ impl Watched<'_> {
                 }
             }
         };
+        let raw_terminal = self.enter_terminal()?;
         let outcome = tokio::select! {
             outcome = ended => outcome?,
             never = feed(input) => match never {},
+            never = self.follow_size(false) => match never {},
         };
+        drop(raw_terminal);
         self.end_line(line_end);
         let Some(outcome) = outcome else { return Ok(None) };
         if let Some(error) = outcome.streams {
@@ -183,22 +227,31 @@ impl Watched<'_> {
         }
     }
 
-    /// Prints the result in JSON mode, and returns the exit code for this process. Fails if the container's exit code is
-    /// lost.
+    /// See [`report_exit`].
     pub(super) fn report_exit(&self, code: Option<u32>) -> Result<ExitCode, Failure> {
         let id = self.container.id();
-        let Some(code) = code else {
-            return Err(Failure::lost(format!(
-                "container {id} has ended, and its exit code is lost"
-            )));
-        };
-        if self.print.is_json() {
-            let value = serde_json::json!({ "id": id.as_str(), "exit_code": code });
-            self.print.result(&value, String::new);
-        }
-        // Codes above 255 become 255.
-        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+        report_exit(id, &format!("container {id}"), code, self.print)
     }
+}
+
+/// Prints, in JSON mode, how `what` has ended, and returns the exit code for this process. Fails if the code is lost.
+pub(super) fn report_exit(
+    id: &ContainerId,
+    what: &str,
+    code: Option<u32>,
+    print: &Print,
+) -> Result<ExitCode, Failure> {
+    let Some(code) = code else {
+        return Err(Failure::lost(format!(
+            "{what} has ended, and its exit code is lost"
+        )));
+    };
+    if print.is_json() {
+        let value = serde_json::json!({ "id": id.as_str(), "exit_code": code });
+        print.result(&value, String::new);
+    }
+    // Codes above 255 become 255.
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
 /// Waits for the next signal to this process that is to be passed on; without a receiver, for ever.
@@ -219,6 +272,27 @@ pub(super) async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> I
         drop(input.shutdown().await);
     }
     std::future::pending().await
+}
+
+/// Passes on what is typed at this process's terminal. Returns when the keys to detach were pressed, and only then.
+async fn type_in(input: Option<Box<dyn AsyncWrite + Send + Unpin>>, mut keys: DetachKeys) {
+    let (mut input, mut buffer) = (input, [0; TYPED]);
+    loop {
+        let read = tokio::io::stdin().read(&mut buffer).await.unwrap_or_default();
+        let typed = keys.feed(buffer.get(..read).unwrap_or_default());
+        if let Some(to) = &mut input
+            && write(to, &typed.bytes).await.is_err()
+        {
+            // The container reads no more; the user can still detach.
+            input = None;
+        }
+        if typed.is_detached {
+            return;
+        }
+        if read == 0 {
+            return std::future::pending().await;
+        }
+    }
 }
 
 pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! `exec`: runs another process in a container that runs, shows its output, and ends with its exit code.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 
 use fnctr_oci::ExecConfig;
@@ -7,12 +8,13 @@ use tokio::io::AsyncWrite;
 
 use super::Invocation;
 use super::args::containers::ExecArgs;
-use super::attach::{feed, write};
+use super::attach::{feed, report_exit, write};
 use super::connect::with;
 use super::failure::Failure;
 use super::output::Print;
 use super::run::of_options;
 use super::standard::{LineEnd, Standard};
+use super::terminal::{self, RawTerminal};
 use crate::engine::{Exec, Listener, SharedStreams, Stream, Wants};
 use crate::{ContainerId, Context};
 
@@ -22,6 +24,7 @@ pub(super) async fn exec(
     args: &ExecArgs,
     print: &Print,
 ) -> Result<ExitCode, Failure> {
+    terminal::check(args.interactive, args.tty)?;
     with(invocation, async |engine| {
         let ctx = invocation.interrupt.ctx();
         let container = engine.adopt(ctx, &args.container.id(engine).await?).await?;
@@ -34,8 +37,8 @@ pub(super) async fn exec(
                 .collect(),
             cwd: args.workdir.clone(),
             user: args.user.clone(),
-            terminal: false,
-            console_size: None,
+            terminal: args.tty,
+            console_size: terminal::size().filter(|_| args.tty),
         };
         let plan = container.plan_exec(ctx, &config).await?;
         let id = ContainerId::random().to_string();
@@ -49,23 +52,31 @@ pub(super) async fn exec(
         };
         // Before the start, so that nothing is missed.
         let output = streams.listen_patiently(Wants::ALL);
-        let input = streams.writer(true).map(|input| Box::new(input) as _);
-        let exec = container.exec(ctx, &id, plan, Some(streams)).await?;
-        let code = follow(invocation, &exec, output, input).await?;
-        let Some(code) = code else {
-            let id = container.id();
-            return Err(Failure::lost(format!(
-                "the process in {id} has ended, and its exit code is lost"
-            )));
+        // The end of a terminal's input would hang it up.
+        let input = streams.writer(!args.tty).map(|input| Box::new(input) as _);
+        let raw_terminal = match args.interactive && args.tty {
+            true => RawTerminal::enter()?,
+            false => None,
         };
-        if print.is_json() {
-            let value = serde_json::json!({ "id": container.id().as_str(), "exit_code": code });
-            print.result(&value, String::new);
-        }
-        // Codes above 255 become 255.
-        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+        let exec = container.exec(ctx, &id, plan, Some(streams)).await?;
+        let code = tokio::select! {
+            code = follow(invocation, &exec, output, input) => code?,
+            never = follow_size(&exec, args.tty) => match never {},
+        };
+        drop(raw_terminal);
+        let id = container.id();
+        report_exit(id, &format!("the process in {id}"), code, print)
     })
     .await
+}
+
+/// Gives the terminal of an exec the size of this process's. Never returns.
+async fn follow_size(exec: &Exec, has_terminal: bool) -> Infallible {
+    if !has_terminal {
+        return std::future::pending().await;
+    }
+    let ctx = &Context::new();
+    terminal::follow_size(async |size| terminal::resized(exec.resize(ctx, size).await)).await
 }
 
 /// Copies output and input until the process has ended. Returns its exit code, or `None` if it is lost. A signal ends this

@@ -46,6 +46,7 @@ mod stats;
 mod stats_table;
 mod stop;
 mod template;
+mod terminal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::output::{Print, note};
 use super::standard::{LineEnd, Standard};
 use super::stop::stop_request;
+use crate::detach_keys::DetachKeys;
 use crate::driver::{Error, ErrorKind};
 use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, Step, Wants};
 use crate::{ContainerId, Context};
@@ -64,8 +65,8 @@ async fn start_attached(
         if container.is_running() {
             let run = &container.run_for(Step::Attach)?;
             let attachment = container.attach(&ctx, Wants::ALL).await?;
-            let code = watched(run).follow_attached(attachment, Some(invocation.interrupt.pass_on())).await?;
-            return watched(run).report_exit(code);
+            let wishes = Some(invocation.interrupt.pass_on());
+            return watched(run).follow_attached(attachment, wishes, DetachKeys::default()).await;
         }
         let streams = match interactive {
             true => SharedStreams::with_input(),

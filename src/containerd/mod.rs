@@ -35,6 +35,7 @@ mod introspection;
 mod leases;
 mod meter;
 mod namespaces;
+mod processes;
 mod session;
 mod snapshots;
 mod tasks;
@@ -51,7 +52,7 @@ pub(crate) use content::{Content, Descriptor, Parts};
 pub(crate) use diff::Diff;
 pub(crate) use error::Error;
 pub(crate) use events::{Events, Subscription, TaskEvent, TaskExit};
-pub(crate) use execs::{ExecRef, NewExec};
+pub(crate) use execs::NewExec;
 pub(crate) use images::{ImageRecord, Images};
 pub(crate) use introspection::{Introspection, SNAPSHOTTER};
 pub(crate) use leases::{Lease, Leases, Resource};
@@ -59,6 +60,7 @@ pub(crate) use meter::Meter;
 #[cfg(feature = "cli")]
 pub(crate) use meter::Timing;
 pub(crate) use namespaces::Namespaces;
+pub(crate) use processes::ProcessId;
 pub(crate) use session::Session;
 #[cfg(test)]
 pub(crate) use snapshots::SnapshotKind;

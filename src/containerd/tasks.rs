@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
-    CloseIoRequest, CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, ListTasksRequest,
-    PauseTaskRequest, ResumeTaskRequest, StartRequest, WaitRequest,
+    CreateTaskRequest, DeleteTaskRequest, GetRequest, ListTasksRequest, PauseTaskRequest, ResumeTaskRequest,
 };
 use containerd_client::types::v1::{Process, Status};
 use prost_types::Timestamp;
@@ -76,6 +75,8 @@ pub(crate) struct TaskInfo {
     pub(crate) pid: u32,
     /// The state of the task.
     pub(crate) status: TaskStatus,
+    /// Whether its standard streams are one terminal.
+    pub(crate) terminal: bool,
     /// How the process ended; valid only for a stopped task.
     pub(crate) exit: Exit,
 }
@@ -104,7 +105,7 @@ impl Tasks {
     /// Not safe to drop: the effect is then unknown.
     pub(crate) async fn create(&self, ctx: &Context, task: &NewTask<'_>) -> Result<u32, Error> {
         let mut client = self.client();
-        let [stdin, stdout, stderr] = paths([&task.stdin, &task.stdout, &task.stderr]);
+        let [stdin, stdout, stderr] = paths([&task.stdin, &task.stdout, &task.stderr], task.terminal);
         let message = CreateTaskRequest {
             container_id: task.id.to_string(),
             rootfs: mounts_to_wire(task.rootfs),
@@ -122,77 +123,6 @@ impl Tasks {
             .change(message, |r| async move { client.create(r).await })
             .await?;
         Ok(reply.pid)
-    }
-
-    /// Lets the created process run its program. Returns the process's pid.
-    ///
-    /// # Errors
-    /// The runtime's own message if the program cannot be run.
-    ///
-    /// # Cancellation
-    /// Not safe to drop: the effect is then unknown.
-    pub(crate) async fn start(&self, ctx: &Context, id: &ContainerId) -> Result<u32, Error> {
-        let mut client = self.client();
-        let message = StartRequest {
-            container_id: id.to_string(),
-            ..StartRequest::default()
-        };
-        let reply = self
-            .session
-            .call(ctx, "Tasks/Start", id.as_str())
-            .change(message, |r| async move { client.start(r).await })
-            .await?;
-        Ok(reply.pid)
-    }
-
-    /// Waits until the process has ended, as long as the context allows.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`] if there is no task, or no longer one.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn wait(&self, ctx: &Context, id: &ContainerId) -> Result<Exit, Error> {
-        let mut client = self.client();
-        let message = WaitRequest {
-            container_id: id.to_string(),
-            ..WaitRequest::default()
-        };
-        let reply = self
-            .session
-            .call(ctx, "Tasks/Wait", id.as_str())
-            .ceiling(None)
-            .read(message, |r| async move { client.wait(r).await })
-            .await?;
-        Ok(exit(reply.exit_status, reply.exited_at))
-    }
-
-    /// Sends a signal to the process, or to every process of the container.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`] if there is no task, or its process has ended.
-    ///
-    /// # Cancellation
-    /// Not safe to drop: the effect is then unknown.
-    pub(crate) async fn kill(
-        &self,
-        ctx: &Context,
-        id: &ContainerId,
-        signal: u32,
-        all: bool,
-    ) -> Result<(), Error> {
-        let mut client = self.client();
-        let message = KillRequest {
-            container_id: id.to_string(),
-            signal,
-            all,
-            ..KillRequest::default()
-        };
-        self.session
-            .call(ctx, "Tasks/Kill", id.as_str())
-            .change(message, |r| async move { client.kill(r).await })
-            .await?;
-        Ok(())
     }
 
     /// Deletes a task that has ended, and its shim. Returns how the process ended.
@@ -260,27 +190,6 @@ impl Tasks {
         Ok(tasks.collect())
     }
 
-    /// Closes the shim's end of stdin, so that the process reads the end of file.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`] if there is no task.
-    ///
-    /// # Cancellation
-    /// Not safe to drop: the effect is then unknown.
-    pub(crate) async fn close_stdin(&self, ctx: &Context, id: &ContainerId) -> Result<(), Error> {
-        let mut client = self.client();
-        let message = CloseIoRequest {
-            container_id: id.to_string(),
-            stdin: true,
-            ..CloseIoRequest::default()
-        };
-        self.session
-            .call(ctx, "Tasks/CloseIO", id.as_str())
-            .change(message, |r| async move { client.close_io(r).await })
-            .await?;
-        Ok(())
-    }
-
     /// Freezes the container through the runtime. This takes milliseconds, whereas writing the cgroup file takes
     /// microseconds.
     ///
@@ -329,17 +238,22 @@ impl Tasks {
     }
 }
 
-/// The paths of the streams, as the shim expects them.
-pub(super) fn paths(streams: [&Option<PathBuf>; 3]) -> [String; 3] {
-    // If any stream is attached, the shim of containerd 1.6 opens both outputs, whether they have a path or not.
-    let attached = streams.iter().any(|path| path.is_some());
+/// The paths of the streams, as the shim expects them. A terminal has one output, which must not have a second path.
+pub(super) fn paths(streams: [&Option<PathBuf>; 3], terminal: bool) -> [String; 3] {
+    // If any stream is attached, the shim of containerd 1.6 opens both outputs, whether they have a path or not; with a
+    // terminal, every shim opens the one output.
+    let attached = terminal || streams.iter().any(|path| path.is_some());
     let path = |path: &Option<PathBuf>, otherwise: &str| match path {
         Some(path) => path.to_string_lossy().into_owned(),
         None => otherwise.to_owned(),
     };
     let null = if attached { NULL } else { "" };
     let [stdin, stdout, stderr] = streams;
-    [path(stdin, ""), path(stdout, null), path(stderr, null)]
+    let stderr = match terminal {
+        true => String::new(),
+        false => path(stderr, null),
+    };
+    [path(stdin, ""), path(stdout, null), stderr]
 }
 
 pub(super) fn exit(code: u32, at: Option<Timestamp>) -> Exit {
@@ -357,6 +271,7 @@ fn info(process: &Process) -> TaskInfo {
             Status::Pausing => TaskStatus::Pausing,
             Status::Unknown => TaskStatus::Unknown,
         },
+        terminal: process.terminal,
         exit: exit(process.exit_status, process.exited_at),
     }
 }

@@ -504,12 +504,12 @@ async fn a_running_task_is_listed_paused_resumed_and_killed() {
     );
     let cancelled = Context::new();
     cancelled.cancel();
-    let failed = tasks.kill(&cancelled, &id, 9, true).await.unwrap_err();
+    let failed = tasks.kill_all(&cancelled, &id, 9).await.unwrap_err();
     assert_eq!(failed.interrupted(), Some(Interrupted::Cancelled));
     assert_eq!(tasks.get(&ctx, &id).await.unwrap().status, TaskStatus::Running);
 
     tasks.close_stdin(&ctx, &id).await.unwrap();
-    tasks.kill(&ctx, &id, 9, true).await.unwrap();
+    tasks.kill_all(&ctx, &id, 9).await.unwrap();
     assert_eq!(tasks.wait(&ctx, &id).await.unwrap().code, 137);
     assert_eq!(tasks.delete(&ctx, &id).await.unwrap().code, 137);
     assert!(tasks.wait(&ctx, &id).await.unwrap_err().is_not_found());

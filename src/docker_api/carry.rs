@@ -1,7 +1,7 @@
 //! A connection that was taken over: it becomes the streams of a container or of an exec.
 //!
-//! The output, unless it is that of a terminal, comes in frames: one byte for the stream, three zero bytes, the length (32 bits, most significant byte first),
-//! and the bytes. What the client sends is the input as it is; the end of its side is the end of the input.
+//! The output, unless it is that of a terminal, comes in frames: one byte for the stream, three zero bytes, the length
+//! (32 bits, most significant byte first), and the bytes. What the client sends is the input as it is; the end of its side is the end of the input.
 
 use std::future::pending;
 use std::io;
@@ -14,6 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::client::{hung_up, second};
 use super::version::ApiVersion;
+use crate::detach_keys::DetachKeys;
 use crate::engine::{Chunk, Exec, Listener, Over, ServedAttachment, Stream};
 
 /// Without frames, or before clients distinguished the two.
@@ -71,6 +72,8 @@ pub(super) struct Parts {
     pub(super) ends_with_input: bool,
     /// Whether the output has no frames, as that of a terminal.
     pub(super) is_raw: bool,
+    /// The keys with which the client leaves, if the input is that of a terminal.
+    pub(super) keys: Option<DetachKeys>,
 }
 
 /// Carries the streams until the output has ended, or the client is gone.
@@ -80,6 +83,7 @@ pub(super) async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io:
         input,
         ends_with_input,
         is_raw,
+        keys,
     } = parts;
     let watched = second(&stream)?;
     let gone = async {
@@ -100,30 +104,38 @@ pub(super) async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io:
     };
     let over = tokio::select! {
         over = deliver => over,
-        over = feed(from, early, input, is_the_end) => over,
+        over = feed(from, early, input.map(|input| (input, keys)), is_the_end) => over,
         () = gone => Ok(()),
     };
     drop(to.shutdown().await);
     over
 }
 
-/// Passes on what the client sends. Returns at the end of the client's side if that is the end of all.
+/// Passes on what the client sends. Returns when the client leaves by its keys, and at the end of the client's side if that
+/// is the end of all.
 async fn feed(
     mut from: OwnedReadHalf,
     early: Bytes,
-    input: Option<Input>,
+    input: Option<(Input, Option<DetachKeys>)>,
     is_the_end: bool,
 ) -> io::Result<()> {
-    let Some(mut input) = input else {
+    let Some((mut input, keys)) = input else {
         discard(&mut from).await?;
         return pending().await;
     };
     let fed = async {
-        input.write_all(&early).await?;
-        tokio::io::copy(&mut from, &mut input).await
+        match keys {
+            Some(keys) => type_in(&mut from, early, &mut input, keys).await,
+            None => {
+                input.write_all(&early).await?;
+                tokio::io::copy(&mut from, &mut input).await?;
+                Ok(End::OfClient)
+            }
+        }
     };
     match fed.await {
-        Ok(_) => {
+        Ok(End::Detached) => return Ok(()),
+        Ok(End::OfClient) => {
             drop(input.shutdown().await);
             if is_the_end {
                 return Ok(());
@@ -134,6 +146,36 @@ async fn feed(
         Err(error) => return Err(error),
     }
     pending().await
+}
+
+/// How the input of a client has ended.
+enum End {
+    /// Its side was closed.
+    OfClient,
+    /// It has left by its keys.
+    Detached,
+}
+
+/// Passes on what is typed at a terminal.
+async fn type_in(
+    from: &mut OwnedReadHalf,
+    early: Bytes,
+    input: &mut Input,
+    mut keys: DetachKeys,
+) -> io::Result<End> {
+    let (mut buffer, mut next) = (vec![0; CHUNK], early);
+    loop {
+        let typed = keys.feed(&next);
+        input.write_all(&typed.bytes).await?;
+        input.flush().await?;
+        if typed.is_detached {
+            return Ok(End::Detached);
+        }
+        match from.read(&mut buffer).await? {
+            0 => return Ok(End::OfClient),
+            read => next = Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default()),
+        }
+    }
 }
 
 async fn discard(from: &mut OwnedReadHalf) -> io::Result<()> {

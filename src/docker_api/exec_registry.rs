@@ -30,6 +30,8 @@ pub(super) struct Asked {
     pub(super) stdin: bool,
     pub(super) stdout: bool,
     pub(super) stderr: bool,
+    /// The keys with which a client leaves its terminal; empty for Docker's default.
+    pub(super) detach_keys: String,
 }
 
 /// An exec.

@@ -37,6 +37,7 @@ mod router;
 mod server;
 mod socket;
 mod system;
+mod terminal;
 mod time;
 mod version;
 

@@ -92,6 +92,7 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("POST", ["containers", id, "unpause"]) => containers::unpause(door, id).await,
         ("POST", ["containers", id, "wait"]) => containers::wait(door, id, &request),
         ("POST", ["containers", id, "attach"]) => containers::attach(door, id, request).await,
+        ("POST", ["containers", id, "resize"]) => containers::resize(door, id, &request).await,
         ("POST", ["containers", id, "exec"]) => execs::create(door, id, request).await,
         ("POST", ["exec", id, "start"]) => execs::start(door, id, request).await,
         ("POST", ["exec", id, "resize"]) => execs::resize(door, id, &request).await,

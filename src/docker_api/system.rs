@@ -134,7 +134,7 @@ pub(super) fn absent(door: &Door, method: &str, parts: &[&str]) -> Refused {
              to swarm and try again.",
         ),
         ("GET", ["plugins", name, "json"]) => Refused::missing(format!("plugin \"{name}\" not found")),
-        ("POST", ["containers", id, what @ ("update" | "resize")])
+        ("POST", ["containers", id, what @ "update"])
         | ("GET", ["containers", id, what @ ("changes" | "export" | "archive")])
         | ("PUT" | "HEAD", ["containers", id, what @ "archive"]) => {
             missing(id).unwrap_or_else(|| Refused::not_served(what))

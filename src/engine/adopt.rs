@@ -11,7 +11,8 @@ use super::kept::{self, LastRun};
 use super::network::NetworkHistory;
 use super::record::{Claim, Origin};
 use super::remains::Remains;
-use super::run::{Run, RunParts};
+use super::run::Run;
+use super::run_parts::RunParts;
 use super::stage::Phase;
 use super::{disk, label, network, placement, record, rootfs, task, undo};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
@@ -112,6 +113,7 @@ fn current(deps: &Arc<Deps>, record: &Record, task: Option<TaskInfo>) -> Current
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
         hold: WeakStreamsLock::default(),
+        terminal: task.is_some_and(|task| task.terminal),
         tells_end: false,
         stays: true,
         network: NetworkHistory::default(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 use super::container::Container;
-use super::create;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
+use super::input::{self, Fed};
 use super::run::Run;
 use crate::Context;
 use crate::stdio::{
@@ -121,15 +121,6 @@ impl SharedStreams {
             stdin: self.source(),
             stdout: self.hub.sink(Stream::Stdout),
             stderr: self.hub.sink(Stream::Stderr),
-        }
-    }
-
-    /// The streams for a process whose output is that of a terminal.
-    pub(super) fn terminal_streams(&self) -> Streams {
-        Streams {
-            stdin: self.source(),
-            stdout: self.hub.sink(Stream::Stdout),
-            stderr: Sink::Null,
         }
     }
 
@@ -289,10 +280,14 @@ impl ReopenedStreams {
     /// Lets the streams flow, until the result is dropped or the run is removed or left.
     pub(super) fn start(self, container: &Container, run: &Run) -> HeldStreams {
         let deps = container.deps();
-        let is_fed = self.fifos.has_input();
+        let is_fed = self.fifos.has_input() && !run.has_terminal();
         let pumps = Arc::new(self.fifos.start(&deps.background.tracker, run.life()));
         if is_fed {
-            create::close_stdin_at_its_end(deps, container.id(), &pumps);
+            let fed = Fed {
+                container: container.id().clone(),
+                exec: None,
+            };
+            input::end_at_its_end(deps, fed, &pumps);
         }
         HeldStreams(pumps)
     }

@@ -27,11 +27,6 @@ pub(crate) enum Unfit {
         resource: &'static str,
         controller: &'static str,
     },
-    /// The container's streams are fifos, which cannot be a terminal.
-    #[error(
-        "a terminal (config.terminal) is not supported: the container's streams are pipes; leave it false"
-    )]
-    Terminal,
     /// The engine fills in the network, so the given one would be lost.
     #[error(
         "config.network is {network:?}, but the engine fills that in; leave it None and set the network of the options"
@@ -131,9 +126,6 @@ pub(super) fn again(deps: &Deps, plan: &Plan, placement: Option<&Placement>, spe
 
 /// Refuses settings that no host can serve, and kernel parameters that do not exist below `sysctls`.
 fn settings(plan: &Plan, sysctls: &Path) -> Result<(), Unfit> {
-    if plan.config.terminal {
-        return Err(Unfit::Terminal);
-    }
     if plan.config.network != NetworkMode::None {
         let network = plan.config.network.clone();
         return Err(Unfit::Network { network });
@@ -413,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_a_namespace_a_long_label_and_an_unknown_sysctl_are_refused_by_name() {
+    fn a_namespace_a_long_label_and_an_unknown_sysctl_are_refused_by_name() {
         let sysctls = tempfile::tempdir().unwrap();
         let known = sysctls.path().join("net/ipv4/conf/default");
         std::fs::create_dir_all(&known).unwrap();
@@ -424,11 +416,6 @@ mod tests {
             settings(&plan, sysctls.path()).map_err(|error| error.to_string())
         };
         check(&|_| {}).unwrap();
-        let error = check(&|plan| plan.config.terminal = true).unwrap_err();
-        assert!(
-            error.contains("config.terminal") && error.contains("leave it false"),
-            "{error}"
-        );
         let error = check(&|plan| plan.config.network = NetworkMode::Host).unwrap_err();
         assert!(
             error.contains("config.network is Host") && error.contains("the options"),

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fnctr_oci::{ContainerConfig, Spec};
 
@@ -10,6 +9,7 @@ use super::container::{Container, Current};
 use super::deps::{Deps, Engine};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::init_layer::InitLayer;
+use super::input::{self, Fed};
 use super::kept::LastRun;
 use super::network::{Joining, NetworkHistory};
 use super::owned::Owned;
@@ -17,8 +17,10 @@ use super::placement::Placement;
 use super::plan::Plan;
 use super::record::{Claim, Origin};
 use super::remains::Remains;
-use super::run::{Run, RunParts};
+use super::run::Run;
+use super::run_parts::RunParts;
 use super::stage::Phase;
+use super::task::Stdio;
 use super::turn::Turn;
 use super::{
     checks, disk, etc, init_layer, names, network, placement, record, rootfs, server_lock, spec, task,
@@ -26,15 +28,9 @@ use super::{
 };
 use crate::containerd::{Mount, Record, RuntimeOptions};
 use crate::image::Image;
-use crate::metrics::RetryReason;
-use crate::pauses::Pauses;
-use crate::stdio::{Fifos, Pumps, Streams, StreamsLock};
+use crate::stdio::{Fifos, Streams, StreamsLock};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, failpoint};
-
-/// The pause before containerd is asked again to end a container's input; doubles up to [`MAX_STDIN_RETRY`].
-const STDIN_RETRY: Duration = Duration::from_millis(50);
-const MAX_STDIN_RETRY: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Creates the container up to its start gate, on the caller's own task, which must be tracked: a task of its own
@@ -292,7 +288,11 @@ where
     } = chosen;
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
-    let streams = streams(ctx.clone()).await?;
+    let (streams, terminal) = (streams(ctx.clone()).await?, config.terminal);
+    let streams = match terminal {
+        true => streams.of_terminal(),
+        false => streams,
+    };
     let fifos = open_fifos(deps, &plan.id, streams, undo)?;
     etc::write(deps, plan, &config, &joined)?;
     ctx.check().at(Step::Task, &plan.id)?;
@@ -301,7 +301,11 @@ where
         tokio::task::yield_now().await;
         placement::above(deps, placement.as_ref())
     };
-    let created = task::create(deps, ctx, rootfs, fifos.paths(), options, remains, undo);
+    let stdio = Stdio {
+        paths: fifos.paths(),
+        terminal,
+    };
+    let created = task::create(deps, ctx, rootfs, stdio, options, remains, undo);
     let (created, above) = tokio::join!(created, above);
     let pid = created?;
 
@@ -310,11 +314,15 @@ where
     ctx.check().at(Step::Task, &plan.id)?;
     let paths = placement::cgroups_of(deps, &plan.id, Some(pid), placement.as_ref());
     // Read before the start: a short input may be copied completely before the next line runs.
-    let is_fed = fifos.has_input();
+    let is_fed = fifos.has_input() && !terminal;
     let hold = fifos.hold().map(StreamsLock::downgrade).unwrap_or_default();
     let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
     if is_fed {
-        close_stdin_at_its_end(deps, &plan.id, &pumps);
+        let fed = Fed {
+            container: plan.id.clone(),
+            exec: None,
+        };
+        input::end_at_its_end(deps, fed, &pumps);
     }
     Ok(RunParts {
         pid: Some(pid),
@@ -326,6 +334,7 @@ where
         phase: Phase::Ready,
         from_birth: true,
         hold,
+        terminal,
         tells_end: !plan.is_kept,
         stays: false,
         network: NetworkHistory {
@@ -350,34 +359,4 @@ fn open_fifos(deps: &Deps, id: &ContainerId, streams: Streams, list: &mut Teardo
     let dir = deps.fifo_dir(id);
     undo::defer_streams(list, &dir);
     Fifos::create(&dir, streams).map_err(|error| Error::new(Step::Stdio, id, Kind::Internal, error))
-}
-
-/// Closes the shim's write end of the stdin fifo at the end of the input. Until then, the process does not see the end.
-pub(super) fn close_stdin_at_its_end(deps: &Arc<Deps>, id: &ContainerId, pumps: &Arc<Pumps>) {
-    let (deps, id, pumps) = (Arc::clone(deps), id.clone(), Arc::clone(pumps));
-    let tracker = deps.background.tracker.clone();
-    // A late try must not end the input of a later container of the same name.
-    let ctx = pumps.life().child();
-    tracker.spawn(async move {
-        // `false` for a null stream, a function that no longer reads, or a close.
-        if ctx.run(pumps.stdin_done()).await != Ok(true) {
-            return;
-        }
-        let tasks = deps.session.tasks();
-        let mut pauses = Pauses::new(STDIN_RETRY, MAX_STDIN_RETRY);
-        loop {
-            let once = ctx.with_timeout(deps.config.close_grace);
-            match tasks.close_stdin(&once, &id).await {
-                Ok(()) => return,
-                // A process that is gone needs no end of file.
-                Err(error) if error.is_not_found() => return,
-                // Nothing else ends the input, and a function that reads to its end would wait forever.
-                Err(error) => tracing::warn!(%id, %error, "cannot end the container's input; trying again"),
-            }
-            if ctx.run(pauses.wait()).await.is_err() {
-                return;
-            }
-            deps.metrics().retry(RetryReason::StdinClose);
-        }
-    });
 }

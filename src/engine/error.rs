@@ -125,6 +125,8 @@ pub(crate) enum Step {
     Rename,
     /// Running another process in a container.
     Exec,
+    /// Changing the size of a terminal.
+    Resize,
 }
 
 impl fmt::Display for Step {
@@ -159,6 +161,7 @@ impl fmt::Display for Step {
             Self::Tag => "name",
             Self::Untag => "remove",
             Self::Rename => "rename",
+            Self::Resize => "change the size of a terminal of",
             Self::Exec => "execute a command in",
         })
     }

@@ -15,13 +15,14 @@ use super::oom::OomRecorder;
 use super::pidfd::Alive;
 use super::process::{Outcome, Process};
 use super::reclaim::ReclaimTarget;
+use super::run_parts::RunParts;
 use super::stage::{Phase, Stage};
 use super::traffic::Traffic;
-use super::wait::{self, Ended, Exit, Watched};
+use super::wait::{self, Exit, Watched};
 use super::{Deps, undo};
-use crate::cgroup::{Above, CgroupIdentity, Freezer, Paths, State};
+use crate::cgroup::{CgroupIdentity, Freezer, Paths, State};
 use crate::events::Action;
-use crate::stdio::{Pumps, StreamsLock, WeakStreamsLock};
+use crate::stdio::{StreamsLock, WeakStreamsLock};
 use crate::teardown::{Failed, Teardown};
 use crate::{ContainerId, Context, failpoint};
 
@@ -62,35 +63,12 @@ struct Inner {
     stays: bool,
     /// See [`RunParts::hold`].
     hold: WeakStreamsLock,
+    /// See [`RunParts::terminal`].
+    terminal: bool,
     /// Whether the event of its start is recorded.
     start_recorded: watch::Sender<bool>,
     /// The context of the run's background work, such as the watch.
     life: Context,
-}
-
-/// The facts about a run when it is made, or adopted.
-#[derive(Debug)]
-pub(super) struct RunParts {
-    /// `None` if the process has ended: its pid may belong to another process by now.
-    pub(super) pid: Option<u32>,
-    /// How the process ended, if it has.
-    pub(super) ended: Option<Ended>,
-    pub(super) paths: Option<Paths>,
-    /// How often the limits above it had been hit before its first process ran, if that was read.
-    pub(super) above: Option<Above>,
-    /// The memory limit in bytes, if there is one.
-    pub(super) memory: Option<u64>,
-    pub(super) pumps: Arc<Pumps>,
-    pub(super) phase: Phase,
-    /// Whether the run was made just now, so that none of its events was missed.
-    pub(super) from_birth: bool,
-    /// The right to hold its streams, while this process copies them.
-    pub(super) hold: WeakStreamsLock,
-    /// Whether this process records the event of its end. That of a kept container is recorded with its end.
-    pub(super) tells_end: bool,
-    /// Whether it stays as it is when its last handle is dropped. Otherwise it has an owner, who removes it.
-    pub(super) stays: bool,
-    pub(super) network: NetworkHistory,
 }
 
 impl Run {
@@ -106,6 +84,7 @@ impl Run {
             phase,
             from_birth,
             hold,
+            terminal,
             tells_end,
             stays,
             network,
@@ -151,6 +130,7 @@ impl Run {
             from_birth,
             stays,
             hold,
+            terminal,
             start_recorded,
             life,
         }));
@@ -193,6 +173,11 @@ impl Run {
     /// The right to hold its streams, while this process copies them.
     pub(super) fn hold(&self) -> Option<StreamsLock> {
         self.0.hold.upgrade()
+    }
+
+    /// Whether the streams of its first process are one terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.0.terminal
     }
 
     /// The context of the run's background work.

@@ -46,7 +46,7 @@ impl Run {
             self.kill_now(ctx).await?;
         } else {
             let tasks = self.deps().session.tasks();
-            let sent = tasks.kill(ctx, self.id(), signal, false).await;
+            let sent = tasks.kill(ctx, self.id(), signal).await;
             sent.at(Step::Signal, self.id())?;
         }
         let event = Event::new(EventKind::Container, Action::Kill, self.id().as_str());
@@ -79,7 +79,7 @@ impl Run {
             .deps()
             .session
             .tasks()
-            .kill(ctx, self.id(), SIGKILL, true)
+            .kill_all(ctx, self.id(), SIGKILL)
             .await
         {
             Err(error) if error.is_not_found() || error.is_failed_precondition() => {}

@@ -30,17 +30,21 @@ const CLEANING: Duration = Duration::from_secs(10);
 /// How often such a shim is looked for.
 const SHIM_AGAIN: Duration = Duration::from_millis(20);
 
+/// The standard streams of a process to be created.
+#[derive(Debug)]
+pub(super) struct Stdio {
+    pub(super) paths: stdio::Paths,
+    /// Whether they are one terminal.
+    pub(super) terminal: bool,
+}
+
 /// Creates the process; it waits for [`super::run::Run::start_here`]. Returns its pid. `options` and `remains` are those
 /// of the container's record.
 pub(super) async fn create(
     deps: &Arc<Deps>,
     ctx: &Context,
     rootfs: &[Mount],
-    stdio::Paths {
-        stdin,
-        stdout,
-        stderr,
-    }: stdio::Paths,
+    Stdio { paths, terminal }: Stdio,
     options: Option<RuntimeOptions>,
     remains: Remains,
     undo: &mut Teardown,
@@ -50,10 +54,10 @@ pub(super) async fn create(
     let new = NewTask {
         id,
         rootfs,
-        stdin,
-        stdout,
-        stderr,
-        terminal: false,
+        stdin: paths.stdin,
+        stdout: paths.stdout,
+        stderr: paths.stderr,
+        terminal,
         options,
     };
     let patience = ctx.halved().with_timeout(CLEANING);
@@ -157,7 +161,7 @@ async fn delete(tasks: &Tasks, ctx: &Context, id: &ContainerId) -> Result<Delete
         Err(error) if error.interrupted().is_some() => return Err(error),
         Err(_) => {}
     }
-    match tasks.kill(ctx, id, SIGKILL, true).await {
+    match tasks.kill_all(ctx, id, SIGKILL).await {
         // A process that ended meanwhile is not found here; the wait below shows it.
         Ok(()) => {}
         Err(error) if error.is_not_found() || error.is_failed_precondition() => {}

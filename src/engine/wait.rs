@@ -63,13 +63,13 @@ pub(super) struct Watched {
     /// `None` if the pid is not known.
     pub(super) pid: Option<u32>,
     pub(super) paths: Option<Paths>,
-    /// See [`super::run::RunParts::above`].
+    /// See [`super::run_parts::RunParts::above`].
     pub(super) above: Option<Above>,
     pub(super) oom: Arc<OomRecorder>,
     /// Whether no process of the container has run yet.
     pub(super) from_birth: bool,
     /// Set once the event of its start is recorded, if that of its end is to be recorded here; see
-    /// [`super::run::RunParts::tells_end`].
+    /// [`super::run_parts::RunParts::tells_end`].
     pub(super) start_recorded: Option<watch::Receiver<bool>>,
 }
 

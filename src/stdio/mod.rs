@@ -91,6 +91,14 @@ impl Streams {
         }
     }
 
+    /// The same for a terminal, which has one output.
+    pub(crate) fn of_terminal(self) -> Self {
+        Self {
+            stderr: Sink::Null,
+            ..self
+        }
+    }
+
     /// Whether no stream is attached.
     pub(crate) fn are_null(&self) -> bool {
         matches!(

@@ -81,7 +81,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 18] = [
+const FOUNDATION: [&str; 19] = [
     "context",
     "teardown",
     "tracked",
@@ -97,6 +97,7 @@ const FOUNDATION: [&str; 18] = [
     "ids",
     "units",
     "docker_syntax",
+    "detach_keys",
     "credentials",
     "eviction",
     "pool",

@@ -155,8 +155,7 @@ async fn what_only_the_runtime_would_refuse_is_the_task_s_own_mistake_and_is_nam
     refused(&["255 bytes"], &volume(&dir, &format!("/{}", "n".repeat(300)))).await;
     refused(&["/v:z", "ro"], &volume(&dir, "/v:z")).await;
 
-    let options: [Case<'_>; 5] = [
-        (&["config.terminal"], |options| options.config.terminal = true),
+    let options: [Case<'_>; 4] = [
         (&["config.network", "the options"], |options| {
             options.config.network = fnctr::oci::NetworkMode::Host;
         }),

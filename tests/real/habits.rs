@@ -95,7 +95,7 @@ async fn options_of_run_are_those_of_docker_or_are_refused_by_name() {
         stage,
         &["run", "-it", "busybox", "sh"],
         125,
-        "--tty (-t) is not supported",
+        "-i with --tty (-t) needs a terminal on standard input",
     );
     refused(stage, &["run", "--memory", "64m"], 125, "run needs an image");
     refused(

@@ -61,4 +61,5 @@ mod stats;
 mod stats_cli;
 mod stopped;
 mod syslog;
+mod terminals;
 mod world;

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::values;
 use crate::cli::container_ref::ContainerRef;
+use crate::detach_keys::DetachKeys;
 
 /// The options of `ps`.
 #[derive(Debug, Clone, Args)]
@@ -97,6 +98,9 @@ pub(in crate::cli) struct AttachArgs {
     /// Do not pass standard input on
     #[arg(long)]
     pub(in crate::cli) no_stdin: bool,
+    /// Keys that end this command alone, if the container has a terminal: characters, or ctrl- and one
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = values::detach_keys)]
+    pub(in crate::cli) detach_keys: DetachKeys,
     /// Pass signals on to the container; with `false`, they end this command alone
     #[arg(
         long,
@@ -116,6 +120,9 @@ pub(in crate::cli) struct ExecArgs {
     /// Pass standard input on
     #[arg(long, short)]
     pub(in crate::cli) interactive: bool,
+    /// Give it a terminal: its standard streams are one, with one output
+    #[arg(long, short)]
+    pub(in crate::cli) tty: bool,
     /// Do not wait for its end; its output is discarded
     #[arg(long, short, conflicts_with = "interactive")]
     pub(in crate::cli) detach: bool,

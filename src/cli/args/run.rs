@@ -37,8 +37,6 @@ pub(in crate::cli) struct RunArgs {
     /// Give it this process's standard input
     #[arg(long, short, conflicts_with = "detach")]
     pub(in crate::cli) interactive: bool,
-    #[arg(long, short, hide = true)]
-    pub(in crate::cli) tty: bool,
     /// Whether to remove the container when it has ended; false keeps it, to be started again [default: true, and false
     /// with --detach]
     #[arg(
@@ -76,6 +74,9 @@ pub(in crate::cli) struct CreateArgs {
 /// A container, and the image and command that it is made from.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
+    /// Give it a terminal: its standard streams are one, with one output
+    #[arg(long, short)]
+    pub(in crate::cli) tty: bool,
     /// Name of the container, which is its id too if it can be one [default: made up]
     #[arg(long)]
     pub(in crate::cli) name: Option<ContainerRef>,

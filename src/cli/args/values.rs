@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::ByteSize;
 use crate::clock;
+use crate::detach_keys::DetachKeys;
 pub(in crate::cli) use crate::docker_syntax::{signal, tmpfs, ulimit};
 use crate::engine::Platform;
 
@@ -124,6 +125,13 @@ pub(in crate::cli) fn added_host(text: &str) -> Result<(String, IpAddr), String>
         true => Err(bad()),
         false => Ok((name.to_owned(), address)),
     }
+}
+
+/// Keys such as `ctrl-p,ctrl-q`.
+pub(in crate::cli) fn detach_keys(text: &str) -> Result<DetachKeys, String> {
+    DetachKeys::parse(text).ok_or_else(|| {
+        "keys are single characters or ctrl- and one of a-z @ [ \\ ] ^ _, with commas between them: ctrl-p,ctrl-q".to_owned()
+    })
 }
 
 /// Parses `NAME[=VALUE]`.

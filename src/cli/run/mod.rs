@@ -6,6 +6,7 @@ mod env;
 mod report;
 mod task;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use super::interrupt::Wishes;
 use super::output::{Print, line, note};
 use super::pull;
 use super::standard::LineEnd;
+use super::terminal::{self, RawTerminal};
 use crate::containerd_driver::ContainerdCookie;
 use crate::driver::{Cookie as _, Task, WaitResult};
 use crate::engine::{Custody, SharedStreams};
@@ -201,7 +203,11 @@ impl Life<'_> {
         }
         let has_run = started.is_ok();
         let ended = match started {
-            Ok((waiting, wishes)) => {
+            Ok(Started {
+                waiting,
+                wishes,
+                raw_terminal,
+            }) => {
                 let ended = end::Wait {
                     invocation,
                     cookie,
@@ -209,8 +215,16 @@ impl Life<'_> {
                     limit: args.timeout,
                     grace: args.stop_timeout,
                 };
-                let ended = ended.over(wishes);
-                Ok(timed(&mut ms.wait, ended).await)
+                let ended = async {
+                    tokio::select! {
+                        ended = ended.over(wishes) => ended,
+                        never = self.follow_size() => match never {},
+                    }
+                };
+                let ended = timed(&mut ms.wait, ended).await;
+                // Before anything is written for the user.
+                drop(raw_terminal);
+                Ok(ended)
             }
             Err(failure) => Err(failure),
         };
@@ -242,11 +256,15 @@ impl Life<'_> {
         command: Vec<String>,
         cid_file: &mut Option<CidFile>,
         ms: &mut Phases,
-    ) -> Result<(Box<dyn WaitResult>, Wishes), Failure> {
+    ) -> Result<Started, Failure> {
         let cookie = self.making.cookie;
         let ctx = self.invocation.interrupt.ctx();
         self.making.choose(command)?;
         self.making.fetch(ctx, ms).await?;
+        let raw_terminal = match self.args.interactive && self.making.args.tty {
+            true => RawTerminal::enter()?,
+            false => None,
+        };
         timed(&mut ms.create, cookie.create_container(ctx)).await?;
         if let Some(shared) = &self.shared {
             cookie.share(shared);
@@ -256,8 +274,35 @@ impl Life<'_> {
         }
         // From now on signals can be passed on to a function, even before its start has been reported.
         let wishes = self.invocation.interrupt.pass_on();
-        Ok((timed(&mut ms.run, cookie.run(ctx)).await?, wishes))
+        Ok(Started {
+            waiting: timed(&mut ms.run, cookie.run(ctx)).await?,
+            wishes,
+            raw_terminal,
+        })
     }
+
+    /// Gives the function's terminal the size of this process's. Never returns.
+    async fn follow_size(&self) -> Infallible {
+        if !self.making.args.tty {
+            return std::future::pending().await;
+        }
+        let ctx = self.invocation.interrupt.ctx();
+        terminal::follow_size(async |size| {
+            if let Ok(run) = self.making.cookie.started() {
+                terminal::resized(run.resize(ctx, size).await);
+            }
+        })
+        .await
+    }
+}
+
+/// A function that was started.
+struct Started {
+    waiting: Box<dyn WaitResult>,
+    /// The signals to this process.
+    wishes: Wishes,
+    /// This process's terminal, if it stands for the function's.
+    raw_terminal: Option<RawTerminal>,
 }
 
 impl Making<'_> {

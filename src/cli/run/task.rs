@@ -14,6 +14,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::network;
 use crate::cli::output::{Print, note};
 use crate::cli::standard::{LineEnd, Standard};
+use crate::cli::terminal;
 use crate::driver::{Input, Output, Stat, Task};
 use crate::engine::SharedStreams;
 use crate::{ByteSize, ContainerId, ContainerName, ContainerOptions};
@@ -39,11 +40,7 @@ pub(super) fn words(args: &mut ContainerArgs, verb: &str) -> Result<(String, Vec
 
 /// Refuses unsupported and contradictory options of `run` before anything is done.
 pub(super) fn check_run(args: &RunArgs) -> Result<(), Failure> {
-    if args.tty {
-        return Err(Failure::usage(
-            "--tty (-t) is not supported: a function has no terminal; leave it out, and keep -i for its standard input",
-        ));
-    }
+    terminal::check(args.interactive, args.container.tty)?;
     if args.rm == Some(true) && args.detach {
         return Err(Failure::usage(
             "--rm does not go with --detach, because no process waits for the container's end: `fnctr rm` removes it then, and \
@@ -139,6 +136,8 @@ pub(super) fn choose(
         config.hostname.clone_from(&args.hostname);
     }
     config.resources.oom_group = args.oom_group;
+    config.terminal = args.tty;
+    config.console_size = terminal::size().filter(|_| args.tty);
     if !command.is_empty() {
         // Pass the words as typed, because the command of the contract is one text that is split at white space.
         config.command = Some(command);

@@ -6,6 +6,7 @@ use hyper::body::Bytes;
 use tokio::net::UnixStream;
 
 use super::front::Front;
+use crate::detach_keys::DetachKeys;
 use crate::docker_api::answer::{Answer, Taken};
 use crate::docker_api::carry::{self, Output, Parts, RAW, carry};
 use crate::docker_api::door::Door;
@@ -34,11 +35,15 @@ pub(in crate::docker_api) async fn attach(
     let front = Front::of(&served).unwrap_or_default();
     let config = &front.body.config;
     let has_output = wants.stdout || wants.stderr;
+    let given_keys = query.get("detachKeys").unwrap_or_default();
+    let keys = DetachKeys::parse(given_keys)
+        .ok_or_else(|| Refused::bad(format!("Invalid detach keys ({given_keys}) provided")))?;
     let mut attachment = match is_streamed {
         true => Some(served.attach(&door.life, wants).await?),
         false => None,
     };
-    let ends = config.stdin_once || !config.open_stdin;
+    // The end of a terminal's input would hang it up.
+    let ends = (config.stdin_once || !config.open_stdin) && !config.tty;
     let input = attachment
         .as_mut()
         .filter(|_| wants_input && config.open_stdin)
@@ -47,7 +52,8 @@ pub(in crate::docker_api) async fn attach(
         output: attachment.filter(|_| has_output).map(Output::OfContainer),
         input,
         ends_with_input: !ends,
-        is_raw: false,
+        is_raw: config.tty,
+        keys: config.tty.then_some(keys),
     };
     let then = move |stream: UnixStream, early: Bytes| {
         let work = async move {
@@ -59,7 +65,7 @@ pub(in crate::docker_api) async fn attach(
         Box::pin(work) as _
     };
     Ok(Answer::Taken(Taken {
-        head: format!("{}\r\n", carry::head(is_upgrade, false, request.version)),
+        head: format!("{}\r\n", carry::head(is_upgrade, config.tty, request.version)),
         then: Box::new(then),
     }))
 }

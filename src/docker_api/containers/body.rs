@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::unsupported::{self, is_nothing};
 use crate::docker_api::json::Object;
 use crate::docker_api::refused::Refused;
+use crate::docker_api::terminal;
 
 /// What a client asks for. The names are Docker's, also where it is stored and shown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,7 @@ pub(super) struct Config {
     pub(super) attach_stderr: bool,
     pub(super) open_stdin: bool,
     pub(super) stdin_once: bool,
+    pub(super) tty: bool,
     pub(super) env: Vec<String>,
     pub(super) cmd: Option<Vec<String>>,
     pub(super) entrypoint: Option<Vec<String>>,
@@ -73,6 +75,8 @@ pub(super) struct HostConfig {
     pub(super) storage_opt: BTreeMap<String, String>,
     pub(super) sysctls: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
+    /// Height and width.
+    pub(super) console_size: Option<(u16, u16)>,
 }
 
 /// Where the output goes beside those who attach.
@@ -147,6 +151,7 @@ fn config(given: &Object) -> Result<Config, Refused> {
         attach_stderr: given.flag("AttachStderr")?,
         open_stdin: given.flag("OpenStdin")?,
         stdin_once: given.flag("StdinOnce")?,
+        tty: given.flag("Tty")?,
         env: given.texts("Env")?.unwrap_or_default(),
         cmd: given.words("Cmd")?,
         entrypoint: given.words("Entrypoint")?,
@@ -202,6 +207,7 @@ fn host_config(host: &Object) -> Result<HostConfig, Refused> {
         storage_opt: host.map("StorageOpt")?,
         sysctls: host.map("Sysctls")?,
         annotations: host.map("Annotations")?,
+        console_size: terminal::console_size(host)?,
     })
 }
 

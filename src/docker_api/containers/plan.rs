@@ -53,6 +53,8 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         user: Some(asked.user.clone()).filter(|user| !user.is_empty()),
         additional_groups: host.group_add.clone(),
         hostname,
+        terminal: asked.tty,
+        console_size: host.console_size,
         readonly_rootfs: host.readonly_rootfs,
         mounts: mounts::of(host, &asked.volumes)?,
         resources: resources(host, around.cpus)?,

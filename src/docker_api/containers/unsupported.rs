@@ -7,12 +7,11 @@ use crate::docker_api::json::Object;
 use crate::docker_api::refused::Refused;
 
 /// Fields of the container, with the values that ask for nothing.
-const OF_CONTAINER: [(&str, &[&str]); 5] = [
+const OF_CONTAINER: [(&str, &[&str]); 4] = [
     ("Domainname", &[]),
     ("Healthcheck", &[]),
     ("MacAddress", &[]),
     ("OnBuild", &[]),
-    ("Tty", &[]),
 ];
 
 /// Fields of the host's part, with the values that ask for nothing.
@@ -148,7 +147,6 @@ mod tests {
     #[test]
     fn what_is_asked_for_and_not_there_is_refused_by_name() {
         for (body, names) in [
-            (r#"{"Tty":true}"#, "Tty"),
             (r#"{"healthcheck":{"Test":["CMD","x"]}}"#, "Healthcheck"),
             (r#"{"HostConfig":{"Privileged":true}}"#, "HostConfig.Privileged"),
             (r#"{"HostConfig":{"Dns":["1.1.1.1"]}}"#, "HostConfig.Dns"),

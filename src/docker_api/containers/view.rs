@@ -201,7 +201,7 @@ impl Seen {
         let mut value = json!({
             "Hostname": hostname.unwrap_or_default(), "Domainname": "", "User": front.user,
             "AttachStdin": config.attach_stdin, "AttachStdout": config.attach_stdout, "AttachStderr": config.attach_stderr,
-            "Tty": false, "OpenStdin": config.open_stdin, "StdinOnce": config.stdin_once,
+            "Tty": config.tty, "OpenStdin": config.open_stdin, "StdinOnce": config.stdin_once,
             "Env": front.env, "Cmd": front.cmd, "Image": self.image(), "Volumes": null,
             "WorkingDir": front.working_dir, "Entrypoint": front.entrypoint, "OnBuild": null,
             "Labels": labels::shown(&self.container.labels),
@@ -269,7 +269,7 @@ fn host_config(body: &Body, mode: &str) -> Value {
         "NetworkMode": mode,
         "PortBindings": if host.port_bindings.is_empty() { Value::Null } else { json!(host.port_bindings) },
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 }, "AutoRemove": host.auto_remove, "VolumeDriver": "",
-        "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": list(&host.cap_add), "CapDrop": list(&host.cap_drop),
+        "VolumesFrom": null, "ConsoleSize": host.console_size.unwrap_or_default(), "CapAdd": list(&host.cap_add), "CapDrop": list(&host.cap_drop),
         "CgroupnsMode": "private", "Dns": null, "DnsOptions": null, "DnsSearch": null,
         "ExtraHosts": list(&host.extra_hosts), "GroupAdd": list(&host.group_add), "IpcMode": "private", "Cgroup": "",
         "Links": null, "OomScoreAdj": host.oom_score_adj, "PidMode": "", "Privileged": false, "PublishAllPorts": host.publish_all_ports,

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use fnctr_oci::ExecConfig;
 use hyper::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Context;
+use crate::detach_keys::DetachKeys;
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::exec_registry::Asked;
-use crate::docker_api::json::Object;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
+use crate::docker_api::terminal;
 use crate::engine::{Kind, Served, State};
 
 /// How long looking at the container may take: its files of users and groups may be on a file server that is away.
@@ -43,8 +44,14 @@ pub(in crate::docker_api) async fn create(
         cwd: some(body.text("WorkingDir")?),
         user: some(user.clone()),
         terminal: tty,
-        console_size: console_size(&body)?,
+        console_size: terminal::console_size(&body)?,
     };
+    let detach_keys = body.text("DetachKeys")?;
+    if DetachKeys::parse(&detach_keys).is_none() {
+        return Err(Refused::failed(format!(
+            "Invalid escape keys ({detach_keys}) provided"
+        )));
+    }
     let asked = Asked {
         command,
         user,
@@ -52,11 +59,8 @@ pub(in crate::docker_api) async fn create(
         stdin: body.flag("AttachStdin")?,
         stdout: body.flag("AttachStdout")?,
         stderr: body.flag("AttachStderr")?,
+        detach_keys,
     };
-    let keys = body.text("DetachKeys")?;
-    if !are_keys(&keys) {
-        return Err(Refused::failed(format!("Invalid escape keys ({keys}) provided")));
-    }
     let planned = served
         .container()
         .plan_exec(&Context::timeout(LOOK), &config)
@@ -67,41 +71,6 @@ pub(in crate::docker_api) async fn create(
     })?;
     let id = door.execs.add(&served, asked, plan, |served| door.has(served))?;
     Ok(Answer::json(StatusCode::CREATED, &json!({ "Id": id })))
-}
-
-/// The height and width of the client's terminal. Anything but two sizes is as if there were none, as in Docker.
-pub(super) fn console_size(body: &Object) -> Result<Option<(u16, u16)>, Refused> {
-    let sizes = match body.get("ConsoleSize") {
-        None => return Ok(None),
-        Some(Value::Array(sizes)) => sizes,
-        Some(_) => {
-            return Err(Refused::bad(
-                "invalid JSON: ConsoleSize is no list of two numbers",
-            ));
-        }
-    };
-    let size = |value: &Value| value.as_u64().and_then(|size| u16::try_from(size).ok());
-    match sizes.as_slice() {
-        [height, width] => Ok(size(height).zip(size(width))),
-        _ => Ok(None),
-    }
-}
-
-/// Whether a text is a sequence of keys that ends an attachment to a terminal: single characters, or `ctrl-` and one.
-fn are_keys(text: &str) -> bool {
-    let is_control = |key: char| key.is_ascii_lowercase() || "@[\\]^_".contains(key);
-    let one = |text: &str| {
-        let mut chars = text.chars();
-        (chars.next(), chars.next())
-    };
-    text.is_empty()
-        || text
-            .split(',')
-            .all(|key| match (one(key), key.strip_prefix("ctrl-").map(one)) {
-                ((Some(key), None), _) => key.is_ascii(),
-                (_, Some((Some(key), None))) => is_control(key),
-                _ => false,
-            })
 }
 
 /// The refusal of a user whom the container does not have, in Docker's words.
@@ -123,20 +92,5 @@ pub(super) fn out_of_order(served: &Served, given: &str) -> Refused {
             "Container {given} is paused, unpause the container before exec"
         )),
         _ => Refused::conflict(format!("container {} is not running", served.id())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::are_keys;
-
-    #[test]
-    fn keys_are_single_characters_or_controls() {
-        for keys in ["", "a", "ctrl-p,ctrl-q", "ctrl-@,x", "ctrl-\\"] {
-            assert!(are_keys(keys), "{keys}");
-        }
-        for keys in ["zzz", "ctrl-", "ctrl-Q", "ctrl-pq", "a,,b", "ctrl-a,zz"] {
-            assert!(!are_keys(keys), "{keys}");
-        }
     }
 }

@@ -10,8 +10,9 @@ use hyper::header::CONTENT_LENGTH;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-use super::create::{console_size, out_of_order};
+use super::create::out_of_order;
 use crate::Context;
+use crate::detach_keys::DetachKeys;
 use crate::docker_api::answer::{self, Answer, Taken};
 use crate::docker_api::carry::{self, Output, Parts, carry};
 use crate::docker_api::containers::failed_start_code;
@@ -19,6 +20,7 @@ use crate::docker_api::door::Door;
 use crate::docker_api::exec_registry::{Entry, State};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
+use crate::docker_api::terminal;
 use crate::engine::{Exec, Kind, SharedStreams, Stream, Wants};
 
 /// How long a change of size waits for the start. Docker's limit.
@@ -37,7 +39,7 @@ pub(in crate::docker_api) async fn start(
     let body = request.json()?;
     let entry = door.exec(id)?;
     let is_raw = body.flag("Tty")?;
-    let size = console_size(&body)?;
+    let size = terminal::console_size(&body)?;
     if body.flag("Detach")? {
         started(door, &entry, size, None).await?;
         return Ok(Answer::empty(StatusCode::OK).with(CONTENT_LENGTH, "0"));
@@ -79,16 +81,7 @@ pub(in crate::docker_api) async fn resize(
     id: &str,
     request: &Request,
 ) -> Result<Answer, Refused> {
-    let side = |name: &str| {
-        let given = request.query.get(name).unwrap_or_default();
-        let bad = |_| {
-            Refused::bad(format!(
-                "invalid resize {name} \"{given}\": value must be a number up to 65535"
-            ))
-        };
-        given.parse::<u16>().map_err(bad)
-    };
-    let size = (side("h")?, side("w")?);
+    let size = terminal::new_size(&request.query)?;
     let entry = door.exec(id)?;
     let ctx = door.life.with_timeout(STARTED);
     match ctx.run(entry.started()).await {
@@ -133,6 +126,7 @@ async fn attached(
                 input,
                 ends_with_input: false,
                 is_raw: how.is_raw,
+                keys: DetachKeys::parse(&asked.detach_keys).filter(|_| asked.tty),
             };
             let carried = carry(stream, early, parts).await;
             // Whatever has become of the client, nobody else can end the input.

@@ -17,10 +17,11 @@ use super::Deps;
 use super::attach::SharedStreams;
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
+use super::input::{self, Fed};
 use super::task::SIGKILL;
-use crate::containerd::{self, ExecRef, NewExec};
+use crate::containerd::{self, NewExec, ProcessId};
 use crate::pauses::Pauses;
-use crate::stdio::{Fifos, Pumps, Streams};
+use crate::stdio::{Fifos, Pumps};
 use crate::{ContainerId, Context};
 
 pub(crate) use self::plan::ExecPlan;
@@ -69,10 +70,8 @@ impl Exec {
         let begun = Arc::clone(&self.begun);
         let resize = move |ctx: Context| async move {
             let tasks = begun.deps.session.tasks();
-            tasks
-                .resize_exec(&ctx, begun.of(), size)
-                .await
-                .at(Step::Exec, &begun.container)
+            let resized = tasks.resize(&ctx, begun.of(), size).await;
+            resized.at(Step::Resize, &begun.container)
         };
         self.begun.deps.tracked(ctx, resize).await
     }
@@ -154,10 +153,10 @@ struct Begun {
 }
 
 impl Begun {
-    fn of(&self) -> ExecRef<'_> {
-        ExecRef {
+    fn of(&self) -> ProcessId<'_> {
+        ProcessId {
             container: &self.container,
-            exec: &self.id,
+            exec: Some(&self.id),
         }
     }
 
@@ -166,10 +165,10 @@ impl Begun {
         let (process, terminal) = (serde_json::to_vec(&plan.0), plan.has_terminal());
         let process =
             process.map_err(|error| Error::new(Step::Exec, &self.container, Kind::Internal, error))?;
-        let streams = match (&self.streams, terminal) {
-            (None, _) => Streams::default(),
-            (Some(streams), false) => streams.streams(),
-            (Some(streams), true) => streams.terminal_streams(),
+        let streams = self.streams.as_ref().map(SharedStreams::streams);
+        let streams = match terminal {
+            true => streams.unwrap_or_default().of_terminal(),
+            false => streams.unwrap_or_default(),
         };
         let fifos = Fifos::create(&self.dir, streams)
             .map_err(|error| Error::new(Step::Stdio, &self.container, Kind::Internal, error))?;
@@ -187,7 +186,7 @@ impl Begun {
         // The end of a terminal's input would hang it up.
         let has_end = fifos.has_input() && !terminal;
         let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
-        let started = tasks.start_exec(ctx, self.of()).await;
+        let started = tasks.start(ctx, self.of()).await;
         let pid = started.map_err(|error| {
             pumps.abort();
             Error::new(Step::Exec, &self.container, kind_of(&error), error)
@@ -197,40 +196,13 @@ impl Begun {
             .inspect_err(|_| pumps.abort())
             .at(Step::Exec, &self.container)?;
         if has_end {
-            self.end_input_at_its_end(&pumps);
+            let fed = Fed {
+                container: self.container.clone(),
+                exec: Some(self.id.clone()),
+            };
+            input::end_at_its_end(deps, fed, &pumps);
         }
         Ok((pid, pumps))
-    }
-
-    /// Closes the shim's end of the input at its end, which the process does not see before.
-    fn end_input_at_its_end(&self, pumps: &Arc<Pumps>) {
-        let (deps, container, id) = (Arc::clone(&self.deps), self.container.clone(), self.id.clone());
-        let (pumps, life) = (Arc::clone(pumps), pumps.life().child());
-        let end = async move {
-            if life.run(pumps.stdin_done()).await != Ok(true) {
-                return;
-            }
-            let mut pauses = Pauses::new(RETRY, MAX_RETRY);
-            loop {
-                let of = ExecRef {
-                    container: &container,
-                    exec: &id,
-                };
-                let once = life.with_timeout(deps.config.close_grace);
-                match deps.session.tasks().close_exec_stdin(&once, of).await {
-                    Ok(()) => return,
-                    Err(error) if error.is_not_found() => return,
-                    // Nothing else ends the input, and a process that reads to its end would wait for ever.
-                    Err(error) => {
-                        tracing::warn!(id = %container, %error, "cannot end the input of an exec; trying again")
-                    }
-                }
-                if life.run(pauses.wait()).await.is_err() {
-                    return;
-                }
-            }
-        };
-        self.deps.background.tracker.spawn(end.in_current_span());
     }
 
     /// Watches the process until its end.
@@ -261,7 +233,7 @@ impl Begun {
     async fn wait(&self, life: &Context) -> Option<Option<u32>> {
         let mut pauses = Pauses::new(RETRY, MAX_RETRY);
         loop {
-            match self.deps.session.tasks().wait_exec(life, self.of()).await {
+            match self.deps.session.tasks().wait(life, self.of()).await {
                 Ok(exit) => return Some(Some(exit.code)),
                 // It has gone with its container.
                 Err(error) if error.is_not_found() => return Some(None),
@@ -281,11 +253,11 @@ impl Begun {
                 // If it was not found, it was never made, or has gone with its container.
                 _ => return Ok(()),
             }
-            match tasks.kill_exec(&ctx, self.of(), SIGKILL).await {
+            match tasks.kill(&ctx, self.of(), SIGKILL).await {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }
-            drop(tasks.wait_exec(&ctx, self.of()).await);
+            drop(tasks.wait(&ctx, self.of()).await);
             tasks.delete_exec(&ctx, self.of()).await
         };
         match discarded.await {

@@ -300,13 +300,13 @@ fn by_stream(text: &str) -> String {
         rest.chars().next().zip(rest.as_bytes().get(1..8))
     {
         let length = length.iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
-        let payload = &rest[8..];
-        // The newline at the very end was cut off.
-        let Some(payload) = payload.get(..length.min(payload.len())) else {
+        // The newline at the very end was cut off, and a length that is no text is no longer what it was.
+        let end = rest.len().min(8 + length);
+        let Some(payload) = rest.get(8..end) else {
             return text.to_owned();
         };
         streams.entry(kind).or_default().push_str(payload);
-        rest = &rest[8 + payload.len()..];
+        rest = &rest[end..];
     }
     match streams.is_empty() || !rest.is_empty() {
         true => text.to_owned(),

@@ -10,6 +10,7 @@ mod pages;
 mod serving;
 mod streams;
 mod swagger;
+mod terminals;
 mod wire;
 
 pub(crate) use wire::Docker;

@@ -99,7 +99,6 @@ async fn versions_pages_and_bodies_are_answered_or_refused_as_docker_does() {
         (r#"{"Image":"busybox"}{}"#, 400, "unexpected content after JSON"),
         (r#"{"Image":"nope:1"}"#, 404, "No such image: nope:1"),
         (r#"{"Image":"UP"}"#, 400, "must be lowercase"),
-        (r#"{"Image":"busybox","Tty":true}"#, 400, "Tty is not served"),
         (
             r#"{"Image":"busybox","HostConfig":{"Privileged":true}}"#,
             400,
