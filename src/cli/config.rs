@@ -358,7 +358,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert!(said(&["logs", "web"]).contains("there is no `fnctr logs`: "));
+        assert!(said(&["cp", "web"]).contains("there is no `fnctr cp`: "));
         let restart = said(&["run", "--restart=always", "busybox"]);
         assert!(restart.contains("`fnctr run` has no --restart: "), "{restart}");
         assert!(said(&["run", "-P", "busybox"]).contains("`fnctr run` has no -P: "));

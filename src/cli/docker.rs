@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 35] = [
+const COMMANDS: [(&str, &str); 34] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -22,10 +22,6 @@ const COMMANDS: [(&str, &str); 35] = [
     ("info", "`fnctr doctor` shows what this host can do"),
     ("login", LOGIN),
     ("logout", LOGIN),
-    (
-        "logs",
-        "the output of `fnctr run` goes to its own standard output, and with --detach it is discarded",
-    ),
     ("manifest", IMAGES),
     ("node", NOTHING),
     ("plugin", NOTHING),
@@ -65,7 +61,7 @@ const IMAGES: &str = "images are made elsewhere, and come here by `fnctr pull` o
 const LOGIN: &str = "log in with docker, podman or skopeo: fnctr reads docker's configuration file; or use `fnctr pull --username`";
 
 /// Options of `docker run` that `fnctr run` lacks, and the advice for each.
-const OPTIONS: [(&str, &str); 58] = [
+const OPTIONS: [(&str, &str); 56] = [
     ("--annotation", NOTHING),
     (
         "--attach",
@@ -106,8 +102,6 @@ const OPTIONS: [(&str, &str); 58] = [
     ("--ipc", NOTHING),
     ("--isolation", NOTHING),
     ("--link", "--add-host NAME:IP gives an address a name"),
-    ("--log-driver", LOGS),
-    ("--log-opt", LOGS),
     ("--mac-address", ADDRESS),
     ("--memory-reservation", "--memory is the one limit"),
     ("--memory-swap", "--memory is the one limit"),
@@ -154,7 +148,6 @@ const DEVICES: &str = "a function has no devices of the host";
 const RESOLVER: &str = "the host's resolvers are used";
 const HEALTH: &str = "the health of functions is not checked";
 const ADDRESS: &str = "the network gives it an address";
-const LOGS: &str = "the output is this command's own";
 
 /// The message about a command of docker that fnctr lacks; `None` for any other word.
 pub(super) fn command(word: &str) -> Option<String> {
@@ -199,7 +192,7 @@ mod tests {
         for (name, _) in OPTIONS {
             assert!(!options.iter().any(|option| option == name), "{name}");
         }
-        assert!(command("logs").unwrap().contains("--detach") && command("lgos").is_none());
+        assert!(command("cp").unwrap().contains("--volume") && command("lgos").is_none());
         assert!(option("--privileged").unwrap().contains("--image-user") && option("--prvileged").is_none());
     }
 }

@@ -27,6 +27,7 @@ mod image_list;
 mod images;
 mod interrupt;
 mod keys;
+mod logs;
 mod manual;
 mod moment;
 mod network;
@@ -169,6 +170,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Kill(args) => containers::kill(invocation, &args, print).await,
         Command::Start(args) => start::start(invocation, &args, print).await,
         Command::Attach(args) => attach::attach(invocation, &args, print).await,
+        Command::Logs(args) => logs::logs(invocation, &args).await,
         Command::Exec(args) => exec::exec(invocation, &args, print).await,
         Command::Events(args) => events::events(invocation, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
@@ -185,6 +187,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Kill(args) => containers::kill(invocation, &args, print).await,
             ContainerCommand::Start(args) => start::start(invocation, &args, print).await,
             ContainerCommand::Attach(args) => attach::attach(invocation, &args, print).await,
+            ContainerCommand::Logs(args) => logs::logs(invocation, &args).await,
             ContainerCommand::Exec(args) => exec::exec(invocation, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(invocation, &args, print).await,
             ContainerCommand::Restart(args) => start::restart(invocation, &args, print).await,

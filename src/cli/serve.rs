@@ -15,7 +15,10 @@ use super::args::serve::ServeArgs;
 use super::connect::Connection;
 use super::failure::Failure;
 use super::output::Print;
-use crate::docker_api::{Access, DockerApi, INHERITED, Limits, MetricsPage, SocketError, inherited, listen};
+use crate::docker_api::{
+    Access, DefaultLog, DockerApi, INHERITED, Limits, MetricsPage, SocketError, default_log, inherited,
+    listen,
+};
 use crate::engine::{Engine, Server, State};
 use crate::{Context, idle_memory};
 
@@ -35,6 +38,8 @@ pub(super) async fn serve(
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let place = DockerPlace::of(args).map_err(refused)?;
+    let log = default_log(&args.log_driver, args.log_opt.iter().cloned().collect());
+    let log = log.map_err(|why| Failure::usage(format!("--log-driver and --log-opt: {why}")))?;
     let connection = Connection::serving(invocation, |config| {
         config.pre_fork_pool_size = args.network_pool.map_or(0, u64::from);
         // A client of Docker's API expects that no container had its namespace before.
@@ -52,7 +57,7 @@ pub(super) async fn serve(
             let done = match opened {
                 Ok(doors) => {
                     report(&server, &doors, invocation, args, print);
-                    serve_doors(engine, interrupted, doors, &server).await;
+                    serve_doors(engine, interrupted, doors, log, &server).await;
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(failure) => Err(failure),
@@ -124,14 +129,20 @@ impl Doors {
 }
 
 /// Serves the doors, or just waits, until the signal.
-async fn serve_doors(engine: &Engine, interrupted: &Context, doors: Doors, server: &Arc<Server>) {
+async fn serve_doors(
+    engine: &Engine,
+    interrupted: &Context,
+    doors: Doors,
+    log: DefaultLog,
+    server: &Arc<Server>,
+) {
     let Doors { docker, metrics } = doors;
     let docker = async {
         let Some(DockerDoor { listener, path }) = docker else {
             interrupted.cancelled().await;
             return;
         };
-        let api = DockerApi::new(engine.clone(), Arc::clone(server), Limits::default());
+        let api = DockerApi::new(engine.clone(), Arc::clone(server), Limits::default(), log);
         let api = match &path {
             Some(path) => api.removing(path),
             None => api,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::options::ContainerOptions;
 use crate::ContainerName;
-use crate::engine::{Custody, Plan, label};
+use crate::engine::{Custody, LogPlan, Plan, label};
 
 /// The plan of a container that does not exist yet.
 #[derive(Debug)]
@@ -52,6 +52,13 @@ impl Draft {
     pub(super) fn looked_after(&self, custody: Custody, is_kept: bool) {
         if let Some(plan) = &mut self.state().plan {
             (plan.custody, plan.is_kept) = (Some(custody), is_kept);
+        }
+    }
+
+    /// Sets how the output is kept. Does nothing to an adopted container.
+    pub(super) fn logged(&self, log: Option<LogPlan>) {
+        if let Some(plan) = &mut self.state().plan {
+            plan.log = log;
         }
     }
 

@@ -68,6 +68,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         name: None,
         is_kept: false,
         is_checked_at_start: false,
+        log: None,
         front: None,
     })
 }

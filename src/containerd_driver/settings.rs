@@ -28,6 +28,8 @@ pub struct Settings {
     pub namespace: Option<Namespace>,
     /// Directory for fifos, an absolute path.
     pub run_dir: PathBuf,
+    /// Directory for what outlives a reboot: the output that is kept of containers. An absolute path.
+    pub data_dir: PathBuf,
     /// containerd's snapshotter. If containerd does not have it, connecting fails.
     pub snapshotter: String,
     /// The OCI runtime's binary, an absolute path or a name on containerd's PATH; `None` is the shim's default, runc.
@@ -70,6 +72,7 @@ impl Default for Settings {
             address: None,
             namespace: None,
             run_dir: "/run/fnctr".into(),
+            data_dir: "/var/lib/fnctr".into(),
             snapshotter: "overlayfs".to_owned(),
             runtime_binary: None,
             runtime_root: None,
@@ -114,6 +117,7 @@ impl Settings {
     pub(crate) fn within(home: &Home) -> Self {
         Self {
             run_dir: home.fifo_dir(),
+            data_dir: home.data_dir(),
             networks: NetworkSettings {
                 state_dir: home.sandbox_dir(),
                 ..NetworkSettings::default()
@@ -130,6 +134,11 @@ impl Settings {
             format!(
                 "run_dir {:?} is not an absolute path, which containerd needs to find fifos by",
                 self.run_dir
+            )
+        } else if !self.data_dir.is_absolute() {
+            format!(
+                "data_dir {:?} is not an absolute path, which later processes need to find it by",
+                self.data_dir
             )
         } else {
             return Ok(());
@@ -157,6 +166,7 @@ impl Settings {
             address,
             namespace,
             run_dir: self.run_dir,
+            data_dir: self.data_dir,
             snapshotter: self.snapshotter,
             runtime: Runtime {
                 binary: self.runtime_binary,

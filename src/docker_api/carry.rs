@@ -13,13 +13,12 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::client::{hung_up, second};
+use super::frames::{content_type, frame_head};
+use super::replay::Replay;
 use super::version::ApiVersion;
 use crate::detach_keys::DetachKeys;
 use crate::engine::{Chunk, Exec, Listener, Over, ServedAttachment, Stream};
 
-/// Without frames, or before clients distinguished the two.
-pub(super) const RAW: &str = "application/vnd.docker.raw-stream";
-const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 /// How much input is read at once.
 const CHUNK: usize = 32 << 10;
 
@@ -30,10 +29,8 @@ pub(super) type Input = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The head of the answer, up to its last line.
 pub(super) fn head(is_upgrade: bool, is_raw: bool, version: ApiVersion) -> String {
-    let content_type = match is_upgrade && !is_raw && version >= ApiVersion::new(1, 42) {
-        true => MULTIPLEXED,
-        false => RAW,
-    };
+    // Docker's answer without an upgrade is of the other type whatever comes.
+    let content_type = content_type(is_raw || !is_upgrade, version);
     match is_upgrade {
         true => format!(
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -74,6 +71,8 @@ pub(super) struct Parts {
     pub(super) is_raw: bool,
     /// The keys with which the client leaves, if the input is that of a terminal.
     pub(super) keys: Option<DetachKeys>,
+    /// What was written before, which comes first.
+    pub(super) replay: Option<Replay>,
 }
 
 /// Carries the streams until the output has ended, or the client is gone.
@@ -84,6 +83,7 @@ pub(super) async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io:
         ends_with_input,
         is_raw,
         keys,
+        replay,
     } = parts;
     let watched = second(&stream)?;
     let gone = async {
@@ -95,6 +95,11 @@ pub(super) async fn carry(stream: UnixStream, early: Bytes, parts: Parts) -> io:
     let has_input = input.is_some();
     let is_the_end = has_input && (ends_with_input || output.is_none());
     let deliver = async {
+        if let Some(mut replay) = replay {
+            while let Some(part) = replay.next().await {
+                to.write_all(&part?).await?;
+            }
+        }
         match output {
             Some(output) => deliver(output, is_raw, &mut to).await,
             // It is over when the input is.
@@ -197,12 +202,6 @@ async fn deliver(mut output: Output, is_raw: bool, to: &mut OwnedWriteHalf) -> i
 
 /// Sends a frame.
 pub(super) async fn send(to: &mut (impl AsyncWrite + Unpin), stream: Stream, bytes: &[u8]) -> io::Result<()> {
-    let kind = match stream {
-        Stream::Stderr => 2,
-        _ => 1,
-    };
-    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    let [a, b, c, d] = length.to_be_bytes();
-    to.write_all(&[kind, 0, 0, 0, a, b, c, d]).await?;
+    to.write_all(&frame_head(stream, bytes.len())?).await?;
     to.write_all(bytes).await
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::task::TaskTracker;
 
+use super::default_log::DefaultLog;
 use super::exec_registry::{Entry, Execs};
 use super::refused::Refused;
 use crate::engine::{Engine, NotOne, Served, Server};
@@ -20,18 +21,21 @@ pub(super) struct Door {
     /// Ends with the server.
     pub(super) life: Context,
     pub(super) execs: Execs,
+    /// The logging driver of containers whose makers name none.
+    pub(super) default_log: DefaultLog,
     /// The containers between the end and the start of a restart, which do not go at that end.
     restarting: Mutex<BTreeSet<ContainerId>>,
 }
 
 impl Door {
-    pub(super) fn new(engine: Engine, server: Arc<Server>) -> Self {
+    pub(super) fn new(engine: Engine, server: Arc<Server>, default_log: DefaultLog) -> Self {
         Self {
             engine,
             server,
             tracker: TaskTracker::new(),
             life: Context::new(),
             execs: Execs::default(),
+            default_log,
             restarting: Mutex::default(),
         }
     }

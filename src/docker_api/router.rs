@@ -82,7 +82,7 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("GET", ["containers", id, "json"]) => containers::inspect(door, id).await,
         ("GET", ["containers", id, "top"]) => containers::top(door, id, &request).await,
         ("GET", ["containers", id, "stats"]) => containers::stats(door, id, &request).await,
-        ("GET", ["containers", id, "logs"]) => containers::logs(door, id, &request),
+        ("GET", ["containers", id, "logs"]) => containers::logs(door, id, &request).await,
         ("POST", ["containers", id, "start"]) => containers::start(door, id, &request).await,
         ("POST", ["containers", id, "stop"]) => containers::stop(door, id, &request).await,
         ("POST", ["containers", id, "restart"]) => containers::restart(door, id, &request).await,

@@ -8,6 +8,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use super::default_log::DefaultLog;
 use super::door::Door;
 use super::limits::Limits;
 use super::{connection, containers};
@@ -26,10 +27,10 @@ pub(crate) struct DockerApi {
 }
 
 impl DockerApi {
-    /// The API for the containers of this server.
-    pub(crate) fn new(engine: Engine, server: Arc<Server>, limits: Limits) -> Self {
+    /// The API for the containers of this server. `log` is the logging driver of containers whose makers name none.
+    pub(crate) fn new(engine: Engine, server: Arc<Server>, limits: Limits, log: DefaultLog) -> Self {
         Self {
-            door: Arc::new(Door::new(engine, server)),
+            door: Arc::new(Door::new(engine, server, log)),
             socket: None,
             limits,
         }

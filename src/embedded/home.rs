@@ -106,6 +106,16 @@ impl Home {
         }
     }
 
+    /// The directory for what outlives a reboot beside images: the output that is kept of containers.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        if self.is_system() {
+            "/var/lib/fnctr".into()
+        } else {
+            self.run.join("data")
+        }
+    }
+
     /// Whether this is the host's home, which uses the same paths as a driver without a private containerd.
     pub(super) fn is_system(&self) -> bool {
         *self == Self::system()

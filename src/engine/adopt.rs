@@ -14,7 +14,7 @@ use super::remains::Remains;
 use super::run::Run;
 use super::run_parts::RunParts;
 use super::stage::Phase;
-use super::{disk, label, network, placement, record, rootfs, task, undo};
+use super::{disk, label, logs, network, placement, record, rootfs, task, undo};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::{Pumps, WeakStreamsLock};
 use crate::teardown::Teardown;
@@ -166,6 +166,9 @@ fn undo_of(deps: &Arc<Deps>, record: &Record) -> (Teardown, Claim) {
     rootfs::defer_removal(&mut list, session, snapshotter, id);
     if record.labels.contains_key(label::FS_SIZE) {
         disk::defer_release(&mut list, session, snapshotter, id);
+    }
+    if let Some(path) = logs::path_of(record) {
+        logs::defer_removal(&mut list, path);
     }
     (list, claim)
 }

@@ -9,7 +9,10 @@ use tokio::io::AsyncWrite;
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::input::{self, Fed};
+use super::log_plan::LogPlan;
+use super::logs;
 use super::run::Run;
+use super::{find, kept};
 use crate::Context;
 use crate::stdio::{
     Chunk, Fifos, Hub, InputWriter, Listener, Over, Pumps, Remote, RemoteListener, SharedInput, Sink, Source,
@@ -228,7 +231,11 @@ impl Container {
                 return refuse(Kind::OutOfOrder, NotAttached::NoStreams);
             }
             match StreamsLock::take(&dir) {
-                Ok(Some(hold)) => return self.hold(&run, &hold, wants),
+                Ok(Some(hold)) => {
+                    let record = find::get(self.deps(), ctx, self.id()).await?;
+                    let log = kept::plan_of(&record).ok().and_then(|plan| plan.log);
+                    return self.hold(&run, &hold, log.as_ref(), wants);
+                }
                 Ok(None) => {}
                 Err(error) => return refuse(Kind::Internal, NotAttached::Io(error)),
             }
@@ -240,8 +247,8 @@ impl Container {
     }
 
     /// Takes over streams that no process holds.
-    fn hold(&self, run: &Run, hold: &StreamsLock, wants: Wants) -> Result<Attachment> {
-        let reopened = self.reopen_streams(run, hold, SharedStreams::with_input())?;
+    fn hold(&self, run: &Run, hold: &StreamsLock, log: Option<&LogPlan>, wants: Wants) -> Result<Attachment> {
+        let reopened = self.reopen_streams(run, hold, log, SharedStreams::with_input())?;
         // Before anything flows, so that nothing is missed.
         let mut attachment = reopened.held.attach(wants);
         attachment.held = Some(reopened.start(self, run));
@@ -253,11 +260,13 @@ impl Container {
         &self,
         run: &Run,
         hold: &StreamsLock,
+        log: Option<&LogPlan>,
         mut held: SharedStreams,
     ) -> Result<ReopenedStreams> {
         let (deps, id) = (self.deps(), self.id());
         let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
-        let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), held.streams()).map_err(internal)?;
+        let streams = logs::attach(deps, log, held.streams());
+        let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), streams).map_err(internal)?;
         if !fifos.has_input() {
             held.input = None;
         }

@@ -400,6 +400,7 @@ mod tests {
             name: None,
             is_kept: false,
             is_checked_at_start: false,
+            log: None,
             front: None,
         }
     }

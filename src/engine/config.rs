@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) namespace: Namespace,
     /// Directory for fifos and other files that need not survive a reboot.
     pub(crate) run_dir: PathBuf,
+    /// Directory for what outlives a reboot: the output that is kept of containers.
+    pub(crate) data_dir: PathBuf,
     /// containerd's name of the snapshotter.
     pub(crate) snapshotter: String,
     /// The OCI runtime.

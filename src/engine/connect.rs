@@ -26,6 +26,7 @@ use crate::image::{
 };
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::stdio::LogFiles;
 
 impl Engine {
     /// Connects to containerd, and reads the facts about the host once.
@@ -137,6 +138,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
         events,
         first: Arc::default(),
         oom_log: placement::oom_log(&config, &host.cgroups),
+        logs: LogFiles::default(),
         exits: Exits::start(session.clone(), life.child(), tracker),
         names: NameIndex::new(&config.run_dir.join(config.namespace.as_str())),
         reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),

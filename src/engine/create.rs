@@ -23,7 +23,7 @@ use super::stage::Phase;
 use super::task::Stdio;
 use super::turn::Turn;
 use super::{
-    checks, disk, etc, init_layer, names, network, placement, record, rootfs, server_lock, spec, task,
+    checks, disk, etc, init_layer, logs, names, network, placement, record, rootfs, server_lock, spec, task,
     traffic, undo, volumes,
 };
 use crate::containerd::{Mount, Record, RuntimeOptions};
@@ -50,6 +50,7 @@ impl Engine {
     where
         F: Future<Output = Result<Streams>>,
     {
+        let plan = logs::placed(&self.0, plan);
         let created = create_all(&self.0, ctx, &plan, &image, streams);
         self.0.phase("create", &plan.id, created).await
     }
@@ -65,7 +66,7 @@ impl Engine {
         plan: Plan,
         image: Image,
     ) -> Result<(Owned, Record)> {
-        let deps = Arc::clone(&self.0);
+        let (deps, plan) = (Arc::clone(&self.0), logs::placed(&self.0, plan));
         let create = move |ctx: Context| async move {
             let created = create_kept(&deps, &ctx, &plan, &image);
             deps.phase("create", &plan.id, created).await
@@ -252,6 +253,7 @@ async fn make_record_and_layer(
     let mounts = rootfs::prepare(deps, ctx, plan, image, undo).await?;
     disk::limit(deps, plan, &mounts, undo).await?;
     layer.make(deps, &plan.id, &mounts)?;
+    logs::make(plan, undo).await?;
     Ok((mounts, record))
 }
 
@@ -289,7 +291,9 @@ where
     ctx.check().at(Step::Network, &plan.id)?;
     let joined = network::join(deps, ctx, plan, joining, undo).await?;
     let (streams, terminal) = (streams(ctx.clone()).await?, config.terminal);
+    let streams = logs::attach(deps, plan.log.as_ref(), streams);
     let streams = match terminal {
+        // The log does not attach it either.
         true => streams.of_terminal(),
         false => streams,
     };

@@ -26,6 +26,7 @@ use crate::image::{Cache, ImageStore, Puller};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::sandbox::Sandboxes;
+use crate::stdio::LogFiles;
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context, tracked};
 
@@ -47,6 +48,8 @@ pub(super) struct Deps {
     pub(super) exits: Exits,
     pub(super) names: NameIndex,
     pub(super) events: Arc<EventLog>,
+    /// The logs of containers that this process writes.
+    pub(super) logs: LogFiles,
     /// The records, for the engine of a command that lists all containers; empty for any other.
     pub(super) first: Arc<OnceCell<Vec<Record>>>,
     /// The kernel's log, if it can be read and systemd makes the cgroups: systemd removes them before their counters

@@ -127,6 +127,8 @@ pub(crate) enum Step {
     Exec,
     /// Changing the size of a terminal.
     Resize,
+    /// Reading the output that is kept.
+    Logs,
 }
 
 impl fmt::Display for Step {
@@ -161,8 +163,9 @@ impl fmt::Display for Step {
             Self::Tag => "name",
             Self::Untag => "remove",
             Self::Rename => "rename",
-            Self::Resize => "change the size of a terminal of",
             Self::Exec => "execute a command in",
+            Self::Logs => "read the log of",
+            Self::Resize => "change the size of a terminal of",
         })
     }
 }

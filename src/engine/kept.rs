@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
+use super::log_plan::LogPlan;
 use super::plan::{Network, Plan};
 use super::wait::Exit;
 use crate::containerd::{Field, Record, Session};
@@ -70,6 +71,8 @@ struct SavedPlan {
     init: bool,
     writable: Vec<PathBuf>,
     hosts: Vec<(String, IpAddr)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<LogPlan>,
 }
 
 /// Why the plan on a record cannot be used.
@@ -99,6 +102,7 @@ pub(super) fn extensions(plan: &Plan, last: &LastRun) -> Result<BTreeMap<String,
         init: plan.init,
         writable: plan.writable.clone(),
         hosts: plan.hosts.clone(),
+        log: plan.log.clone(),
     };
     let internal = |error| Error::new(Step::Record, &plan.id, Kind::Internal, error);
     let front = plan.front.as_ref().map(serde_json::to_vec).transpose();
@@ -180,6 +184,7 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         custody: None,
         is_kept: true,
         is_checked_at_start: false,
+        log: saved.log,
         front: front_of(record),
         name,
     })
@@ -301,6 +306,7 @@ mod tests {
             custody: None,
             is_kept: true,
             is_checked_at_start: false,
+            log: None,
             front: Some(serde_json::json!({ "Image": "busybox" })),
             name: Some(ContainerName::new("web_1").unwrap()),
         }

@@ -17,6 +17,8 @@ pub(crate) const HOLDER: &str = "io.fnctr.holder-of";
 /// The limit of the writable layer, in bytes. A process that adopts the container removes the limit if it has this
 /// label.
 pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
+/// The current file of its log, if its output is kept; see `logs`.
+pub(crate) const LOG: &str = "io.fnctr.log";
 /// The command as a person would type it. This and the next two are the facts of the spec that lists need; see `facts`.
 pub(crate) const COMMAND: &str = "io.fnctr.command";
 /// The `cgroupsPath` of the spec.

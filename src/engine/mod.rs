@@ -71,6 +71,8 @@ mod init_layer;
 mod input;
 mod kept;
 pub(crate) mod label;
+mod log_plan;
+mod logs;
 mod mount_points;
 mod name_index;
 mod names;
@@ -86,6 +88,7 @@ mod pool;
 mod process;
 mod prune;
 mod pull;
+mod read_log;
 mod reclaim;
 mod reconcile;
 mod record;
@@ -139,6 +142,7 @@ pub(crate) use self::exec::{Exec, ExecPlan};
 pub(crate) use self::find::{ListedContainer, State};
 pub(crate) use self::images::{Format, ImageError, Removed, StoredImage, StoredImages};
 pub(crate) use self::kept::{LastRun, NoPlan, RunEnd};
+pub(crate) use self::log_plan::LogPlan;
 pub(crate) use self::names::NotOne;
 pub(crate) use self::owned::Owned;
 pub use self::plan::Network;
@@ -158,5 +162,6 @@ pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next}
 pub(crate) use crate::image::{Image, Reference, refers};
 pub(crate) use crate::pool::Bounds;
 pub(crate) use crate::stdio::{
-    Chunk, Endpoint, InputWriter, Listener, NoSyslog, Over, Stream, Streams, Syslog, Wants,
+    Chunk, Endpoint, InputWriter, Listener, LogEntry, LogOptions, LogQuery, LogReader, NoSyslog, Over,
+    Stream, Streams, Syslog, Wants,
 };

@@ -9,6 +9,7 @@ use fnctr_oci::{ContainerConfig, Mount};
 use serde::{Deserialize, Serialize};
 
 use super::custody::Custody;
+use super::log_plan::LogPlan;
 use crate::image::Reference;
 use crate::sandbox::PortMapping;
 use crate::{ContainerId, ContainerName};
@@ -69,6 +70,8 @@ pub(crate) struct Plan {
     /// Whether a network or a command that is not there is an error of the start, and not of the create. Only a container
     /// that is kept has a start of its own.
     pub(crate) is_checked_at_start: bool,
+    /// How its output is kept, if it is; only for a container that is kept itself.
+    pub(crate) log: Option<LogPlan>,
     /// What a front door keeps of its request on the record of a kept container; nothing here reads it.
     pub(crate) front: Option<serde_json::Value>,
 }

@@ -54,6 +54,8 @@ pub(crate) enum Stray {
     Bundle,
     /// The OCI runtime's own record of a container that has no other.
     RuntimeRecord,
+    /// The log of a container that has no record.
+    Log,
     /// A container that holds a slot of a pool of networks, and the slot no longer exists.
     Holder,
     /// A network namespace, its addresses and rules, that no container has.
@@ -72,6 +74,7 @@ impl Stray {
             Self::Streams => "streams",
             Self::Bundle => "bundle",
             Self::RuntimeRecord => "runtime record",
+            Self::Log => "log",
             Self::Network => "network namespace",
             Self::Lease => "lease",
         }
@@ -99,6 +102,7 @@ impl fmt::Display for Stray {
             Self::Streams => "their container has no record",
             Self::Bundle => "its container has no record, and containerd does not remove it",
             Self::RuntimeRecord => "its container has no record, no shim and no process",
+            Self::Log => "its container has no record",
             Self::Holder => "the slot of the pool that it held no longer exists",
             Self::Network => "no container has it, and the process that made it is gone",
             Self::Lease => "the process that held it is gone",
@@ -228,6 +232,9 @@ async fn others(deps: &Arc<Deps>, ctx: &Context, strays: &mut Strays) {
         for id in files.runtime_records {
             strays.add(Stray::RuntimeRecord, id.as_str());
         }
+        for id in files.logs {
+            strays.add(Stray::Log, id.as_str());
+        }
     }
     let networks = strays.of(stray_networks::find(deps).await);
     for id in networks.holders {
@@ -270,6 +277,7 @@ async fn mend(deps: &Arc<Deps>, finding: &Finding) -> Result<()> {
         Stray::Streams => stray_files::remove_streams(deps, &ctx, &id()?).await,
         Stray::Bundle => stray_files::remove_bundles(deps, &ctx, &id()?).await,
         Stray::RuntimeRecord => stray_files::remove_runtime_record(deps, &ctx, &id()?).await,
+        Stray::Log => stray_files::remove_log(deps, &ctx, &id()?).await,
         Stray::Holder => stray_networks::remove_holder(deps, &id()?).await,
         Stray::Network => stray_networks::remove(deps, &finding.id).await,
         Stray::Lease => end_lease(deps, &ctx, &finding.id).await,

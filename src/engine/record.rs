@@ -14,7 +14,7 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::{self, LastRun};
 use super::label;
 use super::plan::Plan;
-use super::{Deps, facts};
+use super::{Deps, facts, logs};
 use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -122,6 +122,7 @@ pub(super) async fn create(
     if let Some(bytes) = plan.fs_size {
         labels.insert(label::FS_SIZE.to_owned(), bytes.to_string());
     }
+    labels.extend(logs::label(plan));
     if let Some(custody) = &plan.custody {
         labels.extend(custody.labels());
     }

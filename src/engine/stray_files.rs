@@ -1,4 +1,4 @@
-//! Files of containers that have no record: directories of streams, which this engine makes; bundles, which containerd
+//! Files of containers that have no record: directories of streams and logs, which this engine makes; bundles, which containerd
 //! makes and leaves if it is killed while it removes one; and the OCI runtime's own records, which a runtime leaves that
 //! is killed together with the shim that would have cleaned up after it.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Deps;
 use super::bundle::Bundle;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
+use super::logs;
 use super::remains::{self, Remains};
 use crate::stdio::Fifos;
 use crate::{ContainerId, Context, clock};
@@ -25,6 +26,8 @@ pub(super) struct StrayFiles {
     pub(super) bundles: Vec<(ContainerId, Bundle)>,
     /// The containers that have a record of the OCI runtime.
     pub(super) runtime_records: Vec<ContainerId>,
+    /// The containers that have a log.
+    pub(super) logs: Vec<ContainerId>,
 }
 
 /// Finds the files of containers without a record. A container of another containerd may use the same directory for its
@@ -38,9 +41,14 @@ pub(super) async fn find(deps: &Deps, ctx: &Context) -> Result<StrayFiles> {
         streams: old_streams(deps),
         bundles: deps.bundles(),
         runtime_records: old_runtime_records(deps),
+        logs: old_logs(deps),
     };
     found.bundles.retain(|(_, bundle)| is_old(bundle.path()));
-    if found.streams.is_empty() && found.bundles.is_empty() && found.runtime_records.is_empty() {
+    if found.streams.is_empty()
+        && found.bundles.is_empty()
+        && found.runtime_records.is_empty()
+        && found.logs.is_empty()
+    {
         return Ok(found);
     }
     let records = deps.session.containers().list(ctx, &[]).await;
@@ -51,6 +59,7 @@ pub(super) async fn find(deps: &Deps, ctx: &Context) -> Result<StrayFiles> {
     let is_stray = |id: &ContainerId| !known.contains(id) && !has_shim(id);
     found.streams.retain(is_stray);
     found.bundles.retain(|(id, _)| is_stray(id));
+    found.logs.retain(is_stray);
     found
         .runtime_records
         .retain(|id| is_stray(id) && !Remains::of_plan(deps, id).have_processes(deps));
@@ -62,6 +71,13 @@ fn old_runtime_records(deps: &Deps) -> Vec<ContainerId> {
         .into_iter()
         .flatten();
     let old = records.flatten().filter(|entry| is_old(&entry.path()));
+    let names = old.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| ContainerId::new(&name).ok()).collect()
+}
+
+fn old_logs(deps: &Deps) -> Vec<ContainerId> {
+    let logs = std::fs::read_dir(logs::dir(deps)).into_iter().flatten().flatten();
+    let old = logs.filter(|entry| is_old(&entry.path()));
     let names = old.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| ContainerId::new(&name).ok()).collect()
 }
@@ -94,6 +110,18 @@ pub(super) async fn remove_streams(deps: &Deps, ctx: &Context, id: &ContainerId)
         return Ok(());
     }
     let removed = Fifos::remove(&deps.fifo_dir(id));
+    removed.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))
+}
+
+/// Removes the log of a container, if it is still a stray.
+///
+/// # Cancellation
+/// Not safe to drop.
+pub(super) async fn remove_log(deps: &Deps, ctx: &Context, id: &ContainerId) -> Result<()> {
+    if !find(deps, ctx).await?.logs.contains(id) {
+        return Ok(());
+    }
+    let removed = logs::remove(&logs::dir(deps).join(id.as_str()));
     removed.map_err(|error| Error::new(Step::Close, id, Kind::Internal, error))
 }
 

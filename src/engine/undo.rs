@@ -2,13 +2,13 @@
 //! made them or by a later one that found them by the record.
 //!
 //! ```text
-//! container:  record · snapshot · disk quota        run:  network · streams · cgroup · task
+//! container:  record · snapshot · disk quota · log        run:  network · streams · cgroup · task
 //! ```
 //!
 //! The record is first, so that it reserves the name until everything else is gone. Each step is put on the list in the
 //! file of its subject, for both cases.
 
-use super::{disk, network, record, remains, rootfs, task};
+use super::{disk, logs, network, record, remains, rootfs, task};
 use crate::Context;
 use crate::stdio::Fifos;
 use crate::teardown::{Failed, Teardown};
@@ -17,7 +17,12 @@ use crate::teardown::{Failed, Teardown};
 pub(super) const STREAMS: &str = "streams";
 
 /// The steps of a container, in the order in which they are put on the list, and whether every container has them.
-const CONTAINER: [(&str, bool); 3] = [(record::STEP, true), (rootfs::STEP, true), (disk::STEP, false)];
+const CONTAINER: [(&str, bool); 4] = [
+    (record::STEP, true),
+    (rootfs::STEP, true),
+    (disk::STEP, false),
+    (logs::STEP, false),
+];
 /// The steps of a run, likewise.
 const RUN: [(&str, bool); 4] = [
     (network::STEP, false),
@@ -126,7 +131,12 @@ mod tests {
 
     #[test]
     fn a_list_is_whole_with_every_step_in_its_place() {
-        for right in [&["record", "snapshot"][..], &["record", "snapshot", "disk quota"]] {
+        for right in [
+            &["record", "snapshot"][..],
+            &["record", "snapshot", "disk quota"],
+            &["record", "snapshot", "log"],
+            &["record", "snapshot", "disk quota", "log"],
+        ] {
             assert!(whole(right, &CONTAINER), "{right:?}");
         }
         for wrong in [

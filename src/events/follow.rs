@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::changes::View;
 use super::event::Event;
 use super::files;
+use crate::dir_changes::View;
 
 /// The beginning of the line of every event.
 const BEGINNING: &[u8] = b"{\"at\":";

@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::changes::Changes;
 use super::event::Event;
 use super::files;
 use super::follow::Follower;
 use crate::clock;
+use crate::dir_changes::Changes;
 
 /// The size in bytes above which the next file is begun; there are two files. The events of one function take some 500.
 const LARGEST: u64 = 4 << 20;

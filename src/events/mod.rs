@@ -4,7 +4,6 @@
 //! A reader that replays and then follows reads one file after the other, so it sees each event once. An event that
 //! cannot be written (because the disk is full) is lost; the operation that it reports is not affected.
 
-mod changes;
 mod event;
 mod files;
 mod follow;

@@ -24,6 +24,8 @@
 mod copy;
 mod error;
 mod fifo;
+mod log_file;
+mod logged;
 mod pumps;
 mod shared;
 mod syslog;
@@ -36,6 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use error::{FifoError, Stream, StreamError};
 pub(crate) use fifo::{Fifos, Paths};
+pub(crate) use log_file::{LogEntry, LogFiles, LogOptions, LogQuery, LogReader};
 pub(crate) use pumps::Pumps;
 pub(crate) use shared::{
     Chunk, Hub, InputWriter, Listener, Over, Remote, RemoteListener, SharedInput, StreamsLock, Tee, Wants,
@@ -97,6 +100,12 @@ impl Streams {
             stderr: Sink::Null,
             ..self
         }
+    }
+
+    /// Whether this process carries any output.
+    pub(crate) fn have_output(&self) -> bool {
+        let is_carried = |sink: &Sink| matches!(sink, Sink::Writer(_));
+        is_carried(&self.stdout) || is_carried(&self.stderr)
     }
 
     /// Whether no stream is attached.

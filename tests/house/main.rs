@@ -81,7 +81,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 19] = [
+const FOUNDATION: [&str; 20] = [
     "context",
     "teardown",
     "tracked",
@@ -98,6 +98,7 @@ const FOUNDATION: [&str; 19] = [
     "units",
     "docker_syntax",
     "detach_keys",
+    "dir_changes",
     "credentials",
     "eviction",
     "pool",

@@ -193,6 +193,7 @@ pub(crate) async fn connect_with(
     let mut settings = Settings {
         namespace: Some(Namespace::new(real.namespace()).expect("a namespace")),
         run_dir: real.dir().join("run"),
+        data_dir: real.dir().join("data"),
         cgroup_driver: cgroup_driver(),
         cgroup_parent: cgroup_parent().to_owned(),
         runtime_binary: runtime(),

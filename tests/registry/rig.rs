@@ -219,6 +219,7 @@ pub(crate) async fn configured(
     let settings = Settings {
         namespace: Some(Namespace::new(real.namespace()).expect("a namespace")),
         run_dir: real.dir().join("run"),
+        data_dir: real.dir().join("data"),
         cgroup_parent: "/".to_owned(),
         registries,
         networks: NetworkSettings {

@@ -294,6 +294,8 @@ impl Census {
                 let stored = relative.starts_with("root") || relative.contains("/rootfs/");
                 // What the command remembers of images, and the log of events, stay on purpose.
                 let stored = stored || relative.ends_with("/.image-facts") || relative.contains("/.events");
+                // So do the directories that hold the logs of all containers.
+                let stored = stored || holds_logs(&relative);
                 let namespace = relative.ends_with(&format!("/{}", self.scope.namespace));
                 if !stored && !namespace {
                     self.add(Kind::File, path.display().to_string());
@@ -444,6 +446,13 @@ fn pids() -> impl Iterator<Item = i32> {
 }
 
 /// Collects what `wanted` accepts below a directory. A directory that vanishes on the way is not there.
+/// Whether it is a directory above those of single containers' logs.
+fn holds_logs(relative: &str) -> bool {
+    let below = format!("/{relative}");
+    let logs = below.split_once("/data/logs").map(|(_, rest)| rest);
+    below.ends_with("/data") || logs.is_some_and(|rest| rest.matches('/').count() <= 1)
+}
+
 fn walk(dir: &Path, found: &mut Vec<PathBuf>, wanted: &dyn Fn(fs::FileType) -> bool) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };

@@ -212,6 +212,7 @@ pub(crate) fn config(fake: &FakeContainerd, run: &Path, instance: &str) -> (Conf
     let settings = Settings {
         namespace: Some(Namespace::new(NS).unwrap()),
         run_dir: run.into(),
+        data_dir: run.join("data"),
         close_grace: GRACE,
         // The host's own are none of a test's: what is there would be undone at the start.
         networks: NetworkSettings {

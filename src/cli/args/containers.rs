@@ -114,6 +114,32 @@ pub(in crate::cli) struct AttachArgs {
     pub(in crate::cli) sig_proxy: bool,
 }
 
+/// Which output to show.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct LogsArgs {
+    /// The container
+    #[arg(value_name = "ID")]
+    pub(in crate::cli) container: ContainerRef,
+    /// Go on with each new line, until the container ends
+    #[arg(long, short)]
+    pub(in crate::cli) follow: bool,
+    /// Only the last lines, this many
+    #[arg(long, short = 'n', value_name = "LINES", default_value = "all")]
+    pub(in crate::cli) tail: String,
+    /// Only what was written since this time: a duration before now (10m), seconds since 1970, or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(in crate::cli) since: Option<SystemTime>,
+    /// Only what was written until this time, given like --since
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(in crate::cli) until: Option<SystemTime>,
+    /// Begin each line with its time
+    #[arg(long, short)]
+    pub(in crate::cli) timestamps: bool,
+    /// Begin each line with the attributes that --log-opt gave it
+    #[arg(long)]
+    pub(in crate::cli) details: bool,
+}
+
 /// A process to run in a container.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct ExecArgs {
@@ -225,6 +251,8 @@ pub(in crate::cli) enum ContainerCommand {
     Start(StartArgs),
     /// Show the output of a running container from now on, and pass input and signals on to it
     Attach(AttachArgs),
+    /// Show the output of a container that was kept, also after its end
+    Logs(LogsArgs),
     /// Run another process in a running container, and exit with its code
     Exec(ExecArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time

@@ -16,8 +16,8 @@ use clap::{Parser, Subcommand};
 
 use self::bench::Bench;
 use self::containers::{
-    AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, PsArgs, RmArgs,
-    StartArgs, StopArgs, WaitArgs,
+    AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, LogsArgs, PsArgs,
+    RmArgs, StartArgs, StopArgs, WaitArgs,
 };
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
@@ -126,6 +126,12 @@ pub(super) enum Command {
     Start(StartArgs),
     /// Show the output of a running container from now on, pass input and signals on to it, and exit with its code
     Attach(AttachArgs),
+    /// Show the output of a container that was kept, also after its end
+    #[command(
+        after_help = "The output of a container is kept by whoever has its streams: `fnctr serve`, or the command that shows it. \
+        Without either, that of `run --detach` is discarded.\n\nExample: fnctr logs --follow --tail 20 web"
+    )]
+    Logs(LogsArgs),
     /// Run another process in a running container, show its output, and exit with its code
     #[command(after_help = "Example: fnctr exec -i -u root web sh -c 'cat >/etc/motd' <motd")]
     Exec(ExecArgs),

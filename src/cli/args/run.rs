@@ -13,6 +13,15 @@ use super::values;
 use crate::cli::container_ref::ContainerRef;
 use crate::{ByteSize, MilliCpus};
 
+/// How output is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum LogDriver {
+    /// In files, as Docker's driver of that name does
+    JsonFile,
+    /// Not at all
+    None,
+}
+
 /// When to pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum PullPolicy {
@@ -80,6 +89,12 @@ pub(in crate::cli) struct ContainerArgs {
     /// Name of the container, which is its id too if it can be one [default: made up]
     #[arg(long)]
     pub(in crate::cli) name: Option<ContainerRef>,
+    /// How its output is kept for `fnctr logs`, if the container itself is: json-file, in files, or none, not at all
+    #[arg(long, value_name = "DRIVER", default_value = "json-file")]
+    pub(in crate::cli) log_driver: LogDriver,
+    /// An option of json-file: max-size=10m, max-file=3, compress=true, labels=NAMES, env=NAMES, mode=non-blocking
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::named)]
+    pub(in crate::cli) log_opt: Vec<(String, String)>,
     /// Most memory, swap excluded (64m, 1g)
     #[arg(long, short, value_name = "SIZE", value_parser = values::memory)]
     pub(in crate::cli) memory: Option<ByteSize>,

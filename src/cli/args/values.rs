@@ -134,6 +134,13 @@ pub(in crate::cli) fn detach_keys(text: &str) -> Result<DetachKeys, String> {
     })
 }
 
+/// Parses `NAME=VALUE`.
+pub(in crate::cli) fn named(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let pair = pair.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| format!("{text:?} is not NAME=VALUE"))
+}
+
 /// Parses `NAME[=VALUE]`.
 pub(in crate::cli) fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));

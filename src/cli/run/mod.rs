@@ -45,6 +45,7 @@ pub(super) async fn run(
         limit: args.timeout,
     };
     let is_kept = !args.rm.unwrap_or(!args.detach);
+    let log = task::log(&args.container)?.filter(|_| is_kept);
     with_cookie(
         invocation,
         &args.container,
@@ -54,7 +55,7 @@ pub(super) async fn run(
                 invocation,
                 making: Making {
                     driver,
-                    cookie: &cookie.looked_after(custody, is_kept),
+                    cookie: &cookie.looked_after(custody, is_kept).logged(log),
                     args: &args.container,
                     image,
                 },
@@ -79,6 +80,7 @@ pub(super) async fn create(
     let (image, command) = task::words(&mut args.container, "create")?;
     task::check(&args.container)?;
     let task = task::task(&args.container, image)?;
+    let log = task::log(&args.container)?;
     let custody = Custody {
         detached: true,
         limit: None,
@@ -88,7 +90,7 @@ pub(super) async fn create(
         &args.container,
         task,
         async |driver, cookie, image, cid_file| {
-            let cookie = &cookie.looked_after(custody, true);
+            let cookie = &cookie.looked_after(custody, true).logged(log);
             let making = Making {
                 driver,
                 cookie,

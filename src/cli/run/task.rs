@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fnctr_oci::Mount;
 
 use super::env::environment;
-use crate::cli::args::run::{ContainerArgs, Function, RunArgs};
+use crate::cli::args::run::{ContainerArgs, Function, LogDriver, RunArgs};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::network;
@@ -16,7 +16,7 @@ use crate::cli::output::{Print, note};
 use crate::cli::standard::{LineEnd, Standard};
 use crate::cli::terminal;
 use crate::driver::{Input, Output, Stat, Task};
-use crate::engine::SharedStreams;
+use crate::engine::{LogOptions, LogPlan, SharedStreams};
 use crate::{ByteSize, ContainerId, ContainerName, ContainerOptions};
 
 /// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
@@ -117,6 +117,22 @@ pub(super) fn task(args: &ContainerArgs, image: String) -> Result<Task, Failure>
         disable_net: args.network.is_none(),
         ..Task::default()
     })
+}
+
+/// How the output of a container that is kept itself is kept.
+pub(super) fn log(args: &ContainerArgs) -> Result<Option<LogPlan>, Failure> {
+    let given = args.log_opt.iter().cloned().collect();
+    match args.log_driver {
+        LogDriver::None if args.log_opt.is_empty() => Ok(None),
+        LogDriver::None => Err(Failure::usage("--log-opt has no meaning with --log-driver none")),
+        LogDriver::JsonFile => {
+            let labels = args.label.iter().cloned().collect();
+            let env = environment(args)?.into_iter().collect();
+            let options = LogOptions::parse(&given, &labels, &env);
+            let options = options.map_err(|error| Failure::usage(format!("--log-opt: {error}")))?;
+            Ok(Some(LogPlan::new(options)))
+        }
+    }
 }
 
 /// Applies the remaining arguments to the options of the container.

@@ -2,7 +2,7 @@
 
 use super::{ContainerdCookie, Held, refuse, translate};
 use crate::driver::{Error, Phase, Step};
-use crate::engine::{Custody, Kind, SharedStreams};
+use crate::engine::{Custody, Kind, LogPlan, SharedStreams};
 use crate::{ContainerName, Context};
 
 impl ContainerdCookie {
@@ -10,6 +10,12 @@ impl ContainerdCookie {
     /// the container is kept after its end.
     pub(crate) fn looked_after(self, custody: Custody, is_kept: bool) -> Self {
         self.0.draft.looked_after(custody, is_kept);
+        self
+    }
+
+    /// Keeps the output of a container that is kept itself, if a plan is given.
+    pub(crate) fn logged(self, log: Option<LogPlan>) -> Self {
+        self.0.draft.logged(log);
         self
     }
 

@@ -6,10 +6,12 @@ use hyper::body::Bytes;
 use tokio::net::UnixStream;
 
 use super::front::Front;
+use super::logs;
 use crate::detach_keys::DetachKeys;
 use crate::docker_api::answer::{Answer, Taken};
-use crate::docker_api::carry::{self, Output, Parts, RAW, carry};
+use crate::docker_api::carry::{self, Output, Parts, carry};
 use crate::docker_api::door::Door;
+use crate::docker_api::frames::RAW;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 use crate::engine::Wants;
@@ -42,6 +44,10 @@ pub(in crate::docker_api) async fn attach(
         true => Some(served.attach(&door.life, wants).await?),
         false => None,
     };
+    let replay = match query.flag("logs") && has_output {
+        true => Some(logs::until_now(&served, wants).await?),
+        false => None,
+    };
     // The end of a terminal's input would hang it up.
     let ends = (config.stdin_once || !config.open_stdin) && !config.tty;
     let input = attachment
@@ -54,6 +60,7 @@ pub(in crate::docker_api) async fn attach(
         ends_with_input: !ends,
         is_raw: config.tty,
         keys: config.tty.then_some(keys),
+        replay,
     };
     let then = move |stream: UnixStream, early: Bytes| {
         let work = async move {

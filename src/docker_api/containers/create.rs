@@ -14,7 +14,7 @@ use crate::docker_api::door::Door;
 use crate::docker_api::image_names;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::engine::{Image, Kind, Network, Plan, Platform, Served, Unlimited};
+use crate::engine::{Image, Kind, LogPlan, Network, Plan, Platform, Served, Unlimited};
 use crate::{ContainerId, ContainerName, Context};
 
 /// How often a name is made up before that counts as hopeless.
@@ -26,8 +26,9 @@ const NAMES: u32 = 3;
 pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) -> Result<Answer, Refused> {
     let given_name = request.query.get("name").map(names::given).transpose()?;
     let platform = image_names::platform(request.query.get("platform"))?;
-    let body = Body::read(&request.json()?)?;
-    log_driver::syslog(&body.host_config.log_config, "")?;
+    let mut body = Body::read(&request.json()?)?;
+    log_driver::complete(&mut body.host_config.log_config, &door.default_log);
+    log_driver::check(&body.host_config.log_config)?;
     let this = Arc::clone(door);
     let create = async move { create_now(&this, body, given_name, platform).await };
     let served = door.finish(create).await?;
@@ -89,7 +90,14 @@ async fn create_now(
     // A directory on a file server that is away blocks whoever looks at it.
     let prepared = tokio::task::spawn_blocking(move || mounts::prepare(&host)).await;
     prepared.map_err(|error| Refused::failed(error.to_string()))??;
-    plan.front = front(&body, &image).to_value();
+    let front = front(&body, &image);
+    let env = front.env.iter().filter_map(|line| line.split_once('='));
+    let env = env
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let log = log_driver::json_file(&body.host_config.log_config, &body.config.labels, &env)?;
+    plan.log = log.map(LogPlan::new);
+    plan.front = front.to_value();
     let tries = if is_made_up { NAMES } else { 1 };
     made(door, &ctx, plan, image, tries).await
 }

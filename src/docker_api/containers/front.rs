@@ -50,6 +50,11 @@ impl Front {
         self.body.config.open_stdin
     }
 
+    /// Whether its streams are one terminal.
+    pub(super) fn has_terminal(&self) -> bool {
+        self.body.config.tty
+    }
+
     /// Whether the container goes when it ends.
     pub(super) fn is_removed_at_its_end(&self) -> bool {
         self.body.host_config.auto_remove

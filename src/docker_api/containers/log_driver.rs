@@ -1,8 +1,12 @@
-//! Where the output goes beside those who are attached: nowhere (`none`, the default), or to a syslog server.
+//! Where the output goes beside those who are attached: to files that can be read later (`json-file`), to a syslog server, or
+//! nowhere (`none`).
+
+use std::collections::BTreeMap;
 
 use super::body::LogConfig;
+use crate::docker_api::default_log::DefaultLog;
 use crate::docker_api::refused::Refused;
-use crate::engine::Endpoint;
+use crate::engine::{Endpoint, LogOptions};
 
 /// The options of the driver `syslog`.
 const OPTIONS: [&str; 4] = ["syslog-address", "syslog-facility", "syslog-format", "tag"];
@@ -16,15 +20,63 @@ pub(super) struct SyslogConfig {
     pub(super) tag: String,
 }
 
+/// The driver of containers whose makers name none.
+///
+/// # Errors
+/// Why no container can have it, or its options.
+pub(crate) fn default_log(driver: &str, options: BTreeMap<String, String>) -> Result<DefaultLog, String> {
+    let (driver, of_check) = (driver.to_owned(), options.clone());
+    let log = LogConfig {
+        driver: driver.clone(),
+        options: of_check,
+    };
+    match check(&log) {
+        Ok(()) => Ok(DefaultLog { driver, options }),
+        Err(refused) => Err(refused.message),
+    }
+}
+
+/// What a container has that asks for this: options of the default driver are added.
+pub(super) fn complete(asked: &mut LogConfig, default: &DefaultLog) {
+    if asked.driver.is_empty() {
+        asked.driver.clone_from(&default.driver);
+    }
+    if asked.driver == default.driver {
+        for (name, value) in &default.options {
+            asked.options.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// Refuses a driver and options that no container can have.
+pub(super) fn check(log: &LogConfig) -> Result<(), Refused> {
+    let none = BTreeMap::new();
+    json_file(log, &none, &none)?;
+    syslog(log, "").map(drop)
+}
+
+/// The options of the log, if the output goes to files. `labels` and `env` are those of the container.
+pub(super) fn json_file(
+    log: &LogConfig,
+    labels: &BTreeMap<String, String>,
+    env: &BTreeMap<String, String>,
+) -> Result<Option<LogOptions>, Refused> {
+    if log.driver != "json-file" {
+        return Ok(None);
+    }
+    let options = LogOptions::parse(&log.options, labels, env);
+    options.map(Some).map_err(|error| Refused::bad(error.to_string()))
+}
+
 /// The server that the output goes to, if it does. `id` is the tag if none is given.
 pub(super) fn syslog(log: &LogConfig, id: &str) -> Result<Option<SyslogConfig>, Refused> {
     match log.driver.as_str() {
-        "" | "none" => return Ok(None),
+        "" | "none" | "json-file" => return Ok(None),
         "syslog" => {}
-        known @ ("json-file" | "local" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk"
-        | "gcplogs" | "etwlogs") => {
+        known
+        @ ("local" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "etwlogs") => {
             return Err(Refused::bad(format!(
-                "HostConfig.LogConfig: the logging driver {known} is not served by fnctr; there are none and syslog"
+                "HostConfig.LogConfig: the logging driver {known} is not served by fnctr; there are json-file, none and syslog"
             )));
         }
         unknown => {
@@ -80,15 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn there_are_none_and_syslog_and_the_rest_is_refused_by_name() {
-        assert_eq!(asked("", &[]), Ok(None));
-        assert_eq!(asked("none", &[]), Ok(None));
+    fn drivers_are_known_by_name_and_the_rest_is_refused() {
+        for silent in ["", "none", "json-file"] {
+            assert_eq!(asked(silent, &[]), Ok(None));
+        }
         let found = asked("syslog", &[("syslog-address", "tcp://127.0.0.1:514")])
             .unwrap()
             .unwrap();
         assert_eq!(found.tag, "0123456789ab");
         for (driver, options, says) in [
-            ("json-file", &[][..], "json-file"),
+            ("local", &[][..], "local"),
             ("nosuch", &[], "no log driver named 'nosuch'"),
             ("syslog", &[("syslog-format", "x")], "Invalid syslog format"),
             ("syslog", &[("foo", "x")], "unknown log opt 'foo'"),
@@ -96,6 +149,45 @@ mod tests {
         ] {
             let message = asked(driver, options).unwrap_err().message;
             assert!(message.contains(says), "{driver}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_container_that_names_no_driver_has_the_default_and_its_options() {
+        let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            pairs.collect()
+        };
+        let default = default_log("json-file", options(&[("max-size", "1m"), ("max-file", "2")])).unwrap();
+        let complete = |driver: &str, given: &[(&str, &str)]| {
+            let mut log = LogConfig {
+                driver: driver.to_owned(),
+                options: options(given),
+            };
+            super::complete(&mut log, &default);
+            (log.driver, log.options)
+        };
+        let both = options(&[("max-size", "3m"), ("max-file", "2")]);
+        assert_eq!(
+            complete("", &[("max-size", "3m")]),
+            ("json-file".to_owned(), both.clone())
+        );
+        assert_eq!(
+            complete("json-file", &[("max-size", "3m")]),
+            ("json-file".to_owned(), both)
+        );
+        assert_eq!(complete("none", &[]), ("none".to_owned(), options(&[])));
+        for (driver, given, says) in [
+            ("json-file", &[("max-size", "x")][..], "max-size"),
+            ("none", &[], ""),
+            ("gelf", &[], "gelf"),
+        ] {
+            match default_log(driver, options(given)) {
+                Ok(_) => assert_eq!(driver, "none"),
+                Err(error) => assert!(error.contains(says), "{error}"),
+            }
         }
     }
 }

@@ -80,6 +80,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         is_kept: true,
         // As in Docker.
         is_checked_at_start: true,
+        log: None,
         front: None,
     })
 }

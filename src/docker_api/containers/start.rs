@@ -143,21 +143,3 @@ fn refused(error: &engine::Error) -> Refused {
         _ => Refused::failed(to_create(&text)),
     }
 }
-
-/// `GET /containers/{id}/logs`: no output is stored.
-pub(in crate::docker_api) fn logs(
-    door: &Arc<Door>,
-    given: &str,
-    request: &Request,
-) -> Result<Answer, Refused> {
-    door.container(given)?;
-    if !request.query.flag("stdout") && !request.query.flag("stderr") {
-        return Err(Refused::bad(
-            "Bad parameters: you must choose at least one stream",
-        ));
-    }
-    Err(Refused::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "configured logging driver does not support reading",
-    ))
-}

@@ -13,7 +13,7 @@ use super::state::Shown;
 use crate::PortMapping;
 use crate::docker_api::time::{stamp, unix_seconds};
 use crate::docker_api::version::ApiVersion;
-use crate::engine::{ListedContainer, Plan};
+use crate::engine::{ListedContainer, Plan, label};
 
 /// A container, and what its maker has kept.
 #[derive(Debug)]
@@ -183,7 +183,8 @@ impl Seen {
             "Args": args,
             "State": shown.inspection(container.pid),
             "Image": front.image_id,
-            "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": "",
+            "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
+            "LogPath": container.labels.get(label::LOG).map(String::as_str).unwrap_or_default(),
             "Name": self.name(),
             "RestartCount": 0, "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
             "AppArmorProfile": "", "ExecIDs": null,

@@ -127,6 +127,7 @@ async fn attached(
                 ends_with_input: false,
                 is_raw: how.is_raw,
                 keys: DetachKeys::parse(&asked.detach_keys).filter(|_| asked.tty),
+                replay: None,
             };
             let carried = carry(stream, early, parts).await;
             // Whatever has become of the client, nobody else can end the input.

@@ -20,6 +20,7 @@ use crate::engine::plan::Plan;
 use crate::engine::record;
 use crate::engine::run::{Run, WeakRun};
 use crate::engine::stop::DELIVERY;
+use crate::stdio::{LogQuery, LogReader};
 use crate::{ContainerId, Context};
 
 /// A container that a server looks after. Everything here is answered from memory and from the kernel.
@@ -159,6 +160,17 @@ impl Served {
             last_run,
             start_error: kept::start_error(&record),
         }
+    }
+
+    /// Reads the output that was kept; see [`Container::log`].
+    ///
+    /// # Errors
+    /// As for [`Container::log`].
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn log(&self, query: LogQuery, follow: bool) -> Result<LogReader> {
+        self.container.log(&self.record(), query, follow).await
     }
 
     pub(super) fn record(&self) -> Arc<Record> {

@@ -19,7 +19,10 @@ pub(super) fn hold(served: &Served) {
         return;
     }
     let held = match StreamsLock::take(&dir) {
-        Ok(Some(hold)) => container.reopen_streams(&run, &hold, served.streams().clone()),
+        Ok(Some(hold)) => {
+            let log = served.plan().ok().and_then(|plan| plan.log.clone());
+            container.reopen_streams(&run, &hold, log.as_ref(), served.streams().clone())
+        }
         // Another process has them.
         Ok(None) => return,
         // The run has just been removed.

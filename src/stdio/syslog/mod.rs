@@ -18,11 +18,11 @@ mod connection;
 mod delivery;
 mod endpoint;
 mod lines;
-mod logged;
 mod message;
 mod queue;
 #[cfg(test)]
 mod rsyslog_tests;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -36,10 +36,11 @@ use tracing::Instrument as _;
 use self::connection::Connection;
 use self::delivery::Delivery;
 pub(crate) use self::endpoint::Endpoint;
-use self::logged::{Logged, StreamLog};
 use self::message::{Format, Severity};
 use self::queue::Queue;
-use super::{Sink, Streams};
+use self::stream::SyslogStream;
+use super::Streams;
+use super::logged::logged;
 use crate::metrics::Metrics;
 use crate::{Context, Interrupted};
 
@@ -51,8 +52,8 @@ const FLUSHING: Duration = Duration::from_secs(2);
 /// The connected log of one container: both output streams share one connection.
 #[derive(Debug)]
 pub(crate) struct Syslog {
-    stdout: StreamLog,
-    stderr: StreamLog,
+    stdout: SyslogStream,
+    stderr: SyslogStream,
 }
 
 /// Why the log could not be connected.
@@ -94,7 +95,7 @@ impl Syslog {
         let queue = Queue::new(2, metrics);
         let log = |severity| {
             let format = Format::new(severity, &message::host_name(), tag, endpoint.terminator());
-            StreamLog::new(queue.clone(), format)
+            SyslogStream::new(queue.clone(), format)
         };
         let (stdout, stderr) = (log(Severity::Info), log(Severity::Error));
         tracker.spawn(
@@ -118,12 +119,4 @@ impl Syslog {
             stderr: logged(stderr, self.stderr),
         }
     }
-}
-
-fn logged(sink: Sink, log: StreamLog) -> Sink {
-    let main = match sink {
-        Sink::Null | Sink::Left => None,
-        Sink::Writer(writer) => Some(writer),
-    };
-    Sink::Writer(Box::new(Logged::new(main, log)))
 }

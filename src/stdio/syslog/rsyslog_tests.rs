@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::stdio::Sink;
 
 /// A tag as a functions platform uses it: two ids, longer than the RFC's fields.
 const TAG: &str = "app_id=01D8JQSE2BNG8G00GZJ0000001,fn_id=01D8JQSE2BNG8G00GZJ0000002";

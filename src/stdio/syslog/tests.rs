@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener};
 
 use super::*;
-use crate::stdio::{Source, Writer};
+use crate::stdio::{Sink, Source, Writer};
 
 const TAG: &str = "app_id=a1,fn_id=f1";
 

@@ -5,6 +5,7 @@ mod docker_py;
 mod execs;
 mod faults;
 mod lives;
+mod logs;
 mod names;
 mod pages;
 mod serving;

@@ -1,96 +1,57 @@
-//! An output stream that is logged on its way to the task's writer; without a writer it is only logged.
+//! An output stream that is logged on its way to its writer; without a writer it is only logged.
 //!
 //! The two sides are independent. The log takes all bytes of the stream and has no errors. If the writer fails, its
 //! error is returned at the end, and the log continues. The end of the stream ends both: by then the log's last lines
 //! are delivered or given up.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context as Poller, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use super::FLUSHING;
-use super::lines::Lines;
-use super::message::{self, Format};
-use super::queue::Queue;
-use crate::clock;
-use crate::stdio::Writer;
+use super::{Sink, Writer};
 
-/// Bytes that are taken at once: even if each byte were a line, the messages would fit into the room that a stream
-/// waits for.
-const PIECE: usize = 4 << 10;
+/// What a stream waits for.
+pub(super) type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The log of one stream. It never fails, and never makes the stream wait for long.
+pub(super) trait StreamLog: Send + Unpin {
+    /// How many bytes are taken at once.
+    const PIECE: usize;
 
-/// The log of one stream.
-pub(super) struct StreamLog {
-    queue: Queue,
-    format: Format,
-    lines: Lines,
-    ended: bool,
+    /// What the stream waits for before it writes more; `None` if there is room.
+    fn room(&self) -> Option<Wait>;
+
+    /// Takes a part of the stream, of at most [`Self::PIECE`] bytes.
+    fn take(&mut self, bytes: &[u8]);
+
+    /// The stream has ended. The future completes when everything is delivered or given up.
+    fn end(&mut self) -> Wait;
 }
 
-impl StreamLog {
-    pub(super) fn new(queue: Queue, format: Format) -> Self {
-        Self {
-            queue,
-            format,
-            lines: Lines::default(),
-            ended: false,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let (format, mut messages) = (&self.format, Vec::new());
-        let time = message::stamp(clock::now());
-        self.lines
-            .take(bytes, |line| messages.push(format.message(&time, line)));
-        self.queue.push(messages);
-    }
-
-    fn end(&mut self) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        let (format, mut messages) = (&self.format, Vec::new());
-        let time = message::stamp(clock::now());
-        self.lines.end(|line| messages.push(format.message(&time, line)));
-        self.queue.push(messages);
-        self.queue.leave();
-    }
-}
-
-impl Drop for StreamLog {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl fmt::Debug for StreamLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { format, ended, .. } = self;
-        f.debug_struct("StreamLog")
-            .field("format", format)
-            .field("ended", ended)
-            .finish_non_exhaustive()
-    }
+/// The sink that writes to the log and to where `sink` leads.
+pub(super) fn logged(sink: Sink, log: impl StreamLog + 'static) -> Sink {
+    let main = match sink {
+        Sink::Null | Sink::Left => None,
+        Sink::Writer(writer) => Some(writer),
+    };
+    Sink::Writer(Box::new(Logged::new(main, log)))
 }
 
 /// Writes to the log and to the task's writer, if it has one.
-pub(super) struct Logged {
+pub(super) struct Logged<L> {
     main: Option<Writer>,
     /// The error of a writer that failed and was dropped.
     failed: Option<io::Error>,
-    log: StreamLog,
+    log: L,
     room: Option<Wait>,
     flushed: Option<Wait>,
     over: bool,
 }
 
-impl Logged {
-    pub(super) fn new(main: Option<Writer>, log: StreamLog) -> Self {
+impl<L: StreamLog> Logged<L> {
+    pub(super) fn new(main: Option<Writer>, log: L) -> Self {
         Self {
             main,
             failed: None,
@@ -102,8 +63,8 @@ impl Logged {
     }
 
     fn poll_room(&mut self, cx: &mut Poller<'_>) -> Poll<()> {
-        if self.room.is_none() && self.log.queue.is_full() {
-            self.room = Some(Box::pin(self.log.queue.clone().room()));
+        if self.room.is_none() {
+            self.room = self.log.room();
         }
         if let Some(room) = &mut self.room {
             ready!(room.as_mut().poll(cx));
@@ -131,9 +92,9 @@ impl Logged {
     }
 }
 
-impl AsyncWrite for Logged {
+impl<L: StreamLog> AsyncWrite for Logged<L> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Poller<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let piece = bytes.get(..PIECE).unwrap_or(bytes);
+        let piece = bytes.get(..L::PIECE).unwrap_or(bytes);
         ready!(self.poll_room(cx));
         let written = ready!(self.poll_main(cx, |main, cx| main.poll_write(cx, piece)));
         let taken = match written {
@@ -157,9 +118,7 @@ impl AsyncWrite for Logged {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
         if self.flushed.is_none() && !std::mem::replace(&mut self.over, true) {
             // Ended first, so that the log is delivered while the writer is shut down.
-            self.log.end();
-            let flushed = tokio::time::timeout(FLUSHING, self.log.queue.flushed());
-            self.flushed = Some(Box::pin(async move { drop(flushed.await) }));
+            self.flushed = Some(self.log.end());
         }
         if ready!(self.poll_main(cx, |main, cx| main.poll_shutdown(cx))).is_some() {
             self.main = None;

@@ -1,5 +1,5 @@
-//! Notices that the directory of the log changes, for all readers of the log in this process: the kernel grants each user
-//! few inotify instances (inotify(7), `max_user_instances`, 128 by default).
+//! Notices that a directory changes, for all readers of its files in this process: the kernel grants each user few inotify
+//! instances (inotify(7), `max_user_instances`, 128 by default).
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 /// The watch of one directory.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(crate) struct Changes {
     inotify: AsyncFd<OwnedFd>,
     /// Open, so that no later directory has its inode.
     dir: File,
@@ -26,7 +26,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Begins to watch a directory. Must be called on a runtime.
-    pub(super) fn of(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn of(dir: &Path) -> io::Result<Self> {
         let opened = File::open(dir)?;
         let descriptor = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
@@ -44,13 +44,13 @@ impl Changes {
     }
 
     /// Whether this is the watch of the directory that is there now.
-    pub(super) fn is_of(&self, dir: &Path) -> bool {
+    pub(crate) fn is_of(&self, dir: &Path) -> bool {
         let (ours, there) = (self.dir.metadata(), std::fs::metadata(dir));
         matches!((ours, there), (Ok(ours), Ok(there)) if (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
     }
 
     /// A view for one reader. Everything from now on is a change to it.
-    pub(super) fn view(self: &Arc<Self>) -> View {
+    pub(crate) fn view(self: &Arc<Self>) -> View {
         View {
             seen: self.count.subscribe(),
             changes: Arc::clone(self),
@@ -76,14 +76,14 @@ impl Changes {
 
 /// The changes as one reader sees them.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     changes: Arc<Changes>,
     seen: watch::Receiver<u64>,
 }
 
 impl View {
     /// The reader is about to look at the files: what has changed until now is no change any more.
-    pub(super) fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         self.seen.mark_unchanged();
     }
 
@@ -91,7 +91,7 @@ impl View {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(super) async fn changed(&mut self) -> io::Result<()> {
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
         loop {
             tokio::select! {
                 // The sender lives as long as this view.
