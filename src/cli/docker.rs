@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 34] = [
+const COMMANDS: [(&str, &str); 32] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -27,10 +27,6 @@ const COMMANDS: [(&str, &str); 34] = [
     ("plugin", NOTHING),
     ("port", "`fnctr ps` shows published ports"),
     ("push", IMAGES),
-    (
-        "rename",
-        "a container keeps the name that `fnctr run --name` gave it",
-    ),
     ("search", "registries are not searched"),
     ("secret", NOTHING),
     ("service", NOTHING),
@@ -39,10 +35,6 @@ const COMMANDS: [(&str, &str); 34] = [
     (
         "system",
         "`fnctr container prune` and `fnctr image prune` remove what is not used",
-    ),
-    (
-        "top",
-        "`fnctr inspect` shows the process, and `fnctr stats` what it uses",
     ),
     ("trust", NOTHING),
     (

@@ -48,6 +48,7 @@ mod stats_table;
 mod stop;
 mod template;
 mod terminal;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -171,6 +172,8 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Start(args) => start::start(invocation, &args, print).await,
         Command::Attach(args) => attach::attach(invocation, &args, print).await,
         Command::Logs(args) => logs::logs(invocation, &args).await,
+        Command::Top(args) => top::top(invocation, &args, print).await,
+        Command::Rename(args) => top::rename(invocation, &args, print).await,
         Command::Exec(args) => exec::exec(invocation, &args, print).await,
         Command::Events(args) => events::events(invocation, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
@@ -188,6 +191,8 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Start(args) => start::start(invocation, &args, print).await,
             ContainerCommand::Attach(args) => attach::attach(invocation, &args, print).await,
             ContainerCommand::Logs(args) => logs::logs(invocation, &args).await,
+            ContainerCommand::Top(args) => top::top(invocation, &args, print).await,
+            ContainerCommand::Rename(args) => top::rename(invocation, &args, print).await,
             ContainerCommand::Exec(args) => exec::exec(invocation, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(invocation, &args, print).await,
             ContainerCommand::Restart(args) => start::restart(invocation, &args, print).await,

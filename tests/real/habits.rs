@@ -515,3 +515,30 @@ fn help_completions_and_manual_are_there_without_a_host() {
     let value: Value = serde_json::from_str(&done.1).expect("JSON");
     assert_eq!(value["kind"], "usage");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_gets_another_name_and_shows_its_processes() {
+    let Some(set) = Stage::set("rename_and_top").await else {
+        return;
+    };
+    let stage = &set;
+    ok(stage, &["run", "-d", "--name", "old", "busybox", "sleep", "1234"]);
+    assert_eq!(ok(stage, &["rename", "old", "new_1"]), "new_1\n");
+    assert_eq!(ok(stage, &["ps", "--format", "{{.Names}}"]), "new_1\n");
+    let shown = ok(stage, &["top", "new_1"]);
+    assert!(
+        shown.starts_with("UID") && shown.contains("sleep 1234"),
+        "{shown}"
+    );
+    let shown = ok(stage, &["--json", "top", "new_1", "-o", "pid,args"]);
+    assert!(
+        shown.lines().all(|line| line.starts_with("{\"COMMAND\":")),
+        "{shown}"
+    );
+    refused(stage, &["top", "new_1", "-o", "args"], 1, "no column PID");
+    refused(stage, &["rename", "new_1", "a b"], 2, "container name");
+    ok(stage, &["run", "-d", "--name", "other", "busybox", "sleep", "1"]);
+    refused(stage, &["rename", "new_1", "other"], 1, "name");
+    ok(stage, &["rm", "-f", "new_1", "other"]);
+    set.strike().await;
+}

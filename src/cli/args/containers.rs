@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::values;
+use crate::ContainerName;
 use crate::cli::container_ref::ContainerRef;
 use crate::detach_keys::DetachKeys;
 
@@ -112,6 +113,28 @@ pub(in crate::cli) struct AttachArgs {
         action = clap::ArgAction::Set
     )]
     pub(in crate::cli) sig_proxy: bool,
+}
+
+/// The container whose processes are shown.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct TopArgs {
+    /// The container
+    #[arg(value_name = "ID")]
+    pub(in crate::cli) container: ContainerRef,
+    /// Arguments for the host's ps [default: -ef]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS ARGS")]
+    pub(in crate::cli) ps_args: Vec<String>,
+}
+
+/// A container, and its new name.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct RenameArgs {
+    /// The container; it must be kept after its end, as those of `run --detach` and `create` are
+    #[arg(value_name = "ID")]
+    pub(in crate::cli) container: ContainerRef,
+    /// Its new name
+    #[arg(value_name = "NAME", value_parser = values::container_name)]
+    pub(in crate::cli) name: ContainerName,
 }
 
 /// Which output to show.
@@ -253,6 +276,10 @@ pub(in crate::cli) enum ContainerCommand {
     Attach(AttachArgs),
     /// Show the output of a container that was kept, also after its end
     Logs(LogsArgs),
+    /// Show the processes of a running container
+    Top(TopArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
     /// Run another process in a running container, and exit with its code
     Exec(ExecArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time

@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 use self::bench::Bench;
 use self::containers::{
     AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, LogsArgs, PsArgs,
-    RmArgs, StartArgs, StopArgs, WaitArgs,
+    RenameArgs, RmArgs, StartArgs, StopArgs, TopArgs, WaitArgs,
 };
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
@@ -132,6 +132,10 @@ pub(super) enum Command {
         Without either, that of `run --detach` is discarded.\n\nExample: fnctr logs --follow --tail 20 web"
     )]
     Logs(LogsArgs),
+    /// Show the processes of a running container, as the host's ps does
+    Top(TopArgs),
+    /// Give a container another name; its id stays
+    Rename(RenameArgs),
     /// Run another process in a running container, show its output, and exit with its code
     #[command(after_help = "Example: fnctr exec -i -u root web sh -c 'cat >/etc/motd' <motd")]
     Exec(ExecArgs),

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::ByteSize;
 use crate::clock;
 use crate::detach_keys::DetachKeys;
 pub(in crate::cli) use crate::docker_syntax::{signal, tmpfs, ulimit};
 use crate::engine::Platform;
+use crate::{ByteSize, ContainerName};
 
 /// Parses `10s`, `1500ms`, `2m` or `1h`. A bare number is in seconds.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
@@ -125,6 +125,11 @@ pub(in crate::cli) fn added_host(text: &str) -> Result<(String, IpAddr), String>
         true => Err(bad()),
         false => Ok((name.to_owned(), address)),
     }
+}
+
+/// A name that a container can have.
+pub(in crate::cli) fn container_name(text: &str) -> Result<ContainerName, String> {
+    ContainerName::new(text).map_err(|error| error.to_string())
 }
 
 /// Keys such as `ctrl-p,ctrl-q`.
