@@ -41,15 +41,14 @@ impl DetachKeys {
     pub(crate) fn feed(&mut self, input: &[u8]) -> Typed {
         let mut typed = Typed::default();
         for &byte in input {
-            if self.keys.get(self.matched) != Some(&byte) {
-                // What was held back was meant for the program. This byte may begin the keys anew.
-                typed.bytes.extend(self.keys.iter().take(self.matched));
-                self.matched = 0;
-            }
             if self.keys.get(self.matched) == Some(&byte) {
                 self.matched += 1;
             } else {
+                // What was held back was meant for the program, and so is this byte, as in Docker: the first key pressed
+                // twice is the program's at once.
+                typed.bytes.extend(self.keys.iter().take(self.matched));
                 typed.bytes.push(byte);
+                self.matched = 0;
             }
             if self.matched == self.keys.len() {
                 self.matched = 0;
@@ -68,6 +67,7 @@ fn key(text: &str) -> Option<u8> {
         _ => None,
     };
     match (one(text), text.strip_prefix("ctrl-").and_then(one)) {
+        _ if text == "DEL" => Some(0x7f),
         (Some(key), _) => Some(key).filter(u8::is_ascii),
         // A terminal sends the code of the letter without its upper bits (ascii(7)).
         (None, Some(key)) if key.is_ascii_lowercase() || b"@[\\]^_".contains(&key) => Some(key & 0x1f),
@@ -87,6 +87,7 @@ mod tests {
             ("ctrl-p,ctrl-q", vec![16, 17]),
             ("ctrl-@,x", vec![0, b'x']),
             ("ctrl-\\,ctrl-_", vec![28, 31]),
+            ("DEL", vec![127]),
         ] {
             assert_eq!(DetachKeys::parse(text).unwrap().keys, keys, "{text}");
         }
@@ -110,7 +111,8 @@ mod tests {
         assert_eq!(typed(&[b"ls\x10\x11rest"]), (b"ls".to_vec(), true));
         assert_eq!(typed(&[b"a\x10", b"\x11"]), (b"a".to_vec(), true));
         assert_eq!(typed(&[b"a\x10", b"b"]), (b"a\x10b".to_vec(), false));
-        assert_eq!(typed(&[b"\x10\x10", b"\x11"]), (b"\x10".to_vec(), true));
+        assert_eq!(typed(&[b"\x10\x10"]), (b"\x10\x10".to_vec(), false));
+        assert_eq!(typed(&[b"\x10\x10\x10", b"\x11"]), (b"\x10\x10".to_vec(), true));
         assert_eq!(typed(&[b"\x11\x11"]), (b"\x11\x11".to_vec(), false));
         assert_eq!(typed(&[b"\x10"]), (Vec::new(), false));
     }

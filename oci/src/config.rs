@@ -29,7 +29,8 @@ pub struct ContainerConfig {
     pub additional_groups: Vec<String>,
     /// Hostname inside; `None` leaves it unset.
     pub hostname: Option<String>,
-    /// Whether the standard streams are one terminal.
+    /// Whether the standard streams are one terminal: everything comes through standard output, and the end of what feeds the
+    /// input is no end for the process, which it would hang up.
     pub terminal: bool,
     /// The height and width of the terminal, in characters, if they are known already.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 //! process's input on to it, and ends with its exit code.
 
 use std::convert::Infallible;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const SIGKILL: u32 = 9;
 /// How long to wait for more output of a container that has ended.
 const DELIVERY: Duration = Duration::from_secs(2);
 
+/// The pause before a terminal that had nothing to read is read again.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How much of what is typed is read at once.
 const TYPED: usize = 4096;
 
@@ -40,7 +43,7 @@ pub(super) async fn attach(
         let container = engine.adopt(&ctx, &args.container.id(engine).await?).await?;
         let attachment = container.attach(&ctx, Wants::ALL).await?;
         let run = container.run_for(Step::Attach)?;
-        let signals = args.sig_proxy.then(|| invocation.interrupt.pass_on());
+        let signals = signals_for(invocation, &run, args.sig_proxy);
         let watched = Watched {
             invocation,
             container: &container,
@@ -52,6 +55,11 @@ pub(super) async fn attach(
         watched.follow_attached(attachment, signals, keys).await
     })
     .await
+}
+
+/// The signals that are passed on to a container: none to one with a terminal, which a user leaves by closing the window.
+pub(super) fn signals_for(invocation: Invocation<'_>, run: &Run, is_asked: bool) -> Option<Wishes> {
+    (is_asked && !run.has_terminal()).then(|| invocation.interrupt.pass_on())
 }
 
 /// A container that this process is attached to.
@@ -74,7 +82,12 @@ impl Watched<'_> {
         keys: DetachKeys,
     ) -> Result<ExitCode, Failure> {
         let input = attachment.take_input().filter(|_| self.forwards_stdin);
-        let raw_terminal = self.enter_terminal()?;
+        let raw_terminal = match input.is_some() {
+            true => self.enter_terminal()?,
+            // Keys that lead nowhere stay this process's.
+            false => None,
+        };
+        let (interrupted, signals_are_ours) = (self.invocation.interrupt.ctx(), signals.is_none());
         let type_in = async {
             match raw_terminal.is_some() {
                 true => type_in(input, keys).await,
@@ -84,6 +97,7 @@ impl Watched<'_> {
         let over = tokio::select! {
             over = self.show(attachment, &mut signals) => Some(over?),
             () = type_in => None,
+            _ = interrupted.cancelled(), if signals_are_ours => return Err(Failure::interrupted()),
             never = self.follow_size(true) => match never {},
         };
         drop(raw_terminal);
@@ -126,7 +140,8 @@ impl Watched<'_> {
     /// Gives the container's terminal the size of this process's. A program that runs already is made to draw its screen
     /// anew, by another size before. Never returns.
     async fn follow_size(&self, is_drawn_anew: bool) -> Infallible {
-        if !self.run.has_terminal() {
+        // One that only looks on, with its output elsewhere, has no say.
+        if !self.run.has_terminal() || !std::io::stdout().is_terminal() {
             return std::future::pending().await;
         }
         let ctx = &Context::new();
@@ -177,23 +192,25 @@ impl Watched<'_> {
         &self,
         input: Option<InputWriter>,
         line_end: &LineEnd,
-        mut signals: Wishes,
+        mut signals: Option<Wishes>,
+        raw_terminal: Option<RawTerminal>,
     ) -> Result<Option<u32>, Failure> {
         let ctx = &Context::new();
         let input = input.map(|input| Box::new(input) as _);
+        let (interrupted, signals_are_ours) = (self.invocation.interrupt.ctx(), signals.is_none());
         let ended = async {
             let mut waited = std::pin::pin!(self.run.wait(ctx));
             loop {
                 tokio::select! {
                     outcome = &mut waited => return outcome,
-                    wish = signals.next() => self.pass_on(wish).await,
+                    wish = next_signal(&mut signals) => self.pass_on(wish).await,
                 }
             }
         };
-        let raw_terminal = self.enter_terminal()?;
         let outcome = tokio::select! {
             outcome = ended => outcome?,
             never = feed(input) => match never {},
+            _ = interrupted.cancelled(), if signals_are_ours => return Err(Failure::interrupted()),
             never = self.follow_size(false) => match never {},
         };
         drop(raw_terminal);
@@ -274,11 +291,20 @@ pub(super) async fn feed(input: Option<Box<dyn AsyncWrite + Send + Unpin>>) -> I
     std::future::pending().await
 }
 
-/// Passes on what is typed at this process's terminal. Returns when the keys to detach were pressed, and only then.
+/// Passes on what is typed at this process's terminal. Returns when the keys to detach were pressed, or the terminal is gone.
 async fn type_in(input: Option<Box<dyn AsyncWrite + Send + Unpin>>, mut keys: DetachKeys) {
     let (mut input, mut buffer) = (input, [0; TYPED]);
     loop {
-        let read = tokio::io::stdin().read(&mut buffer).await.unwrap_or_default();
+        let read = match tokio::io::stdin().read(&mut buffer).await {
+            Ok(read) => read,
+            // Another program has left the terminal so.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            // It is gone, and this command with it.
+            Err(_) => return,
+        };
         let typed = keys.feed(buffer.get(..read).unwrap_or_default());
         if let Some(to) = &mut input
             && write(to, &typed.bytes).await.is_err()
@@ -290,7 +316,7 @@ async fn type_in(input: Option<Box<dyn AsyncWrite + Send + Unpin>>, mut keys: De
             return;
         }
         if read == 0 {
-            return std::future::pending().await;
+            return;
         }
     }
 }

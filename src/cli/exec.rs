@@ -42,6 +42,7 @@ pub(super) async fn exec(
         };
         let plan = container.plan_exec(ctx, &config).await?;
         let id = ContainerId::random().to_string();
+        container.tell_exec_created(&id, &plan);
         if args.detach {
             container.exec(ctx, &id, plan, None).await?;
             return Ok(ExitCode::SUCCESS);

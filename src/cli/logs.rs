@@ -60,12 +60,7 @@ async fn show(
             text.push(' ');
         }
         if args.details {
-            let details: Vec<_> = entry
-                .attrs
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            text.push_str(&details.join(","));
+            text.push_str(&entry.details());
             text.push(' ');
         }
         text.push_str(&entry.text);

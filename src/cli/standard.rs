@@ -33,6 +33,11 @@ pub(super) struct Standard<W> {
     interrupt: Interrupt,
 }
 
+/// Whether a terminal is gone (tty_ioctl(4), a hangup makes every write fail with EIO).
+fn is_hung_up(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::EIO as i32)
+}
+
 impl<W> Standard<W> {
     pub(super) fn new(inner: W, line_end: &LineEnd, interrupt: &Interrupt) -> Self {
         Self {
@@ -44,7 +49,7 @@ impl<W> Standard<W> {
 
     fn note_broken_pipe<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &polled
-            && error.kind() == io::ErrorKind::BrokenPipe
+            && (error.kind() == io::ErrorKind::BrokenPipe || is_hung_up(error))
         {
             self.interrupt.nobody_reads();
         }

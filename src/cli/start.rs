@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::output::{Print, note};
 use super::standard::{LineEnd, Standard};
 use super::stop::stop_request;
+use super::terminal::RawTerminal;
 use crate::detach_keys::DetachKeys;
 use crate::driver::{Error, ErrorKind};
 use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, Step, Wants};
@@ -65,7 +66,7 @@ async fn start_attached(
         if container.is_running() {
             let run = &container.run_for(Step::Attach)?;
             let attachment = container.attach(&ctx, Wants::ALL).await?;
-            let wishes = Some(invocation.interrupt.pass_on());
+            let wishes = attach::signals_for(invocation, run, true);
             return watched(run).follow_attached(attachment, wishes, DetachKeys::default()).await;
         }
         let streams = match interactive {
@@ -78,15 +79,21 @@ async fn start_attached(
         };
         let line_end = LineEnd::new();
         let stdout = Standard::new(tokio::io::stdout(), &line_end, invocation.interrupt);
-        let opened = streams.streams_beside(stdout, tokio::io::stderr());
+        let terminal = container.has_terminal(&ctx).await?;
+        let opened = streams.streams_beside(stdout, tokio::io::stderr(), terminal);
+        // Before the start, so that no key is missed.
+        let raw_terminal = match interactive && terminal {
+            true => RawTerminal::enter()?,
+            false => None,
+        };
         let started = container.start(&ctx, custody, move |_| std::future::ready(Ok(opened)));
         let run = &started.await?;
-        let wishes = invocation.interrupt.pass_on();
+        let wishes = attach::signals_for(invocation, run, true);
         if let Err(error) = run.share(&streams) {
             tracing::warn!(%id, error = %crate::chain(&error), "other processes cannot attach to the container");
         }
         // If this command can show no more, the container runs on, and another command may take its streams over.
-        let code = watched(run).follow_owned(streams.input(), &line_end, wishes).await?;
+        let code = watched(run).follow_owned(streams.writer(!terminal), &line_end, wishes, raw_terminal).await?;
         match container.settle().await {
             // Another process has started it again, or removed it.
             Err(error) if matches!(error.kind(), Kind::OutOfOrder | Kind::NotFound) => {}

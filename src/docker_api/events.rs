@@ -129,6 +129,8 @@ impl Told {
             .into(),
         };
         attributes.extend(shown(&event.attributes));
+        // It is part of the action's name.
+        attributes.remove("command");
         if event.action == Action::Rename
             && let Some(old) = attributes.get_mut("oldName")
         {
@@ -179,7 +181,7 @@ fn familiar(name: &str) -> String {
 }
 
 fn passes(filters: &Filters, event: &Event, attributes: &BTreeMap<String, String>) -> bool {
-    let (kind, action) = (event.kind.to_string(), event.action.to_string());
+    let (kind, kind_of_action, action) = (event.kind.to_string(), event.action.to_string(), action(event));
     let is = |of: EventKind, wanted: &str| {
         let name = attributes.get("name").map(String::as_str).unwrap_or_default();
         event.kind == of && (event.id.starts_with(wanted) || name == wanted)
@@ -193,7 +195,7 @@ fn passes(filters: &Filters, event: &Event, attributes: &BTreeMap<String, String
         familiar(wanted) == image || is(EventKind::Image, wanted)
     };
     filters.any("type", |wanted| wanted == kind)
-        && filters.any("event", |wanted| wanted == action)
+        && filters.any("event", |wanted| wanted == kind_of_action || wanted == action)
         && filters.any("container", |wanted| is(EventKind::Container, wanted))
         && filters.any("network", |wanted| is(EventKind::Network, wanted))
         && filters.any("image", is_image)
@@ -204,10 +206,21 @@ fn passes(filters: &Filters, event: &Event, attributes: &BTreeMap<String, String
         && filters.labels(attributes)
 }
 
+/// The action as Docker names it: that of an exec with the command.
+fn action(event: &Event) -> String {
+    match event.attributes.get("command") {
+        Some(command) if matches!(event.action, Action::ExecCreate | Action::ExecStart) => {
+            format!("{}: {command}", event.action)
+        }
+        _ => event.action.to_string(),
+    }
+}
+
 /// An event in Docker's form.
 fn shape(event: &Event, attributes: &BTreeMap<String, String>) -> Value {
+    let action = action(event);
     let mut shape = json!({
-        "Type": event.kind.to_string(), "Action": event.action.to_string(),
+        "Type": event.kind.to_string(), "Action": action,
         "Actor": { "ID": event.id, "Attributes": attributes },
         "scope": "local", "time": unix_seconds(event.at), "timeNano": unix_nanos(event.at),
     });
@@ -217,7 +230,7 @@ fn shape(event: &Event, attributes: &BTreeMap<String, String>) -> Value {
         EventKind::Network => return shape,
     };
     if let Some(shape) = shape.as_object_mut() {
-        shape.insert("status".to_owned(), json!(event.action.to_string()));
+        shape.insert("status".to_owned(), json!(action));
         shape.insert("id".to_owned(), json!(event.id));
         if let Some(from) = from {
             shape.insert("from".to_owned(), json!(from));

@@ -48,12 +48,7 @@ impl Replay {
             before = format!("{} ", entry.stamp());
         }
         if self.has_details {
-            let details: Vec<_> = entry
-                .attrs
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            before = format!("{before}{} ", details.join(","));
+            before = format!("{before}{} ", entry.details());
         }
         if !self.is_raw {
             part.extend(frame_head(entry.stream, before.len() + entry.text.len())?);

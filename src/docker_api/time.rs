@@ -29,10 +29,14 @@ pub(super) fn unix_nanos(at: SystemTime) -> u64 {
 
 /// A moment of a query: seconds since 1970, with or without a fraction, or RFC 3339 in UTC.
 pub(super) fn moment(text: &str) -> Option<SystemTime> {
-    match text.parse::<f64>() {
-        Ok(seconds) => UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?),
-        Err(_) => SystemTime::try_from(text.parse::<Timestamp>().ok()?).ok(),
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let are_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if seconds.is_empty() || !are_digits(seconds) || !are_digits(fraction) {
+        return SystemTime::try_from(text.parse::<Timestamp>().ok()?).ok();
     }
+    // Every digit counts: clients send nanoseconds.
+    let nanos: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    UNIX_EPOCH.checked_add(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))
 }
 
 /// A moment of a filter: one of a query, or how long ago it was, as in `24h`.

@@ -113,7 +113,11 @@ fn current(deps: &Arc<Deps>, record: &Record, task: Option<TaskInfo>) -> Current
         phase: if created { Phase::Ready } else { Phase::Running },
         from_birth: false,
         hold: WeakStreamsLock::default(),
-        terminal: task.is_some_and(|task| task.terminal),
+        terminal: task.is_some_and(|task| match task.status {
+            // Its shim does not answer, and containerd does not know either.
+            TaskStatus::Unknown => kept::plan_of(record).is_ok_and(|plan| plan.config.terminal),
+            _ => task.terminal,
+        }),
         tells_end: false,
         stays: true,
         network: NetworkHistory::default(),

@@ -103,6 +103,18 @@ impl Container {
         kept::plan_of(&record).map(drop)
     }
 
+    /// Whether its runs have a terminal.
+    ///
+    /// # Errors
+    /// As for [`Self::can_start`].
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn has_terminal(&self, ctx: &Context) -> Result<bool> {
+        let record = find::get(self.deps(), ctx, self.id()).await?;
+        Ok(kept::plan_of(&record)?.config.terminal)
+    }
+
     async fn start_here<F>(
         &self,
         ctx: &Context,

@@ -80,18 +80,16 @@ impl SharedStreams {
         &self,
         stdout: impl AsyncWrite + Send + Unpin + 'static,
         stderr: impl AsyncWrite + Send + Unpin + 'static,
+        terminal: bool,
     ) -> Streams {
         Streams {
             stdin: self.source(),
             stdout: Sink::Writer(Box::new(self.stdout_beside(stdout))),
-            stderr: Sink::Writer(Box::new(self.stderr_beside(stderr))),
+            stderr: match terminal {
+                true => Sink::Null,
+                false => Sink::Writer(Box::new(self.stderr_beside(stderr))),
+            },
         }
-    }
-
-    /// The writer of the container's input in this process; `None` if there is no input. Shutting it down ends the
-    /// input.
-    pub(crate) fn input(&self) -> Option<InputWriter> {
-        self.input.as_ref().map(|input| input.writer(true))
     }
 
     /// A writer of the input of the current run, or of the next one.
@@ -118,12 +116,16 @@ impl SharedStreams {
         self.hub.exited();
     }
 
-    /// The streams for a run of the container.
-    pub(super) fn streams(&self) -> Streams {
+    /// The streams for a run of the container. A terminal has one output: a second one would be given up at once, which
+    /// readers take for the end of its holder.
+    pub(super) fn streams(&self, terminal: bool) -> Streams {
         Streams {
             stdin: self.source(),
             stdout: self.hub.sink(Stream::Stdout),
-            stderr: self.hub.sink(Stream::Stderr),
+            stderr: match terminal {
+                true => Sink::Null,
+                false => self.hub.sink(Stream::Stderr),
+            },
         }
     }
 
@@ -139,11 +141,12 @@ impl SharedStreams {
         }
     }
 
-    /// Attaches within this process. The reader receives the output from now on.
-    pub(crate) fn attach(&self, wants: Wants) -> Attachment {
+    /// Attaches within this process. The reader receives the output from now on; the end of its input is that of the
+    /// container's if it `ends`.
+    pub(crate) fn attach(&self, wants: Wants, ends: bool) -> Attachment {
         Attachment {
             output: Output::Here(self.hub.listen(wants)),
-            input: self.input().map(|input| Box::new(input) as _),
+            input: self.writer(ends).map(|input| Box::new(input) as _),
             held: None,
         }
     }
@@ -250,7 +253,7 @@ impl Container {
     fn hold(&self, run: &Run, hold: &StreamsLock, log: Option<&LogPlan>, wants: Wants) -> Result<Attachment> {
         let reopened = self.reopen_streams(run, hold, log, SharedStreams::with_input())?;
         // Before anything flows, so that nothing is missed.
-        let mut attachment = reopened.held.attach(wants);
+        let mut attachment = reopened.held.attach(wants, !run.has_terminal());
         attachment.held = Some(reopened.start(self, run));
         Ok(attachment)
     }
@@ -265,7 +268,7 @@ impl Container {
     ) -> Result<ReopenedStreams> {
         let (deps, id) = (self.deps(), self.id());
         let internal = |error| Error::new(Step::Attach, id, Kind::Internal, error);
-        let streams = logs::attach(deps, log, held.streams());
+        let streams = logs::attach(deps, log, held.streams(run.has_terminal()));
         let fifos = Fifos::reopen(&deps.fifo_dir(id), hold.clone(), streams).map_err(internal)?;
         if !fifos.has_input() {
             held.input = None;

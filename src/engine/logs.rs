@@ -67,9 +67,19 @@ pub(super) fn path_of(record: &Record) -> Option<&Path> {
     record.labels.get(label::LOG).map(Path::new)
 }
 
+/// Whether a path has the form of a log's: its directory is removed with everything in it.
+fn is_log(path: &Path) -> bool {
+    let id = path.parent().and_then(Path::file_name).and_then(|id| id.to_str());
+    let file = path.file_name().and_then(|file| file.to_str());
+    id.zip(file)
+        .is_some_and(|(id, file)| !id.is_empty() && file == format!("{id}-json.log"))
+}
+
 /// Puts the removal of a log's files on the list.
 pub(super) fn defer_removal(undo: &mut Teardown, path: &Path) {
-    let Some(dir) = path.parent() else { return };
+    let Some(dir) = path.parent().filter(|_| is_log(path)) else {
+        return;
+    };
     let dir = dir.to_owned();
     undo.defer(STEP, move |_| {
         let dir = dir.clone();
@@ -98,7 +108,7 @@ pub(super) fn remove(dir: &Path) -> std::io::Result<()> {
 pub(super) async fn make(plan: &Plan, undo: &mut Teardown) -> Result<()> {
     let Some(log) = &plan.log else { return Ok(()) };
     defer_removal(undo, &log.path);
-    let made = LogFiles::make(&log.path, log.options.rotation).await;
+    let made = LogFiles::make(&log.path).await;
     made.map_err(|error| failed(Step::Stdio, &plan.id, &log.path, error))
 }
 

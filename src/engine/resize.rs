@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::error::{ErrorContext as _, Result, Step};
+use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::run::Run;
 use crate::Context;
 
@@ -23,6 +23,15 @@ impl Run {
             let resized = deps.session.tasks().resize(&ctx, &id, size).await;
             resized.at(Step::Resize, &id)
         };
-        self.deps().tracked(ctx, resize).await
+        match self.deps().tracked(ctx, resize).await {
+            // The shim's words for that differ from version to version.
+            Err(_) if self.exit_now().is_some() => Err(Error::new(
+                Step::Resize,
+                self.id(),
+                Kind::NotFound,
+                "it has ended",
+            )),
+            resized => resized,
+        }
     }
 }

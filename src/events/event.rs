@@ -46,6 +46,15 @@ pub(crate) enum Action {
     Die,
     /// A signal was sent to a container: `signal` is its number.
     Kill,
+    /// A process beside a container's first one was planned: `execID` is its id, `command` what it runs. The next ones, too.
+    #[serde(rename = "exec_create")]
+    ExecCreate,
+    /// It was started.
+    #[serde(rename = "exec_start")]
+    ExecStart,
+    /// It has ended; `exitCode` is missing if it is lost, and there is no `command`.
+    #[serde(rename = "exec_die")]
+    ExecDie,
     /// A container was frozen on request.
     Pause,
     /// A container was thawed on request.
@@ -103,6 +112,9 @@ impl fmt::Display for Action {
             Self::Oom => "oom",
             Self::Die => "die",
             Self::Kill => "kill",
+            Self::ExecCreate => "exec_create",
+            Self::ExecStart => "exec_start",
+            Self::ExecDie => "exec_die",
             Self::Pause => "pause",
             Self::Unpause => "unpause",
             Self::Rename => "rename",

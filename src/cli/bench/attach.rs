@@ -89,7 +89,7 @@ async fn deliver(
     let cookie = cookie(driver, task)?;
     let tracker = driver.engine().tracker();
     let reading: Vec<_> = (0..readers)
-        .map(|_| tracker.spawn(count(shared.attach(Wants::ALL))))
+        .map(|_| tracker.spawn(count(shared.attach(Wants::ALL, true))))
         .collect();
     let run = async {
         cookie.validate_image(ctx).await?;

@@ -84,7 +84,10 @@ pub(super) fn attached(
     }
     let stdout = Standard::new(tokio::io::stdout(), line_end, interrupt);
     task.stdout = Output::to_writer(shared.stdout_beside(stdout)).into();
-    task.stderr = Output::to_writer(shared.stderr_beside(tokio::io::stderr())).into();
+    // A terminal has one output.
+    if !args.container.tty {
+        task.stderr = Output::to_writer(shared.stderr_beside(tokio::io::stderr())).into();
+    }
     task.stats = args
         .stats
         .then(|| Arc::new(move |stat: Stat| note(&describe(&stat, print))) as _);

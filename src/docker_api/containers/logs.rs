@@ -27,12 +27,12 @@ pub(in crate::docker_api) async fn logs(
         stdout: query.flag("stdout"),
         stderr: query.flag("stderr"),
     };
-    let served = door.container(given)?;
     if !wants.stdout && !wants.stderr {
         return Err(Refused::bad(
             "Bad parameters: you must choose at least one stream",
         ));
     }
+    let served = door.container(given)?;
     let asked = LogQuery {
         // What is no number is all, and so is a negative one.
         tail: query.get("tail").and_then(|tail| tail.parse().ok()),

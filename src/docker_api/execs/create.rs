@@ -69,7 +69,10 @@ pub(in crate::docker_api) async fn create(
         Kind::OutOfOrder => out_of_order(&served, given),
         _ => unknown_user(&error).unwrap_or_else(|| error.into()),
     })?;
-    let id = door.execs.add(&served, asked, plan, |served| door.has(served))?;
+    let id = door
+        .execs
+        .add(&served, asked, plan.clone(), |served| door.has(served))?;
+    served.container().tell_exec_created(&id, &plan);
     Ok(Answer::json(StatusCode::CREATED, &json!({ "Id": id })))
 }
 

@@ -20,6 +20,7 @@ use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
 use super::input::{self, Fed};
 use super::task::SIGKILL;
 use crate::containerd::{self, NewExec, ProcessId};
+use crate::events::{Action, Event, Kind as EventKind};
 use crate::pauses::Pauses;
 use crate::stdio::{Fifos, Pumps};
 use crate::{ContainerId, Context};
@@ -112,6 +113,16 @@ impl Container {
         self.deps().tracked(ctx, exec).await
     }
 
+    /// Records that an exec was planned.
+    pub(crate) fn tell_exec_created(&self, id: &str, plan: &ExecPlan) {
+        self.deps().record(self.exec_event(Action::ExecCreate, id, plan));
+    }
+
+    fn exec_event(&self, action: Action, id: &str, plan: &ExecPlan) -> Event {
+        let event = Event::new(EventKind::Container, action, self.id().as_str());
+        event.with("execID", id).with("command", plan.command())
+    }
+
     async fn exec_here(
         &self,
         ctx: &Context,
@@ -120,6 +131,7 @@ impl Container {
         streams: Option<SharedStreams>,
     ) -> Result<Exec> {
         self.run_for_exec()?;
+        let started = self.exec_event(Action::ExecStart, &id, &plan);
         let exec = Begun {
             deps: Arc::clone(self.deps()),
             container: self.id().clone(),
@@ -127,9 +139,11 @@ impl Container {
             id,
             streams,
         };
-        let started = exec.start(ctx, plan).await;
-        match started {
-            Ok((pid, pumps)) => Ok(exec.watched(pid, pumps)),
+        match exec.start(ctx, plan).await {
+            Ok((pid, pumps)) => {
+                self.deps().record(started);
+                Ok(exec.watched(pid, pumps))
+            }
             Err(error) => {
                 exec.discard().await;
                 if let Some(streams) = &exec.streams {
@@ -165,11 +179,8 @@ impl Begun {
         let (process, terminal) = (serde_json::to_vec(&plan.0), plan.has_terminal());
         let process =
             process.map_err(|error| Error::new(Step::Exec, &self.container, Kind::Internal, error))?;
-        let streams = self.streams.as_ref().map(SharedStreams::streams);
-        let streams = match terminal {
-            true => streams.unwrap_or_default().of_terminal(),
-            false => streams.unwrap_or_default(),
-        };
+        let streams = self.streams.as_ref().map(|streams| streams.streams(terminal));
+        let streams = streams.unwrap_or_default();
         let fifos = Fifos::create(&self.dir, streams)
             .map_err(|error| Error::new(Step::Stdio, &self.container, Kind::Internal, error))?;
         let paths = fifos.paths();
@@ -221,6 +232,12 @@ impl Begun {
             if pumps.finished(&life.with_timeout(REST)).await.is_err() {
                 pumps.abort();
             }
+            let event = Event::new(EventKind::Container, Action::ExecDie, this.container.as_str());
+            let event = event.with("execID", &this.id);
+            this.deps.record(match code {
+                Some(code) => event.with("exitCode", code.to_string()),
+                None => event,
+            });
             // Before any reader sees the end of the connection that shows its output.
             ended.send_replace(Some(ExecEnd { code }));
             this.discard().await;

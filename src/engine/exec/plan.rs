@@ -41,6 +41,11 @@ impl ExecPlan {
         self
     }
 
+    /// What it runs, its words divided by spaces.
+    pub(super) fn command(&self) -> String {
+        self.0.args().as_deref().unwrap_or_default().join(" ")
+    }
+
     pub(super) fn has_terminal(&self) -> bool {
         self.0.terminal() == Some(true)
     }

@@ -65,10 +65,11 @@ impl Server {
             true => served.streams().clone(),
             false => served.streams().without_input(),
         };
-        let of_run = own.clone();
+        let (of_run, plan) = (own.clone(), served.plan());
+        let terminal = plan.is_ok_and(|plan| plan.config.terminal);
         let started = served
             .container()
-            .start(ctx, LEFT, move |ctx| streams(ctx, of_run.streams()));
+            .start(ctx, LEFT, move |ctx| streams(ctx, of_run.streams(terminal)));
         let run = match started.await {
             Ok(run) => run,
             Err(error) => {

@@ -7,6 +7,7 @@ use super::served::Served;
 use crate::Context;
 use crate::engine::error::{ErrorContext as _, Result, Step};
 use crate::engine::find::State;
+use crate::engine::logs;
 use crate::engine::until::{self, Until};
 
 impl Served {
@@ -46,7 +47,12 @@ impl Served {
                     }
                 }
             };
-            ctx.run(waited).await.at(Step::Wait, this.id())?
+            let code = ctx.run(waited).await.at(Step::Wait, this.id())??;
+            // A client that reads the log next expects all of it.
+            if let Some(path) = logs::path_of(&this.record()) {
+                container.deps().logs.written(path).await;
+            }
+            Ok(code)
         }
     }
 

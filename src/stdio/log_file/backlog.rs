@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::files::{Files, Names, Rotation};
-use crate::file_lock::FileLock;
 use crate::metrics::Metrics;
 
 /// How long a stream waits for files that take nothing.
@@ -52,29 +51,20 @@ struct Inner {
 
 /// Where entries are written.
 #[derive(Debug)]
-enum Target {
-    /// Nothing was written yet.
-    Unopened(Names, Rotation),
-    /// The lock shows other processes that the files are open.
-    Open(
-        Files,
-        #[expect(dead_code, reason = "its drop releases it")] Option<FileLock>,
-    ),
-    /// Nothing will be written any more.
-    Closed,
+struct Target {
+    names: Names,
+    rotation: Rotation,
+    /// Open from the first entry until all streams have ended.
+    files: Option<Files>,
 }
 
 impl Target {
     fn append(&mut self, entries: &[u8]) -> io::Result<()> {
-        if let Self::Unopened(names, rotation) = self {
-            let files = Files::open(names.clone(), *rotation)?;
-            let lock = names.lock();
-            *self = Self::Open(files, lock);
-        }
-        match self {
-            Self::Open(files, _) => files.append(entries),
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        let files = match &mut self.files {
+            Some(files) => files,
+            None => self.files.insert(Files::open(self.names.clone(), self.rotation)?),
+        };
+        files.append(entries)
     }
 }
 
@@ -100,7 +90,7 @@ pub(super) struct Batch {
 }
 
 impl Backlog {
-    /// Two streams write to the files, which are opened with the first entry and closed when both have ended.
+    /// Two streams write to the files, which are opened with the first entry and closed when all streams have ended.
     pub(super) fn new(
         names: Names,
         rotation: Rotation,
@@ -118,13 +108,22 @@ impl Backlog {
                 is_failing: false,
                 streams: 2,
             }),
-            files: Mutex::new(Target::Unopened(names, rotation)),
+            files: Mutex::new(Target {
+                names,
+                rotation,
+                files: None,
+            }),
             through: watch::Sender::new(0),
             tracker: tracker.clone(),
             metrics: Arc::clone(metrics),
             capacity: capacity.unwrap_or(CAPACITY),
             waits: capacity.is_none(),
         }))
+    }
+
+    /// Two more streams write, those of the container's next run: what is left of the last one is written before.
+    pub(super) fn join(&self) {
+        self.state().streams += 2;
     }
 
     /// A handle that does not keep the files open.
@@ -169,7 +168,9 @@ impl Backlog {
         state.bytes += batch.bytes.len();
         state.unfinished += batch.entries;
         state.waiting.push_back(batch);
-        while state.bytes > self.0.capacity && state.waiting.len() > 1 {
+        // Otherwise the streams wait: what one of them has in its hand finds room.
+        let is_bounded = !self.0.waits || state.is_behind;
+        while is_bounded && state.bytes > self.0.capacity && state.waiting.len() > 1 {
             let Some(oldest) = state.waiting.pop_front() else {
                 break;
             };
@@ -222,7 +223,7 @@ impl Backlog {
                 state.is_writing = false;
                 if state.streams == 0 {
                     drop(state);
-                    *files = Target::Closed;
+                    files.files = None;
                 }
                 return;
             }

@@ -19,6 +19,9 @@ pub(crate) struct LogQuery {
     pub(crate) until: Option<SystemTime>,
 }
 
+/// The longest line that may be an entry, in bytes.
+const LONGEST_LINE: usize = 4 << 20;
+
 /// A place in a log.
 pub(super) struct Cursor {
     names: Names,
@@ -31,11 +34,13 @@ pub(super) struct Cursor {
     is_over: bool,
     /// Whether the current file had another name when it was last looked at.
     has_moved: bool,
+    /// Whether it goes on with what is written later.
+    follows: bool,
 }
 
 impl Cursor {
-    /// Goes to the first entry of a query.
-    pub(super) fn new(names: Names, max_files: u32, query: LogQuery) -> io::Result<Self> {
+    /// Goes to the first entry of a query. Unless it `follows`, what is written later is no part of it.
+    pub(super) fn new(names: Names, max_files: u32, query: LogQuery, follows: bool) -> io::Result<Self> {
         let mut sections = VecDeque::new();
         let mut left = query.tail;
         for source in sources::all(&names, max_files)?.into_iter().rev() {
@@ -45,17 +50,21 @@ impl Cursor {
             {
                 break;
             }
-            let section = match &mut left {
-                None => source.whole()?,
-                Some(left) => {
-                    let (section, lines) = source.tail(*left)?;
-                    *left = left.saturating_sub(lines);
-                    section
-                }
+            let is_compressed = source.is_compressed();
+            let opened = match left {
+                None => source.whole().map(|section| (section, 0)),
+                Some(left) => source.tail(left),
             };
-            sections.push_front(section);
+            match opened {
+                Ok((section, lines)) => {
+                    left = left.map(|left| left.saturating_sub(lines));
+                    sections.push_front(section);
+                }
+                Err(error) if is_compressed => passed_over(&names, &error),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Self {
+        let mut this = Self {
             names,
             max_files,
             query,
@@ -63,7 +72,18 @@ impl Cursor {
             begun: Vec::new(),
             is_over: false,
             has_moved: false,
-        })
+            follows,
+        };
+        if !follows {
+            this.ends_here()?;
+        }
+        Ok(this)
+    }
+
+    /// From now on, what is written later is no part of it.
+    pub(super) fn ends_here(&mut self) -> io::Result<()> {
+        self.follows = false;
+        self.sections.back_mut().map_or(Ok(()), Section::ends_here)
     }
 
     /// Whether no entry can follow, whatever is written.
@@ -76,8 +96,15 @@ impl Cursor {
         let mut found = Vec::new();
         while found.is_empty() && !self.is_over {
             let read = match self.sections.front_mut() {
-                Some(section) => section.read(&mut self.begun)?,
                 None => 0,
+                Some(section) => match section.read(&mut self.begun) {
+                    // The others can still be read.
+                    Err(error) if section.is_compressed() => {
+                        passed_over(&self.names, &error);
+                        0
+                    }
+                    read => read?,
+                },
             };
             if read > 0 {
                 self.parse(&mut found);
@@ -91,6 +118,10 @@ impl Cursor {
     /// Reads what was read into entries.
     fn parse(&mut self, found: &mut Vec<LogEntry>) {
         let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else {
+            if self.begun.len() > LONGEST_LINE {
+                // No entry of ours: the rest of the line is none either.
+                self.begun.clear();
+            }
             return;
         };
         let rest = self.begun.split_off(end + 1);
@@ -119,6 +150,9 @@ impl Cursor {
             // Its writer was killed in the middle of an entry.
             self.begun.clear();
             return Ok(true);
+        }
+        if !self.follows {
+            return Ok(false);
         }
         let Some(last) = self.sections.front_mut() else {
             // Nothing was written yet.
@@ -151,6 +185,10 @@ impl Cursor {
     }
 }
 
+fn passed_over(names: &Names, error: &io::Error) {
+    tracing::warn!(log = %names.current().display(), %error, "a compressed file of a log cannot be read, and is passed over");
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
@@ -167,6 +205,12 @@ mod tests {
         seconds: u64,
     }
 
+    fn opened(dir: &tempfile::TempDir, rotation: Rotation) -> Files {
+        let names = Names(dir.path().join("c1/log"));
+        Files::make(&names).unwrap();
+        Files::open(names, rotation).unwrap()
+    }
+
     impl Log {
         fn new(max_size: Option<u64>, max_files: u32, compress: bool) -> Self {
             let dir = tempfile::tempdir().unwrap();
@@ -176,7 +220,7 @@ mod tests {
                 compress,
             };
             Self {
-                files: Files::open(Names(dir.path().join("log")), rotation).unwrap(),
+                files: opened(&dir, rotation),
                 dir,
                 rotation,
                 seconds: 0,
@@ -191,11 +235,18 @@ mod tests {
                 let (mut out, at) = (Vec::new(), UNIX_EPOCH + Duration::from_secs(self.seconds));
                 format.write(&mut out, text.to_string().as_bytes(), true, &stamp(at));
                 self.files.append(&out).unwrap();
+                self.files.settle();
             }
         }
 
         fn cursor(&self, query: LogQuery) -> Cursor {
-            Cursor::new(Names(self.dir.path().join("log")), self.rotation.max_files, query).unwrap()
+            Cursor::new(
+                Names(self.dir.path().join("c1/log")),
+                self.rotation.max_files,
+                query,
+                true,
+            )
+            .unwrap()
         }
     }
 
@@ -285,15 +336,47 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_does_not_follow_ends_where_the_log_ended_when_it_began() {
+        let mut log = Log::new(Some(180), 5, false);
+        log.write(0..5);
+        let names = Names(log.dir.path().join("c1/log"));
+        let mut cursor = Cursor::new(names, 5, LogQuery::default(), false).unwrap();
+        let mut follower = log.cursor(LogQuery::default());
+        log.write(5..9);
+        assert_eq!(rest(&mut cursor), numbers(0..5));
+        follower.ends_here().unwrap();
+        assert_eq!(rest(&mut follower), numbers(0..6));
+    }
+
+    #[test]
+    fn a_compressed_file_that_is_broken_is_passed_over() {
+        let mut log = Log::new(Some(180), 5, true);
+        log.write(0..3);
+        log.write(3..6);
+        log.write(6..8);
+        drop(std::mem::replace(
+            &mut log.files,
+            opened(&tempfile::tempdir().unwrap(), log.rotation),
+        ));
+        std::fs::write(log.dir.path().join("c1/log.2.gz"), "broken").unwrap();
+        assert_eq!(rest(&mut log.cursor(LogQuery::default())), numbers(3..8));
+        let tail = LogQuery {
+            tail: Some(100),
+            ..LogQuery::default()
+        };
+        assert_eq!(rest(&mut log.cursor(tail)), numbers(3..8));
+    }
+
+    #[test]
     fn a_log_that_was_never_written_or_is_gone_has_no_entries() {
         let dir = tempfile::tempdir().unwrap();
         let names = Names(dir.path().join("none/log"));
-        let mut cursor = Cursor::new(names, 3, LogQuery::default()).unwrap();
+        let mut cursor = Cursor::new(names, 3, LogQuery::default(), true).unwrap();
         assert!(rest(&mut cursor).is_empty());
         let mut log = Log::new(None, 1, false);
         log.write(0..2);
         let mut cursor = log.cursor(LogQuery::default());
-        std::fs::remove_file(log.dir.path().join("log")).unwrap();
+        std::fs::remove_file(log.dir.path().join("c1/log")).unwrap();
         assert_eq!(rest(&mut cursor), [0, 1]);
     }
 }

@@ -117,7 +117,7 @@ pub(crate) struct LogEntry {
     /// When, as the file has it.
     time: String,
     /// Attributes of the container, by name.
-    pub(crate) attrs: BTreeMap<String, String>,
+    attrs: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,12 +154,35 @@ impl LogEntry {
         SystemTime::try_from(self.time.parse::<Timestamp>().ok()?).ok()
     }
 
+    /// The attributes as they are shown: `name=value` with commas between them, both escaped as in a query.
+    pub(crate) fn details(&self) -> String {
+        let pairs = self
+            .attrs
+            .iter()
+            .map(|(name, value)| format!("{}={}", query_escaped(name), query_escaped(value)));
+        pairs.collect::<Vec<_>>().join(",")
+    }
+
     /// The time with nine digits of the second, as it is shown.
     pub(crate) fn stamp(&self) -> String {
         let whole = self.time.trim_end_matches('Z');
         let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
         format!("{seconds}.{fraction:0<NANOS$}Z")
     }
+}
+
+/// Text as Go writes it into a query.
+fn query_escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -228,6 +251,14 @@ mod tests {
             let entry = LogEntry::parse(line.as_bytes()).unwrap();
             assert_eq!((entry.stamp().as_str(), entry.time()), (shown, Some(moment)));
         }
+    }
+
+    #[test]
+    fn details_are_escaped() {
+        let line =
+            "{\"log\":\"x\",\"stream\":\"stdout\",\"attrs\":{\"a\":\"1,b=ü\",\"c\":\"d e\"},\"time\":\"\"}";
+        let entry = LogEntry::parse(line.as_bytes()).unwrap();
+        assert_eq!(entry.details(), "a=1%2Cb%3D%C3%BC,c=d+e");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::file_lock::FileLock;
 
 /// How often, and how long apart, the lock of a directory is tried.
-const LOCK_TRIES: usize = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(1);
+const LOCK_TRIES: usize = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How large a log grows, and what becomes of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,12 +57,11 @@ impl Names {
         self.with(&format!(".{age}.gz"))
     }
 
-    /// Locks the directory of the files, which shows other processes that they are open. `None` if it cannot be locked.
-    pub(super) fn lock(&self) -> Option<FileLock> {
+    /// Locks the directory of the files. `None` if that cannot be, or another process has it for too long.
+    fn lock(&self) -> Option<FileLock> {
         let dir = self.current().parent()?;
         for _ in 0..LOCK_TRIES {
-            match File::open(dir).and_then(FileLock::shared) {
-                // A reader holds it for an instant.
+            match File::open(dir).and_then(FileLock::exclusive) {
                 Ok(None) => std::thread::sleep(LOCK_PAUSE),
                 Ok(lock) => return lock,
                 Err(error) => {
@@ -71,7 +70,14 @@ impl Names {
                 }
             }
         }
+        tracing::warn!(dir = %dir.display(), "two processes write a log at the same time");
         None
+    }
+
+    /// Whether a process has the files open.
+    pub(super) fn are_open(dir: &Path) -> bool {
+        let lock = File::open(dir).and_then(FileLock::shared);
+        matches!(lock, Ok(None))
     }
 
     fn with(&self, end: &str) -> PathBuf {
@@ -88,24 +94,40 @@ pub(super) struct Files {
     rotation: Rotation,
     current: File,
     size: u64,
+    /// Whether the file ends in the middle of an entry.
+    is_cut: bool,
     /// The compression of the newest of the other files.
     compressing: Option<std::thread::JoinHandle<()>>,
+    /// Shows other processes that the files are open. `None` if that cannot be.
+    _lock: Option<FileLock>,
 }
 
 impl Files {
-    /// Opens the current file for appending, and makes it and its directory if need be.
-    pub(super) fn open(names: Names, rotation: Rotation) -> io::Result<Self> {
+    /// Makes the directory of a new log and its current file, without anything that an earlier log has left there.
+    pub(super) fn make(names: &Names) -> io::Result<()> {
         if let Some(dir) = names.current().parent() {
+            match fs::remove_dir_all(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
+        opened(names.current()).map(drop)
+    }
+
+    /// Opens the current file for appending. Another process that has the log open is waited for, for a bounded time.
+    pub(super) fn open(names: Names, rotation: Rotation) -> io::Result<Self> {
+        let lock = names.lock();
         let current = opened(names.current())?;
         let size = current.metadata()?.len();
         Ok(Self {
+            is_cut: size > 0 && !ends_a_line(names.current(), size)?,
             names,
             rotation,
             current,
             size,
             compressing: None,
+            _lock: lock,
         })
     }
 
@@ -114,11 +136,16 @@ impl Files {
         while !entries.is_empty() {
             let room = match self.rotation.max_size {
                 None => u64::MAX,
-                Some(max) if self.size >= max => {
-                    self.rotate()?;
-                    max
-                }
-                Some(max) => max - self.size,
+                Some(max) if self.size < max => max - self.size,
+                // As long as the file before is being compressed, this one grows.
+                Some(_) if self.is_compressing() => u64::MAX,
+                Some(max) => match self.rotate() {
+                    Ok(()) => max,
+                    Err(error) => {
+                        tracing::debug!(path = %self.names.current().display(), %error, "a full file of a log is not rotated yet");
+                        u64::MAX
+                    }
+                },
             };
             // As many as begin before the file is full.
             let (now, rest) = entries.split_at(end_of(entries, room));
@@ -129,17 +156,18 @@ impl Files {
     }
 
     fn write(&mut self, entries: &[u8]) -> io::Result<()> {
-        let written = self.current.write_all(entries);
-        match &written {
-            Ok(()) => self.size += entries.len() as u64,
-            // What was written of them ends in the middle of an entry, which would spoil the next one.
-            Err(_) => drop(self.current.set_len(self.size)),
+        // A part of an entry would spoil the next one. It stays, as readers may have read it.
+        if std::mem::replace(&mut self.is_cut, true) {
+            self.current.write_all(b"\n")?;
+            self.size += 1;
         }
-        written
+        self.current.write_all(entries)?;
+        self.is_cut = false;
+        self.size += entries.len() as u64;
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.wait();
         let Rotation {
             max_files, compress, ..
         } = self.rotation;
@@ -148,6 +176,9 @@ impl Files {
             self.size = 0;
             return Ok(());
         }
+        // Before anything is renamed: if there cannot be a new file, the old ones stay what they are.
+        let unused = self.names.with(".new");
+        let next = opened(&unused)?;
         // Either form may be there: the options may have been others, or a compression was cut short.
         for path in [
             self.names.plain(max_files - 1),
@@ -160,8 +191,8 @@ impl Files {
             rename(&self.names.compressed(age), &self.names.compressed(age + 1))?;
         }
         rename(self.names.current(), &self.names.plain(1))?;
-        self.current = opened(self.names.current())?;
-        self.size = 0;
+        fs::rename(&unused, self.names.current())?;
+        (self.current, self.size, self.is_cut) = (next, 0, false);
         if compress {
             let names = self.names.clone();
             let compress = move || {
@@ -177,17 +208,24 @@ impl Files {
     }
 
     /// Waits for the compression of the file before.
-    fn wait(&mut self) {
+    pub(super) fn settle(&mut self) {
         if let Some(compressing) = self.compressing.take() {
             // It has told what has failed.
             drop(compressing.join());
         }
     }
+
+    fn is_compressing(&self) -> bool {
+        self.compressing
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
 }
 
 impl Drop for Files {
+    /// Waits for the compression: the next writer of the log renames what it reads.
     fn drop(&mut self) {
-        self.wait();
+        self.settle();
     }
 }
 
@@ -200,6 +238,12 @@ fn end_of(entries: &[u8], room: u64) -> usize {
     let from = room.saturating_sub(1);
     let newline = entries.iter().skip(from).position(|byte| *byte == b'\n');
     newline.map_or(entries.len(), |at| from + at + 1)
+}
+
+fn ends_a_line(path: &Path, size: u64) -> io::Result<bool> {
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, size - 1)?;
+    Ok(last == *b"\n")
 }
 
 fn opened(path: &Path) -> io::Result<File> {
@@ -248,14 +292,27 @@ fn compressed(names: &Names) -> io::Result<()> {
     let mut plain = File::open(&from)?;
     let identity = Identity::of(&plain.metadata()?);
     // Under another name until it is whole, so that no reader takes a part for it.
-    let unfinished = names.with(".gz.tmp");
-    let mut out = GzBuilder::new()
-        .extra(identity.noted())
-        .write(File::create(&unfinished)?, Compression::fast());
-    io::copy(&mut plain, &mut out)?;
-    out.finish()?;
-    fs::rename(&unfinished, &to)?;
-    fs::remove_file(&from)
+    let unfinished = names.with(&format!(".gz.{}", std::process::id()));
+    let mut whole = || {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&unfinished)?;
+        let mut out = GzBuilder::new()
+            .extra(identity.noted())
+            .write(file, Compression::fast());
+        io::copy(&mut plain, &mut out)?;
+        out.finish()?.sync_all()?;
+        // Another process may have renamed it.
+        if Identity::of(&fs::metadata(&from)?) != identity {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        fs::rename(&unfinished, &to)?;
+        fs::remove_file(&from)
+    };
+    whole().inspect_err(|_| drop(fs::remove_file(&unfinished)))
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -283,7 +340,11 @@ mod tests {
     use super::*;
 
     fn files(dir: &TempDir, rotation: Rotation) -> Files {
-        Files::open(Names(dir.path().join("c1").join("log")), rotation).unwrap()
+        let names = Names(dir.path().join("c1").join("log"));
+        if !names.current().exists() {
+            Files::make(&names).unwrap();
+        }
+        Files::open(names, rotation).unwrap()
     }
 
     fn found(dir: &TempDir) -> Vec<(String, String)> {
@@ -345,6 +406,14 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_an_entry_does_not_spoil_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        files(&dir, Rotation::default()).append(b"a\npart").unwrap();
+        files(&dir, Rotation::default()).append(b"b\n").unwrap();
+        assert_eq!(found(&dir), [pair("log", "a\npart\nb\n")]);
+    }
+
+    #[test]
     fn one_file_is_emptied_and_without_a_limit_nothing_goes() {
         let dir = tempfile::tempdir().unwrap();
         let one = Rotation {
@@ -368,7 +437,10 @@ mod tests {
             compress: true,
         };
         let mut log = files(&dir, rotation);
-        log.append(b"a\nb\nc\nd\ne\n").unwrap();
+        for entry in ["a\n", "b\n", "c\n", "d\n", "e\n"] {
+            log.append(entry.as_bytes()).unwrap();
+            log.settle();
+        }
         drop(log);
         assert_eq!(
             found(&dir),

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One process writes a log at a time, the one that carries the container's streams; any process can read it. While it is
-//! open, its directory is locked (flock(2), shared).
+//! open, its directory is locked (flock(2)).
 //!
 //! Written without a crate: the form, the rotation and the reading of rotated files are Docker's, which no crate has.
 
@@ -29,6 +29,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
@@ -47,21 +48,24 @@ use super::logged::{Wait, logged};
 use super::{Stream, Streams};
 use crate::metrics::Metrics;
 
+/// How long what was written before a read may take to reach the files.
+const FLUSHING: Duration = Duration::from_secs(2);
+
 /// The logs that this process writes.
 #[derive(Debug, Default)]
 pub(crate) struct LogFiles(Mutex<HashMap<PathBuf, WeakBacklog>>);
 
 impl LogFiles {
-    /// Makes the log at `path`, if it is not there.
+    /// Makes a new log at `path`; what an earlier one has left in its directory goes.
     ///
     /// # Errors
-    /// If it cannot be opened for writing.
+    /// If it cannot be made.
     ///
     /// # Cancellation
     /// Safe to drop; the file may be left.
-    pub(crate) async fn make(path: &Path, rotation: Rotation) -> io::Result<()> {
+    pub(crate) async fn make(path: &Path) -> io::Result<()> {
         let names = Names(path.to_owned());
-        let made = tokio::task::spawn_blocking(move || Files::open(names, rotation).map(drop));
+        let made = tokio::task::spawn_blocking(move || Files::make(&names));
         made.await.map_err(io::Error::other)?
     }
 
@@ -75,13 +79,23 @@ impl LogFiles {
         tracker: &TaskTracker,
         metrics: &Arc<Metrics>,
     ) -> Streams {
-        let names = Names(path.to_owned());
-        let backlog = Backlog::new(names, options.rotation, options.buffer, tracker, metrics);
-        {
+        let backlog = {
             let mut open = self.open();
             open.retain(|_, backlog| backlog.upgrade().is_some());
-            open.insert(path.to_owned(), backlog.downgrade());
-        }
+            match open.get(path).and_then(WeakBacklog::upgrade) {
+                // The last run of the container may not be written yet.
+                Some(known) => {
+                    known.join();
+                    known
+                }
+                None => {
+                    let names = Names(path.to_owned());
+                    let new = Backlog::new(names, options.rotation, options.buffer, tracker, metrics);
+                    open.insert(path.to_owned(), new.downgrade());
+                    new
+                }
+            }
+        };
         let of = |stream| FileStream::new(backlog.clone(), Format::new(stream, &options.attrs));
         let (out, err) = (of(Stream::Stdout), of(Stream::Stderr));
         Streams {
@@ -91,7 +105,8 @@ impl LogFiles {
         }
     }
 
-    /// Reads the log at `path`. With `ended`, which completes when the container has ended, the reader follows it.
+    /// Reads the log at `path`. A reader that `follows` goes on until `ended`, which completes when the container has ended, and
+    /// is `None` if it had before; any other ends where the log ends now.
     ///
     /// # Errors
     /// Those of the file system.
@@ -103,21 +118,39 @@ impl LogFiles {
         path: &Path,
         rotation: Rotation,
         query: LogQuery,
+        follows: bool,
         ended: Option<Wait>,
     ) -> io::Result<LogReader> {
+        let (writer, dir) = (self.writer(path), path.parent().unwrap_or(path));
         // Before the first look, so that nothing in between is missed.
-        let follow = match ended {
-            None => None,
-            Some(ended) => match (self.writer(path), path.parent()) {
-                (Some(writer), _) => Some(Follow::Here(writer.changes())),
-                (None, Some(dir)) => Some(Follow::there(dir, ended)?),
-                (None, None) => None,
-            },
+        let follow = match (writer, ended) {
+            (Some(writer), ended) if follows => Some(Follow::here(dir, writer.changes(), ended)),
+            (None, Some(ended)) if follows => Some(Follow::there(dir, ended)?),
+            // What a container has written before its end belongs to it.
+            (Some(writer), None) => {
+                drop(tokio::time::timeout(FLUSHING, writer.flushed()).await);
+                None
+            }
+            _ => None,
         };
-        let names = Names(path.to_owned());
-        let opened = tokio::task::spawn_blocking(move || Cursor::new(names, rotation.max_files, query));
+        let (names, is_followed) = (Names(path.to_owned()), follow.is_some());
+        let opened =
+            tokio::task::spawn_blocking(move || Cursor::new(names, rotation.max_files, query, is_followed));
         let cursor = opened.await.map_err(io::Error::other)??;
         Ok(LogReader::new(cursor, follow, query.until))
+    }
+
+    /// Waits until this process has written all of the log at `path`, for a bounded time. The container has ended.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn written(&self, path: &Path) {
+        let Some(mut changes) = self.writer(path).map(|writer| writer.changes()) else {
+            return;
+        };
+        // The sender goes with the writer.
+        let closed = async { while changes.changed().await.is_ok() {} };
+        drop(tokio::time::timeout(FLUSHING, closed).await);
     }
 
     /// The log at `path`, if this process writes it.

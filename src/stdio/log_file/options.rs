@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::backlog::CAPACITY;
 use super::files::Rotation;
-use crate::ByteSize;
+
+/// The most files of a log.
+const MOST_FILES: u32 = 1000;
+/// The most bytes of attributes: a container's short lines must not become much in memory.
+const MOST_ATTRS: usize = 4096;
 
 /// How a log is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,9 @@ pub(crate) enum BadLogOption {
     /// Only full files are compressed.
     #[error("compress cannot be true when max-file is less than 2 or max-size is not set")]
     NothingToCompress,
+    /// Every entry has them.
+    #[error("the labels and variables of every log entry have {length} bytes; the most is {MOST_ATTRS}")]
+    Attributes { length: usize },
     /// Nothing waits otherwise.
     #[error("max-buffer-size has a meaning with mode=non-blocking only")]
     NoBuffer,
@@ -58,16 +65,17 @@ impl LogOptions {
                 value: value.clone(),
                 wanted,
             };
-            let size = |name| match value.parse::<ByteSize>() {
-                Ok(size) if size.0 > 0 => Ok(size.0),
-                _ => Err(bad(name, "a size above 0, such as 10m")),
-            };
+            let size = |name| decimal(value).ok_or_else(|| bad(name, "a size above 0, such as 10m"));
             match name.as_str() {
                 "max-size" if value == "-1" => {}
                 "max-size" => this.rotation.max_size = Some(size("max-size")?),
                 "max-file" => {
-                    let number = value.parse().ok().filter(|number| *number >= 1);
-                    this.rotation.max_files = number.ok_or_else(|| bad("max-file", "a number above 0"))?;
+                    let number = value
+                        .parse()
+                        .ok()
+                        .filter(|number| (1..=MOST_FILES).contains(number));
+                    this.rotation.max_files =
+                        number.ok_or_else(|| bad("max-file", "a number from 1 to 1000"))?;
                 }
                 "compress" => {
                     let flag = match value.as_str() {
@@ -103,6 +111,14 @@ impl LogOptions {
         if buffer.is_some() && !is_non_blocking {
             return Err(BadLogOption::NoBuffer);
         }
+        let length: usize = this
+            .attrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if length > MOST_ATTRS {
+            return Err(BadLogOption::Attributes { length });
+        }
         this.buffer = is_non_blocking.then(|| buffer.unwrap_or(CAPACITY));
         Ok(this)
     }
@@ -115,6 +131,27 @@ impl LogOptions {
             }
         }
     }
+}
+
+/// A number of bytes above 0 as Docker reads it here: in powers of 1000, and with a fraction.
+fn decimal(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let text = text.strip_suffix('i').unwrap_or(text);
+    let (number, power) = match text.char_indices().next_back()? {
+        (at, unit @ ('k' | 'm' | 'g' | 't')) => (text.get(..at)?, " kmgt".find(unit)?),
+        _ => (text, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let are_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !are_digits(whole) || !are_digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let unit = 1000_u128.pow(u32::try_from(power).ok()?);
+    let parts = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let fraction = fraction.parse::<u128>().unwrap_or_default();
+    let bytes = u128::from(whole.parse::<u64>().ok()?) * unit + fraction * unit / parts;
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
 }
 
 #[cfg(test)]
@@ -137,7 +174,7 @@ mod tests {
     fn options_have_docker_s_names_and_defaults() {
         assert_eq!(parsed(&[]), Ok(LogOptions::default()));
         let rotation = Rotation {
-            max_size: Some(10 << 20),
+            max_size: Some(10_000_000),
             max_files: 3,
             compress: true,
         };
@@ -154,7 +191,10 @@ mod tests {
         );
         assert_eq!(parsed(&[("mode", "non-blocking")]).unwrap().buffer, Some(1 << 20));
         let small = [("mode", "non-blocking"), ("max-buffer-size", "64k")];
-        assert_eq!(parsed(&small).unwrap().buffer, Some(64 << 10));
+        assert_eq!(parsed(&small).unwrap().buffer, Some(64_000));
+        for (text, bytes) in [("1.5m", 1_500_000), ("20k", 20_000), ("3KiB", 3_000), ("7", 7)] {
+            assert_eq!(decimal(text), Some(bytes), "{text}");
+        }
     }
 
     #[test]
@@ -163,6 +203,8 @@ mod tests {
             (&[("max-size", "x")][..], "'max-size'"),
             (&[("max-size", "0")], "'max-size'"),
             (&[("max-file", "0")], "'max-file'"),
+            (&[("max-file", "1001")], "'max-file'"),
+            (&[("max-size", "1e9")], "'max-size'"),
             (&[("compress", "maybe")], "'compress'"),
             (&[("compress", "true")], "compress cannot be true"),
             (

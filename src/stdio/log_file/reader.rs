@@ -10,13 +10,15 @@ use tokio::time::Instant;
 
 use super::cursor::Cursor;
 use super::entry::LogEntry;
+use super::files::Names;
 use crate::clock;
 use crate::dir_changes::{Changes, View};
-use crate::file_lock::FileLock;
 use crate::stdio::logged::Wait;
 
 /// How long the process that writes the log may take to write the rest of it when the container has ended.
 const REST: Duration = Duration::from_secs(3);
+/// How long the end of the container may take to be known when this process has written the last of its log.
+const ENDING: Duration = Duration::from_secs(1);
 /// How often it is looked at until then.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -29,57 +31,89 @@ pub(crate) struct LogReader {
 }
 
 /// How a reader learns that there is more.
-pub(super) enum Follow {
-    /// This process writes the log; the end of the sender is the end of the log.
+pub(super) struct Follow {
+    dir: Arc<Path>,
+    changes: Notices,
+    /// Completes when the container has ended; `None` if it had before.
+    ended: Option<Wait>,
+}
+
+enum Notices {
+    /// This process writes the log; the sender goes when it writes no more.
     Here(watch::Receiver<u64>),
     /// Another process does.
-    There {
-        view: View,
-        /// Completes when the container has ended.
-        ended: Wait,
-        dir: Arc<Path>,
-    },
+    There(View),
 }
 
 impl Follow {
+    /// Follows a log that this process writes.
+    pub(super) fn here(dir: &Path, changes: watch::Receiver<u64>, ended: Option<Wait>) -> Self {
+        let changes = Notices::Here(changes);
+        let dir = Arc::from(dir);
+        Self { dir, changes, ended }
+    }
+
     /// Follows the log of another process.
     pub(super) fn there(dir: &Path, ended: Wait) -> io::Result<Self> {
-        let view = Arc::new(Changes::of(dir)?).view();
-        let dir = Arc::from(dir);
-        Ok(Self::There { view, ended, dir })
+        Ok(Self {
+            dir: Arc::from(dir),
+            changes: Notices::There(Arc::new(Changes::of(dir)?).view()),
+            ended: Some(ended),
+        })
     }
 
     /// The reader is about to look: what has changed until now is no change any more.
     fn look(&mut self) {
-        match self {
-            Self::Here(changes) => changes.mark_unchanged(),
-            Self::There { view, .. } => view.look(),
+        match &mut self.changes {
+            Notices::Here(changes) => changes.mark_unchanged(),
+            Notices::There(view) => view.look(),
         }
     }
 
     /// Waits for a change since the last look. Returns false if none will come.
     async fn changed(&mut self) -> io::Result<bool> {
-        match self {
-            Self::Here(changes) => Ok(changes.changed().await.is_ok()),
-            Self::There { view, ended, dir } => tokio::select! {
-                changed = view.changed() => changed.map(|()| true),
-                () = ended => {
-                    written(dir).await;
-                    Ok(false)
+        let view = match &mut self.changes {
+            Notices::Here(changes) => {
+                if changes.changed().await.is_ok() {
+                    return Ok(true);
                 }
-            },
+                // Such as when the streams pass to another process, or this one takes them over anew.
+                return self.goes_on_elsewhere().await;
+            }
+            Notices::There(view) => view,
+        };
+        let Some(ended) = &mut self.ended else {
+            return Ok(false);
+        };
+        tokio::select! {
+            changed = view.changed() => changed.map(|()| true),
+            () = ended => {
+                self.ended = None;
+                written(&self.dir).await;
+                Ok(false)
+            }
         }
+    }
+
+    /// This process writes no more: goes on with whoever does, unless the container has ended.
+    async fn goes_on_elsewhere(&mut self) -> io::Result<bool> {
+        let Some(mut ended) = self.ended.take() else {
+            return Ok(false);
+        };
+        if tokio::time::timeout(ENDING, &mut ended).await.is_ok() {
+            return Ok(false);
+        }
+        *self = Self::there(&self.dir.clone(), ended)?;
+        Ok(true)
     }
 }
 
 /// Waits until no process has the log in a directory open, for a bounded time.
 async fn written(dir: &Path) {
     let until = Instant::now() + REST;
-    while Instant::now() < until {
-        let lock = std::fs::File::open(dir).and_then(FileLock::exclusive);
-        if !matches!(lock, Ok(None)) {
-            return;
-        }
+    // Whoever has the streams opens the log with the first entry.
+    tokio::time::sleep(LOOK * 5).await;
+    while Instant::now() < until && Names::are_open(dir) {
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -130,8 +164,9 @@ impl LogReader {
                     .unwrap_or(Ok(false))?,
             };
             if !goes_on {
-                // One more look finds what was written last.
+                // One more look finds what was written last, and nothing of a run that begins meanwhile.
                 self.follow = None;
+                self.cursor.as_mut().map_or(Ok(()), Cursor::ends_here)?;
             }
         }
     }

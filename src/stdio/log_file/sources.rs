@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::GzHeader;
 use flate2::bufread::GzDecoder;
@@ -15,6 +15,8 @@ use super::files::Names;
 
 /// How much is read at once.
 const BLOCK: usize = 64 << 10;
+/// How far the time of a file's last change may be from those of its entries.
+const SLACK: Duration = Duration::from_secs(1);
 /// How often the files are listed anew while they are being rotated.
 const TRIES: usize = 10;
 
@@ -52,8 +54,13 @@ impl Source {
 
     /// Whether everything in it was written before a moment.
     pub(super) fn is_older_than(&self, moment: SystemTime) -> bool {
+        // The kernel's time of a change may be some milliseconds behind the clock.
         let modified = self.file.metadata().and_then(|found| found.modified());
-        modified.is_ok_and(|modified| modified < moment)
+        modified.is_ok_and(|modified| modified + SLACK < moment)
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.is_compressed
     }
 
     /// All of it.
@@ -62,6 +69,7 @@ impl Source {
         Ok(Section {
             source: self,
             at: 0,
+            end: None,
             reader,
         })
     }
@@ -85,7 +93,13 @@ impl Source {
             }
         };
         let source = self;
-        Ok((Section { source, at, reader }, lines))
+        let section = Section {
+            source,
+            at,
+            end: None,
+            reader,
+        };
+        Ok((section, lines))
     }
 
     /// A reader of what is compressed in it.
@@ -106,6 +120,8 @@ pub(super) struct Section {
     pub(super) source: Source,
     /// Where it begins, in a file that is not compressed.
     at: u64,
+    /// Where it ends, if that is known.
+    end: Option<u64>,
     reader: Option<Unpacked>,
 }
 
@@ -113,7 +129,8 @@ impl Section {
     /// Reads more of it; nothing at the end, where more may be written later.
     pub(super) fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         let before = into.len();
-        into.resize(before + BLOCK, 0);
+        let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.at));
+        into.resize(before + BLOCK.min(usize::try_from(left).unwrap_or(BLOCK)), 0);
         let room = into.get_mut(before..).unwrap_or_default();
         let read = loop {
             let read = match &mut self.reader {
@@ -129,6 +146,18 @@ impl Section {
         into.truncate(before + length);
         self.at += length as u64;
         read
+    }
+
+    /// From now on, what is written later is no part of it.
+    pub(super) fn ends_here(&mut self) -> io::Result<()> {
+        if self.reader.is_none() {
+            self.end = Some(self.source.file.metadata()?.len());
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.reader.is_some()
     }
 
     /// Whether the file was emptied since it was read. If so, it is read from its beginning.
@@ -203,13 +232,14 @@ fn identity(path: &Path) -> io::Result<Option<Identity>> {
     }
 }
 
-/// Where the last `most` lines of a file begin, and how many there are.
+/// Where the last `most` lines of a file begin, and how many there are. What follows the last newline is no line: it is being
+/// written, or its writer was killed.
 fn last_lines(file: &File, most: u64) -> io::Result<(u64, u64)> {
     let size = file.metadata()?.len();
-    let (mut end, mut lines, mut block) = (size, 0, vec![0; BLOCK]);
     if most == 0 {
         return Ok((size, 0));
     }
+    let (mut end, mut newlines, mut block) = (size, 0, vec![0; BLOCK]);
     while end > 0 {
         let start = end.saturating_sub(BLOCK as u64);
         let length = usize::try_from(end - start).unwrap_or(BLOCK);
@@ -220,32 +250,28 @@ fn last_lines(file: &File, most: u64) -> io::Result<(u64, u64)> {
             read => read?,
         }
         for (at, _) in part.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let after = start + at as u64 + 1;
-            // The newline at the very end begins no line.
-            if after < size {
-                lines += 1;
-                if lines == most {
-                    return Ok((after, lines));
-                }
+            // The first one from the end only ends a line, each other begins one, too.
+            if newlines == most {
+                return Ok((start + at as u64 + 1, most));
             }
+            newlines += 1;
         }
         end = start;
     }
-    Ok((0, if size > 0 { lines + 1 } else { 0 }))
+    Ok((0, newlines))
 }
 
 fn count(reader: &mut dyn Read) -> io::Result<u64> {
-    let (mut block, mut lines, mut last) = (vec![0; BLOCK], 0, b'\n');
+    let (mut block, mut lines) = (vec![0; BLOCK], 0);
     loop {
         let read = match reader.read(&mut block) {
-            Ok(0) => return Ok(lines + u64::from(last != b'\n')),
+            Ok(0) => return Ok(lines),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         let part = block.get(..read).unwrap_or_default();
         lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
-        last = part.last().copied().unwrap_or(last);
     }
 }
 
@@ -271,10 +297,12 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&text).unwrap();
             let (start, found) = last_lines(&file, most).unwrap();
-            let all: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
+            let lines = text.split_inclusive(|byte| *byte == b'\n');
+            let all: Vec<_> = lines.filter(|line| line.ends_with(b"\n")).collect();
             let skipped = all.len().saturating_sub(usize::try_from(most).unwrap());
             prop_assert_eq!(found, (all.len() - skipped) as u64);
-            prop_assert_eq!(start, all.iter().take(skipped).map(|line| line.len() as u64).sum::<u64>());
+            let before = all.iter().take(skipped).map(|line| line.len() as u64).sum::<u64>();
+            prop_assert_eq!(start, if most == 0 { text.len() as u64 } else { before });
             prop_assert_eq!(count(&mut &text[..]).unwrap(), all.len() as u64);
         }
     }

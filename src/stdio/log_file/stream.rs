@@ -11,6 +11,9 @@ use crate::stdio::logged::{StreamLog, Wait};
 /// How long the last entries of a stream that has ended may take to be written.
 const FLUSHING: Duration = Duration::from_secs(2);
 
+/// How many bytes of entries are passed on together.
+const BATCH: usize = 256 << 10;
+
 /// The log of one stream.
 #[derive(Debug)]
 pub(super) struct FileStream {
@@ -35,7 +38,8 @@ impl FileStream {
 
     fn add(&mut self, pass: impl FnOnce(&mut Pieces, &mut dyn FnMut(Piece<'_>))) {
         let now = stamp(clock::now());
-        let (format, began, mut batch) = (&self.format, &mut self.line_began, Batch::default());
+        let (format, began, backlog) = (&self.format, &mut self.line_began, &self.backlog);
+        let mut batch = Batch::default();
         pass(&mut self.pieces, &mut |piece| {
             if !piece.is_continued {
                 *began = None;
@@ -45,6 +49,9 @@ impl FileStream {
             batch.entries += 1;
             if !piece.ends_line {
                 began.get_or_insert_with(|| now.clone());
+            }
+            if batch.bytes.len() > BATCH {
+                backlog.push(std::mem::take(&mut batch));
             }
         });
         self.backlog.push(batch);
@@ -65,7 +72,8 @@ impl Drop for FileStream {
 }
 
 impl StreamLog for FileStream {
-    const PIECE: usize = 64 << 10;
+    /// Even if each byte were a line with attributes, their entries would be some megabytes.
+    const PIECE: usize = 4 << 10;
 
     fn room(&self) -> Option<Wait> {
         let backlog = &self.backlog;

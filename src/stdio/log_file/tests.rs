@@ -29,6 +29,7 @@ impl Log {
     }
 
     fn writers(&self, options: &LogOptions) -> (Writer, Writer) {
+        fs::create_dir_all(self.path().parent().unwrap()).unwrap();
         let (none, path) = (Streams::default(), self.path());
         let attached = self
             .logs
@@ -46,8 +47,8 @@ impl Log {
     }
 
     async fn reader(&self, logs: &LogFiles, ended: Option<Wait>) -> LogReader {
-        let (path, query) = (self.path(), LogQuery::default());
-        let read = logs.read(&path, Rotation::default(), query, ended).await;
+        let (path, query, follows) = (self.path(), LogQuery::default(), ended.is_some());
+        let read = logs.read(&path, Rotation::default(), query, follows, ended).await;
         read.unwrap()
     }
 
@@ -86,13 +87,13 @@ async fn what_both_streams_write_can_be_read_in_its_order_and_the_files_are_clos
     log.tracker.wait().await;
     // A second run of the container appends.
     let dir = File::open(log.path().parent().unwrap()).unwrap();
-    assert!(FileLock::exclusive(dir).unwrap().is_some());
+    assert!(FileLock::shared(dir).unwrap().is_some());
     log.tracker.reopen();
     let (mut out, err) = log.writers(&LogOptions::default());
     out.write_all(b"again\n").await.unwrap();
     out.shutdown().await.unwrap();
     let dir = || File::open(log.path().parent().unwrap()).unwrap();
-    assert!(FileLock::exclusive(dir()).unwrap().is_none());
+    assert!(FileLock::shared(dir()).unwrap().is_none());
     drop((out, err));
     assert_eq!(log.text().await.last(), Some(&pair(Stream::Stdout, "again\n")));
 }
@@ -101,15 +102,16 @@ async fn what_both_streams_write_can_be_read_in_its_order_and_the_files_are_clos
 async fn a_follower_gets_each_entry_when_it_is_written_and_the_end_of_the_log() {
     let log = Log::new();
     let elsewhere = LogFiles::default();
-    LogFiles::make(&log.path(), Rotation::default()).await.unwrap();
     let (mut out, mut err) = log.writers(&LogOptions::default());
-    let (end, mut ended) = watch_end();
-    let over: Wait = Box::pin(async move { drop(ended.changed().await) });
+    let (end, ended) = watch_end();
+    let over = || -> Wait {
+        let mut ended = ended.clone();
+        Box::pin(async move { drop(ended.changed().await) })
+    };
     let mut readers = [
-        log.reader(&log.logs, Some(Box::pin(std::future::pending())))
-            .await,
+        log.reader(&log.logs, Some(over())).await,
         // As in another process.
-        log.reader(&elsewhere, Some(over)).await,
+        log.reader(&elsewhere, Some(over())).await,
     ];
     for text in ["a\n", "b\n", "c\n"] {
         out.write_all(text.as_bytes()).await.unwrap();

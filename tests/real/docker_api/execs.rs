@@ -113,6 +113,24 @@ async fn an_exec_has_streams_and_a_code_that_is_known_when_they_end() {
     );
     assert_eq!(json!(codes), json!([0, 1, 2, 3, 4, 5, 6, 7]));
 
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs() + 1;
+    let filters =
+        "%7B%22container%22%3A%5B%22c1%22%5D%2C%22event%22%3A%5B%22exec_start%22%2C%22exec_die%22%5D%7D";
+    let events = docker
+        .get(&format!("/events?since=0&until={now}&filters={filters}"))
+        .text();
+    let (first, all) = (events.lines().collect::<Vec<_>>(), 2 * 9);
+    assert_eq!(first.len(), all, "{events}");
+    let (started, ended) = (first[0], first[1]);
+    assert!(
+        started.contains("\"Action\":\"exec_start: sh -c echo out;") && started.contains(&exec),
+        "{started}"
+    );
+    assert!(
+        ended.contains("\"Action\":\"exec_die\"") && ended.contains("\"exitCode\":\"9\""),
+        "{ended}"
+    );
+
     let listed = docker.get("/containers/c1/json").json();
     assert_eq!(listed["ExecIDs"], Value::Null, "{listed}");
     docker.done("DELETE", "/containers/c1?force=1");
