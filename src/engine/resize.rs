@@ -10,7 +10,7 @@ impl Run {
     /// Changes the height and width of its terminal, in characters. Without a terminal, nothing happens.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](super::Kind::NotFound) if the process has ended.
+    /// [`Kind::NotFound`] if the process has ended.
     ///
     /// # Cancellation
     /// Safe to drop: continues on its own task.
