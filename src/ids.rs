@@ -31,6 +31,13 @@ const LONGEST_NAME: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerName(String);
 
+/// A hash of bytes that every version computes alike, so that names made from it are found again (FNV-1a).
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 impl ContainerName {
     /// Checks the name: letters, digits, `_`, `.` and `-`, of which the last three do not come first; at least two
     /// characters, as Docker demands.

@@ -82,11 +82,9 @@ impl Watched<'_> {
         keys: DetachKeys,
     ) -> Result<ExitCode, Failure> {
         let input = attachment.take_input().filter(|_| self.forwards_stdin);
-        let raw_terminal = match input.is_some() {
-            true => self.enter_terminal()?,
-            // Keys that lead nowhere stay this process's.
-            false => None,
-        };
+        // Without an input, keys that lead nowhere stay this process's.
+        let is_wanted = input.is_some() && self.run.has_terminal();
+        let raw_terminal = RawTerminal::enter_if(is_wanted)?;
         let (interrupted, signals_are_ours) = (self.invocation.interrupt.ctx(), signals.is_none());
         let type_in = async {
             match raw_terminal.is_some() {
@@ -126,14 +124,6 @@ impl Watched<'_> {
                 code = &mut code => return self.report_exit(code?),
                 wish = next_signal(&mut signals) => self.pass_on(wish).await,
             }
-        }
-    }
-
-    /// Lets this process's terminal stand for the container's, if input is passed on and both exist.
-    fn enter_terminal(&self) -> Result<Option<RawTerminal>, Failure> {
-        match self.forwards_stdin && self.run.has_terminal() {
-            true => RawTerminal::enter(),
-            false => Ok(None),
         }
     }
 

@@ -55,10 +55,7 @@ pub(super) async fn exec(
         let output = streams.listen_patiently(Wants::ALL);
         // The end of a terminal's input would hang it up.
         let input = streams.writer(!args.tty).map(|input| Box::new(input) as _);
-        let raw_terminal = match args.interactive && args.tty {
-            true => RawTerminal::enter()?,
-            false => None,
-        };
+        let raw_terminal = RawTerminal::enter_if(args.interactive && args.tty)?;
         let exec = container.exec(ctx, &id, plan, Some(streams)).await?;
         let code = tokio::select! {
             code = follow(invocation, &exec, output, input) => code?,

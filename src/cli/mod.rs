@@ -38,6 +38,7 @@ mod ps;
 mod pull;
 mod reconcile;
 mod remedy;
+mod rename;
 mod run;
 mod save;
 mod serve;
@@ -173,7 +174,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Attach(args) => attach::attach(invocation, &args, print).await,
         Command::Logs(args) => logs::logs(invocation, &args).await,
         Command::Top(args) => top::top(invocation, &args, print).await,
-        Command::Rename(args) => top::rename(invocation, &args, print).await,
+        Command::Rename(args) => rename::rename(invocation, &args, print).await,
         Command::Exec(args) => exec::exec(invocation, &args, print).await,
         Command::Events(args) => events::events(invocation, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
@@ -192,7 +193,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Attach(args) => attach::attach(invocation, &args, print).await,
             ContainerCommand::Logs(args) => logs::logs(invocation, &args).await,
             ContainerCommand::Top(args) => top::top(invocation, &args, print).await,
-            ContainerCommand::Rename(args) => top::rename(invocation, &args, print).await,
+            ContainerCommand::Rename(args) => rename::rename(invocation, &args, print).await,
             ContainerCommand::Exec(args) => exec::exec(invocation, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(invocation, &args, print).await,
             ContainerCommand::Restart(args) => start::restart(invocation, &args, print).await,

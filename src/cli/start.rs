@@ -82,10 +82,7 @@ async fn start_attached(
         let terminal = container.has_terminal(&ctx).await?;
         let opened = streams.streams_beside(stdout, tokio::io::stderr(), terminal);
         // Before the start, so that no key is missed.
-        let raw_terminal = match interactive && terminal {
-            true => RawTerminal::enter()?,
-            false => None,
-        };
+        let raw_terminal = RawTerminal::enter_if(interactive && terminal)?;
         let started = container.start(&ctx, custody, move |_| std::future::ready(Ok(opened)));
         let run = &started.await?;
         let wishes = attach::signals_for(invocation, run, true);

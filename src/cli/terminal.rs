@@ -17,13 +17,13 @@ pub(super) struct RawTerminal {
 }
 
 impl RawTerminal {
-    /// Returns `None` if standard input is no terminal.
+    /// Returns `None` if it is not wanted, or standard input is no terminal.
     ///
     /// # Errors
     /// If the terminal does not take the settings.
-    pub(super) fn enter() -> Result<Option<Self>, Failure> {
+    pub(super) fn enter_if(is_wanted: bool) -> Result<Option<Self>, Failure> {
         let input = io::stdin();
-        if !input.is_terminal() {
+        if !is_wanted || !input.is_terminal() {
             return Ok(None);
         }
         let entered = || {

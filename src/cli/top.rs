@@ -1,9 +1,9 @@
-//! `top`: shows the processes of a container. `rename`: gives a container another name.
+//! `top`: shows the processes of a container.
 
 use std::process::ExitCode;
 
 use super::Invocation;
-use super::args::containers::{RenameArgs, TopArgs};
+use super::args::containers::TopArgs;
 use super::connect::with;
 use super::failure::Failure;
 use super::output::{Print, line};
@@ -42,23 +42,6 @@ pub(super) async fn top(
         for text in lines(&table.titles, &table.rows) {
             line(&text);
         }
-        Ok(ExitCode::SUCCESS)
-    })
-    .await
-}
-
-/// Gives a container another name.
-pub(super) async fn rename(
-    invocation: Invocation<'_>,
-    args: &RenameArgs,
-    print: &Print,
-) -> Result<ExitCode, Failure> {
-    with(invocation, async |engine| {
-        let ctx = Context::new();
-        let container = engine.adopt(&ctx, &args.container.id(engine).await?).await?;
-        container.rename(args.name.clone()).await?;
-        let value = serde_json::json!({ "id": container.id().as_str(), "name": args.name.as_str() });
-        print.result(&value, || args.name.to_string());
         Ok(ExitCode::SUCCESS)
     })
     .await

@@ -135,9 +135,9 @@ impl Settings {
                 "run_dir {:?} is not an absolute path, which containerd needs to find fifos by",
                 self.run_dir
             )
-        } else if !self.data_dir.is_absolute() {
+        } else if !self.data_dir.is_absolute() || self.data_dir.to_str().is_none() {
             format!(
-                "data_dir {:?} is not an absolute path, which later processes need to find it by",
+                "data_dir {:?} is not an absolute path in UTF-8, by which later processes find it",
                 self.data_dir
             )
         } else {

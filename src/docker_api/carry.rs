@@ -1,7 +1,7 @@
 //! A connection that was taken over: it becomes the streams of a container or of an exec.
 //!
-//! The output, unless it is that of a terminal, comes in frames: one byte for the stream, three zero bytes, the length
-//! (32 bits, most significant byte first), and the bytes. What the client sends is the input as it is; the end of its side is the end of the input.
+//! The output comes in frames (see [`super::frames`]), unless it is that of a terminal. What the client sends is the input as
+//! it is; the end of its side is the end of the input.
 
 use std::future::pending;
 use std::io;

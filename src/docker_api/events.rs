@@ -17,7 +17,7 @@ use super::refused::Refused;
 use super::request::Request;
 use super::time::{moment, unix_nanos, unix_seconds};
 use crate::clock;
-use crate::engine::{Action, Event, EventKind, Follower, Next, Reference};
+use crate::engine::{Action, Event, EventKind, Follower, Next, Reference, label};
 
 const FILTERS: [&str; 13] = [
     "config",
@@ -129,8 +129,6 @@ impl Told {
             .into(),
         };
         attributes.extend(shown(&event.attributes));
-        // It is part of the action's name.
-        attributes.remove("command");
         if event.action == Action::Rename
             && let Some(old) = attributes.get_mut("oldName")
         {
@@ -208,7 +206,7 @@ fn passes(filters: &Filters, event: &Event, attributes: &BTreeMap<String, String
 
 /// The action as Docker names it: that of an exec with the command.
 fn action(event: &Event) -> String {
-    match event.attributes.get("command") {
+    match event.attributes.get(label::COMMAND) {
         Some(command) if matches!(event.action, Action::ExecCreate | Action::ExecStart) => {
             format!("{}: {command}", event.action)
         }

@@ -9,6 +9,7 @@ use crate::engine::Stream;
 /// Without frames, or before clients distinguished the two.
 pub(super) const RAW: &str = "application/vnd.docker.raw-stream";
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+
 /// The type of an answer with output in it.
 pub(super) fn content_type(is_raw: bool, version: ApiVersion) -> &'static str {
     match !is_raw && version >= ApiVersion::new(1, 42) {

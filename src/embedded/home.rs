@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, private};
 use crate::cgroup::DEFAULT_PARENT;
+use crate::ids::stable_hash;
 
 /// The longest path that a Unix socket can have on Linux, without the final NUL.
 const MAX_SOCKET: usize = 107;
@@ -78,11 +79,7 @@ impl Home {
         if self.is_system() {
             return DEFAULT_PARENT.to_owned();
         }
-        let bytes = self.run.as_os_str().as_encoded_bytes().iter();
-        // FNV-1a, so that every version computes the same name at every start.
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = stable_hash(self.run.as_os_str().as_encoded_bytes());
         format!("{DEFAULT_PARENT}-{:08x}", hash >> 32)
     }
 

@@ -8,7 +8,7 @@ use tokio::io::AsyncWrite;
 
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::input::{self, Fed};
+use super::input;
 use super::log_plan::LogPlan;
 use super::logs;
 use super::run::Run;
@@ -295,11 +295,7 @@ impl ReopenedStreams {
         let is_fed = self.fifos.has_input() && !run.has_terminal();
         let pumps = Arc::new(self.fifos.start(&deps.background.tracker, run.life()));
         if is_fed {
-            let fed = Fed {
-                container: container.id().clone(),
-                exec: None,
-            };
-            input::end_at_its_end(deps, fed, &pumps);
+            input::end_at_its_end(deps, container.id(), None, &pumps);
         }
         HeldStreams(pumps)
     }

@@ -9,7 +9,7 @@ use super::container::{Container, Current};
 use super::deps::{Deps, Engine};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::init_layer::InitLayer;
-use super::input::{self, Fed};
+use super::input;
 use super::kept::LastRun;
 use super::network::{Joining, NetworkHistory};
 use super::owned::Owned;
@@ -322,11 +322,7 @@ where
     let hold = fifos.hold().map(StreamsLock::downgrade).unwrap_or_default();
     let pumps = Arc::new(fifos.start(&deps.background.tracker, &deps.background.life));
     if is_fed {
-        let fed = Fed {
-            container: plan.id.clone(),
-            exec: None,
-        };
-        input::end_at_its_end(deps, fed, &pumps);
+        input::end_at_its_end(deps, &plan.id, None, &pumps);
     }
     Ok(RunParts {
         pid: Some(pid),

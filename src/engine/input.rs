@@ -17,25 +17,16 @@ use crate::stdio::Pumps;
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(2);
 
-/// The process whose input is ended: an exec of the container, or its first process.
-#[derive(Debug)]
-pub(super) struct Fed {
-    pub(super) container: ContainerId,
-    pub(super) exec: Option<String>,
-}
-
-impl Fed {
-    fn of(&self) -> ProcessId<'_> {
-        ProcessId {
-            container: &self.container,
-            exec: self.exec.as_deref(),
-        }
-    }
-}
-
-/// Closes the shim's write end once `pumps` have passed on all input. Not for a terminal, which the end would hang up.
-pub(super) fn end_at_its_end(deps: &Arc<Deps>, fed: Fed, pumps: &Arc<Pumps>) {
+/// Closes the shim's write end once `pumps` have passed on all input, of an exec or of the container's first process. Not for
+/// a terminal, which the end would hang up.
+pub(super) fn end_at_its_end(
+    deps: &Arc<Deps>,
+    container: &ContainerId,
+    exec: Option<&str>,
+    pumps: &Arc<Pumps>,
+) {
     let (deps, pumps) = (Arc::clone(deps), Arc::clone(pumps));
+    let (container, exec) = (container.clone(), exec.map(str::to_owned));
     let tracker = deps.background.tracker.clone();
     // A late try must not end the input of a later container of the same name.
     let ctx = pumps.life().child();
@@ -44,17 +35,18 @@ pub(super) fn end_at_its_end(deps: &Arc<Deps>, fed: Fed, pumps: &Arc<Pumps>) {
         if ctx.run(pumps.stdin_done()).await != Ok(true) {
             return;
         }
-        let tasks = deps.session.tasks();
+        let (tasks, container) = (deps.session.tasks(), &container);
+        let exec = exec.as_deref();
         let mut pauses = Pauses::new(RETRY, MAX_RETRY);
         loop {
             let once = ctx.with_timeout(deps.config.close_grace);
-            match tasks.close_stdin(&once, fed.of()).await {
+            match tasks.close_stdin(&once, ProcessId { container, exec }).await {
                 Ok(()) => return,
                 // A process that is gone needs no end of file.
                 Err(error) if error.is_not_found() => return,
                 // Nothing else ends the input, and a process that reads to its end would wait for ever.
                 Err(error) => {
-                    tracing::warn!(id = %fed.container, %error, "cannot end the input of a process; trying again");
+                    tracing::warn!(id = %container, %error, "cannot end the input of a process; trying again");
                 }
             }
             if ctx.run(pauses.wait()).await.is_err() {

@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::{Deps, label};
 use crate::ContainerId;
 use crate::containerd::Record;
+use crate::ids::stable_hash;
 use crate::stdio::{LogFiles, Streams};
 use crate::teardown::Teardown;
 
@@ -47,11 +48,7 @@ pub(super) fn placed(deps: &Deps, mut plan: Plan) -> Plan {
 
 /// The directory of the logs of this instance's containers. Two containerds of one host may have equal namespaces.
 pub(super) fn dir(deps: &Deps) -> PathBuf {
-    let bytes = deps.config.address.as_os_str().as_encoded_bytes().iter();
-    // FNV-1a, so that every version computes the same name.
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = stable_hash(deps.config.address.as_os_str().as_encoded_bytes());
     let instance = format!("{}-{:08x}", deps.config.namespace, hash >> 32);
     deps.config.data_dir.join(DIR).join(instance)
 }

@@ -46,13 +46,13 @@ pub(crate) enum Action {
     Die,
     /// A signal was sent to a container: `signal` is its number.
     Kill,
-    /// A process beside a container's first one was planned: `execID` is its id, `command` what it runs. The next ones, too.
+    /// An exec was created: `execID` is its id, and an attribute of the engine has its command.
     #[serde(rename = "exec_create")]
     ExecCreate,
-    /// It was started.
+    /// An exec was started, with the same attributes.
     #[serde(rename = "exec_start")]
     ExecStart,
-    /// It has ended; `exitCode` is missing if it is lost, and there is no `command`.
+    /// An exec has ended: `execID`, and `exitCode` unless it is lost.
     #[serde(rename = "exec_die")]
     ExecDie,
     /// A container was frozen on request.

@@ -216,10 +216,7 @@ fn bridge_name(dir: &Path, network: &str) -> String {
 }
 
 fn hashed(name: &[u8]) -> String {
-    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("fn-{:012x}", hash >> 16)
+    format!("fn-{:012x}", crate::ids::stable_hash(name) >> 16)
 }
 
 /// Returns the subnets that any routing table of the kernel has routes to: a VPN may have a table of its own. A route

@@ -445,7 +445,6 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Collects what `wanted` accepts below a directory. A directory that vanishes on the way is not there.
 /// Whether it is a directory above those of single containers' logs.
 fn holds_logs(relative: &str) -> bool {
     let below = format!("/{relative}");
@@ -453,6 +452,7 @@ fn holds_logs(relative: &str) -> bool {
     below.ends_with("/data") || logs.is_some_and(|rest| rest.matches('/').count() <= 1)
 }
 
+/// Collects what `wanted` accepts below a directory. A directory that vanishes on the way is not there.
 fn walk(dir: &Path, found: &mut Vec<PathBuf>, wanted: &dyn Fn(fs::FileType) -> bool) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };

@@ -263,10 +263,7 @@ impl Life<'_> {
         let ctx = self.invocation.interrupt.ctx();
         self.making.choose(command)?;
         self.making.fetch(ctx, ms).await?;
-        let raw_terminal = match self.args.interactive && self.making.args.tty {
-            true => RawTerminal::enter()?,
-            false => None,
-        };
+        let raw_terminal = RawTerminal::enter_if(self.args.interactive && self.making.args.tty)?;
         timed(&mut ms.create, cookie.create_container(ctx)).await?;
         if let Some(shared) = &self.shared {
             cookie.share(shared);

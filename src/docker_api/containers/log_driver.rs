@@ -25,15 +25,11 @@ pub(super) struct SyslogConfig {
 /// # Errors
 /// Why no container can have it, or its options.
 pub(crate) fn default_log(driver: &str, options: BTreeMap<String, String>) -> Result<DefaultLog, String> {
-    let (driver, of_check) = (driver.to_owned(), options.clone());
-    let log = LogConfig {
-        driver: driver.clone(),
-        options: of_check,
-    };
-    match check(&log) {
-        Ok(()) => Ok(DefaultLog { driver, options }),
-        Err(refused) => Err(refused.message),
-    }
+    let driver = driver.to_owned();
+    let log = LogConfig { driver, options };
+    check(&log).map_err(|refused| refused.message)?;
+    let LogConfig { driver, options } = log;
+    Ok(DefaultLog { driver, options })
 }
 
 /// What a container has that asks for this: options of the default driver are added.

@@ -17,8 +17,8 @@ use super::Deps;
 use super::attach::SharedStreams;
 use super::container::Container;
 use super::error::{Error, ErrorContext as _, Judged as _, Kind, Result, Step};
-use super::input::{self, Fed};
 use super::task::SIGKILL;
+use super::{input, label};
 use crate::containerd::{self, NewExec, ProcessId};
 use crate::events::{Action, Event, Kind as EventKind};
 use crate::pauses::Pauses;
@@ -120,7 +120,7 @@ impl Container {
 
     fn exec_event(&self, action: Action, id: &str, plan: &ExecPlan) -> Event {
         let event = Event::new(EventKind::Container, action, self.id().as_str());
-        event.with("execID", id).with("command", plan.command())
+        event.with("execID", id).with(label::COMMAND, plan.command())
     }
 
     async fn exec_here(
@@ -207,11 +207,7 @@ impl Begun {
             .inspect_err(|_| pumps.abort())
             .at(Step::Exec, &self.container)?;
         if has_end {
-            let fed = Fed {
-                container: self.container.clone(),
-                exec: Some(self.id.clone()),
-            };
-            input::end_at_its_end(deps, fed, &pumps);
+            input::end_at_its_end(deps, &self.container, Some(&self.id), &pumps);
         }
         Ok((pid, pumps))
     }

@@ -50,7 +50,8 @@ impl Served {
             let code = ctx.run(waited).await.at(Step::Wait, this.id())??;
             // A client that reads the log next expects all of it.
             if let Some(path) = logs::path_of(&this.record()) {
-                container.deps().logs.written(path).await;
+                // At the caller's limit the code is the better answer.
+                let _ = ctx.run(container.deps().logs.written(path)).await;
             }
             Ok(code)
         }

@@ -173,7 +173,7 @@ impl Files {
         } = self.rotation;
         if max_files <= 1 {
             self.current.set_len(0)?;
-            self.size = 0;
+            (self.size, self.is_cut) = (0, false);
             return Ok(());
         }
         // Before anything is renamed: if there cannot be a new file, the old ones stay what they are.

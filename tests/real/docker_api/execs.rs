@@ -55,7 +55,8 @@ async fn an_exec_has_streams_and_a_code_that_is_known_when_they_end() {
     let docker = Docker::serve(&stage);
     let id = docker.create(
         "c1",
-        json!({ "Cmd": ["sleep", "1000"], "Env": ["A=1", "B=2"], "WorkingDir": "/tmp", "HostConfig": { "Init": true } }),
+        json!({ "Cmd": ["sleep", "1000"], "Env": ["A=1", "B=2"], "WorkingDir": "/tmp", "HostConfig": { "Init": true },
+            "Labels": { "command": "a label of the user" } }),
     );
     let refused = docker.post("/containers/c1/exec", &json!({ "Cmd": ["true"] }));
     assert_eq!(
@@ -125,6 +126,10 @@ async fn an_exec_has_streams_and_a_code_that_is_known_when_they_end() {
     assert!(
         started.contains("\"Action\":\"exec_start: sh -c echo out;") && started.contains(&exec),
         "{started}"
+    );
+    assert!(
+        events.lines().all(|event| event.contains("a label of the user")),
+        "{events}"
     );
     assert!(
         ended.contains("\"Action\":\"exec_die\"") && ended.contains("\"exitCode\":\"9\""),
