@@ -63,7 +63,7 @@
 //!               image/ stdio/ sandbox/ cgroup/ quota/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
-//!        context · teardown · tracked · pauses · process_identity · file_lock · metrics · mountinfo · failpoint · clock · sys · idle_memory · ids · units · docker_syntax · detach_keys · dir_changes · credentials · eviction · pool  foundation: imports nothing of ours
+//!        context · teardown · tracked · pauses · process_identity · file_lock · metrics · mountinfo · failpoint · clock · sys · idle_memory · ids · units · docker_syntax · detach_keys · dir_changes · compression · credentials · eviction · pool  foundation: imports nothing of ours
 //!       driver/  (the contract: traits Driver, Cookie, ContainerTask; imports the foundation only)
 //! ```
 //!
@@ -74,7 +74,7 @@
 //! | Module | Depends on | Must never |
 //! |---|---|---|
 //! | [`oci`] | configuration as data | do I/O, read a clock, refer to tasks or containerd |
-//! | [`Context`], teardown, tracked, pauses, process_identity, file_lock, metrics, mountinfo, failpoint, clock, sys, idle_memory, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, detach_keys, dir_changes, credentials, eviction, pool | std, tokio | import any other of our modules |
+//! | [`Context`], teardown, tracked, pauses, process_identity, file_lock, metrics, mountinfo, failpoint, clock, sys, idle_memory, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, detach_keys, dir_changes, compression, credentials, eviction, pool | std, tokio | import any other of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
 //! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
@@ -123,6 +123,7 @@ mod cgroup;
 #[doc(hidden)]
 pub mod cli;
 mod clock;
+mod compression;
 mod containerd;
 #[cfg_attr(
     not(feature = "cli"),

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::Error;
-use super::compression::{Compression, Foreign, MAGIC};
 use crate::Context;
+use crate::compression::{Compression, Foreign, MAGIC};
 
 /// The documents of an image are small. They are kept in memory in the first pass, so that a compressed file is not
 /// read once for each document.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::Error;
-use super::compression::Compression;
+use crate::compression::Compression;
 use crate::containerd::{Content, Parts};
 use crate::{Context, Digest};
 

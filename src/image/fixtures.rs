@@ -41,14 +41,14 @@ pub(super) fn text(content: &str) -> Item {
     Item::File(content.as_bytes().to_vec(), 0o644)
 }
 
-pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// A zstd frame whose blocks are stored uncompressed (RFC 8878, 3.1.1), so no compressor is needed.
-pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
     // Single segment, content size in 8 bytes.
     frame.push(0b1110_0000);

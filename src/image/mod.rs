@@ -16,14 +16,13 @@ mod bare;
 mod binfmt;
 mod bounded;
 mod cache;
-mod compression;
 mod contents;
 mod error;
 mod etc;
 mod exec;
 mod facts;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod footprint;
 mod freed;
 mod left_views;

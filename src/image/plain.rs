@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::bare::Packed;
-use super::compression::{Compression, MAGIC};
 use super::contents::Found;
 use super::manifest::digest_of;
 use super::store::read;
 use super::{Error, ImageStore, manifest};
+use crate::compression::{Compression, MAGIC};
 use crate::containerd::Descriptor;
 use crate::{Context, Digest};
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::compression::{Compression, Foreign, MAGIC};
 use super::manifest::{DOCKER_LAYER, DOCKER_ZSTD, OCI_LAYER, OCI_NONDISTRIBUTABLE};
 use super::scratch::{Scratch, discard, unique};
+use crate::compression::{Compression, Foreign, MAGIC};
 use crate::containerd::{self, Descriptor, Session};
 use crate::{Context, Digest};
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 33] = [
+const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
@@ -30,6 +30,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
     ("ids", &[]),
     ("units", &[]),
     ("docker_syntax", &[]),
+    ("compression", &[]),
     ("credentials", &[]),
     ("eviction", &[]),
     ("pool", &[]),
@@ -81,7 +82,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
         ],
     ),
 ];
-const FOUNDATION: [&str; 20] = [
+const FOUNDATION: [&str; 21] = [
     "context",
     "teardown",
     "tracked",
@@ -99,6 +100,7 @@ const FOUNDATION: [&str; 20] = [
     "docker_syntax",
     "detach_keys",
     "dir_changes",
+    "compression",
     "credentials",
     "eviction",
     "pool",

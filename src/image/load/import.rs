@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio::io::AsyncReadExt;
 
+use crate::compression::{Compression, Foreign, MAGIC};
 use crate::containerd::{Content, Descriptor};
 use crate::image::archive::{Archive, Entry};
-use crate::image::compression::{Compression, Foreign, MAGIC};
 use crate::image::manifest::{OCI_LAYER, digest_of};
 use crate::image::scratch::unique;
 use crate::image::{Error, Reference};

@@ -8,13 +8,13 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// How many bytes are enough to recognise the compression.
-pub(super) const MAGIC: u64 = 6;
+pub(crate) const MAGIC: u64 = 6;
 /// The largest window that a zstd frame may request: the default limit of the `zstd` command.
 const MAX_WINDOW: u64 = 128 << 20;
 
 /// The compression of a file or a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     Gzip,
     Zstd,
     /// A compression that this module cannot read.
@@ -23,11 +23,11 @@ pub(super) enum Compression {
 
 /// A compression that is common for archives, but that neither containerd nor this program can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Foreign {
+pub(crate) struct Foreign {
     /// The name of the compression.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// The command that decompresses a file to its standard output.
-    pub(super) program: &'static str,
+    pub(crate) program: &'static str,
 }
 
 const fn foreign(name: &'static str, program: &'static str) -> Compression {
@@ -48,7 +48,7 @@ const KNOWN: [(&[u8], Compression); 9] = [
 
 impl Compression {
     /// The compression of data that begins with `head`; `None` if it is none of the known ones.
-    pub(super) fn of(head: &[u8]) -> Option<Self> {
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
         // A zstd stream may begin with a frame to be skipped (RFC 8878, 3.1.2).
         if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = head {
             return Some(Self::Zstd);
@@ -61,7 +61,7 @@ impl Compression {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] for a compression that this module cannot read.
-    pub(super) fn reader<'a>(
+    pub(crate) fn reader<'a>(
         self,
         packed: impl BufRead + Send + 'a,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
@@ -159,8 +159,8 @@ fn failed(why: FrameDecoderError) -> io::Error {
 mod tests {
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-    use super::super::fixtures::{gzip, zstd};
     use super::*;
+    use crate::image::fixtures::{gzip, zstd};
 
     fn bare(packed: &[u8]) -> io::Result<Vec<u8>> {
         let mut bare = Vec::new();
