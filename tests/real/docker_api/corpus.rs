@@ -247,6 +247,7 @@ fn compare(probe: &str, recorded: &Value, said: &Said, found: &mut Found) {
         theirs
             .iter()
             .filter_map(|line| line.as_str().map(str::to_owned))
+            .filter(|line| is_compared(line))
             .collect(),
     );
     let ours = headers(
@@ -348,8 +349,10 @@ fn describe(swagger: &Swagger, step: &Value, recorded: &Value, said: &Said, foun
 
 /// Headers that say nothing, or are of the connection.
 fn is_compared(line: &str) -> bool {
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 9] = [
         "date",
+        // A file's size and time, in base 64; `copies` looks into it.
+        "x-docker-container-path-stat",
         "server",
         "api-version",
         "docker-experimental",
@@ -430,7 +433,29 @@ fn masked(text: &str) -> String {
         out.push(c);
     }
     out.pop();
-    out
+    without_ages(&out)
+}
+
+/// A text without ages, which depend on how busy the host is.
+fn without_ages(text: &str) -> String {
+    let text = ["Less than a second", "About a minute"]
+        .iter()
+        .fold(text.to_owned(), |text, age| text.replace(age, "AGE"));
+    let words: Vec<_> = text.split(' ').collect();
+    let (mut out, mut rest) = (Vec::new(), words.as_slice());
+    while let [word, after @ ..] = rest {
+        let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        let unit = after.first().map(|unit| unit.trim_end_matches(['"', '\\']));
+        if is_number && unit.is_some_and(|unit| ["second", "seconds", "minutes"].contains(&unit)) {
+            let end = after[0].trim_start_matches(char::is_alphabetic);
+            out.push(format!("AGE{end}"));
+            rest = &after[1..];
+        } else {
+            out.push((*word).to_owned());
+            rest = after;
+        }
+    }
+    out.join(" ")
 }
 
 fn masked_word(word: &str) -> String {
