@@ -66,13 +66,54 @@ pub struct ContainerConfig {
 pub struct Resources {
     /// Bytes of memory; a limit also forbids swap.
     pub memory: Option<u64>,
+    /// Bytes of memory that the kernel leaves to the container as long as it can: `memory.low`, and on v1
+    /// `memory.soft_limit_in_bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_reservation: Option<u64>,
     /// Thousandths of a CPU.
     pub milli_cpus: Option<u64>,
+    /// Its part of the CPUs if other cgroups want them too, in proportion to theirs: 2 to 262144, and 1024 without a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<u64>,
+    /// The CPUs that it may use, as in `0-2,4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpuset_cpus: Option<String>,
+    /// The memory nodes that it may use, as in `0,1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpuset_mems: Option<String>,
     /// Number of processes and threads.
     pub pids: Option<u64>,
     /// When memory runs out, the kernel kills all processes of the container and not only one (`memory.oom.group`), so
     /// that no part of a function survives. Requires cgroup v2.
     pub oom_group: bool,
+}
+
+/// Limits that change while a container exists. `None` leaves a limit as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourcesUpdate {
+    /// Bytes of memory; a limit also forbids swap.
+    pub memory: Option<Limit>,
+    /// See [`Resources::memory_reservation`].
+    pub memory_reservation: Option<u64>,
+    /// Thousandths of a CPU.
+    pub milli_cpus: Option<Limit>,
+    /// See [`Resources::cpu_shares`].
+    pub cpu_shares: Option<u64>,
+    /// See [`Resources::cpuset_cpus`].
+    pub cpuset_cpus: Option<String>,
+    /// See [`Resources::cpuset_mems`].
+    pub cpuset_mems: Option<String>,
+    /// Number of processes and threads.
+    pub pids: Option<Limit>,
+}
+
+/// A limit that takes the place of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// None.
+    Unlimited,
+    /// This value.
+    At(u64),
 }
 
 /// One limit of `setrlimit(2)`.

@@ -192,19 +192,45 @@ pub enum Error {
         why: &'static str,
     },
 
-    /// The memory limit is too small to start a process.
-    #[error("a memory limit of {bytes} bytes is below the minimum of {minimum} (6 MiB)")]
+    /// The memory limit, or reservation, is too small to start a process.
+    #[error("a {what} of {bytes} bytes is below the minimum of {minimum} (6 MiB)")]
     MemoryTooSmall {
+        /// Which of the two.
+        what: &'static str,
         /// The limit.
         bytes: u64,
         /// The smallest limit that is accepted.
         minimum: u64,
     },
-    /// The memory limit exceeds the range of the kernel's interface.
-    #[error("a memory limit of {bytes} bytes is above the maximum of 9223372036854775807")]
+    /// The memory limit, or reservation, exceeds the range of the kernel's interface.
+    #[error("a {what} of {bytes} bytes is above the maximum of 9223372036854775807")]
     MemoryTooLarge {
+        /// Which of the two.
+        what: &'static str,
         /// The limit.
         bytes: u64,
+    },
+    /// More is reserved than the container may use.
+    #[error("a memory reservation of {reservation} bytes is above the memory limit of {bytes}")]
+    Reservation {
+        /// The reservation.
+        reservation: u64,
+        /// The limit.
+        bytes: u64,
+    },
+    /// The kernel accepts no such weight.
+    #[error("{shares} CPU shares are out of range: there are 2 to 262144, and 1024 is the default")]
+    CpuShares {
+        /// The number of shares.
+        shares: u64,
+    },
+    /// A set of CPUs or of memory nodes that is none.
+    #[error("{list:?} is not a list of {what}, such as 0-2,4")]
+    Cpuset {
+        /// What it is a set of.
+        what: &'static str,
+        /// The list.
+        list: String,
     },
     /// The group kill of the kernel exists only on cgroup v2.
     #[error(

@@ -2,7 +2,7 @@
 //!
 //! [`spec`] is the main function. Its inputs are the caller's decisions ([`ContainerConfig`]), the image's configuration
 //! ([`ImageConfig`]) and the properties of the machine ([`Host`]); it returns a whole [`Spec`], or the first error in
-//! the input. [`exec()`] does the same for one more process in a container that runs. The crate reads no file, calls no kernel
+//! the input. [`exec()`] does the same for one more process in a container that runs, and [`update()`] changes its limits. The crate reads no file, calls no kernel
 //! and reads no clock, so the same input gives the same result on every machine.
 //!
 //! Each section of the spec has a file of its own, independent of the others except where the spec itself couples them:
@@ -28,6 +28,7 @@ mod rlimits;
 mod seccomp;
 mod security;
 mod sysctls;
+mod update;
 mod user;
 
 use oci_spec::runtime::Linux;
@@ -37,8 +38,10 @@ pub use config::*;
 pub use error::Error;
 pub use exec::{exec, needs_user_files};
 pub use json::to_json;
-pub use oci_spec::runtime::{Process, Spec};
+pub use oci_spec::runtime::{LinuxResources, Process, Spec};
 pub use process::{INIT as INIT_PATH, console_size};
+pub use resources::set_of;
+pub use update::update;
 
 /// Translates a container into the spec that a runtime executes.
 ///

@@ -180,6 +180,13 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
         vec(rlimit(), 0..3),
         prop_oneof![5 => Just(false), 1 => Just(true)],
     );
+    let set = || of(prop_oneof![20 => Just("0-1,3".to_owned()), 1 => word()]);
+    let shares = (
+        of(prop_oneof![20 => Just(6_u64 << 20), 1 => any::<u64>()]),
+        of(prop_oneof![20 => 2_u64..=262_144, 1 => any::<u64>()]),
+        set(),
+        set(),
+    );
     let size = of((any::<u16>(), any::<u16>()));
     let place = (
         of(path()),
@@ -194,9 +201,11 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
         btree_map(word(), word(), 0..3),
         vec(word(), 0..2),
     );
-    (process, limits, place, maps, security()).prop_map(|(process, limits, place, maps, security)| {
+    let all = (process, limits, shares, place, maps, security());
+    all.prop_map(|(process, limits, shares, place, maps, security)| {
         let (entrypoint, command, env, cwd, user, additional_groups, hostname, terminal) = process;
         let (memory, milli_cpus, pids, rlimits, oom_group) = limits;
+        let (memory_reservation, cpu_shares, cpuset_cpus, cpuset_mems) = shares;
         let (init, readonly_rootfs, mounts, network, cgroup, console_size) = place;
         let (sysctls, annotations, env_removed) = maps;
         ContainerConfig {
@@ -215,7 +224,11 @@ fn config() -> impl Strategy<Value = ContainerConfig> {
             mounts,
             resources: Resources {
                 memory,
+                memory_reservation,
                 milli_cpus,
+                cpu_shares,
+                cpuset_cpus,
+                cpuset_mems,
                 pids,
                 oom_group,
             },
@@ -318,15 +331,30 @@ fn wanted_limits(config: &ContainerConfig, host: &Host) -> BTreeMap<String, Valu
     let mut want = |name: &str, value: Value| drop(wanted.insert(name.to_owned(), value));
     let Resources {
         memory,
+        memory_reservation,
         milli_cpus,
+        cpu_shares,
+        cpuset_cpus,
+        cpuset_mems,
         pids,
         oom_group,
-    } = config.resources;
+    } = config.resources.clone();
     if let Some(bytes) = memory {
         want("/memory/limit", json!(bytes));
         want("/memory/swap", json!(bytes));
         if host.cgroup == CgroupVersion::V1 {
             want("/memory/swappiness", json!(0));
+        }
+    }
+    if let Some(bytes) = memory_reservation {
+        want("/memory/reservation", json!(bytes));
+    }
+    if let Some(shares) = cpu_shares {
+        want("/cpu/shares", json!(shares));
+    }
+    for (name, list) in [("/cpu/cpus", cpuset_cpus), ("/cpu/mems", cpuset_mems)] {
+        if let Some(list) = list {
+            want(name, json!(list));
         }
     }
     if let Some(milli_cpus) = milli_cpus {
@@ -493,7 +521,7 @@ proptest! {
             cwd: Some(other.clone()),
             hostname: Some(text.clone()),
             mounts: vec![Mount::Bind { source: text.clone().into(), destination: other.clone().into(), readonly: true }],
-            resources: Resources { memory: Some(number), milli_cpus: Some(number), pids: Some(number), oom_group: false },
+            resources: Resources { memory: Some(number), milli_cpus: Some(number), pids: Some(number), ..Resources::default() },
             cgroup: Cgroup::Systemd { slice: text.clone(), prefix: other.clone(), id: text.clone() },
             ..ContainerConfig::default()
         };

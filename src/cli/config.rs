@@ -358,9 +358,9 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert!(said(&["cp", "web"]).contains("there is no `fnctr cp`: "));
-        let restart = said(&["run", "--restart=always", "busybox"]);
-        assert!(restart.contains("`fnctr run` has no --restart: "), "{restart}");
+        assert!(said(&["diff", "web"]).contains("there is no `fnctr diff`: "));
+        let health = said(&["run", "--health-cmd=true", "busybox"]);
+        assert!(health.contains("`fnctr run` has no --health-cmd: "), "{health}");
         assert!(said(&["run", "-P", "busybox"]).contains("`fnctr run` has no -P: "));
         let unknown = said(&["run", "--foo", "busybox"]);
         assert!(

@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 32] = [
+const COMMANDS: [(&str, &str); 30] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -10,13 +10,12 @@ const COMMANDS: [(&str, &str); 32] = [
     ("compose", NOTHING),
     ("config", NOTHING),
     ("context", "--address and --embedded choose the containerd"),
-    (
-        "cp",
-        "give a container its files with --volume, or put them into its image",
-    ),
     ("df", "`fnctr images` shows how much room images take"),
     ("diff", NOTHING),
-    ("export", IMAGES),
+    (
+        "export",
+        "`fnctr cp CONTAINER:/ -` writes its files as an archive",
+    ),
     ("history", "`fnctr image inspect` shows the layers of an image"),
     ("import", IMAGES),
     ("info", "`fnctr doctor` shows what this host can do"),
@@ -37,10 +36,6 @@ const COMMANDS: [(&str, &str); 32] = [
         "`fnctr container prune` and `fnctr image prune` remove what is not used",
     ),
     ("trust", NOTHING),
-    (
-        "update",
-        "the limits of a container are those that `fnctr run` gave it",
-    ),
     ("version", "`fnctr --version` shows it"),
     (
         "volume",
@@ -53,7 +48,7 @@ const IMAGES: &str = "images are made elsewhere, and come here by `fnctr pull` o
 const LOGIN: &str = "log in with docker, podman or skopeo: fnctr reads docker's configuration file; or use `fnctr pull --username`";
 
 /// Options of `docker run` that `fnctr run` lacks, and the advice for each.
-const OPTIONS: [(&str, &str); 56] = [
+const OPTIONS: [(&str, &str); 50] = [
     ("--annotation", NOTHING),
     (
         "--attach",
@@ -69,10 +64,6 @@ const OPTIONS: [(&str, &str); 56] = [
     ("--cgroupns", NOTHING),
     ("--cpu-period", CPUS),
     ("--cpu-quota", CPUS),
-    ("--cpu-shares", CPUS),
-    ("-c", CPUS),
-    ("--cpuset-cpus", CPUS),
-    ("--cpuset-mems", NOTHING),
     ("--detach-keys", NOTHING),
     ("--device", DEVICES),
     ("--device-cgroup-rule", DEVICES),
@@ -95,7 +86,6 @@ const OPTIONS: [(&str, &str); 56] = [
     ("--isolation", NOTHING),
     ("--link", "--add-host NAME:IP gives an address a name"),
     ("--mac-address", ADDRESS),
-    ("--memory-reservation", "--memory is the one limit"),
     ("--memory-swap", "--memory is the one limit"),
     ("--memory-swappiness", NOTHING),
     (
@@ -110,10 +100,6 @@ const OPTIONS: [(&str, &str); 56] = [
     ("--privileged", CAPABILITIES),
     ("--publish-all", "name each port: --publish PORT:PORT"),
     ("-P", "name each port: --publish PORT:PORT"),
-    (
-        "--restart",
-        "a container that has ended is started again by `fnctr start` alone",
-    ),
     ("--security-opt", NOTHING),
     (
         "--shm-size",
@@ -184,7 +170,7 @@ mod tests {
         for (name, _) in OPTIONS {
             assert!(!options.iter().any(|option| option == name), "{name}");
         }
-        assert!(command("cp").unwrap().contains("--volume") && command("lgos").is_none());
+        assert!(command("volume").unwrap().contains("--volume") && command("lgos").is_none());
         assert!(option("--privileged").unwrap().contains("--image-user") && option("--prvileged").is_none());
     }
 }

@@ -51,6 +51,15 @@ impl Failure {
         }
     }
 
+    /// Something has failed that neither the user nor the host is known to be responsible for.
+    pub(super) fn internal(sentence: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            kind: "internal",
+            exec: None,
+        }
+    }
+
     /// Something that fnctr needs from this host has failed.
     pub(super) fn host(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {

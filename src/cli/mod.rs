@@ -17,6 +17,7 @@ mod confirm;
 mod connect;
 mod container_ref;
 mod containers;
+mod cp;
 mod docker;
 mod doctor;
 mod events;
@@ -50,6 +51,7 @@ mod stop;
 mod template;
 mod terminal;
 mod top;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -175,6 +177,8 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Logs(args) => logs::logs(invocation, &args).await,
         Command::Top(args) => top::top(invocation, &args, print).await,
         Command::Rename(args) => rename::rename(invocation, &args, print).await,
+        Command::Cp(args) => cp::cp(invocation, &args, print).await,
+        Command::Update(args) => update::update(invocation, &args, print).await,
         Command::Exec(args) => exec::exec(invocation, &args, print).await,
         Command::Events(args) => events::events(invocation, &args, print).await,
         Command::Reconcile { dry_run } => reconcile::reconcile(invocation, dry_run, print).await,
@@ -194,6 +198,8 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Logs(args) => logs::logs(invocation, &args).await,
             ContainerCommand::Top(args) => top::top(invocation, &args, print).await,
             ContainerCommand::Rename(args) => rename::rename(invocation, &args, print).await,
+            ContainerCommand::Cp(args) => cp::cp(invocation, &args, print).await,
+            ContainerCommand::Update(args) => update::update(invocation, &args, print).await,
             ContainerCommand::Exec(args) => exec::exec(invocation, &args, print).await,
             ContainerCommand::Stop(args) => stop::stop(invocation, &args, print).await,
             ContainerCommand::Restart(args) => start::restart(invocation, &args, print).await,

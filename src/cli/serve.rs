@@ -139,6 +139,7 @@ async fn serve_doors(
     let Doors { docker, metrics } = doors;
     let docker = async {
         let Some(DockerDoor { listener, path }) = docker else {
+            server.begin_restarts();
             interrupted.cancelled().await;
             return;
         };

@@ -15,7 +15,7 @@ use super::stop::stop_request;
 use super::terminal::RawTerminal;
 use crate::detach_keys::DetachKeys;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, Step, Wants};
+use crate::engine::{Container, Custody, Engine, Kind, SharedStreams, StartedBy, Step, Wants};
 use crate::{ContainerId, Context};
 
 /// Starts containers. A container that runs already stays as it is.
@@ -83,7 +83,7 @@ async fn start_attached(
         let opened = streams.streams_beside(stdout, tokio::io::stderr(), terminal);
         // Before the start, so that no key is missed.
         let raw_terminal = RawTerminal::enter_if(interactive && terminal)?;
-        let started = container.start(&ctx, custody, move |_| std::future::ready(Ok(opened)));
+        let started = container.start(&ctx, custody, StartedBy::User, move |_| std::future::ready(Ok(opened)));
         let run = &started.await?;
         let wishes = attach::signals_for(invocation, run, true);
         if let Err(error) = run.share(&streams) {

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
     CreateTaskRequest, DeleteTaskRequest, GetRequest, ListTasksRequest, PauseTaskRequest, ResumeTaskRequest,
+    UpdateTaskRequest,
 };
 use containerd_client::types::v1::{Process, Status};
-use prost_types::Timestamp;
+use prost_types::{Any, Timestamp};
 use tonic::transport::Channel;
 
 use super::any::{moment, pack_options};
@@ -61,6 +62,9 @@ pub(crate) enum TaskStatus {
     /// The shim does not answer, or reports a state that this crate does not know.
     Unknown,
 }
+
+/// The limits of a cgroup (containerd's typeurl of the OCI type).
+const RESOURCES_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 
 /// How long past the caller's deadline a create may take. It takes 50 ms on idle hosts and a second on crowded ones.
 const OVERTIME: Duration = Duration::from_secs(5);
@@ -225,6 +229,35 @@ impl Tasks {
         self.session
             .call(ctx, "Tasks/Resume", id.as_str())
             .change(message, |r| async move { client.resume(r).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Changes limits of the container's cgroup: `resources` are an OCI LinuxResources as JSON, with what changes alone.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no task; the runtime's own message.
+    ///
+    /// # Cancellation
+    /// Not safe to drop: the effect is then unknown.
+    pub(crate) async fn update(
+        &self,
+        ctx: &Context,
+        id: &ContainerId,
+        resources: Vec<u8>,
+    ) -> Result<(), Error> {
+        let mut client = self.client();
+        let message = UpdateTaskRequest {
+            container_id: id.to_string(),
+            resources: Some(Any {
+                type_url: RESOURCES_URL.to_owned(),
+                value: resources,
+            }),
+            ..UpdateTaskRequest::default()
+        };
+        self.session
+            .call(ctx, "Tasks/Update", id.as_str())
+            .change(message, |r| async move { client.update(r).await })
             .await?;
         Ok(())
     }

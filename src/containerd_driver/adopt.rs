@@ -63,7 +63,8 @@ pub enum ContainerState {
 impl From<engine::State> for ContainerState {
     fn from(state: engine::State) -> Self {
         match state {
-            engine::State::Dead => Self::Dead,
+            // Only a server, which is another process, knows that a container is about to be started again.
+            engine::State::Dead | engine::State::Restarting => Self::Dead,
             engine::State::Created => Self::Created,
             engine::State::Running => Self::Running,
             engine::State::Frozen => Self::Frozen,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::options::ContainerOptions;
 use crate::ContainerName;
-use crate::engine::{Custody, LogPlan, Plan, label};
+use crate::engine::{Custody, LogPlan, Plan, RestartPolicy, label};
 
 /// The plan of a container that does not exist yet.
 #[derive(Debug)]
@@ -59,6 +59,13 @@ impl Draft {
     pub(super) fn logged(&self, log: Option<LogPlan>) {
         if let Some(plan) = &mut self.state().plan {
             plan.log = log;
+        }
+    }
+
+    /// Sets when the container is started again. Does nothing to an adopted one.
+    pub(super) fn restarted(&self, policy: RestartPolicy) {
+        if let Some(plan) = &mut self.state().plan {
+            plan.restart = policy;
         }
     }
 

@@ -13,7 +13,7 @@ use fnctr_oci::{
 
 use crate::ContainerId;
 use crate::driver::{Config, ContainerTask, Error, ErrorKind, label, notation};
-use crate::engine::{Network, Plan};
+use crate::engine::{Network, Plan, RestartPolicy};
 use crate::image::Reference;
 
 /// The user of functions that do not get the image's user.
@@ -47,8 +47,8 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
             memory: limited(task.memory()),
             milli_cpus: limited(task.cpus()),
             pids: limited(task.pids()),
-            // The contract has no field for it; a host sets it through the container's options.
-            oom_group: false,
+            // The contract has no fields for the others; a host sets them through the container's options.
+            ..Resources::default()
         },
         rlimits: rlimits(task),
         security: security(config),
@@ -69,6 +69,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         is_kept: false,
         is_checked_at_start: false,
         log: None,
+        restart: RestartPolicy::No,
         front: None,
     })
 }
@@ -256,7 +257,7 @@ mod tests {
             memory: Some(64 << 20),
             milli_cpus: Some(1500),
             pids: Some(10),
-            oom_group: false,
+            ..Resources::default()
         };
         assert_eq!(plan.config.resources, resources);
         assert_eq!(plan.fs_size, Some(5 << 20));

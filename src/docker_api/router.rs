@@ -88,6 +88,11 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("POST", ["containers", id, "restart"]) => containers::restart(door, id, &request).await,
         ("POST", ["containers", id, "kill"]) => containers::kill(door, id, &request).await,
         ("POST", ["containers", id, "rename"]) => containers::rename(door, id, &request).await,
+        ("POST", ["containers", id, "update"]) => containers::update(door, id, &request).await,
+        ("HEAD", ["containers", id, "archive"]) => containers::stat_path(door, id, &request).await,
+        ("GET", ["containers", id, "archive"]) => containers::copy_from(door, id, &request).await,
+        ("PUT", ["containers", id, "archive"]) => containers::copy_to(door, id, request).await,
+        ("GET", ["containers", id, "export"]) => containers::export(door, id, &request).await,
         ("POST", ["containers", id, "pause"]) => containers::pause(door, id).await,
         ("POST", ["containers", id, "unpause"]) => containers::unpause(door, id).await,
         ("POST", ["containers", id, "wait"]) => containers::wait(door, id, &request),
@@ -118,7 +123,11 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
 
 /// Whether the body of a request is an archive, which may be long.
 fn is_archive(method: &Method, path: &str) -> bool {
-    *method == Method::POST && path == "/images/load"
+    match *method {
+        Method::POST => path == "/images/load",
+        Method::PUT => path.starts_with("/containers/") && path.ends_with("/archive"),
+        _ => false,
+    }
 }
 
 fn not_served(why: &NotServed) -> Answer {

@@ -46,6 +46,7 @@ impl DockerApi {
     /// end. All containers stay as they are.
     pub(crate) async fn serve(self, ctx: &Context, listener: UnixListener, grace: Duration) {
         containers::remove_ended(&self.door);
+        containers::start_again(&self.door);
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let tracker = self.door.tracker.clone();
         let accept = async {

@@ -16,6 +16,7 @@ use super::facts::Facts;
 use super::kept::{self, LastRun, RunEnd};
 use super::record::{self, Owner};
 use super::remains::Remains;
+use super::restart::Restarts;
 use super::run::Run;
 use super::run_parts::RunParts;
 use super::stage::Phase;
@@ -44,6 +45,33 @@ pub(crate) enum NotStarted {
     /// It is gone.
     #[error("it was removed")]
     Removed,
+    /// Its policy would have started it again.
+    #[error("a user has stopped it")]
+    Stopped,
+}
+
+/// Why a container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartedBy {
+    /// A user wants it.
+    User,
+    /// A server has started, and the restart policy says so.
+    Server,
+    /// Its last run is over, and the restart policy says so.
+    Policy,
+}
+
+impl StartedBy {
+    /// What is known of the restarts from this start on.
+    fn restarts(self, before: Restarts) -> Restarts {
+        match self {
+            Self::User | Self::Server => Restarts::default(),
+            Self::Policy => Restarts {
+                count: before.count.saturating_add(1),
+                ..before
+            },
+        }
+    }
 }
 
 impl NotStarted {
@@ -58,7 +86,8 @@ impl NotStarted {
 impl Container {
     /// Starts a kept container that does not run. If it fails, the container stays as it was before, with the reason on
     /// its record. `streams` is called when the streams are needed; it receives the context of the start, which it must
-    /// not outlast. `custody` is how this process looks after the run.
+    /// not outlast. `custody` is how this process looks after the run, and
+    /// `by` why it is started.
     ///
     /// # Errors
     /// [`Kind::OutOfOrder`] if the container runs, or was not made to be kept; [`Kind::Busy`] if another process is
@@ -70,6 +99,7 @@ impl Container {
         &self,
         ctx: &Context,
         custody: Custody,
+        by: StartedBy,
         streams: impl FnOnce(Context) -> F + Send + 'static,
     ) -> Result<Run>
     where
@@ -77,7 +107,7 @@ impl Container {
     {
         let this = self.clone();
         let start = move |ctx: Context| async move {
-            let started = this.start_here(&ctx, &custody, streams);
+            let started = this.start_here(&ctx, &custody, by, streams);
             this.deps().phase("start", this.id(), started).await
         };
         self.deps().tracked(ctx, start).await
@@ -90,7 +120,7 @@ impl Container {
     /// As for [`Self::start`].
     pub(crate) async fn start_detached(&self, ctx: &Context, custody: Custody) -> Result<Run> {
         let streams = server_lock::streams_of_detached(self.deps());
-        self.start(ctx, custody, |_| std::future::ready(Ok(streams)))
+        self.start(ctx, custody, StartedBy::User, |_| std::future::ready(Ok(streams)))
             .await
     }
 
@@ -119,6 +149,7 @@ impl Container {
         &self,
         ctx: &Context,
         custody: &Custody,
+        by: StartedBy,
         streams: impl FnOnce(Context) -> F,
     ) -> Result<Run>
     where
@@ -134,6 +165,9 @@ impl Container {
         }
         if deps.is_being_removed(id, self.attempt()) {
             return refuse(Kind::OutOfOrder, NotStarted::Removing);
+        }
+        if by == StartedBy::Policy && kept::restarts(&record).is_stopped {
+            return refuse(Kind::OutOfOrder, NotStarted::Stopped);
         }
         let plan = kept::plan_of(&record)?;
         let mut before = kept::last_run(&record).unwrap_or_default();
@@ -169,7 +203,7 @@ impl Container {
         let (now, mut undo) = (LastRun::now(), deps.undo_list(id));
         let unchanged = record.clone();
         let made = async {
-            let chosen = choose(deps, ctx, &plan, custody, &now, &mut record).await?;
+            let chosen = choose(deps, ctx, &plan, (custody, by), &now, &mut record).await?;
             let snapshots = deps.session.snapshots(&record.snapshotter);
             let rootfs = snapshots.mounts(ctx, &record.snapshot_key).await;
             let rootfs = rootfs.at(Step::Rootfs, id)?;
@@ -252,7 +286,7 @@ async fn choose(
     deps: &Arc<Deps>,
     ctx: &Context,
     plan: &super::Plan,
-    custody: &Custody,
+    (custody, by): (&Custody, StartedBy),
     now: &LastRun,
     record: &mut Record,
 ) -> Result<Chosen> {
@@ -279,7 +313,12 @@ async fn choose(
     }
     let [labels, last] = kept::set_last_run(record, now)?;
     let why = kept::set_start_error(record, None);
-    let fields: Vec<_> = [labels, last, Field::Spec].into_iter().chain(why).collect();
+    let restarts = kept::set_restarts(record, by.restarts(kept::restarts(record)))?;
+    let fields: Vec<_> = [labels, last, Field::Spec]
+        .into_iter()
+        .chain(why)
+        .chain(restarts)
+        .collect();
     // The sandbox is on the record before it is made, as in a create.
     let written = deps.session.containers().update(ctx, record, &fields).await;
     written.at(Step::Record, &plan.id)?;

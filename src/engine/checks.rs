@@ -14,19 +14,13 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::facts::MAX_LABEL;
 use super::placement::Placement;
 use super::plan::{Network, Plan};
-use super::{disk, mount_points, record, rlimits};
+use super::{disk, limits, mount_points, record, rlimits};
 use crate::Context;
 use crate::image::{Image, Lookup, NotExecutable, Program};
 
 /// Why this host or this image cannot serve the plan.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
-    /// The kernel offers no controller for the limit.
-    #[error("this host cannot enforce a limit on {resource}: its cgroups have no {controller} controller")]
-    Controller {
-        resource: &'static str,
-        controller: &'static str,
-    },
     /// The engine fills in the network, so the given one would be lost.
     #[error(
         "config.network is {network:?}, but the engine fills that in; leave it None and set the network of the options"
@@ -96,7 +90,8 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
     oom_score(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
     rlimits::check(&deps.host.ceilings, &plan.config.rlimits)
         .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
-    controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
+    limits::check(deps, &plan.config.resources)
+        .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     if let Err(taken) = cgroup_is_free(deps, deps.placement(&plan.id).as_ref()) {
         // A container of this name has a cgroup of this name: report the name instead.
         record::check_name(deps, ctx, &plan.id).await?;
@@ -119,7 +114,8 @@ pub(super) async fn all(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image, 
 /// Checks what may have changed since a kept container was made.
 pub(super) fn again(deps: &Deps, plan: &Plan, placement: Option<&Placement>, spec: &Spec) -> Result<()> {
     let unfit = |kind, error: Unfit| Error::new(Step::Check, &plan.id, kind, error);
-    controllers(deps, &plan.config).map_err(|error| unfit(Kind::Unsupported, error))?;
+    limits::check(deps, &plan.config.resources)
+        .map_err(|error| Error::new(Step::Check, &plan.id, Kind::Unsupported, error))?;
     cgroup_is_free(deps, placement).map_err(|error| unfit(Kind::Conflict, error))?;
     mounts(plan, spec).map_err(|error| unfit(Kind::InvalidPlan, error))
 }
@@ -171,24 +167,6 @@ fn oom_score(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
             Err(Unfit::OomScore { wanted, least })
         }
         _ => Ok(()),
-    }
-}
-
-fn controllers(deps: &Deps, config: &ContainerConfig) -> Result<(), Unfit> {
-    let has = &deps.host.controllers;
-    let wanted = &config.resources;
-    let missing = [
-        (
-            wanted.memory.is_some() && has.memory.is_none(),
-            "memory",
-            "memory",
-        ),
-        (wanted.milli_cpus.is_some() && has.cpu.is_none(), "CPUs", "cpu"),
-        (wanted.pids.is_some() && has.pids.is_none(), "processes", "pids"),
-    ];
-    match missing.into_iter().find(|(missing, ..)| *missing) {
-        Some((_, resource, controller)) => Err(Unfit::Controller { resource, controller }),
-        None => Ok(()),
     }
 }
 
@@ -376,6 +354,7 @@ fn hidden(plan: &Plan) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::RestartPolicy;
 
     fn bind(destination: &str) -> Mount {
         Mount::Bind {
@@ -400,6 +379,7 @@ mod tests {
             name: None,
             is_kept: false,
             is_checked_at_start: false,
+            restart: RestartPolicy::No,
             log: None,
             front: None,
         }

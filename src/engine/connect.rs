@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::config::Role;
 use super::deps::{Background, Deps, Engine, Images, Networks};
@@ -14,8 +14,8 @@ use super::name_index::NameIndex;
 use super::reclaim::Reclaims;
 use super::slot::Spoiled;
 use super::{
-    Config, abandoned, events, fit, images, orphans, placement, pool, reconcile, server_lock, stray_networks,
-    unfinished,
+    Config, abandoned, events, files, fit, images, orphans, placement, pool, reconcile, server_lock,
+    stray_networks, unfinished,
 };
 use crate::Context;
 use crate::cgroup::{self, Root};
@@ -141,6 +141,7 @@ fn deps(config: Config, session: Session, store: ImageStore, host: HostFacts) ->
         logs: LogFiles::default(),
         exits: Exits::start(session.clone(), life.child(), tracker),
         names: NameIndex::new(&config.run_dir.join(config.namespace.as_str())),
+        copies: Arc::new(Semaphore::new(files::COPIES)),
         reclaims: reclaims.map(|delay| Reclaims::start(delay, life.child(), tracker)),
         images: Images {
             cache: Cache::start(config.cache.clone(), Arc::clone(&store), tracker, life.child()),

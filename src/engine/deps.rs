@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -61,6 +61,8 @@ pub(super) struct Deps {
     /// Where containerd keeps the bundles of this containerd namespace, once a shim has shown it.
     pub(super) bundles_dir: OnceLock<PathBuf>,
     pub(super) reclaims: Option<Reclaims>,
+    /// A place for each copy from or to a container; see `files`.
+    pub(super) copies: Arc<Semaphore>,
     pub(super) background: Background,
 }
 

@@ -123,12 +123,16 @@ pub(crate) enum Step {
     Untag,
     /// Giving a container another name.
     Rename,
+    /// Changing the limits of a container.
+    Update,
     /// Running another process in a container.
     Exec,
     /// Changing the size of a terminal.
     Resize,
     /// Reading the output that is kept.
     Logs,
+    /// Copying from or to its files.
+    Copy,
 }
 
 impl fmt::Display for Step {
@@ -163,7 +167,9 @@ impl fmt::Display for Step {
             Self::Tag => "name",
             Self::Untag => "remove",
             Self::Rename => "rename",
+            Self::Update => "change the limits of",
             Self::Exec => "execute a command in",
+            Self::Copy => "reach the files of",
             Self::Logs => "read the log of",
             Self::Resize => "change the size of a terminal of",
         })

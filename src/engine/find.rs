@@ -13,6 +13,7 @@ use super::first_records::FirstRecords;
 use super::kept::{self, LastRun, RunEnd};
 use super::label;
 use super::remains::Remains;
+use super::restart::Restarts;
 use super::{names, placement, record};
 use crate::cgroup::{self, Freezer};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
@@ -46,6 +47,8 @@ pub(crate) struct ListedContainer {
     pub(crate) last_run: Option<LastRun>,
     /// Why its last start failed, if it did.
     pub(crate) start_error: Option<String>,
+    /// What is known of its restarts.
+    pub(crate) restarts: Restarts,
     /// The end of its cgroup's path, which is unique to this container.
     pub(super) cgroup_name: Option<PathBuf>,
 }
@@ -102,6 +105,8 @@ pub(crate) enum State {
     Running,
     /// Frozen, as the kernel or containerd reports.
     Frozen,
+    /// Ended, and about to be started again; as its server knows.
+    Restarting,
     /// Ended with this code.
     Exited(u32),
     /// Its removal was begun, and not finished.
@@ -234,6 +239,7 @@ fn listed_container(deps: &Deps, task: Option<TaskInfo>, record: &Record) -> Lis
         cgroup_name: placement.map(|placement| placement.name),
         last_run,
         start_error: kept::start_error(record),
+        restarts: kept::restarts(record),
     }
 }
 
@@ -310,6 +316,7 @@ mod tests {
             cgroup_name: None,
             last_run: None,
             start_error: None,
+            restarts: Restarts::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use fnctr_oci::ContainerConfig;
+use fnctr_oci::{ContainerConfig, Resources};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -19,19 +19,23 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::label;
 use super::log_plan::LogPlan;
 use super::plan::{Network, Plan};
+use super::restart::{RestartPolicy, Restarts};
 use super::wait::Exit;
 use crate::containerd::{Field, Record, Session};
 use crate::image::Reference;
 use crate::{ContainerName, Context, clock};
 
 /// The extension with the plan.
-const PLAN: &str = "io.fnctr.plan";
+pub(super) const PLAN: &str = "io.fnctr.plan";
 /// The extension with what a front door keeps.
-const FRONT: &str = "io.fnctr.front";
+pub(super) const FRONT: &str = "io.fnctr.front";
 /// The extension with the last run.
 const LAST_RUN: &str = "io.fnctr.last-run";
 /// The extension with the reason why the last start failed; empty if it did not.
 const START_ERROR: &str = "io.fnctr.start-error";
+
+/// The extension with what is known of its restarts; none for a container that was never restarted or stopped.
+const RESTARTS: &str = "io.fnctr.restarts";
 
 /// The last run of a kept container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +77,12 @@ struct SavedPlan {
     hosts: Vec<(String, IpAddr)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<LogPlan>,
+    #[serde(default, skip_serializing_if = "is_no")]
+    restart: RestartPolicy,
+}
+
+fn is_no(policy: &RestartPolicy) -> bool {
+    *policy == RestartPolicy::No
 }
 
 /// Why the plan on a record cannot be used.
@@ -103,6 +113,7 @@ pub(super) fn extensions(plan: &Plan, last: &LastRun) -> Result<BTreeMap<String,
         writable: plan.writable.clone(),
         hosts: plan.hosts.clone(),
         log: plan.log.clone(),
+        restart: plan.restart,
     };
     let internal = |error| Error::new(Step::Record, &plan.id, Kind::Internal, error);
     let front = plan.front.as_ref().map(serde_json::to_vec).transpose();
@@ -185,9 +196,35 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         is_kept: true,
         is_checked_at_start: false,
         log: saved.log,
+        restart: saved.restart,
         front: front_of(record),
         name,
     })
+}
+
+/// Sets the limits, and the restart policy if there is one, in the plan on the record of a kept container that is written afterwards. The record of any other has no
+/// plan.
+pub(super) fn set_plan(record: &mut Record, limits: Resources, restart: Option<RestartPolicy>) -> Result<()> {
+    if !is_kept(record) {
+        return Ok(());
+    }
+    let Some(saved) = record.extensions.get(PLAN) else {
+        return Ok(());
+    };
+    let mut saved: SavedPlan = serde_json::from_slice(saved).map_err(|error| {
+        Error::new(
+            Step::Record,
+            &record.id,
+            Kind::Unsupported,
+            NoPlan::Unreadable(error),
+        )
+    })?;
+    saved.config.resources = limits;
+    saved.restart = restart.unwrap_or(saved.restart);
+    let saved = serde_json::to_vec(&saved)
+        .map_err(|error| Error::new(Step::Record, &record.id, Kind::Internal, error))?;
+    record.extensions.insert(PLAN.to_owned(), saved);
+    Ok(())
 }
 
 /// Sets the last run on a record that is written afterwards, with the returned fields.
@@ -199,6 +236,25 @@ pub(super) fn set_last_run(record: &mut Record, last: &LastRun) -> Result<[Field
         .labels
         .insert(label::KEPT.to_owned(), last.label().to_owned());
     Ok([Field::Labels, Field::Extension(LAST_RUN)])
+}
+
+/// What is known of the restarts of a kept container.
+pub(super) fn restarts(record: &Record) -> Restarts {
+    let text = record.extensions.get(RESTARTS);
+    text.and_then(|text| serde_json::from_slice(text).ok())
+        .unwrap_or_default()
+}
+
+/// Sets what is known of the restarts, on a record that is written afterwards, with the returned field if that changes
+/// anything.
+pub(super) fn set_restarts(record: &mut Record, known: Restarts) -> Result<Option<Field>> {
+    if restarts(record) == known {
+        return Ok(None);
+    }
+    let text = serde_json::to_vec(&known)
+        .map_err(|error| Error::new(Step::Record, &record.id, Kind::Internal, error))?;
+    record.extensions.insert(RESTARTS.to_owned(), text);
+    Ok(Some(Field::Extension(RESTARTS)))
 }
 
 /// Why the last start of a kept container failed, if it did.
@@ -307,6 +363,7 @@ mod tests {
             is_kept: true,
             is_checked_at_start: false,
             log: None,
+            restart: RestartPolicy::OnFailure { most: Some(3) },
             front: Some(serde_json::json!({ "Image": "busybox" })),
             name: Some(ContainerName::new("web_1").unwrap()),
         }

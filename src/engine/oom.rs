@@ -42,6 +42,11 @@ impl OomRecorder {
         }
     }
 
+    /// Sets the container's own limit in bytes, after a change.
+    pub(super) fn set_limit(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(0), Ordering::Release);
+    }
+
     /// Notes a reading of the kernel's counters while the container runs.
     pub(super) fn note_sample(&self, sample: &Sample) {
         self.kills

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::custody::Custody;
 use super::log_plan::LogPlan;
+use super::restart::RestartPolicy;
 use crate::image::Reference;
 use crate::sandbox::PortMapping;
 use crate::{ContainerId, ContainerName};
@@ -72,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) is_checked_at_start: bool,
     /// How its output is kept, if it is; only for a container that is kept itself.
     pub(crate) log: Option<LogPlan>,
+    /// When it is started again, by a server; only for a container that is kept.
+    pub(crate) restart: RestartPolicy,
     /// What a front door keeps of its request on the record of a kept container; nothing here reads it.
     pub(crate) front: Option<serde_json::Value>,
 }

@@ -193,6 +193,11 @@ impl Run {
         &self.0.oom
     }
 
+    /// Sets the memory limit in bytes that its end is explained with, after a change.
+    pub(super) fn set_memory_limit(&self, limit: Option<u64>) {
+        self.oom().set_limit(limit);
+    }
+
     pub(super) fn on_host_network(&self) -> &OnceLock<bool> {
         &self.0.on_host_network
     }

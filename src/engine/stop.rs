@@ -6,10 +6,13 @@ use super::container::Container;
 use super::custody::owner_is_gone;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::LastRun;
+use super::restart::{RestartPolicy, Restarts};
 use super::run::Run;
 use super::task::SIGKILL;
-use super::{adopt, find, kept, label};
+use super::turn::Turn;
+use super::{adopt, find, kept, label, record};
 use crate::Context;
+use crate::containerd::Record;
 use crate::pauses::Pauses;
 
 /// The first and the longest pause before the run of a container that is just being started is looked up again.
@@ -48,7 +51,52 @@ impl Container {
         self.deps().tracked(ctx, stop).await
     }
 
+    /// Notes that a user ends the container, so that its restart policy does not start it again. Nothing happens to one
+    /// without a policy.
+    ///
+    /// # Cancellation
+    /// Safe to drop: continues on its own task.
+    pub(crate) async fn note_stop(&self) -> Result<()> {
+        let this = self.clone();
+        let note = async move {
+            let ctx = Context::timeout(this.deps().config.close_grace);
+            this.note_stop_here(&ctx).await
+        };
+        self.deps().finished(note).await
+    }
+
+    async fn note_stop_here(&self, ctx: &Context) -> Result<()> {
+        let (deps, id) = (self.deps(), self.id());
+        let record = find::get(deps, ctx, id).await?;
+        let has_policy = |record: &Record| {
+            kept::is_kept(record) && kept::plan_of(record).is_ok_and(|plan| plan.restart != RestartPolicy::No)
+        };
+        if !has_policy(&record) || record::attempt_of(&record) != self.attempt() {
+            return Ok(());
+        }
+        let _turn = Turn::take(deps, ctx, id).await?;
+        let mut record = find::get(deps, ctx, id).await?;
+        let known = Restarts {
+            is_stopped: true,
+            ..kept::restarts(&record)
+        };
+        if record::attempt_of(&record) == self.attempt()
+            && let Some(field) = kept::set_restarts(&mut record, known)?
+        {
+            let written = deps.session.containers().update(ctx, &record, &[field]).await;
+            written.at(Step::Stop, id)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn stop_here(&self, ctx: &Context, how: Stop) -> Result<Option<u32>> {
+        if self.is_kept() {
+            // Before the signal: otherwise it might be started again at once.
+            match self.note_stop_here(ctx).await {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                noted => noted?,
+            }
+        }
         let code = match self.run() {
             Some(run) => end(ctx, &run, how).await?,
             None => None,

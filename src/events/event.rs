@@ -61,6 +61,14 @@ pub(crate) enum Action {
     Unpause,
     /// A container was given another name; `oldName` is the one before.
     Rename,
+    /// The limits of a container were changed.
+    Update,
+    /// Files of a container were packed into an archive.
+    #[serde(rename = "archive-path")]
+    ArchivePath,
+    /// An archive was unpacked into a container.
+    #[serde(rename = "extract-to-dir")]
+    ExtractToDir,
     /// Removed: a container, or a network.
     Destroy,
     /// An image was pulled.
@@ -118,6 +126,9 @@ impl fmt::Display for Action {
             Self::Pause => "pause",
             Self::Unpause => "unpause",
             Self::Rename => "rename",
+            Self::Update => "update",
+            Self::ArchivePath => "archive-path",
+            Self::ExtractToDir => "extract-to-dir",
             Self::Destroy => "destroy",
             Self::Pull => "pull",
             Self::Load => "load",

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 34] = [
+const MAY_IMPORT: [(&str, &[&str]); 35] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
@@ -40,6 +40,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("stdio", &[]),
     ("quota", &[]),
     ("events", &[]),
+    ("files", &[]),
     ("sandbox", &[]),
     ("image", &["containerd"]),
     (
@@ -50,6 +51,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
             "stdio",
             "image",
             "quota",
+            "files",
             "sandbox",
             "events",
         ],
@@ -77,6 +79,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
             "doctor",
             "embedded",
             "events",
+            "files",
             "init",
             "sandbox",
         ],

@@ -88,7 +88,7 @@ async fn options_of_run_are_those_of_docker_or_are_refused_by_name() {
         125,
         "\"/bin/true\" reported neither a process nor an error: it is not an OCI runtime",
     );
-    refused(stage, &["cp", "web"], 2, "there is no `fnctr cp`: ");
+    refused(stage, &["diff", "web"], 2, "there is no `fnctr diff`: ");
     refused(stage, &["run", "-m", "64", "busybox"], 125, "write 64m");
     refused(stage, &["run", "-z", "busybox", "true"], 125, "'-z'");
     refused(

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::files::CpArgs;
+use super::limits::UpdateArgs;
 use super::values;
 use crate::ContainerName;
 use crate::cli::container_ref::ContainerRef;
@@ -280,6 +282,10 @@ pub(in crate::cli) enum ContainerCommand {
     Top(TopArgs),
     /// Give a container another name
     Rename(RenameArgs),
+    /// Copy files from a container, or to one
+    Cp(CpArgs),
+    /// Change the limits of containers
+    Update(UpdateArgs),
     /// Run another process in a running container, and exit with its code
     Exec(ExecArgs),
     /// Send containers SIGTERM, and SIGKILL to those that have not ended in time

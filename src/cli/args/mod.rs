@@ -2,8 +2,10 @@
 
 pub(super) mod bench;
 pub(super) mod containers;
+pub(super) mod files;
 pub(super) mod global;
 pub(super) mod images;
+pub(super) mod limits;
 pub(super) mod network;
 pub(super) mod run;
 pub(super) mod serve;
@@ -19,8 +21,10 @@ use self::containers::{
     AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, LogsArgs, PsArgs,
     RenameArgs, RmArgs, StartArgs, StopArgs, TopArgs, WaitArgs,
 };
+use self::files::CpArgs;
 use self::global::Global;
 use self::images::{ImageCommand, ImagesArgs, PullArgs, RmiArgs, SaveFormat};
+use self::limits::UpdateArgs;
 use self::network::NetworkCommand;
 use self::run::{CreateArgs, RunArgs};
 use self::serve::ServeArgs;
@@ -136,6 +140,17 @@ pub(super) enum Command {
     Top(TopArgs),
     /// Give a container another name; its id stays
     Rename(RenameArgs),
+    /// Copy files from a container, or to one, whether it runs or not
+    #[command(
+        after_help = "Examples:\n  fnctr cp web:/var/log/app.log .\n  fnctr cp ./conf/. web:/etc/app\n  \
+        fnctr cp web:/data - | tar -t"
+    )]
+    Cp(CpArgs),
+    /// Change the limits of containers, whether they run or not
+    #[command(
+        after_help = "What is not named stays as it is.\n\nExample: fnctr update --memory 128m --cpus unlimited web"
+    )]
+    Update(UpdateArgs),
     /// Run another process in a running container, show its output, and exit with its code
     #[command(after_help = "Example: fnctr exec -i -u root web sh -c 'cat >/etc/motd' <motd")]
     Exec(ExecArgs),

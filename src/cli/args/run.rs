@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Subcommand};
 use fnctr_oci::{Mount, Rlimit};
 
+use super::limits::ShareArgs;
 use super::network::NetworkArgs;
 use super::values;
 use crate::cli::container_ref::ContainerRef;
+use crate::engine::RestartPolicy;
 use crate::{ByteSize, MilliCpus};
 
 /// How output is kept.
@@ -107,6 +109,11 @@ pub(in crate::cli) struct ContainerArgs {
     /// Most processes and threads
     #[arg(long, value_name = "N", visible_alias = "pids-limit")]
     pub(in crate::cli) pids: Option<u64>,
+    #[command(flatten)]
+    pub(in crate::cli) shares: ShareArgs,
+    /// When `fnctr serve` starts it again, if it is kept: no, always, unless-stopped, on-failure or on-failure:N
+    #[arg(long, value_name = "POLICY", value_parser = values::restart, default_value = "no")]
+    pub(in crate::cli) restart: RestartPolicy,
     /// Limit of setrlimit(2), as docker names it: nofile, nproc, core, stack, memlock ...; -1 is unlimited
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit, allow_hyphen_values = true)]
     pub(in crate::cli) ulimit: Vec<Rlimit>,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::clock;
 use crate::detach_keys::DetachKeys;
 pub(in crate::cli) use crate::docker_syntax::{signal, tmpfs, ulimit};
-use crate::engine::Platform;
+use crate::engine::{Platform, RestartPolicy};
 use crate::{ByteSize, ContainerName};
 
 /// Parses `10s`, `1500ms`, `2m` or `1h`. A bare number is in seconds.
@@ -130,6 +130,28 @@ pub(in crate::cli) fn added_host(text: &str) -> Result<(String, IpAddr), String>
 /// A name that a container can have.
 pub(in crate::cli) fn container_name(text: &str) -> Result<ContainerName, String> {
     ContainerName::new(text).map_err(|error| error.to_string())
+}
+
+/// A restart policy, as docker writes it.
+pub(in crate::cli) fn restart(text: &str) -> Result<RestartPolicy, String> {
+    let (name, count) = text
+        .split_once(':')
+        .map_or((text, None), |(name, count)| (name, Some(count)));
+    match (name, count) {
+        ("no", None) => Ok(RestartPolicy::No),
+        ("always", None) => Ok(RestartPolicy::Always),
+        ("unless-stopped", None) => Ok(RestartPolicy::UnlessStopped),
+        ("on-failure", None) => Ok(RestartPolicy::OnFailure { most: None }),
+        ("on-failure", Some(count)) => match count.parse() {
+            Ok(most) => Ok(RestartPolicy::OnFailure {
+                most: Some(most).filter(|most| *most > 0),
+            }),
+            Err(_) => Err(format!("{count:?} is no number of restarts")),
+        },
+        _ => Err(format!(
+            "{text:?} is none of no, always, unless-stopped, on-failure and on-failure:N"
+        )),
+    }
 }
 
 /// Keys such as `ctrl-p,ctrl-q`.

@@ -29,6 +29,7 @@ pub(super) fn state_of(container: &ListedContainer) -> &'static str {
         State::Created => "created",
         State::Running => "running",
         State::Frozen => "frozen",
+        State::Restarting => "restarting",
         State::Exited(_) => "exited",
         State::Removing => "removing",
     }

@@ -8,8 +8,16 @@ use crate::engine::{ListedContainer, Reference, State};
 pub(super) const KEYS: [&str; 6] = ["id", "name", "label", "status", "ancestor", "network"];
 
 /// The names of states. Docker's name for `frozen` is `paused`.
-const STATES: [&str; 8] = [
-    "created", "running", "frozen", "paused", "exited", "removing", "dead", "lost",
+const STATES: [&str; 9] = [
+    "created",
+    "running",
+    "frozen",
+    "paused",
+    "restarting",
+    "exited",
+    "removing",
+    "dead",
+    "lost",
 ];
 
 /// The containers that the user asked for.
@@ -67,6 +75,6 @@ mod tests {
             Selection::new(false, Filters::parse(&given, &KEYS).unwrap())
         };
         assert!(filters("paused").unwrap().all);
-        assert!(filters("restarting").unwrap_err().contains("created, running"));
+        assert!(filters("sleeping").unwrap_err().contains("created, running"));
     }
 }

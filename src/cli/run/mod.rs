@@ -55,7 +55,10 @@ pub(super) async fn run(
                 invocation,
                 making: Making {
                     driver,
-                    cookie: &cookie.looked_after(custody, is_kept).logged(log),
+                    cookie: &cookie
+                        .looked_after(custody, is_kept)
+                        .logged(log)
+                        .restarted(args.container.restart),
                     args: &args.container,
                     image,
                 },
@@ -90,7 +93,10 @@ pub(super) async fn create(
         &args.container,
         task,
         async |driver, cookie, image, cid_file| {
-            let cookie = &cookie.looked_after(custody, true).logged(log);
+            let cookie = &cookie
+                .looked_after(custody, true)
+                .logged(log)
+                .restarted(args.container.restart);
             let making = Making {
                 driver,
                 cookie,

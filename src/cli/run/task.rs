@@ -16,7 +16,7 @@ use crate::cli::output::{Print, note};
 use crate::cli::standard::{LineEnd, Standard};
 use crate::cli::terminal;
 use crate::driver::{Input, Output, Stat, Task};
-use crate::engine::{LogOptions, LogPlan, SharedStreams};
+use crate::engine::{LogOptions, LogPlan, RestartPolicy, SharedStreams};
 use crate::{ByteSize, ContainerId, ContainerName, ContainerOptions};
 
 /// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
@@ -41,6 +41,11 @@ pub(super) fn words(args: &mut ContainerArgs, verb: &str) -> Result<(String, Vec
 /// Refuses unsupported and contradictory options of `run` before anything is done.
 pub(super) fn check_run(args: &RunArgs) -> Result<(), Failure> {
     terminal::check(args.interactive, args.container.tty)?;
+    if args.container.restart != RestartPolicy::No && !args.detach {
+        return Err(Failure::usage(
+            "--restart goes with --detach alone: this command ends with the container's first run",
+        ));
+    }
     if args.rm == Some(true) && args.detach {
         return Err(Failure::usage(
             "--rm does not go with --detach, because no process waits for the container's end: `fnctr rm` removes it then, and \
@@ -155,6 +160,7 @@ pub(super) fn choose(
         config.hostname.clone_from(&args.hostname);
     }
     config.resources.oom_group = args.oom_group;
+    args.shares.apply(&mut config.resources);
     config.terminal = args.tty;
     config.console_size = terminal::size().filter(|_| args.tty);
     if !command.is_empty() {

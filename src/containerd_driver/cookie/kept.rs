@@ -2,7 +2,7 @@
 
 use super::{ContainerdCookie, Held, refuse, translate};
 use crate::driver::{Error, Phase, Step};
-use crate::engine::{Custody, Kind, LogPlan, SharedStreams};
+use crate::engine::{Custody, Kind, LogPlan, RestartPolicy, SharedStreams};
 use crate::{ContainerName, Context};
 
 impl ContainerdCookie {
@@ -10,6 +10,12 @@ impl ContainerdCookie {
     /// the container is kept after its end.
     pub(crate) fn looked_after(self, custody: Custody, is_kept: bool) -> Self {
         self.0.draft.looked_after(custody, is_kept);
+        self
+    }
+
+    /// Sets when the container is started again by a server. Must be called before a create.
+    pub(crate) fn restarted(self, policy: RestartPolicy) -> Self {
+        self.0.draft.restarted(policy);
         self
     }
 

@@ -56,6 +56,7 @@ pub(super) struct HostConfig {
     pub(super) port_bindings: BTreeMap<String, Vec<PortBinding>>,
     pub(super) publish_all_ports: bool,
     pub(super) auto_remove: bool,
+    pub(super) restart_policy: RestartBody,
     pub(super) cap_add: Vec<String>,
     pub(super) cap_drop: Vec<String>,
     pub(super) security_opt: Vec<String>,
@@ -66,9 +67,13 @@ pub(super) struct HostConfig {
     pub(super) memory: i64,
     pub(super) memory_swap: i64,
     pub(super) memory_swappiness: Option<i64>,
+    pub(super) memory_reservation: i64,
     pub(super) nano_cpus: i64,
     pub(super) cpu_period: i64,
     pub(super) cpu_quota: i64,
+    pub(super) cpu_shares: i64,
+    pub(super) cpuset_cpus: String,
+    pub(super) cpuset_mems: String,
     pub(super) pids_limit: Option<i64>,
     pub(super) ulimits: Vec<Ulimit>,
     pub(super) init: Option<bool>,
@@ -87,6 +92,14 @@ pub(super) struct LogConfig {
     pub(super) driver: String,
     #[serde(rename = "Config")]
     pub(super) options: BTreeMap<String, String>,
+}
+
+/// When a container is started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct RestartBody {
+    pub(super) name: String,
+    pub(super) maximum_retry_count: i64,
 }
 
 /// A port of the host that leads to one of the container.
@@ -184,6 +197,7 @@ fn host_config(host: &Object) -> Result<HostConfig, Refused> {
         port_bindings: port_bindings(host)?,
         publish_all_ports: host.flag("PublishAllPorts")?,
         auto_remove: host.flag("AutoRemove")?,
+        restart_policy: restart_policy(host)?,
         cap_add: host.words("CapAdd")?.unwrap_or_default(),
         cap_drop: host.words("CapDrop")?.unwrap_or_default(),
         security_opt: host.texts("SecurityOpt")?.unwrap_or_default(),
@@ -194,9 +208,13 @@ fn host_config(host: &Object) -> Result<HostConfig, Refused> {
         memory: host.integer("Memory")?,
         memory_swap: host.integer("MemorySwap")?,
         memory_swappiness: host.integer_if_given("MemorySwappiness")?,
+        memory_reservation: host.integer("MemoryReservation")?,
         nano_cpus: host.integer("NanoCpus")?,
         cpu_period: host.integer("CpuPeriod")?,
         cpu_quota: host.integer("CpuQuota")?,
+        cpu_shares: host.integer("CpuShares")?,
+        cpuset_cpus: host.text("CpusetCpus")?,
+        cpuset_mems: host.text("CpusetMems")?,
         pids_limit: host.integer_if_given("PidsLimit")?,
         ulimits: host
             .objects("Ulimits")?
@@ -208,6 +226,15 @@ fn host_config(host: &Object) -> Result<HostConfig, Refused> {
         sysctls: host.map("Sysctls")?,
         annotations: host.map("Annotations")?,
         console_size: terminal::console_size(host)?,
+    })
+}
+
+/// The field `RestartPolicy` of a create or an update.
+pub(super) fn restart_policy(given: &Object) -> Result<RestartBody, Refused> {
+    let policy = given.object("RestartPolicy")?.unwrap_or_default();
+    Ok(RestartBody {
+        name: policy.text("Name")?,
+        maximum_retry_count: policy.integer("MaximumRetryCount")?,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::engine::{Action, Kind, Served, State, Stop};
+use crate::engine::{Action, Kind, Served, StartedBy, State, Stop};
 
 const SIGTERM: u32 = 15;
 const SIGKILL: u32 = 9;
@@ -33,6 +33,7 @@ pub(in crate::docker_api) async fn stop(
     if !is_alive(&served) {
         return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
     }
+    served.cancel_restart();
     door.finish(async move {
         served
             .container()
@@ -58,7 +59,7 @@ pub(in crate::docker_api) async fn restart(
         this.set_restarting(served.id(), true);
         let stopped = served.container().stop(&Context::new(), how).await;
         let started = match stopped {
-            Ok(_) => start_now(&this, &served).await,
+            Ok(_) => start_now(&this, &served, StartedBy::User).await,
             Err(error) => Started::Not(error.into()),
         };
         this.set_restarting(served.id(), false);
@@ -96,6 +97,9 @@ pub(in crate::docker_api) async fn kill(
         ))
     };
     let run = alive(&served).ok_or_else(not_running)?;
+    if ends(&served, signal) {
+        served.container().note_stop().await?;
+    }
     match run.signal(&Context::new(), signal).await {
         Err(error) if error.kind() == Kind::NotFound => return Err(not_running()),
         sent => sent?,
@@ -140,7 +144,15 @@ fn turned(served: &Served, turned: Result<(), crate::engine::Error>) -> Result<(
 }
 
 fn is_alive(served: &Served) -> bool {
-    alive(served).is_some() || served.look().state == State::Lost
+    alive(served).is_some() || matches!(served.look().state, State::Lost | State::Restarting)
+}
+
+/// Whether a signal is one that a user ends a container with: then its restart policy does not start it again. Docker counts
+/// every signal so, unless the container has one of its own for that.
+fn ends(served: &Served, sent: u32) -> bool {
+    let front = Front::of(served).unwrap_or_default();
+    let own = signal(&front.body.config.stop_signal);
+    sent == SIGKILL || own.map_or(true, |own| own == sent)
 }
 
 fn how_to_stop(served: &Served, request: &Request) -> Result<Stop, Refused> {

@@ -113,7 +113,10 @@ fn choose(door: &Door, filters: &Filters, all: bool) -> Result<Vec<Seen>, Refuse
     let mut found: Vec<Seen> = Vec::new();
     for served in door.server.containers() {
         let container = served.look();
-        let is_alive = matches!(container.state, State::Running | State::Frozen | State::Lost);
+        let is_alive = matches!(
+            container.state,
+            State::Running | State::Frozen | State::Restarting | State::Lost
+        );
         let is_between = before.iter().all(|at| container.created_at < *at)
             && since.iter().all(|at| container.created_at > *at);
         if (all || is_alive) && is_between && passes(&container, filters) {

@@ -1,5 +1,6 @@
 //! The pages of containers.
 
+mod archive;
 mod attach;
 mod body;
 mod create;
@@ -18,15 +19,19 @@ mod ports;
 mod remove;
 mod rename;
 mod resize;
+mod resources;
+mod restart_policy;
 mod running;
 mod start;
 mod state;
 mod stats;
 mod top;
 mod unsupported;
+mod update;
 mod view;
 mod wait;
 
+pub(super) use self::archive::{copy_from, copy_to, export, stat_path};
 pub(super) use self::attach::attach;
 pub(super) use self::create::create;
 pub(super) use self::failure::failed_start_code;
@@ -40,7 +45,8 @@ pub(super) use self::logs::logs;
 pub(super) use self::remove::{prune, remove, remove_ended};
 pub(super) use self::rename::rename;
 pub(super) use self::resize::resize;
-pub(super) use self::start::start;
+pub(super) use self::start::{start, start_again};
 pub(super) use self::stats::stats;
 pub(super) use self::top::top;
+pub(super) use self::update::update;
 pub(super) use self::wait::wait;

@@ -3,20 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fnctr_oci::{Capabilities, ContainerConfig, Resources, Rlimit, Seccomp, SecurityContext};
+use fnctr_oci::{Capabilities, ContainerConfig, Rlimit, Seccomp, SecurityContext};
 
 use super::body::{Body, Config, HostConfig, Ulimit};
-use super::{mounts, ports, running};
+use super::{mounts, ports, resources, restart_policy, running};
 use crate::docker_api::refused::Refused;
 use crate::docker_syntax;
 use crate::engine::{Network, Plan, Reference, label};
 use crate::{ContainerId, ContainerName};
 
-/// Docker's smallest limit of memory, in bytes.
-const MIN_MEMORY: i64 = 6 << 20;
-/// The period of a CPU quota if none is given, in microseconds (Documentation/scheduler/sched-bwc.rst).
-const CPU_PERIOD: i64 = 100_000;
-const THOUSANDTH_OF_A_CPU: i64 = 1_000_000;
 /// How many digits of an id are the hostname of its container.
 const HOSTNAME: usize = 12;
 
@@ -57,7 +52,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         console_size: host.console_size,
         readonly_rootfs: host.readonly_rootfs,
         mounts: mounts::of(host, &asked.volumes)?,
-        resources: resources(host, around.cpus)?,
+        resources: resources::of(host, around.cpus)?,
         rlimits: host.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?,
         security: security(host)?,
         oom_score_adj: oom_score_adj(host.oom_score_adj)?,
@@ -81,6 +76,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         // As in Docker.
         is_checked_at_start: true,
         log: None,
+        restart: restart_policy::of(&host.restart_policy, host.auto_remove)?,
         front: None,
     })
 }
@@ -182,88 +178,6 @@ fn network(body: &Body, around: &Around) -> Result<Network, Refused> {
             pooled: false,
         },
     })
-}
-
-fn resources(host: &HostConfig, cpus: usize) -> Result<Resources, Refused> {
-    Ok(Resources {
-        memory: memory(host)?,
-        milli_cpus: milli_cpus(host, cpus)?,
-        pids: host
-            .pids_limit
-            .filter(|limit| *limit > 0)
-            .and_then(|limit| u64::try_from(limit).ok()),
-        oom_group: false,
-    })
-}
-
-fn memory(host: &HostConfig) -> Result<Option<u64>, Refused> {
-    let (memory, swap) = (host.memory, host.memory_swap);
-    match host.memory_swappiness {
-        None | Some(-1 | 0) => {}
-        Some(0..=100) => {
-            return Err(Refused::bad(
-                "HostConfig.MemorySwappiness is not served by fnctr, whose containers do not swap; leave it out, or set it to 0",
-            ));
-        }
-        Some(value) => {
-            return Err(Refused::bad(format!(
-                "Invalid value: {value}, valid memory swappiness range is 0-100"
-            )));
-        }
-    }
-    if memory != 0 && memory < MIN_MEMORY {
-        return Err(Refused::bad("Minimum memory limit allowed is 6MB"));
-    }
-    if memory == 0 && swap > 0 {
-        return Err(Refused::bad(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        ));
-    }
-    if swap > 0 && swap < memory {
-        return Err(Refused::bad(
-            "Minimum memoryswap limit should be larger than memory limit, see usage",
-        ));
-    }
-    if swap > memory {
-        return Err(Refused::bad(
-            "HostConfig.MemorySwap: fnctr's containers do not swap; leave it out, or set it to the value of Memory",
-        ));
-    }
-    Ok(u64::try_from(memory).ok().filter(|bytes| *bytes != 0))
-}
-
-fn milli_cpus(host: &HostConfig, cpus: usize) -> Result<Option<u64>, Refused> {
-    let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1000);
-    let milli = match (host.nano_cpus, host.cpu_quota) {
-        (0, 0 | -1) => return Ok(None),
-        (0, quota) => {
-            let period = if host.cpu_period == 0 {
-                CPU_PERIOD
-            } else {
-                host.cpu_period
-            };
-            if quota < 0 || period < 0 {
-                return Err(Refused::bad(
-                    "HostConfig.CpuQuota and CpuPeriod cannot be negative",
-                ));
-            }
-            return Ok(u64::try_from(quota.saturating_mul(1000) / period)
-                .ok()
-                .map(|milli| milli.max(1)));
-        }
-        (_, quota) if quota != 0 || host.cpu_period != 0 => {
-            return Err(Refused::bad(
-                "Conflicting options: Nano CPUs and CPU Period cannot both be set",
-            ));
-        }
-        (nano, _) => nano / THOUSANDTH_OF_A_CPU,
-    };
-    if !(10..=most).contains(&milli) {
-        return Err(Refused::bad(format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )));
-    }
-    Ok(u64::try_from(milli).ok())
 }
 
 fn rlimit(limit: &Ulimit) -> Result<Rlimit, Refused> {

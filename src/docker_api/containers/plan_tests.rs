@@ -1,6 +1,6 @@
 //! What bodies mean, and which are refused.
 
-use fnctr_oci::Mount;
+use fnctr_oci::{Mount, Resources};
 use serde_json::{Value, json};
 
 use super::*;

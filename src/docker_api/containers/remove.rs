@@ -37,13 +37,14 @@ pub(in crate::docker_api) async fn remove(
         return Err(in_progress(name));
     }
     let force = request.query.flag("force");
-    let is_alive = alive(&served).is_some() || state == State::Lost;
+    let is_alive = alive(&served).is_some() || matches!(state, State::Lost | State::Restarting);
     if is_alive && !force {
         let (is, how) = match state {
             State::Frozen => (
                 "paused",
                 "unpause and then stop the container before removing or force remove",
             ),
+            State::Restarting => ("restarting", "stop the container before removing or force remove"),
             _ => ("running", "stop the container before removing or force remove"),
         };
         return Err(Refused::conflict(format!(

@@ -13,7 +13,7 @@ use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::engine::{self, Kind, NoSyslog, NotStarted, Served, State, Step, Streams, Syslog};
+use crate::engine::{self, Kind, NoSyslog, NotStarted, Served, StartedBy, State, Step, Streams, Syslog};
 
 /// Starts a container. It comes to its end whether or not the client waits for it.
 pub(in crate::docker_api) async fn start(
@@ -37,7 +37,7 @@ pub(in crate::docker_api) async fn start(
         _ => {}
     }
     let this = Arc::clone(door);
-    let started = door.finish(async move { Ok(start_now(&this, &served).await) });
+    let started = door.finish(async move { Ok(start_now(&this, &served, StartedBy::User).await) });
     match started.await? {
         Started::Now => Ok(Answer::empty(StatusCode::NO_CONTENT)),
         Started::Already => Ok(Answer::empty(StatusCode::NOT_MODIFIED)),
@@ -52,12 +52,33 @@ pub(super) enum Started {
     Not(Refused),
 }
 
+/// Lets the server start containers again, as this front door starts them.
+pub(in crate::docker_api) fn start_again(door: &Arc<Door>) {
+    let this = Arc::downgrade(door);
+    door.server.set_starter(Arc::new(move |served, by| {
+        let this = this.clone();
+        Box::pin(async move {
+            // The server ends.
+            let Some(door) = this.upgrade() else { return true };
+            match start_now(&door, &served, by).await {
+                Started::Now | Started::Already => true,
+                Started::Not(refused) => {
+                    tracing::warn!(id = %served.id(), error = refused.message, "cannot start a container again");
+                    // It is gone, or a user has stopped it.
+                    matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::CONFLICT)
+                }
+            }
+        })
+    }));
+    door.server.begin_restarts();
+}
+
 /// Starts a container, and removes it if it fails and is to be removed at its end.
-pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started {
+pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>, by: StartedBy) -> Started {
     let front = Front::of(served).unwrap_or_default();
     let log_config = &front.body.host_config.log_config;
     let started = match log_driver::syslog(log_config, served.id().as_str()) {
-        Ok(syslog) => start_with(door, served, &front, syslog).await,
+        Ok(syslog) => start_with(door, served, (&front, by), syslog).await,
         Err(refused) => Err(refused),
     };
     match started {
@@ -80,7 +101,7 @@ pub(super) async fn start_now(door: &Arc<Door>, served: &Arc<Served>) -> Started
 async fn start_with(
     door: &Door,
     served: &Arc<Served>,
-    front: &Front,
+    (front, by): (&Front, StartedBy),
     syslog: Option<SyslogConfig>,
 ) -> Result<Started, Refused> {
     let (engine, id) = (door.engine.clone(), served.id().clone());
@@ -96,7 +117,7 @@ async fn start_with(
     };
     let started = door
         .server
-        .start(&Context::new(), served, front.is_fed(), streams)
+        .start(&Context::new(), served, front.is_fed(), by, streams)
         .await;
     match started {
         Ok(()) => Ok(Started::Now),

@@ -53,9 +53,9 @@ impl Shown {
     pub(super) fn inspection(&self, pid: Option<u32>) -> Value {
         json!({
             "Status": self.status,
-            "Running": matches!(self.status, "running" | "paused"),
+            "Running": matches!(self.status, "running" | "paused" | "restarting"),
             "Paused": self.status == "paused",
-            "Restarting": false,
+            "Restarting": self.status == "restarting",
             "OOMKilled": self.oom,
             "Dead": false,
             "Pid": pid.unwrap_or_default(),
@@ -72,6 +72,7 @@ impl Shown {
             "created" => "Created".to_owned(),
             "running" => format!("Up {}", ago(self.started_at)),
             "paused" => format!("Up {} (Paused)", ago(self.started_at)),
+            "restarting" => format!("Restarting ({}) {} ago", self.code, ago(self.finished_at)),
             "removing" => "Removal In Progress".to_owned(),
             _ => format!("Exited ({}) {} ago", self.code, ago(self.finished_at)),
         }
@@ -84,6 +85,7 @@ pub(super) fn word(state: State) -> &'static str {
         State::Created => "created",
         State::Running | State::Lost => "running",
         State::Frozen => "paused",
+        State::Restarting => "restarting",
         State::Exited(_) | State::Dead => "exited",
         State::Removing => "removing",
     }

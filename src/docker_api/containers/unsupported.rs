@@ -15,7 +15,7 @@ const OF_CONTAINER: [(&str, &[&str]); 4] = [
 ];
 
 /// Fields of the host's part, with the values that ask for nothing.
-const OF_HOST: [(&str, &[&str]); 40] = [
+const OF_HOST: [(&str, &[&str]); 35] = [
     ("BlkioDeviceReadBps", &[]),
     ("BlkioDeviceReadIOps", &[]),
     ("BlkioDeviceWriteBps", &[]),
@@ -29,9 +29,6 @@ const OF_HOST: [(&str, &[&str]); 40] = [
     ("CpuPercent", &[]),
     ("CpuRealtimePeriod", &[]),
     ("CpuRealtimeRuntime", &[]),
-    ("CpuShares", &[]),
-    ("CpusetCpus", &[]),
-    ("CpusetMems", &[]),
     ("DeviceCgroupRules", &[]),
     ("DeviceRequests", &[]),
     ("Devices", &[]),
@@ -44,12 +41,10 @@ const OF_HOST: [(&str, &[&str]); 40] = [
     ("Isolation", &["default"]),
     ("Links", &[]),
     ("MaskedPaths", &[]),
-    ("MemoryReservation", &[]),
     ("OomKillDisable", &[]),
     ("PidMode", &["private"]),
     ("Privileged", &[]),
     ("ReadonlyPaths", &[]),
-    ("RestartPolicy", &[]),
     ("Runtime", &["runc"]),
     ("ShmSize", &[]),
     ("UTSMode", &[]),
@@ -76,14 +71,26 @@ pub(super) fn check(container: &Object, host: &Object) -> Result<(), Refused> {
             }
         }
     }
-    restart_policy(host)
+    Ok(())
+}
+
+/// Refuses limits in the body of an update that are not served.
+pub(super) fn check_update(body: &Object) -> Result<(), Refused> {
+    for (name, defaults) in OF_HOST {
+        let Some(value) = body.get(name) else { continue };
+        if !is_default(name, value, defaults) {
+            return Err(Refused::bad(format!(
+                "{name} is not served by fnctr; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn is_default(name: &str, value: &Value, defaults: &[&str]) -> bool {
     let is_named = value.as_str().is_some_and(|text| defaults.contains(&text));
     let is_own = match name {
         "ShmSize" => value.as_u64() == Some(SHM_SIZE),
-        "RestartPolicy" => true,
         // An empty list is not the default: it would unmask everything.
         "MaskedPaths" | "ReadonlyPaths" => return value.is_null(),
         "Healthcheck" => value
@@ -92,26 +99,6 @@ fn is_default(name: &str, value: &Value, defaults: &[&str]) -> bool {
         _ => false,
     };
     is_nothing(value) || is_named || is_own
-}
-
-fn restart_policy(host: &Object) -> Result<(), Refused> {
-    let policy = host.object("RestartPolicy")?.unwrap_or_default();
-    let (name, count) = (policy.text("Name")?, policy.integer("MaximumRetryCount")?);
-    match name.as_str() {
-        "" | "no" if count == 0 => Ok(()),
-        "" | "no" | "always" | "unless-stopped" if count != 0 => Err(Refused::bad(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
-        )),
-        "always" | "unless-stopped" | "on-failure" if host.flag("AutoRemove")? => Err(Refused::bad(
-            "can't create 'AutoRemove' container with restart policy",
-        )),
-        "always" | "unless-stopped" | "on-failure" => Err(Refused::bad(format!(
-            "HostConfig.RestartPolicy {name:?} is not served by fnctr; leave it out, or use \"no\""
-        ))),
-        other => Err(Refused::bad(format!(
-            "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        ))),
-    }
 }
 
 /// Whether a value is the same as none.
@@ -153,14 +140,6 @@ mod tests {
             (r#"{"HostConfig":{"ShmSize":1}}"#, "HostConfig.ShmSize"),
             (r#"{"HostConfig":{"MaskedPaths":[]}}"#, "HostConfig.MaskedPaths"),
             (r#"{"HostConfig":{"PidMode":"host"}}"#, "HostConfig.PidMode"),
-            (
-                r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#,
-                "RestartPolicy",
-            ),
-            (
-                r#"{"HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#,
-                "unknown policy 'sometimes'",
-            ),
         ] {
             let message = checked(body).unwrap_err();
             assert!(message.contains(names), "{body}: {message}");

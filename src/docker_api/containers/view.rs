@@ -5,11 +5,11 @@ use std::sync::Arc;
 use fnctr_oci::{MASKED_PATHS, Mount, READONLY_PATHS};
 use serde_json::{Map, Value, json};
 
-use super::body::Body;
+use super::body::HostConfig;
 use super::create::network_mode;
 use super::front::Front;
-use super::labels;
 use super::state::Shown;
+use super::{labels, resources, restart_policy};
 use crate::PortMapping;
 use crate::docker_api::time::{stamp, unix_seconds};
 use crate::docker_api::version::ApiVersion;
@@ -186,9 +186,9 @@ impl Seen {
             "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
             "LogPath": container.labels.get(label::LOG).map(String::as_str).unwrap_or_default(),
             "Name": self.name(),
-            "RestartCount": 0, "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
+            "RestartCount": container.restarts.count, "Driver": "overlayfs", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
             "AppArmorProfile": "", "ExecIDs": null,
-            "HostConfig": host_config(&front.body, &self.mode()),
+            "HostConfig": host_config(&self.limited(&front.body.host_config), &self.mode()),
             "GraphDriver": { "Data": null, "Name": "overlayfs" },
             "Mounts": self.mounts(),
             "Config": self.config(&front),
@@ -231,6 +231,17 @@ impl Seen {
         value
     }
 
+    /// What its maker asked for, with the limits that it has now.
+    fn limited(&self, host: &HostConfig) -> HostConfig {
+        match &self.plan {
+            Some(plan) => HostConfig {
+                restart_policy: restart_policy::shown(plan.restart),
+                ..resources::shown(host, &plan.config.resources)
+            },
+            None => host.clone(),
+        }
+    }
+
     fn network_settings(&self) -> Value {
         let mut ports = Map::new();
         for port in self.exposed() {
@@ -261,29 +272,28 @@ impl Seen {
 }
 
 /// The host's part of a container, with Docker's defaults for everything that is not served.
-fn host_config(body: &Body, mode: &str) -> Value {
-    let host = &body.host_config;
+fn host_config(host: &HostConfig, mode: &str) -> Value {
     let list = |list: &[String]| if list.is_empty() { Value::Null } else { json!(list) };
     let mut shown = json!({
         "Binds": list(&host.binds), "ContainerIDFile": "",
         "LogConfig": { "Type": log_type(&host.log_config.driver), "Config": host.log_config.options },
         "NetworkMode": mode,
         "PortBindings": if host.port_bindings.is_empty() { Value::Null } else { json!(host.port_bindings) },
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 }, "AutoRemove": host.auto_remove, "VolumeDriver": "",
+        "RestartPolicy": host.restart_policy, "AutoRemove": host.auto_remove, "VolumeDriver": "",
         "VolumesFrom": null, "ConsoleSize": host.console_size.unwrap_or_default(), "CapAdd": list(&host.cap_add), "CapDrop": list(&host.cap_drop),
         "CgroupnsMode": "private", "Dns": null, "DnsOptions": null, "DnsSearch": null,
         "ExtraHosts": list(&host.extra_hosts), "GroupAdd": list(&host.group_add), "IpcMode": "private", "Cgroup": "",
         "Links": null, "OomScoreAdj": host.oom_score_adj, "PidMode": "", "Privileged": false, "PublishAllPorts": host.publish_all_ports,
         "ReadonlyRootfs": host.readonly_rootfs, "SecurityOpt": list(&host.security_opt), "UTSMode": "",
-        "UsernsMode": "", "ShmSize": 67_108_864, "Runtime": "runc", "Isolation": "", "CpuShares": 0,
+        "UsernsMode": "", "ShmSize": 67_108_864, "Runtime": "runc", "Isolation": "", "CpuShares": host.cpu_shares,
     });
     // Two parts: the macro has a limit.
     let limits = json!({
         "Memory": host.memory, "NanoCpus": host.nano_cpus, "CgroupParent": "", "BlkioWeight": 0,
         "BlkioWeightDevice": null, "BlkioDeviceReadBps": null, "BlkioDeviceWriteBps": null,
         "BlkioDeviceReadIOps": null, "BlkioDeviceWriteIOps": null, "CpuPeriod": host.cpu_period,
-        "CpuQuota": host.cpu_quota, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
-        "CpusetMems": "", "Devices": null, "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
+        "CpuQuota": host.cpu_quota, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": host.cpuset_cpus,
+        "CpusetMems": host.cpuset_mems, "Devices": null, "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": host.memory_reservation,
         "MemorySwap": host.memory_swap, "MemorySwappiness": host.memory_swappiness.filter(|value| *value >= 0),
         "OomKillDisable": false, "PidsLimit": host.pids_limit.filter(|limit| *limit > 0),
         "Ulimits": if host.ulimits.is_empty() { Value::Null } else { json!(host.ulimits) },

@@ -5,20 +5,16 @@ use std::sync::Arc;
 use super::restore;
 use super::serve::Server;
 use super::served::Served;
-use crate::engine::again::NotStarted;
-use crate::engine::custody::Custody;
+use super::start_run::start_run;
+use super::starter::Starter;
+use crate::engine::again::StartedBy;
 use crate::engine::deps::Engine;
 use crate::engine::error::{Error, Kind, Result, Step};
 use crate::engine::plan::Plan;
+use crate::engine::update::Update;
 use crate::image::Image;
 use crate::stdio::Streams;
 use crate::{ContainerName, Context};
-
-/// What a server leaves running when it ends.
-const LEFT: Custody = Custody {
-    detached: true,
-    limit: None,
-};
 
 impl Server {
     /// Creates a container that is kept, and does not start it. If it fails, nothing is left.
@@ -55,37 +51,23 @@ impl Server {
         ctx: &Context,
         served: &Arc<Served>,
         is_fed: bool,
+        by: StartedBy,
         streams: impl FnOnce(Context, Streams) -> F + Send + 'static,
     ) -> Result<()>
     where
         F: Future<Output = Result<Streams>> + Send + 'static,
     {
-        self.delivered(served).await;
-        let own = match is_fed {
-            true => served.streams().clone(),
-            false => served.streams().without_input(),
-        };
-        let (of_run, plan) = (own.clone(), served.plan());
-        let terminal = plan.is_ok_and(|plan| plan.config.terminal);
-        let started = served
-            .container()
-            .start(ctx, LEFT, move |ctx| streams(ctx, of_run.streams(terminal)));
-        let run = match started.await {
-            Ok(run) => run,
-            Err(error) => {
-                if !NotStarted::is_because_it_runs(&error) {
-                    served.streams().end();
-                }
-                // The reason is on the record.
-                drop(restore::refresh(&self.shared, ctx, served.id()).await);
-                return Err(error);
-            }
-        };
-        served.set_needless(&run);
-        if let Err(error) = run.share(&own) {
-            tracing::warn!(id = %served.id(), error = %crate::chain(&error), "other processes cannot attach to the container");
+        let started = start_run(&self.shared, ctx, served, (is_fed, by), streams).await;
+        if started.is_err() {
+            // The reason is on the record.
+            drop(restore::refresh(&self.shared, ctx, served.id()).await);
         }
-        Ok(())
+        started
+    }
+
+    /// Lets the server start containers again as `starter` does.
+    pub(crate) fn set_starter(&self, starter: Starter) {
+        self.shared.starter.set(starter);
     }
 
     /// Gives a container another name.
@@ -101,6 +83,21 @@ impl Server {
         // Its event follows, if this fails.
         drop(restore::refresh(&self.shared, &ctx, served.id()).await);
         Ok(())
+    }
+
+    /// Changes the limits of a container.
+    ///
+    /// # Errors
+    /// Those of [`Container::update`](crate::engine::Container::update).
+    ///
+    /// # Cancellation
+    /// Safe to drop: the change continues on its own task.
+    pub(crate) async fn update(&self, served: &Served, update: Update) -> Result<()> {
+        let updated = served.container().update(update).await;
+        let ctx = Context::timeout(self.shared.deps.config.close_grace);
+        // Its event follows, if this fails. A change that was taken back is one, too.
+        drop(restore::refresh(&self.shared, &ctx, served.id()).await);
+        updated
     }
 
     /// Removes a container, and forgets it.

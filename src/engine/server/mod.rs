@@ -8,6 +8,7 @@
 //!   └─ in the background, until the server is closed or killed:
 //!        follow     what other processes make, start and remove ──► Registry
 //!        supervise  the end of each run is written down at once; deadlines of abandoned containers are kept
+//!        restarting what has ended is started again, if its restart policy says so
 //!        streams    output that no process holds is held, so that no container waits because nobody reads
 //! ```
 //!
@@ -18,10 +19,13 @@ mod attach;
 mod follow;
 mod make;
 mod registry;
+mod restarting;
 mod restore;
 mod serve;
 mod served;
 mod shared;
+mod start_run;
+mod starter;
 mod streams;
 mod supervise;
 mod wait;

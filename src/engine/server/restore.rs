@@ -10,6 +10,7 @@ use super::shared::Shared;
 use super::{streams, supervise};
 use crate::containerd::{Record, Subscription, TaskInfo};
 use crate::engine::error::{ErrorContext as _, Kind, Result, Step};
+use crate::engine::facts::Facts;
 use crate::engine::{adopt, custody, find, kept, label, names, record};
 use crate::{ContainerId, Context};
 
@@ -112,6 +113,13 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
         shared
             .registry
             .rename(&served, |served| served.set_record(record));
+    }
+    if kept::restarts(&served.record()).is_stopped {
+        served.cancel_restart();
+    }
+    if let Some(run) = served.container().run() {
+        // Another process may have changed it.
+        run.set_memory_limit(Facts::of(&served.record()).memory);
     }
     if let Some(last) = last {
         let Ok(_own) = served.container().undo().try_lock() else {

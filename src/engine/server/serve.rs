@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::served::Served;
 use super::shared::Shared;
-use super::{follow, restore, supervise};
+use super::{follow, restarting, restore, supervise};
 use crate::Context;
 use crate::engine::deps::Engine;
 use crate::engine::error::Result;
@@ -45,6 +45,14 @@ impl Engine {
 }
 
 impl Server {
+    /// Starts the containers whose restart policies say that they run while a server does, and from now on those that end and
+    /// are to be started again. Called once the server's front door is open.
+    pub(crate) fn begin_restarts(&self) {
+        // What a reboot or a kill has ended is settled first, and started again then.
+        supervise::look_at_all(&self.shared);
+        restarting::at_start(&self.shared);
+    }
+
     /// Every container. Asks containerd nothing.
     pub(crate) fn containers(&self) -> Vec<Arc<Served>> {
         self.shared.registry.all()

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedMutexGuard;
@@ -56,6 +57,10 @@ struct Watched {
     supervised: Option<WeakRun>,
     /// The streams that the server holds.
     held: Option<(WeakRun, HeldStreams)>,
+    /// The restart that is about to happen.
+    restart: Option<Context>,
+    /// The pause before the last restart in a row.
+    last_pause: Option<Duration>,
     /// The run that has no streams to hold, or that this process has started, and so holds.
     needless: Option<WeakRun>,
 }
@@ -122,8 +127,10 @@ impl Served {
             Arc::clone(&known.record)
         };
         let front: Arc<T> = Arc::new(kept::front_of(&record)?);
-        // It is written once, so it is that of a later record, too.
-        self.known().front = Some(Arc::clone(&front) as _);
+        let mut known = self.known();
+        if Arc::ptr_eq(&known.record, &record) {
+            known.front = Some(Arc::clone(&front) as _);
+        }
         Some(front)
     }
 
@@ -151,7 +158,10 @@ impl Served {
             name: names::name_of(&record).map(str::to_owned),
             image: record.image.clone(),
             command,
-            state: state_of(self.container.deps(), &record, &current),
+            state: match state_of(self.container.deps(), &record, &current) {
+                State::Exited(_) | State::Dead if self.is_restarting() => State::Restarting,
+                state => state,
+            },
             pid: alive.and_then(Run::pid),
             created_at: record.created_at,
             labels: record.labels.clone(),
@@ -159,6 +169,7 @@ impl Served {
             cgroup_name: placement.map(|placement| placement.name),
             last_run,
             start_error: kept::start_error(&record),
+            restarts: kept::restarts(&record),
         }
     }
 
@@ -179,6 +190,10 @@ impl Served {
 
     pub(super) fn set_record(&self, record: Record) {
         let mut known = self.known();
+        let front = |record: &Record| record.extensions.get(kept::FRONT).cloned();
+        if front(&known.record) != front(&record) {
+            known.front = None;
+        }
         known.record = Arc::new(facts::without_spec(record));
         known.plan = None;
     }
@@ -251,6 +266,38 @@ impl Served {
         drop(run.wait(&ctx).await);
     }
 
+    /// Whether the container is about to be started again.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.watched().restart.is_some()
+    }
+
+    /// Gives a restart up that is about to happen.
+    pub(crate) fn cancel_restart(&self) {
+        if let Some(restart) = &self.watched().restart {
+            restart.cancel();
+        }
+    }
+
+    /// Notes that the container is about to be started again, until the guard is dropped; `None` if it is already. The guard's
+    /// context ends when the restart is given up, or the container is removed.
+    pub(super) fn begin_restart(&self) -> Option<Restart<'_>> {
+        let ctx = self.gone.child();
+        let mut watched = self.watched();
+        if watched.restart.is_some() {
+            return None;
+        }
+        watched.restart = Some(ctx.clone());
+        Some(Restart { served: self, ctx })
+    }
+
+    pub(super) fn last_pause(&self) -> Option<Duration> {
+        self.watched().last_pause
+    }
+
+    pub(super) fn set_last_pause(&self, pause: Option<Duration>) {
+        self.watched().last_pause = pause;
+    }
+
     /// The right to do what the container needs; `None` if another task has it.
     pub(super) fn take_turn(&self) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().ok()
@@ -262,6 +309,26 @@ impl Served {
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A restart that is about to happen.
+#[derive(Debug)]
+pub(super) struct Restart<'a> {
+    served: &'a Served,
+    ctx: Context,
+}
+
+impl Restart<'_> {
+    /// Ends when the restart is given up.
+    pub(super) fn ctx(&self) -> &Context {
+        &self.ctx
+    }
+}
+
+impl Drop for Restart<'_> {
+    fn drop(&mut self) {
+        self.served.watched().restart = None;
     }
 }
 

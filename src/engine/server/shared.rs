@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 
 use super::registry::Registry;
+use super::starter::DoorStarter;
 use crate::Context;
 use crate::engine::deps::Deps;
 
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) places: Semaphore,
     /// A container with a deadline is new, or has a new one.
     pub(super) deadlines: Notify,
+    /// How containers are started again.
+    pub(super) starter: DoorStarter,
     /// Ends with the server.
     pub(super) life: Context,
 }
@@ -32,6 +35,7 @@ impl Shared {
             registry: Registry::default(),
             places: Semaphore::new(PLACES),
             deadlines: Notify::new(),
+            starter: DoorStarter::default(),
         }
     }
 }

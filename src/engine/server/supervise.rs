@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use super::served::Served;
 use super::shared::Shared;
-use super::streams;
+use super::{restarting, streams};
 use crate::Context;
 use crate::engine::abandoned::{self, Need};
 use crate::engine::custody;
@@ -37,9 +37,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => {
-                        for served in this.registry.all() {
-                            look_at(&this, served);
-                        }
+                        look_at_all(&this);
                         next = Instant::now() + until_next(&this);
                     }
                     () = this.deadlines.notified() => next = next.min(Instant::now() + until_next(&this)),
@@ -61,6 +59,13 @@ pub(super) fn start(shared: &Arc<Shared>) {
         }
     };
     shared.deps.background.tracker.spawn(work.in_current_span());
+}
+
+/// Does what any container needs.
+pub(super) fn look_at_all(shared: &Arc<Shared>) {
+    for served in shared.registry.all() {
+        look_at(shared, served);
+    }
 }
 
 /// Does what a container needs on a task of its own, so that one that is stuck delays no other.
@@ -116,6 +121,7 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
                 tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot write down how a container ended; trying again");
                 pauses.wait().await;
             }
+            restarting::after_run(&this, &served);
         };
         let _ = life.run(supervise).await;
     };
@@ -150,7 +156,7 @@ fn unless_done(done: Result<()>) -> Result<()> {
 
 /// Does what a container needs now, if anything. The record is read again: another process may have settled, started or
 /// replaced the container since the server last heard of it.
-async fn tend(shared: &Shared, served: &Served) -> Result<()> {
+async fn tend(shared: &Arc<Shared>, served: &Arc<Served>) -> Result<()> {
     let ctx = Context::timeout(shared.deps.config.close_grace);
     let record = match find::get(&shared.deps, &ctx, served.id()).await {
         Err(error) if error.kind() == Kind::NotFound => return Ok(()),
@@ -161,7 +167,11 @@ async fn tend(shared: &Shared, served: &Served) -> Result<()> {
     }
     match abandoned::need_of(&shared.deps, &record).await? {
         None => Ok(()),
-        Some(Need::Settle) => settle(shared, served).await,
+        Some(Need::Settle) => {
+            settle(shared, served).await?;
+            restarting::after_run(shared, served);
+            Ok(())
+        }
         Some(Need::End) => unless_done(abandoned::mend(&shared.deps, &ctx, &record, Need::End).await),
     }
 }

@@ -41,7 +41,7 @@ fn inspected(docker: &Docker, id: &str) -> Value {
 
 /// Runs a command to its end: its output, its error output, and its exit code at the moment that the output has ended.
 #[track_caller]
-fn ran(docker: &Docker, container: &str, command: &[&str]) -> (String, String, Value) {
+pub(super) fn ran(docker: &Docker, container: &str, command: &[&str]) -> (String, String, Value) {
     let id = of(docker, container, command);
     let (out, err) = output(started(docker, &id));
     (out, err, inspected(docker, &id)["ExitCode"].clone())

@@ -1,5 +1,6 @@
 //! Docker's Engine API, asked in raw HTTP as clients ask it.
 
+mod copies;
 mod corpus;
 mod docker_py;
 mod execs;
@@ -8,10 +9,12 @@ mod lives;
 mod logs;
 mod names;
 mod pages;
+mod restarts;
 mod serving;
 mod streams;
 mod swagger;
 mod terminals;
+mod updates;
 mod wire;
 
 pub(crate) use wire::Docker;

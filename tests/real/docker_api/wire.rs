@@ -38,6 +38,16 @@ impl Said {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// The value of a header; empty without it.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut found = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        found
+            .next()
+            .map(|(_, value)| value.to_owned())
+            .unwrap_or_default()
+    }
+
     #[track_caller]
     pub(crate) fn message(&self) -> String {
         self.json()["message"].as_str().expect("a message").to_owned()
