@@ -12,7 +12,7 @@ use super::container_ref::ContainerRef;
 use super::failure::Failure;
 use super::output::Print;
 use crate::driver::{Error, ErrorKind};
-use crate::engine::{self, Action, Engine, Kind, ListedContainer, State, Step};
+use crate::engine::{self, Action, Engine, Kind, ListedContainer, State, Step, is_stop};
 use crate::{ByteSize, ContainerId, Context};
 
 /// Freezes containers, and prints how long this took. With `--reclaim`, then takes memory back and prints how much.
@@ -101,6 +101,9 @@ pub(super) async fn kill(
         let send = async |id: &ContainerId| {
             let ctx = Context::new();
             let container = engine.adopt(&ctx, id).await?;
+            if is_stop(args.signal) {
+                container.note_stop().await?;
+            }
             container.run_for(Step::Signal)?.signal(&ctx, args.signal).await?;
             let value = serde_json::json!({ "id": id.as_str(), "signal": args.signal });
             print.result(&value, || id.to_string());

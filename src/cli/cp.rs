@@ -40,7 +40,7 @@ pub(super) async fn cp(
     };
     with(invocation, copy).await?;
     if print.is_json() && args.destination != Place::Stream {
-        print.result(&serde_json::json!({ "copied": true }), String::new);
+        print.json(&serde_json::json!({ "copied": true }));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -131,6 +131,7 @@ async fn unpack(
     let how = Unpacking {
         keeps_kinds: true,
         owner: files.user().filter(|_| args.archive),
+        drops_privileges: false,
     };
     let (writer, unpacked) = files.unpack(dir, how);
     let fed = tokio::task::spawn_blocking(move || feed(writer));
@@ -256,8 +257,14 @@ async fn from(
             let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
             (uid.as_raw(), gid.as_raw())
         }),
+        // A program of the container's is not to have the rights of this user.
+        drops_privileges: !args.archive,
     };
-    let done = tokio::task::spawn_blocking(move || files::unpack(&root, &dir, archive.blocking(), how));
+    let done = tokio::task::spawn_blocking(move || {
+        // The container may change what it gives at any moment; no link of it leads out of the destination.
+        let destination = root.of_directory(&dir)?;
+        files::unpack(&destination, &ContainerPath::new("/"), archive.blocking(), how)
+    });
     let done = done.await.map_err(|panic| Failure::internal(panic.to_string()))?;
     done.map(drop).map_err(|error| of_files(&error))
 }

@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 30] = [
+const COMMANDS: [(&str, &str); 29] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -24,7 +24,6 @@ const COMMANDS: [(&str, &str); 30] = [
     ("manifest", IMAGES),
     ("node", NOTHING),
     ("plugin", NOTHING),
-    ("port", "`fnctr ps` shows published ports"),
     ("push", IMAGES),
     ("search", "registries are not searched"),
     ("secret", NOTHING),

@@ -33,6 +33,7 @@ mod manual;
 mod moment;
 mod network;
 mod output;
+mod port;
 mod progress;
 mod prune;
 mod ps;
@@ -176,6 +177,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
         Command::Attach(args) => attach::attach(invocation, &args, print).await,
         Command::Logs(args) => logs::logs(invocation, &args).await,
         Command::Top(args) => top::top(invocation, &args, print).await,
+        Command::Port(args) => port::port(invocation, &args, print).await,
         Command::Rename(args) => rename::rename(invocation, &args, print).await,
         Command::Cp(args) => cp::cp(invocation, &args, print).await,
         Command::Update(args) => update::update(invocation, &args, print).await,
@@ -197,6 +199,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ContainerCommand::Attach(args) => attach::attach(invocation, &args, print).await,
             ContainerCommand::Logs(args) => logs::logs(invocation, &args).await,
             ContainerCommand::Top(args) => top::top(invocation, &args, print).await,
+            ContainerCommand::Port(args) => port::port(invocation, &args, print).await,
             ContainerCommand::Rename(args) => rename::rename(invocation, &args, print).await,
             ContainerCommand::Cp(args) => cp::cp(invocation, &args, print).await,
             ContainerCommand::Update(args) => update::update(invocation, &args, print).await,

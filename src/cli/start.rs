@@ -117,6 +117,7 @@ pub(super) async fn restart(
             let container = engine.adopt(&ctx, id).await?;
             container.can_start(&ctx).await?;
             if container.is_running() {
+                container.note_stop().await?;
                 container.stop(&ctx, stop_request(args)).await?;
             }
             begin(engine, &container).await?;

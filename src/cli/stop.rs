@@ -22,6 +22,7 @@ pub(super) async fn stop(
         let stop = async |id: &ContainerId| {
             let ctx = Context::new();
             let container = engine.adopt(&ctx, id).await?;
+            container.note_stop().await?;
             let code = container.stop(&ctx, stop_request(args)).await?;
             let value = serde_json::json!({ "id": id.as_str(), "stopped": true, "exit_code": code });
             print.result(&value, || id.to_string());

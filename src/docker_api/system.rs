@@ -89,10 +89,10 @@ pub(super) async fn info(door: &Arc<Door>) -> Result<Answer, Refused> {
         "Containers": states.len(), "ContainersRunning": running, "ContainersPaused": paused,
         "ContainersStopped": states.len() - running - paused, "Images": images,
         "Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
-        "Plugins": { "Volume": [], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["none", "syslog"] },
+        "Plugins": { "Volume": [], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "none", "syslog"] },
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
         "CPUSet": true, "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false,
-        "NGoroutines": 0, "SystemTime": super::time::stamp(Some(crate::clock::now())), "LoggingDriver": "none",
+        "NGoroutines": 0, "SystemTime": super::time::stamp(Some(crate::clock::now())), "LoggingDriver": door.default_log.driver,
         "CgroupDriver": driver, "CgroupVersion": if is_v2 { "2" } else { "1" }, "NEventsListener": 0,
     });
     // Two parts: the macro has a limit.

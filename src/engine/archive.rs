@@ -1,19 +1,29 @@
 //! An archive on its way between a thread that packs or unpacks it and the task of a caller.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use crate::files;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 
 /// The size of a part.
 const PART: usize = 256 << 10;
 /// How many parts may be on their way.
 const PARTS: usize = 4;
 
+/// How long the other side may take nothing, or give nothing: a copy holds a thread, and may keep the container from being
+/// started.
+const STALL: Duration = Duration::from_secs(60);
+
+/// A part of an archive; `None` is its end.
+type Part = io::Result<Option<Vec<u8>>>;
+
 /// The parts of an archive that a thread packs.
 #[derive(Debug)]
-pub(crate) struct ArchiveReader(mpsc::Receiver<io::Result<Vec<u8>>>);
+pub(crate) struct ArchiveReader {
+    parts: mpsc::Receiver<Part>,
+    is_over: bool,
+}
 
 impl ArchiveReader {
     /// The next part; `None` after the last one. An error ends the archive before its end.
@@ -21,8 +31,17 @@ impl ArchiveReader {
     /// # Cancellation
     /// Safe to drop. Dropping the reader ends the packing.
     pub(crate) async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
-        self.0.recv().await
+        if self.is_over {
+            return None;
+        }
+        let part = self.parts.recv().await.unwrap_or_else(|| Err(cut_off()));
+        self.is_over = !matches!(part, Ok(Some(_)));
+        part.transpose()
     }
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the archive was cut off")
 }
 
 impl Read for BlockingReader {
@@ -32,9 +51,13 @@ impl Read for BlockingReader {
             if read > 0 || into.is_empty() {
                 return Ok(read);
             }
-            match self.archive.0.blocking_recv() {
-                None => return Ok(0),
-                Some(part) => self.part = io::Cursor::new(part?),
+            if self.archive.is_over {
+                return Ok(0);
+            }
+            let part = self.archive.parts.blocking_recv();
+            match part.unwrap_or_else(|| Err(cut_off()))? {
+                Some(part) => self.part = io::Cursor::new(part),
+                None => self.archive.is_over = true,
             }
         }
     }
@@ -60,7 +83,7 @@ impl ArchiveReader {
 /// The end of an archive that a thread writes to. Blocks while its reader is slow.
 #[derive(Debug)]
 pub(super) struct Sink {
-    parts: mpsc::Sender<io::Result<Vec<u8>>>,
+    parts: mpsc::Sender<Part>,
     part: Vec<u8>,
 }
 
@@ -68,14 +91,23 @@ pub(super) struct Sink {
 pub(super) fn to_reader() -> (Sink, ArchiveReader) {
     let (parts, received) = mpsc::channel(PARTS);
     let part = Vec::new();
-    (Sink { parts, part }, ArchiveReader(received))
+    let reader = ArchiveReader {
+        parts: received,
+        is_over: false,
+    };
+    (Sink { parts, part }, reader)
 }
 
 impl Sink {
     /// Breaks the archive off.
-    pub(super) fn fail(&mut self, error: &files::Error) {
-        let error = io::Error::other(crate::chain(error));
-        drop(self.parts.blocking_send(Err(error)));
+    pub(super) async fn fail(self, why: &str) {
+        let why = Err(io::Error::other(why.to_owned()));
+        drop(self.parts.send_timeout(why, STALL).await);
+    }
+
+    /// Ends the archive; without that, its reader takes it for one that was cut off.
+    pub(super) async fn finish(self) {
+        drop(self.parts.send_timeout(Ok(None), STALL).await);
     }
 }
 
@@ -98,8 +130,13 @@ impl Write for Sink {
             return Ok(());
         }
         let part = std::mem::take(&mut self.part);
-        let sent = self.parts.blocking_send(Ok(part));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "its reader has gone"))
+        let sent = Handle::current().block_on(self.parts.send_timeout(Ok(Some(part)), STALL));
+        sent.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => {
+                io::Error::new(io::ErrorKind::TimedOut, "its reader takes nothing")
+            }
+            SendTimeoutError::Closed(_) => io::Error::new(io::ErrorKind::BrokenPipe, "its reader has gone"),
+        })
     }
 }
 
@@ -156,12 +193,17 @@ impl Read for Pieces {
             if read > 0 || self.is_over || into.is_empty() {
                 return Ok(read);
             }
-            match self.parts.blocking_recv() {
-                Some(Some(part)) => self.part = io::Cursor::new(part),
-                Some(None) => self.is_over = true,
-                None => {
+            let part = Handle::current().block_on(tokio::time::timeout(STALL, self.parts.recv()));
+            match part {
+                Ok(Some(Some(part))) => self.part = io::Cursor::new(part),
+                Ok(Some(None)) => self.is_over = true,
+                Ok(None) => {
                     let why = "its writer has gone before its end";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+                }
+                Err(_) => {
+                    let why = "its writer has given nothing for a minute";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
                 }
             }
         }
@@ -182,13 +224,22 @@ mod tests {
         let write = tokio::task::spawn_blocking(move || {
             sink.write_all(&written).unwrap();
             sink.flush().unwrap();
+            sink
         });
-        let mut read = Vec::new();
-        while let Some(part) = reader.next().await {
-            read.extend_from_slice(&part.unwrap());
-        }
-        write.await.unwrap();
+        let finish = async { write.await.unwrap().finish().await };
+        let read = async {
+            let mut read = Vec::new();
+            while let Some(part) = reader.next().await {
+                read.extend_from_slice(&part.unwrap());
+            }
+            read
+        };
+        let ((), read) = tokio::join!(finish, read);
         assert!(read == bytes);
+        // One that is not finished is not whole.
+        let (sink, mut reader) = to_reader();
+        drop(sink);
+        assert!(reader.next().await.unwrap().is_err() && reader.next().await.is_none());
 
         let (writer, mut pieces) = from_writer();
         let read = tokio::task::spawn_blocking(move || {

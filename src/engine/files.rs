@@ -7,23 +7,33 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use fnctr_oci::Mount;
+use fnctr_oci::{ContainerConfig, Mount};
+use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::archive::{self, ArchiveReader, ArchiveWriter, Pieces};
 use super::container::Container;
 use super::deps::Deps;
 use super::error::{Error, ErrorContext as _, Judged, Kind, Result, Step};
+use super::run::Run;
 use super::turn::Turn;
 use super::{disk, find, kept, record};
 use crate::containerd::Record;
 use crate::events::{Action, Event, Kind as EventKind};
 use crate::files::{self, ContainerPath, FileStat, Layers, MountedFile, Root, Unpacking};
+use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
 /// How many copies there may be at once: each takes a thread, for as long as its reader or writer likes.
 pub(super) const COPIES: usize = 64;
+
+/// How long the end of a run may take to be written down, before files are written to.
+const SETTLING: Duration = Duration::from_secs(5);
+/// The first and the longest pause between two looks at whether it is.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// What is done with files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub(crate) enum FileAccess {
     Read,
     /// They are written to.
     Write,
+    /// The root file system alone is read, without what is mounted into it.
+    Export,
 }
 
 /// Why files cannot be reached.
@@ -47,7 +59,7 @@ enum Unreachable {
         "containerd sees other directories than this process does; run it in containerd's mount namespace"
     )]
     Elsewhere,
-    #[error("its snapshotter has no mount for its files")]
+    #[error("its snapshotter does not describe its files as one mount")]
     NoMount,
 }
 
@@ -55,6 +67,7 @@ impl Judged for files::Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Missing { .. } => Kind::NotFound,
+            Self::Ended => Kind::Busy,
             Self::ReadOnly { .. } => Kind::Unsupported,
             Self::Sink(_) | Self::Mount { .. } | Self::Io { .. } => Kind::Internal,
             _ => Kind::InvalidPlan,
@@ -67,12 +80,19 @@ impl Judged for files::Error {
 pub(crate) struct ContainerFiles {
     deps: Arc<Deps>,
     id: ContainerId,
-    root: Root,
+    attempt: String,
     /// The user and group of its process.
     user: Option<(u32, u32)>,
+    held: Held,
+}
+
+/// What a copy holds. The root goes before the turn: whoever has the turn next may mount the layer.
+#[derive(Debug)]
+struct Held {
+    root: Root,
     /// Held while they are written to and the container does not run.
-    turn: Option<Turn>,
-    place: OwnedSemaphorePermit,
+    _turn: Option<Turn>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Container {
@@ -87,60 +107,90 @@ impl Container {
     pub(crate) async fn files(&self, ctx: &Context, access: FileAccess) -> Result<ContainerFiles> {
         let (deps, id) = (self.deps(), self.id());
         let refuse = |kind, why| Error::new(Step::Copy, id, kind, why);
+        let (until, mut pauses) = (Instant::now() + SETTLING, Pauses::new(AGAIN.0, AGAIN.1));
+        let (turn, running, record) = loop {
+            let mut turn = None;
+            let mut running = self.living();
+            if running.is_none() && access == FileAccess::Write {
+                turn = Some(Turn::take(deps, ctx, id).await?);
+                running = self.living();
+            }
+            let record = find::get(deps, ctx, id).await?;
+            if record::attempt_of(&record) != self.attempt() {
+                return Err(refuse(Kind::NotFound, Unreachable::Removed));
+            }
+            if deps.is_being_removed(id, self.attempt()) {
+                return Err(refuse(Kind::OutOfOrder, Unreachable::Removing));
+            }
+            if running.is_some() || !self.is_in_between(ctx, &record, access).await? {
+                break (turn, running, record);
+            }
+            // Whoever writes the end of the run down needs the turn.
+            drop(turn);
+            if Instant::now() >= until {
+                return Err(refuse(Kind::Busy, Unreachable::Changed));
+            }
+            ctx.run(pauses.wait()).await.at(Step::Copy, id)?;
+        };
+        let layers = match (&running, access) {
+            (Some(_), FileAccess::Read | FileAccess::Write) => None,
+            (_, access) => Some(self.layers(ctx, &record, access).await?),
+        };
+        if running.is_some() && !deps.host.shares_pids {
+            return Err(refuse(Kind::Unsupported, Unreachable::Elsewhere));
+        }
+        // Last, so that nobody who only waits has one.
         let place = Arc::clone(&deps.copies).acquire_owned();
         let place = ctx.run(place).await.at(Step::Copy, id)?;
         let place = place.map_err(|error| Error::new(Step::Copy, id, Kind::Internal, error))?;
-        let mut turn = None;
-        let mut running = self.pid();
-        if running.is_none() && access == FileAccess::Write {
-            turn = Some(Turn::take(deps, ctx, id).await?);
-            running = self.pid();
-        }
-        let record = find::get(deps, ctx, id).await?;
-        if record::attempt_of(&record) != self.attempt() {
-            return Err(refuse(Kind::NotFound, Unreachable::Removed));
-        }
-        if deps.is_being_removed(id, self.attempt()) {
-            return Err(refuse(Kind::OutOfOrder, Unreachable::Removing));
-        }
-        // A run that another process has started.
-        if running.is_none() && kept::has_run(&record) {
-            match deps.session.tasks().get(ctx, id).await {
-                Ok(task) if find::living(&task).is_some() => {
-                    return Err(refuse(Kind::Busy, Unreachable::Changed));
-                }
-                Err(error) if !error.is_not_found() => return Err(error).at(Step::Copy, id),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        let root = match running {
-            Some(pid) => {
-                turn = None;
-                blocking(ctx, id, move || Root::of_process(pid)).await?
-            }
-            None => {
-                let layers = self.layers(ctx, &record, access).await?;
-                blocking(ctx, id, move || Root::of_layers(layers)).await?
-            }
-        };
+        let pid = running.as_ref().and_then(Run::pid).filter(|_| layers.is_none());
+        // A caller that goes away leaves the thread alone with what it needs.
+        let held = blocking(ctx, id, move || {
+            let root = match (layers, pid) {
+                (Some(layers), _) => Root::of_layers(layers)?,
+                (None, Some(pid)) => Root::of_process(pid)?,
+                (None, None) => return Err(files::Error::Ended),
+            };
+            let turn = turn.filter(|_| pid.is_none());
+            Ok(Held {
+                root,
+                _turn: turn,
+                _place: place,
+            })
+        });
+        let held = held.await?;
         // The pid may be another process's by now.
-        if running != self.pid() {
+        if let (Some(run), Some(_)) = (&running, pid)
+            && run.alive().now() != Some(true)
+        {
             return Err(refuse(Kind::Busy, Unreachable::Changed));
         }
         Ok(ContainerFiles {
             deps: Arc::clone(deps),
             id: id.clone(),
-            root,
+            attempt: self.attempt().to_owned(),
             user: user_of(&record),
-            turn,
-            place,
+            held,
         })
     }
 
-    /// The pid of its process, if it has one.
-    fn pid(&self) -> Option<u32> {
+    /// Its run, if its process lives.
+    fn living(&self) -> Option<Run> {
         let run = self.run().filter(|run| run.exit_now().is_none())?;
-        run.pid()
+        run.pid().map(|_| run)
+    }
+
+    /// Whether the record has a run that this process does not know to live: it lives, or its end is about to be written down,
+    /// which does not matter to a reader.
+    async fn is_in_between(&self, ctx: &Context, record: &Record, access: FileAccess) -> Result<bool> {
+        if !kept::has_run(record) {
+            return Ok(false);
+        }
+        match self.deps().session.tasks().get(ctx, self.id()).await {
+            Ok(task) => Ok(access == FileAccess::Write || find::living(&task).is_some()),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error).at(Step::Copy, self.id()),
+        }
     }
 
     async fn layers(&self, ctx: &Context, record: &Record, access: FileAccess) -> Result<Layers> {
@@ -148,7 +198,7 @@ impl Container {
         let snapshots = deps.session.snapshots(&record.snapshotter);
         let mounts = snapshots.mounts(ctx, &record.snapshot_key).await;
         let mut mounts = mounts.at(Step::Copy, id)?;
-        if mounts.is_empty() {
+        if mounts.len() != 1 {
             return Err(Error::new(
                 Step::Copy,
                 id,
@@ -169,7 +219,10 @@ impl Container {
                 Unreachable::Elsewhere,
             ));
         }
-        let config = kept::plan_of(record).map(|plan| plan.config).unwrap_or_default();
+        let config = match kept::is_kept(record) {
+            true => kept::plan_of(record)?.config,
+            false => ContainerConfig::default(),
+        };
         let binds = config.mounts.iter().filter_map(|mount| match mount {
             Mount::Bind {
                 source,
@@ -188,11 +241,25 @@ impl Container {
             source: mount.source,
             options: mount.options,
             writes_last: access == FileAccess::Write,
-            is_readonly: config.readonly_rootfs,
-            mounts: binds.collect(),
+            is_readonly: config.readonly_rootfs && access == FileAccess::Write,
+            mounts: match access {
+                FileAccess::Export => Vec::new(),
+                FileAccess::Read | FileAccess::Write => binds.collect(),
+            },
             place: PathBuf::from("/sys"),
         })
     }
+}
+
+/// Whether the container that this attempt made is still there, and nobody removes it.
+async fn is_there(deps: &Deps, id: &ContainerId, attempt: &str) -> bool {
+    let ctx = Context::timeout(deps.config.close_grace);
+    let found = find::get(deps, &ctx, id).await;
+    // If containerd does not answer, nobody can have removed it.
+    found.map_or_else(
+        |error| error.kind() != Kind::NotFound,
+        |record| record::attempt_of(&record) == attempt,
+    ) && !deps.is_being_removed(id, attempt)
 }
 
 /// The user and group of the container's process.
@@ -230,10 +297,10 @@ impl ContainerFiles {
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn stat(self, ctx: &Context, path: ContainerPath) -> Result<FileStat> {
-        let id = self.id.clone();
+        let (id, held) = (self.id, self.held);
         blocking(ctx, &id, move || {
-            let _place = self.place;
-            FileStat::of(&self.root, &path)
+            let held = held;
+            FileStat::of(&held.root, &path)
         })
         .await
     }
@@ -252,23 +319,43 @@ impl ContainerFiles {
         path: ContainerPath,
         named: OsString,
     ) -> Result<(FileStat, ArchiveReader)> {
-        let id = self.id.clone();
+        let Self {
+            deps,
+            id,
+            attempt,
+            held,
+            ..
+        } = self;
         let event = Event::new(EventKind::Container, Action::ArchivePath, id.as_str());
-        let deps = Arc::clone(&self.deps);
-        let (sink, archive) = archive::to_reader();
-        let packed = blocking(ctx, &id, move || {
-            let stat = FileStat::of(&self.root, &path)?;
-            Ok((stat, self, path))
+        let (mut sink, archive) = archive::to_reader();
+        let looked = blocking(ctx, &id, move || {
+            let stat = FileStat::of(&held.root, &path)?;
+            Ok((stat, held, path))
         });
-        let (stat, this, path) = packed.await?;
-        drop(tokio::task::spawn_blocking(move || {
-            let _place = this.place;
-            let mut sink = sink;
-            if let Err(error) = files::pack(&this.root, &path, &named, &mut sink) {
-                sink.fail(&error);
-            }
-        }));
+        let (stat, held, path) = looked.await?;
         deps.record(event);
+        let keep = Arc::clone(&deps);
+        let pack = async move {
+            let packed = tokio::task::spawn_blocking(move || {
+                let held = held;
+                let packed = files::pack(&held.root, &path, &named, &mut sink);
+                (packed, sink)
+            });
+            let Ok((packed, sink)) = packed.await else {
+                return Ok(());
+            };
+            match packed {
+                Err(error) => sink.fail(&crate::chain(&error)).await,
+                // What vanishes is left out, and with a removal everything does.
+                Ok(()) if !is_there(&deps, &id, &attempt).await => {
+                    sink.fail("the container was removed while its files were packed")
+                        .await;
+                }
+                Ok(()) => sink.finish().await,
+            }
+            Ok(())
+        };
+        keep.background.tracker.spawn(pack.map(|_: Result<()>| ()));
         Ok((stat, archive))
     }
 
@@ -286,13 +373,13 @@ impl ContainerFiles {
         how: Unpacking,
     ) -> (ArchiveWriter, impl Future<Output = Result<u64>>) {
         let (writer, pieces): (ArchiveWriter, Pieces) = archive::from_writer();
-        let (deps, id) = (Arc::clone(&self.deps), self.id.clone());
+        let Self { deps, id, held, .. } = self;
         let event = Event::new(EventKind::Container, Action::ExtractToDir, id.as_str());
-        let keep = Arc::clone(&self.deps);
+        let keep = Arc::clone(&deps);
         let unpack = async move {
             let unpacked = tokio::task::spawn_blocking(move || {
-                let (_place, _turn) = (self.place, self.turn);
-                files::unpack(&self.root, &dir, pieces, how)
+                let held = held;
+                files::unpack(&held.root, &dir, pieces, how)
             });
             let unpacked = unpacked.await;
             let unpacked = unpacked.map_err(|panic| Error::new(Step::Copy, &id, Kind::Internal, panic))?;

@@ -158,7 +158,7 @@ pub(crate) use self::plan::Plan;
 pub(crate) use self::process::Outcome;
 pub(crate) use self::process_table::NoTable;
 pub(crate) use self::pull::{Credential, LayerProgress, LayerState, Platform, Progress, Pulling, Request};
-pub(crate) use self::restart::RestartPolicy;
+pub(crate) use self::restart::{RestartPolicy, is_stop};
 pub(crate) use self::run::{Run, WeakRun};
 pub(crate) use self::runtime::{Runtime, RuntimeFailed};
 pub(crate) use self::server::{Served, ServedAttachment, Server};

@@ -11,6 +11,17 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// A run of this length has worked, so that the next pause is the first one again.
 const WORKED: Duration = Duration::from_secs(10);
 
+/// Whether a signal is one that people end containers with, so that the restart policy does not start it again. Others, such
+/// as SIGHUP, are for programs that go on.
+pub(crate) fn is_stop(signal: u32) -> bool {
+    const SIGINT: u32 = 2;
+    const SIGQUIT: u32 = 3;
+    const SIGKILL: u32 = 9;
+    const SIGTERM: u32 = 15;
+
+    [SIGINT, SIGQUIT, SIGKILL, SIGTERM].contains(&signal)
+}
+
 /// When a container is started again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,33 +50,26 @@ pub(crate) struct Restarts {
     pub(crate) is_stopped: bool,
 }
 
-/// How a run ended, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RunOver {
-    /// `None` if it is lost.
-    pub(super) code: Option<u32>,
-    /// How long it took.
-    pub(super) took: Duration,
+/// How long to wait before a container is started again whose last run took this long. `last` is the pause before that run,
+/// if it was a restart.
+pub(super) fn pause(took: Duration, last: Option<Duration>) -> Duration {
+    match last.filter(|_| took < WORKED) {
+        None => FIRST,
+        Some(last) => last.saturating_mul(2).clamp(FIRST, LONGEST),
+    }
 }
 
 impl RestartPolicy {
-    /// How long to wait before the container is started again; `None` if it is not. `last` is the pause before the run that
-    /// is over now, if that was a restart.
-    pub(super) fn after(self, over: RunOver, restarts: Restarts, last: Option<Duration>) -> Option<Duration> {
-        if restarts.is_stopped || !self.applies(over.code, restarts.count) {
-            return None;
-        }
-        Some(match last.filter(|_| over.took < WORKED) {
-            None => FIRST,
-            Some(last) => last.saturating_mul(2).clamp(FIRST, LONGEST),
-        })
+    /// Whether a container is started again when it has ended with this code; `None` is one that is lost.
+    pub(super) fn may_follow(self, code: Option<u32>, restarts: Restarts) -> bool {
+        !restarts.is_stopped && self.applies(code, restarts.count)
     }
 
     /// Whether a container whose last run is over is started when a server starts.
     pub(super) fn at_start(self, code: Option<u32>, restarts: Restarts) -> bool {
         match self {
             Self::Always => true,
-            policy => !restarts.is_stopped && policy.applies(code, restarts.count),
+            policy => policy.may_follow(code, restarts),
         }
     }
 
@@ -84,11 +88,6 @@ mod tests {
 
     use super::*;
 
-    const FAILED: RunOver = RunOver {
-        code: Some(1),
-        took: Duration::from_secs(1),
-    };
-
     fn any_policy() -> impl Strategy<Value = RestartPolicy> {
         prop_oneof![
             Just(RestartPolicy::No),
@@ -100,40 +99,31 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_up_to_a_minute_and_begins_anew_after_a_run_that_has_worked() {
-        let policy = RestartPolicy::Always;
         let (mut last, mut pauses) = (None, Vec::new());
         for _ in 0..12 {
-            last = policy.after(FAILED, Restarts::default(), last);
-            pauses.push(last.unwrap().as_millis());
+            last = Some(pause(Duration::from_secs(1), last));
+            pauses.extend(last.map(|pause| pause.as_millis()));
         }
         let doubled = [
             100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000,
         ];
         assert_eq!(pauses, doubled);
-        let worked = RunOver {
-            took: WORKED,
-            ..FAILED
-        };
-        assert_eq!(policy.after(worked, Restarts::default(), last), Some(FIRST));
+        assert_eq!(pause(WORKED, last), FIRST);
     }
 
     #[test]
     fn a_failure_is_an_exit_code_that_is_not_zero_as_often_as_the_policy_allows() {
         let policy = RestartPolicy::OnFailure { most: Some(2) };
-        let after = |code, count| {
-            let over = RunOver { code, ..FAILED };
-            let restarts = Restarts {
-                count,
-                is_stopped: false,
-            };
-            policy.after(over, restarts, None).is_some()
+        let follows = |code, count| {
+            let is_stopped = false;
+            policy.may_follow(code, Restarts { count, is_stopped })
         };
         assert_eq!(
             [
-                after(Some(1), 0),
-                after(None, 1),
-                after(Some(1), 2),
-                after(Some(0), 0)
+                follows(Some(1), 0),
+                follows(None, 1),
+                follows(Some(1), 2),
+                follows(Some(0), 0)
             ],
             [true, true, false, false]
         );
@@ -152,7 +142,7 @@ mod tests {
             (RestartPolicy::Always, true),
         ] {
             assert_eq!(policy.at_start(Some(137), stopped), starts, "{policy:?}");
-            assert_eq!(policy.after(FAILED, stopped, None), None, "{policy:?}");
+            assert!(!policy.may_follow(Some(137), stopped), "{policy:?}");
         }
     }
 
@@ -162,11 +152,10 @@ mod tests {
             policy in any_policy(), code in proptest::option::of(0..3_u32), took in 0..20_u64, count in 0..10_u32,
             is_stopped in any::<bool>(), last in proptest::option::of(0..200_u64),
         ) {
-            let over = RunOver { code, took: Duration::from_secs(took) };
             let restarts = Restarts { count, is_stopped };
-            let pause = policy.after(over, restarts, last.map(Duration::from_secs));
-            if let Some(pause) = pause {
-                prop_assert!((FIRST..=LONGEST).contains(&pause));
+            let pause = pause(Duration::from_secs(took), last.map(Duration::from_secs));
+            prop_assert!((FIRST..=LONGEST).contains(&pause));
+            if policy.may_follow(code, restarts) {
                 prop_assert!(!is_stopped && policy != RestartPolicy::No);
                 prop_assert!(policy.at_start(code, restarts), "what is started again now is started with the server, too");
             }

@@ -51,8 +51,8 @@ impl Container {
         self.deps().tracked(ctx, stop).await
     }
 
-    /// Notes that a user ends the container, so that its restart policy does not start it again. Nothing happens to one
-    /// without a policy.
+    /// Notes that a user ends the container, so that its restart policy does not start it again. Called before the container is
+    /// ended: otherwise it might be started again at once. Nothing happens to one without a policy.
     ///
     /// # Cancellation
     /// Safe to drop: continues on its own task.
@@ -90,13 +90,6 @@ impl Container {
     }
 
     pub(super) async fn stop_here(&self, ctx: &Context, how: Stop) -> Result<Option<u32>> {
-        if self.is_kept() {
-            // Before the signal: otherwise it might be started again at once.
-            match self.note_stop_here(ctx).await {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                noted => noted?,
-            }
-        }
         let code = match self.run() {
             Some(run) => end(ctx, &run, how).await?,
             None => None,

@@ -35,6 +35,8 @@ enum NotUpdated {
     Removed,
     #[error("it is being removed")]
     Removing,
+    #[error("it was not made to be kept, and a restart policy is for those alone that are")]
+    NotKept,
     #[error("its spec has no limits, so fnctr did not make it")]
     NoLimits,
 }
@@ -70,6 +72,14 @@ impl Container {
         }
         if deps.is_being_removed(id, self.attempt()) {
             return refuse(Kind::OutOfOrder, NotUpdated::Removing);
+        }
+        if update.restart.is_some() && !kept::is_kept(&before) {
+            return refuse(Kind::OutOfOrder, NotUpdated::NotKept);
+        }
+        // It may have been started, or have ended, since this process last looked.
+        if let Some(last) = kept::last_run(&before) {
+            let _own = self.undo().lock().await;
+            self.catch_up(ctx, &before, &last).await?;
         }
         let mut after = before.clone();
         let (changes, memory) = write(&deps, &mut after, update)?;

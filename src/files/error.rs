@@ -10,6 +10,9 @@ pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 /// How many directories in each other are followed, each of which takes a descriptor.
 pub(super) const DEEPEST: usize = 400;
 
+/// How many bytes the headers of one entry may take.
+pub(super) const LONGEST_HEADER: u64 = 2 << 20;
+
 /// Why files cannot be read or written. A path is one in the container, or a name in the archive.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is read as files::Error")]
@@ -17,6 +20,18 @@ pub(crate) enum Error {
     /// There is no such file.
     #[error("there is no {path:?} in the container")]
     Missing { path: String },
+    /// The process has ended whose files these are.
+    #[error("its process has just ended; try again")]
+    Ended,
+    /// The target of a hard link in the archive is not there.
+    #[error("the archive has a hard link {name:?} to {target:?}, which is not there")]
+    NoTarget { name: String, target: String },
+    /// An extension of an entry that nobody writes by intention.
+    #[error(
+        "the archive has an entry whose name and attributes take more than {} bytes",
+        LONGEST_HEADER
+    )]
+    LongHeader,
     /// A directory was expected.
     #[error("{path:?} is not a directory")]
     NotDirectory { path: String },

@@ -26,7 +26,7 @@ pub(crate) struct Layers {
     pub(crate) writes_last: bool,
     /// Whether the root may not be written to, as that of a container with a read-only root.
     pub(crate) is_readonly: bool,
-    /// What is mounted into the root, in this order.
+    /// What is mounted into the root.
     pub(crate) mounts: Vec<MountedFile>,
     /// A directory of the host, which the root hides for nobody else.
     pub(crate) place: PathBuf,
@@ -62,11 +62,15 @@ fn in_own_namespace(layers: &Layers) -> Result<(OwnedFd, OwnedFd)> {
     let none = None::<&str>;
     let place = layers.place.as_path();
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| failed("unshare")(e.into()))?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(|e| failed("/ cannot be made private")(e.into()))?;
+    // What the host unmounts goes here, too, and nothing goes the other way.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
+        .map_err(|e| failed("/ cannot be made a slave")(e.into()))?;
     // Before the root hides what is behind its place.
     let mut trees = Vec::new();
-    for mounted in &layers.mounts {
+    // In the order in which the runtime mounts them: what is above comes first.
+    let mut mounts: Vec<_> = layers.mounts.iter().collect();
+    mounts.sort_by_key(|mounted| mounted.destination.components().count());
+    for mounted in mounts {
         trees.push((clone_of(&mounted.source)?, mounted));
     }
     let root = mount_root(layers, place)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{
@@ -61,13 +61,17 @@ pub(crate) fn pack(root: &Root, path: &ContainerPath, named: &OsStr, to: impl Wr
         linked: HashMap::new(),
     };
     let named = named.as_bytes().to_vec();
-    match is_dir {
-        true => {
-            let opened = open_dir(dir.as_fd(), name).map_err(fail)?;
-            packer.tree(opened, named)?;
-        }
-        false => packer.file(dir.as_fd(), name, &named)?,
+    let packed = match is_dir {
+        true => open_dir(dir.as_fd(), name)
+            .map_err(fail)
+            .and_then(|opened| packer.tree(opened, named)),
+        false => packer.file(dir.as_fd(), name, &named),
+    };
+    if packed.is_err() {
+        // The end of an archive is not written after an error.
+        packer.out.get_mut().has_failed = true;
     }
+    packed?;
     packer.out.finish().map_err(Error::Sink)?;
     let mut sink = packer.out.into_inner().map_err(Error::Sink)?;
     sink.flush().map_err(Error::Sink)
@@ -87,6 +91,9 @@ struct Sink<W> {
 
 impl<W: Write> Write for Sink<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.has_failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let written = self.to.write(bytes);
         self.has_failed |= written.is_err();
         written
@@ -222,15 +229,21 @@ impl<W: Write> Packer<W> {
     }
 
     fn regular(&mut self, dir: BorrowedFd<'_>, name: &OsStr, named: &[u8]) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = match openat(dir, name, flags, Mode::empty()) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()),
+        // Not to open a device that has taken the file's place: that alone may have an effect.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match openat(dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
             opened => opened.map_err(|errno| Error::of(named, errno))?,
         };
-        let found = fstat(&opened).map_err(|errno| Error::of(named, errno))?;
-        if !is(&found, FileType::RegularFile) {
+        let stat = fstat(&found).map_err(|errno| Error::of(named, errno))?;
+        if !is(&stat, FileType::RegularFile) {
             return Ok(());
         }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let same = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let opened = rustix::fs::open(same, flags, Mode::empty());
+        let opened = opened.map_err(|errno| Error::of(named, errno))?;
+        let found = fstat(&opened).map_err(|errno| Error::of(named, errno))?;
         let capabilities = capabilities(&opened);
         let size = u64::try_from(found.st_size).unwrap_or_default();
         let mut header = header(&found, EntryType::Regular, size);

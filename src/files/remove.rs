@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, StatxFlags, openat, statx, unlinkat};
 use rustix::io::Errno;
 
 use super::error::DEEPEST;
@@ -46,8 +46,18 @@ pub(super) fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
 fn opened(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, Vec<OsString>, OsString), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = openat(dir, name, flags, Mode::empty())?;
+    if mount_of(dir)? != mount_of(opened.as_fd())? {
+        // What is mounted there is not the container's to lose.
+        return Err(Errno::BUSY);
+    }
     let names = names(opened.as_fd())?;
     Ok((opened, names, name.to_owned()))
+}
+
+/// The number of the mount that a directory is on (statx(2), Linux 5.8); 0 if the kernel does not tell.
+fn mount_of(dir: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let found = statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
 }
 
 /// The names in a directory, without `.` and `..`.

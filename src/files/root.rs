@@ -35,7 +35,32 @@ impl Root {
     /// # Errors
     /// If the process has ended.
     pub(crate) fn of_process(pid: u32) -> Result<Self> {
-        Self::at(&format!("/proc/{pid}/root"))
+        let gone = |errno| match errno {
+            Errno::NOENT | Errno::SRCH => Error::Ended,
+            errno => Error::of("/", errno),
+        };
+        // Without it, the kernel would take the mounts away with the last process, and show what is beneath them.
+        let namespace = format!("/proc/{pid}/ns/mnt");
+        let namespace = rustix::fs::open(namespace, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let namespace = namespace.map_err(gone)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty());
+        Ok(Self {
+            dir: dir.map_err(gone)?,
+            _namespace: Some(namespace),
+        })
+    }
+
+    /// A directory beneath the root, as a root of its own: what a link in it leads to is beneath it, too.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(crate) fn of_directory(&self, path: &ContainerPath) -> Result<Self> {
+        let dir = self.open(path.as_path(), OFlags::PATH | OFlags::DIRECTORY);
+        Ok(Self {
+            dir: dir.map_err(|errno| Error::of(path.bytes(), errno))?,
+            _namespace: None,
+        })
     }
 
     fn at(dir: &str) -> Result<Self> {

@@ -3,6 +3,7 @@
 //! An entry's directory is looked up beneath the root, and the entry is made in it without following a link. What is in the
 //! way is replaced, unless both are directories.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,7 +21,7 @@ use tar::{Entry, EntryType};
 
 use super::beneath::{make_dirs, open_in};
 use super::entry_name::beneath;
-use super::error::{Error, Result};
+use super::error::{Error, LONGEST_HEADER, Result};
 use super::path::ContainerPath;
 use super::remove::remove;
 use super::root::Root;
@@ -37,6 +38,8 @@ pub(crate) struct Unpacking {
     pub(crate) keeps_kinds: bool,
     /// The user and group of everything, in place of those in the archive.
     pub(crate) owner: Option<(u32, u32)>,
+    /// Whether a program loses what would give its caller the rights of its owner, or capabilities.
+    pub(crate) drops_privileges: bool,
 }
 
 /// Unpacks an archive into `dir`, which must be there. Returns the number of its entries. After an error, the entries before
@@ -68,7 +71,11 @@ pub(crate) fn unpack(
         }
         Some(compression) => compression.reader(archive).map_err(Error::Archive)?,
     };
-    let mut archive = tar::Archive::new(plain);
+    let left = Cell::new(None);
+    let mut archive = tar::Archive::new(Limited {
+        from: plain,
+        left: &left,
+    });
     let mut unpacker = Unpacker {
         root,
         dir: dir.as_path(),
@@ -77,12 +84,39 @@ pub(crate) fn unpack(
         times: BTreeMap::new(),
     };
     let mut count = 0;
-    for entry in archive.entries().map_err(Error::Archive)? {
-        unpacker.entry(entry.map_err(Error::Archive)?)?;
+    let mut entries = archive.entries().map_err(Error::Archive)?;
+    loop {
+        // The headers of an entry are read into memory.
+        left.set(Some(LONGEST_HEADER));
+        let Some(entry) = entries.next() else { break };
+        let entry = entry.map_err(|error| match left.get() {
+            Some(0) => Error::LongHeader,
+            _ => Error::Archive(error),
+        })?;
+        left.set(None);
+        unpacker.entry(entry)?;
         count += 1;
     }
     unpacker.finish();
     Ok(count)
+}
+
+/// A reader that ends where too much is read, if there is a limit at the moment.
+struct Limited<'a, R> {
+    from: R,
+    left: &'a Cell<Option<u64>>,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = self.left.get() else {
+            return self.from.read(into);
+        };
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+        let read = self.from.read(into.get_mut(..most).unwrap_or_default())?;
+        self.left.set(Some(left.saturating_sub(read as u64)));
+        Ok(read)
+    }
 }
 
 struct Unpacker<'a> {
@@ -112,7 +146,8 @@ impl Unpacker<'_> {
         };
         let fail = |errno| Error::of(&named, errno);
         let owner = self.owner(&entry)?;
-        let mode = entry.header().mode().map_err(Error::Archive)? & 0o7777;
+        let kept = if self.how.drops_privileges { 0o1777 } else { 0o7777 };
+        let mode = entry.header().mode().map_err(Error::Archive)? & kept;
         let time = Timespec {
             tv_sec: entry
                 .header()
@@ -134,14 +169,14 @@ impl Unpacker<'_> {
                 }
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = openat(&parent, name, flags, Mode::empty()).map_err(fail)?;
-                describe(made.as_fd(), owner, mode, &attributes(&mut entry)).map_err(fail)?;
+                describe(made.as_fd(), owner, mode, &self.attributes(&mut entry)).map_err(fail)?;
                 self.times.insert(path.clone(), time);
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = openat(&parent, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-                let attributes = attributes(&mut entry);
+                let attributes = self.attributes(&mut entry);
                 if kind == EntryType::GNUSparse && entry.size() > free(made.as_fd()) {
                     // Written out, it would fill the disk; and its zeros take time, though no room.
                     return Err(fail(Errno::NOSPC));
@@ -164,7 +199,13 @@ impl Unpacker<'_> {
                     return Err(outside());
                 };
                 let of = self.parent(target.parent().unwrap_or_else(|| Path::new("")))?;
-                linkat(&of, source, &parent, name, AtFlags::empty()).map_err(fail)?;
+                match linkat(&of, source, &parent, name, AtFlags::empty()) {
+                    Err(Errno::NOENT) => {
+                        let target = target.display().to_string();
+                        return Err(Error::NoTarget { name: text(), target });
+                    }
+                    linked => linked.map_err(fail)?,
+                }
             }
             EntryType::Fifo => {
                 mknodat(&parent, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
@@ -235,6 +276,24 @@ impl Unpacker<'_> {
         Ok(false)
     }
 
+    /// The extended attributes of an entry that are unpacked: those of users, and the capabilities of a program. Others are the
+    /// kernel's and its file systems'.
+    fn attributes(&self, entry: &mut Entry<'_, impl Read>) -> Vec<(String, Vec<u8>)> {
+        let Ok(Some(extensions)) = entry.pax_extensions() else {
+            return Vec::new();
+        };
+        let all = extensions.filter_map(|extension| {
+            let extension = extension.ok()?;
+            let name = extension.key().ok()?.strip_prefix("SCHILY.xattr.")?;
+            let is_taken = match name {
+                "security.capability" => !self.how.drops_privileges,
+                name => name.starts_with("user."),
+            };
+            is_taken.then(|| (name.to_owned(), extension.value_bytes().to_vec()))
+        });
+        all.collect()
+    }
+
     fn describe_link(
         &self,
         dir: BorrowedFd<'_>,
@@ -264,21 +323,6 @@ fn times(at: Timespec) -> Timestamps {
         last_access: at,
         last_modification: at,
     }
-}
-
-/// The extended attributes of an entry that are unpacked: those of users, and the capabilities of a program. Others are the
-/// kernel's and its file systems'.
-fn attributes(entry: &mut Entry<'_, impl Read>) -> Vec<(String, Vec<u8>)> {
-    let Ok(Some(extensions)) = entry.pax_extensions() else {
-        return Vec::new();
-    };
-    let all = extensions.filter_map(|extension| {
-        let extension = extension.ok()?;
-        let name = extension.key().ok()?.strip_prefix("SCHILY.xattr.")?;
-        let is_taken = name == "security.capability" || name.starts_with("user.");
-        is_taken.then(|| (name.to_owned(), extension.value_bytes().to_vec()))
-    });
-    all.collect()
 }
 
 fn describe(

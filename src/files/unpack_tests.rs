@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::Cursor;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use tar::{Builder, Header};
@@ -88,6 +88,7 @@ fn what_is_in_the_way_is_replaced_unless_the_caller_forbids_it() {
         let how = Unpacking {
             keeps_kinds: true,
             owner: Some((1, 2)),
+            drops_privileges: false,
         };
         unpack(
             &Root::of_dir(dir.path()),
@@ -171,27 +172,35 @@ fn a_swapped_link_leads_nowhere_in_ten_thousand_rounds() {
         (FILE, "d/sub/f", "", b"x"),
         (FILE, "d/f", "", b"x"),
     ]);
-    let is_over = AtomicBool::new(false);
+    let (is_over, swapped) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut unpacked = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 let (one, other) = (dir.join("d"), dir.join("l"));
-                let _ = rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags);
+                let done = rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags);
+                swapped.fetch_add(u64::from(done.is_ok()), Ordering::Relaxed);
             }
         });
         let root = Root::of_dir(dir);
         for _ in 0..10_000 {
             // It may fail half-way, but for nothing that it may not touch.
-            drop(unpack(
+            let done = unpack(
                 &root,
                 &ContainerPath::new("/"),
                 Cursor::new(&packed),
                 Unpacking::default(),
-            ));
+            );
+            unpacked += u64::from(done.is_ok());
         }
         is_over.store(true, Ordering::Relaxed);
     });
+    let swapped = swapped.into_inner();
+    assert!(
+        unpacked > 0 && swapped > 0,
+        "{unpacked} unpacked, {swapped} swapped"
+    );
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 

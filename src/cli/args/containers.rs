@@ -128,6 +128,17 @@ pub(in crate::cli) struct TopArgs {
     pub(in crate::cli) ps_args: Vec<String>,
 }
 
+/// The container whose published ports are shown.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct PortArgs {
+    /// The container
+    #[arg(value_name = "ID")]
+    pub(in crate::cli) container: ContainerRef,
+    /// One of its ports (80, 53/udp) [default: all that are published]
+    #[arg(value_name = "PORT")]
+    pub(in crate::cli) port: Option<String>,
+}
+
 /// A container, and its new name.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct RenameArgs {
@@ -280,6 +291,8 @@ pub(in crate::cli) enum ContainerCommand {
     Logs(LogsArgs),
     /// Show the processes of a running container
     Top(TopArgs),
+    /// Show which ports of this host lead to a container
+    Port(PortArgs),
     /// Give a container another name
     Rename(RenameArgs),
     /// Copy files from a container, or to one

@@ -18,8 +18,8 @@ use clap::{Parser, Subcommand};
 
 use self::bench::Bench;
 use self::containers::{
-    AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, LogsArgs, PsArgs,
-    RenameArgs, RmArgs, StartArgs, StopArgs, TopArgs, WaitArgs,
+    AttachArgs, ContainerCommand, EventsArgs, ExecArgs, FreezeArgs, IdsArgs, KillArgs, LogsArgs, PortArgs,
+    PsArgs, RenameArgs, RmArgs, StartArgs, StopArgs, TopArgs, WaitArgs,
 };
 use self::files::CpArgs;
 use self::global::Global;
@@ -138,6 +138,8 @@ pub(super) enum Command {
     Logs(LogsArgs),
     /// Show the processes of a running container, as the host's ps does
     Top(TopArgs),
+    /// Show which ports of this host lead to a container
+    Port(PortArgs),
     /// Give a container another name; its id stays
     Rename(RenameArgs),
     /// Copy files from a container, or to one, whether it runs or not

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use futures_util::stream;
@@ -14,6 +15,7 @@ use serde_json::json;
 use super::front::Front;
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
+use crate::docker_api::query::Query;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::{Payload, Request};
 use crate::docker_api::time::stamp;
@@ -22,6 +24,8 @@ use crate::engine::{
 };
 
 const PATH_STAT: HeaderName = HeaderName::from_static("x-docker-container-path-stat");
+/// How long a client may take to go on with the body of its request.
+const IDLE: Duration = Duration::from_secs(60);
 const TAR: &str = "application/x-tar";
 
 /// What a file is, as a header.
@@ -30,7 +34,7 @@ pub(in crate::docker_api) async fn stat_path(
     given: &str,
     request: &Request,
 ) -> Result<Answer, Refused> {
-    let (served, path) = asked(door, given, request)?;
+    let (served, path) = asked(door, given, &request.query)?;
     let files = served
         .container()
         .files(&request.client, FileAccess::Read)
@@ -46,7 +50,7 @@ pub(in crate::docker_api) async fn copy_from(
     given: &str,
     request: &Request,
 ) -> Result<Answer, Refused> {
-    let (served, path) = asked(door, given, request)?;
+    let (served, path) = asked(door, given, &request.query)?;
     let (stat, archive) = packed(&served, &path, given, request).await?;
     Ok(streamed(archive).with(PATH_STAT, &described(&stat, &path)))
 }
@@ -58,7 +62,11 @@ pub(in crate::docker_api) async fn export(
     request: &Request,
 ) -> Result<Answer, Refused> {
     let served = door.container(given)?;
-    let (_, archive) = packed(&served, &ContainerPath::new("/."), given, request).await?;
+    let (path, client) = (ContainerPath::new("/"), &request.client);
+    let files = served.container().files(client, FileAccess::Export).await?;
+    // Docker's names have no directory before them; these have one that every reader takes away.
+    let packed = files.pack(client, path.clone(), ".".into()).await;
+    let (_, archive) = packed.map_err(|error| refused(error, &path, given))?;
     Ok(streamed(archive))
 }
 
@@ -68,22 +76,31 @@ pub(in crate::docker_api) async fn copy_to(
     given: &str,
     request: Request,
 ) -> Result<Answer, Refused> {
-    let (served, path) = asked(door, given, &request)?;
     let Payload::Streamed(body) = request.body else {
         return Err(Refused::failed("the body of the request was read before"));
     };
-    let files = served
-        .container()
-        .files(&request.client, FileAccess::Write)
-        .await?;
-    let takes_user = request.query.flag("copyUIDGID");
-    let has_user = Front::of(&served).is_some_and(|front| !front.user.is_empty());
+    let (query, client) = (&request.query, &request.client);
+    let prepared = async {
+        let (served, path) = asked(door, given, query)?;
+        let files = served.container().files(client, FileAccess::Write).await?;
+        let has_user = Front::of(&served).is_some_and(|front| !front.user.is_empty());
+        Ok((files, path, has_user))
+    };
+    let (files, path, has_user) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(refused) => {
+            drop(send(body, None).await);
+            return Err(refused);
+        }
+    };
+    let takes_user = query.flag("copyUIDGID");
     let how = Unpacking {
-        keeps_kinds: request.query.flag("noOverwriteDirNonDir"),
+        keeps_kinds: query.flag("noOverwriteDirNonDir"),
         owner: files.user().filter(|_| takes_user && has_user),
+        drops_privileges: false,
     };
     let (writer, unpacked) = files.unpack(path.clone(), how);
-    let (sent, unpacked) = tokio::join!(send(body, writer), unpacked);
+    let (sent, unpacked) = tokio::join!(send(body, Some(writer)), unpacked);
     // The reason why nothing more was wanted comes first.
     unpacked.map_err(|error| match sent {
         Err(sent) if is_cut_off(&error) => sent,
@@ -93,8 +110,8 @@ pub(in crate::docker_api) async fn copy_to(
 }
 
 /// The container and the path of a request.
-fn asked(door: &Door, given: &str, request: &Request) -> Result<(Arc<Served>, ContainerPath), Refused> {
-    let path = request.query.get("path").unwrap_or_default();
+fn asked(door: &Door, given: &str, query: &Query) -> Result<(Arc<Served>, ContainerPath), Refused> {
+    let path = query.get("path").unwrap_or_default();
     if path.is_empty() {
         return Err(Refused::bad("bad parameter: pathcannot be empty"));
     }
@@ -127,18 +144,28 @@ fn streamed(archive: ArchiveReader) -> Answer {
 
 /// Sends the body of a request to the unpacking, as long as that wants it. All of it is read: a client that is still sending
 /// does not read an answer.
-async fn send(mut body: Incoming, writer: ArchiveWriter) -> Result<(), Refused> {
-    let mut is_wanted = true;
-    while let Some(frame) = body.frame().await {
+async fn send(mut body: Incoming, mut writer: Option<ArchiveWriter>) -> Result<(), Refused> {
+    loop {
+        let frame = tokio::time::timeout(IDLE, body.frame()).await;
+        let frame = frame.map_err(|_| {
+            Refused::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body of the request has not come on for a minute",
+            )
+        })?;
+        let Some(frame) = frame else { break };
         let frame =
             frame.map_err(|error| Refused::bad(format!("cannot read the body of the request: {error}")))?;
         if let Ok(part) = frame.into_data()
-            && is_wanted
+            && let Some(to) = &writer
+            && !to.write(part.to_vec()).await
         {
-            is_wanted = writer.write(part.to_vec()).await;
+            writer = None;
         }
     }
-    writer.finish().await;
+    if let Some(writer) = writer {
+        writer.finish().await;
+    }
     Ok(())
 }
 

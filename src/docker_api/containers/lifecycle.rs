@@ -13,7 +13,7 @@ use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::engine::{Action, Kind, Served, StartedBy, State, Stop};
+use crate::engine::{Action, Kind, RestartPolicy, Served, StartedBy, State, Stop, is_stop};
 
 const SIGTERM: u32 = 15;
 const SIGKILL: u32 = 9;
@@ -30,10 +30,13 @@ pub(in crate::docker_api) async fn stop(
 ) -> Result<Answer, Refused> {
     let served = door.container(given)?;
     let how = how_to_stop(&served, request)?;
+    if !is_alive(&served) && !has_policy(&served) {
+        return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
+    }
+    note_stop(&served).await?;
     if !is_alive(&served) {
         return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
     }
-    served.cancel_restart();
     door.finish(async move {
         served
             .container()
@@ -57,6 +60,7 @@ pub(in crate::docker_api) async fn restart(
     let this = Arc::clone(door);
     let again = async move {
         this.set_restarting(served.id(), true);
+        note_stop(&served).await?;
         let stopped = served.container().stop(&Context::new(), how).await;
         let started = match stopped {
             Ok(_) => start_now(&this, &served, StartedBy::User).await,
@@ -96,10 +100,18 @@ pub(in crate::docker_api) async fn kill(
             "cannot kill container: {name}: container {id} is not running"
         ))
     };
-    let run = alive(&served).ok_or_else(not_running)?;
     if ends(&served, signal) {
-        served.container().note_stop().await?;
+        let was_restarting = served.is_restarting();
+        let noted = note_stop(&served).await;
+        // A kill does not wait until containerd answers again.
+        if signal != SIGKILL {
+            noted?;
+        }
+        if alive(&served).is_none() && was_restarting {
+            return Ok(Answer::empty(StatusCode::NO_CONTENT));
+        }
     }
+    let run = alive(&served).ok_or_else(not_running)?;
     match run.signal(&Context::new(), signal).await {
         Err(error) if error.kind() == Kind::NotFound => return Err(not_running()),
         sent => sent?,
@@ -147,12 +159,26 @@ fn is_alive(served: &Served) -> bool {
     alive(served).is_some() || matches!(served.look().state, State::Lost | State::Restarting)
 }
 
-/// Whether a signal is one that a user ends a container with: then its restart policy does not start it again. Docker counts
-/// every signal so, unless the container has one of its own for that.
+/// Whether a signal is one that a user ends a container with: the container's own, if it has one, or one of the usual.
 fn ends(served: &Served, sent: u32) -> bool {
     let front = Front::of(served).unwrap_or_default();
-    let own = signal(&front.body.config.stop_signal);
-    sent == SIGKILL || own.map_or(true, |own| own == sent)
+    match signal(&front.body.config.stop_signal) {
+        Ok(own) => sent == SIGKILL || own == sent,
+        Err(_) => is_stop(sent),
+    }
+}
+
+fn has_policy(served: &Served) -> bool {
+    served.plan().is_ok_and(|plan| plan.restart != RestartPolicy::No)
+}
+
+/// Notes that a user ends a container that has a restart policy, and gives a restart up that is about to happen.
+async fn note_stop(served: &Served) -> Result<(), Refused> {
+    if !has_policy(served) {
+        return Ok(());
+    }
+    served.cancel_restart();
+    Ok(served.container().note_stop().await?)
 }
 
 fn how_to_stop(served: &Served, request: &Request) -> Result<Stop, Refused> {

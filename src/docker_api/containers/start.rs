@@ -64,8 +64,7 @@ pub(in crate::docker_api) fn start_again(door: &Arc<Door>) {
                 Started::Now | Started::Already => true,
                 Started::Not(refused) => {
                     tracing::warn!(id = %served.id(), error = refused.message, "cannot start a container again");
-                    // It is gone, or a user has stopped it.
-                    matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::CONFLICT)
+                    false
                 }
             }
         })

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::restarting::{self, Cause};
 use super::served::Served;
 use super::shared::Shared;
 use super::{streams, supervise};
@@ -107,6 +108,7 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
         }
         _ => return add(shared, ctx, record).await,
     };
+    let was_running = kept::has_run(&served.record());
     if served.name().as_deref() == names::name_of(&record) {
         served.set_record(record);
     } else {
@@ -129,6 +131,10 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
         served.container().catch_up(ctx, &record, &last).await?;
     }
     look_after(shared, &served);
+    if was_running && !kept::has_run(&served.record()) {
+        // Whoever has settled it.
+        restarting::follow_policy(shared, &served, Cause::RunOver, None);
+    }
     Ok(Refreshed::Done)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::restarting::Cause;
 use super::served::Served;
 use super::shared::Shared;
 use super::{follow, restarting, restore, supervise};
@@ -48,8 +49,9 @@ impl Server {
     /// Starts the containers whose restart policies say that they run while a server does, and from now on those that end and
     /// are to be started again. Called once the server's front door is open.
     pub(crate) fn begin_restarts(&self) {
+        self.shared.starter.open();
         // What a reboot or a kill has ended is settled first, and started again then.
-        supervise::look_at_all(&self.shared);
+        supervise::look_at_all(&self.shared, Cause::ServerStart);
         restarting::at_start(&self.shared);
     }
 

@@ -280,14 +280,15 @@ impl Served {
 
     /// Notes that the container is about to be started again, until the guard is dropped; `None` if it is already. The guard's
     /// context ends when the restart is given up, or the container is removed.
-    pub(super) fn begin_restart(&self) -> Option<Restart<'_>> {
+    pub(super) fn begin_restart(self: &Arc<Self>) -> Option<Restart> {
         let ctx = self.gone.child();
         let mut watched = self.watched();
         if watched.restart.is_some() {
             return None;
         }
         watched.restart = Some(ctx.clone());
-        Some(Restart { served: self, ctx })
+        let served = Arc::clone(self);
+        Some(Restart { served, ctx })
     }
 
     pub(super) fn last_pause(&self) -> Option<Duration> {
@@ -314,19 +315,19 @@ impl Served {
 
 /// A restart that is about to happen.
 #[derive(Debug)]
-pub(super) struct Restart<'a> {
-    served: &'a Served,
+pub(super) struct Restart {
+    served: Arc<Served>,
     ctx: Context,
 }
 
-impl Restart<'_> {
+impl Restart {
     /// Ends when the restart is given up.
     pub(super) fn ctx(&self) -> &Context {
         &self.ctx
     }
 }
 
-impl Drop for Restart<'_> {
+impl Drop for Restart {
     fn drop(&mut self) {
         self.served.watched().restart = None;
     }

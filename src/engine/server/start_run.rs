@@ -36,7 +36,6 @@ where
     if let Some(run) = served.container().run().filter(|run| run.exit_now().is_some()) {
         served.delivered(&run, &shared.life).await;
     }
-    served.cancel_restart();
     let own = match is_fed {
         true => served.streams().clone(),
         false => served.streams().without_input(),
@@ -55,6 +54,10 @@ where
             return Err(error);
         }
     };
+    if by == StartedBy::User {
+        served.cancel_restart();
+        served.set_last_pause(None);
+    }
     served.set_needless(&run);
     if let Err(error) = run.share(&own) {
         tracing::warn!(id = %served.id(), error = %crate::chain(&error), "other processes cannot attach to the container");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::served::Served;
@@ -13,23 +14,36 @@ pub(crate) type Starter =
 
 /// The starter of the server's front door, if it has one.
 #[derive(Default)]
-pub(super) struct DoorStarter(OnceLock<Starter>);
+pub(super) struct DoorStarter {
+    starter: OnceLock<Starter>,
+    /// Whether the front door is open, or there is none.
+    is_open: AtomicBool,
+}
 
 impl fmt::Debug for DoorStarter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("DoorStarter")
-            .field(&self.0.get().is_some())
-            .finish()
+        f.debug_struct("DoorStarter")
+            .field("is_open", &self.is_open)
+            .finish_non_exhaustive()
     }
 }
 
 impl DoorStarter {
     /// Sets the starter; the first one stays.
     pub(super) fn set(&self, starter: Starter) {
-        drop(self.0.set(starter));
+        drop(self.starter.set(starter));
     }
 
     pub(super) fn get(&self) -> Option<&Starter> {
-        self.0.get()
+        self.starter.get()
+    }
+
+    /// From now on, containers are started again.
+    pub(super) fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 }

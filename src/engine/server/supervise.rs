@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::restarting::Cause;
 use super::served::Served;
 use super::shared::Shared;
 use super::{restarting, streams};
@@ -37,7 +38,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => {
-                        look_at_all(&this);
+                        look_at_all(&this, Cause::RunOver);
                         next = Instant::now() + until_next(&this);
                     }
                     () = this.deadlines.notified() => next = next.min(Instant::now() + until_next(&this)),
@@ -62,14 +63,14 @@ pub(super) fn start(shared: &Arc<Shared>) {
 }
 
 /// Does what any container needs.
-pub(super) fn look_at_all(shared: &Arc<Shared>) {
+pub(super) fn look_at_all(shared: &Arc<Shared>, cause: Cause) {
     for served in shared.registry.all() {
-        look_at(shared, served);
+        look_at(shared, served, cause);
     }
 }
 
 /// Does what a container needs on a task of its own, so that one that is stuck delays no other.
-fn look_at(shared: &Arc<Shared>, served: Arc<Served>) {
+fn look_at(shared: &Arc<Shared>, served: Arc<Served>, cause: Cause) {
     let record = served.record();
     let may_need =
         kept::has_run(&record) || custody::until_deadline(&record.labels, custody::now()).is_some();
@@ -79,7 +80,7 @@ fn look_at(shared: &Arc<Shared>, served: Arc<Served>) {
     let this = Arc::clone(shared);
     let work = async move {
         let _turn = turn;
-        if let Err(error) = tend(&this, &served).await {
+        if let Err(error) = tend(&this, &served, cause).await {
             tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot look after a container; trying again");
         }
     };
@@ -107,9 +108,10 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
     let work = async move {
         let life = this.life.clone();
         let supervise = async {
-            if run.wait_exit().await.is_none() {
+            let Some(exit) = run.wait_exit().await else {
                 return;
-            }
+            };
+            let restart = restarting::expect(&served, exit.code);
             served.delivered(&run, &life).await;
             if !is_left_to_the_server(&served, &run) {
                 return;
@@ -121,7 +123,7 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
                 tracing::warn!(id = %served.id(), error = %crate::chain(&error), "cannot write down how a container ended; trying again");
                 pauses.wait().await;
             }
-            restarting::after_run(&this, &served);
+            restarting::follow_policy(&this, &served, Cause::RunOver, restart);
         };
         let _ = life.run(supervise).await;
     };
@@ -156,7 +158,7 @@ fn unless_done(done: Result<()>) -> Result<()> {
 
 /// Does what a container needs now, if anything. The record is read again: another process may have settled, started or
 /// replaced the container since the server last heard of it.
-async fn tend(shared: &Arc<Shared>, served: &Arc<Served>) -> Result<()> {
+async fn tend(shared: &Arc<Shared>, served: &Arc<Served>, cause: Cause) -> Result<()> {
     let ctx = Context::timeout(shared.deps.config.close_grace);
     let record = match find::get(&shared.deps, &ctx, served.id()).await {
         Err(error) if error.kind() == Kind::NotFound => return Ok(()),
@@ -169,7 +171,7 @@ async fn tend(shared: &Arc<Shared>, served: &Arc<Served>) -> Result<()> {
         None => Ok(()),
         Some(Need::Settle) => {
             settle(shared, served).await?;
-            restarting::after_run(shared, served);
+            restarting::follow_policy(shared, served, cause, None);
             Ok(())
         }
         Some(Need::End) => unless_done(abandoned::mend(&shared.deps, &ctx, &record, Need::End).await),

@@ -157,6 +157,16 @@ async fn files_are_copied_before_the_first_run_while_it_runs_and_after_its_end()
         assert_eq!(said.status, status, "{query}: {said:?}");
         assert!(said.message().contains(says), "{query}: {}", said.message());
     }
+    // The root file system alone, with names that are relative.
+    let exported = docker.get("/containers/box/export");
+    let mut tree = tar::Archive::new(&*exported.body);
+    let names: Vec<_> = tree
+        .entries()
+        .expect("an archive")
+        .map(|entry| String::from_utf8_lossy(&entry.expect("an entry").path_bytes()).into_owned())
+        .collect();
+    assert!(names.iter().all(|name| name.starts_with("./")), "{names:?}");
+    assert!(names.contains(&"./in/one".to_owned()) && !names.contains(&"./shared/two".to_owned()));
     docker.done("POST", "/containers/box/stop?t=0");
     assert_eq!(put(&docker, "path=/in", &archive(&[("four", "4")])).status, 200);
     assert_eq!(got(&docker, "/in/four")[0].1, "4");

@@ -97,6 +97,7 @@ async fn what_a_user_stops_stays_stopped_until_the_next_server_and_then_only_alw
     docker.kill();
     let docker = Docker::serve(&stage);
     until("it runs again", || runs(&docker, "always") > before[0]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(runs(&docker, "unless-stopped"), before[1]);
     // A policy is changed like a limit.
     let said = docker.post(
@@ -153,6 +154,47 @@ async fn what_ends_while_no_server_runs_is_started_by_the_next_one() {
     docker.done("DELETE", "/containers/web?force=1");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(docker.get("/containers/web/json").status, 404);
+    docker.end();
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_waits_for_its_restart_counts_as_running_and_can_be_stopped() {
+    let Some(stage) = Stage::set("docker_restarting").await else {
+        return;
+    };
+    let docker = Docker::serve(&stage);
+    for (name, verb) in [("one", "stop"), ("two", "kill"), ("three", "start")] {
+        docker.create(name, fails(&json!({ "Name": "always" })));
+        docker.done("POST", &format!("/containers/{name}/start"));
+        // By now, the pause is long enough to meet it.
+        until("it was started again a few times", || runs(&docker, name) > 4).await;
+        until("it waits", || {
+            inspected(&docker, name)["State"]["Status"] == "restarting"
+        })
+        .await;
+        let seen = inspected(&docker, name);
+        assert_eq!(
+            (&seen["State"]["Running"], &seen["State"]["Restarting"]),
+            (&json!(true), &json!(true)),
+            "{seen}"
+        );
+        let listed = docker.get("/containers/json").json();
+        assert!(listed.to_string().contains("Restarting (3)"), "{listed}");
+        assert_eq!(docker.ask("DELETE", &format!("/containers/{name}")).status, 409);
+        let said = docker.ask("POST", &format!("/containers/{name}/{verb}"));
+        assert!([204, 304].contains(&said.status), "{verb}: {said:?}");
+        if verb != "start" {
+            until("it has ended", || {
+                inspected(&docker, name)["State"]["Status"] == "exited"
+            })
+            .await;
+            let before = runs(&docker, name);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            assert_eq!(runs(&docker, name), before, "{verb}");
+        }
+        docker.done("DELETE", &format!("/containers/{name}?force=1"));
+    }
     docker.end();
     stage.strike().await;
 }

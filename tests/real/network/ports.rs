@@ -144,6 +144,17 @@ async fn a_port_that_is_left_to_the_host_is_chosen_at_each_start_and_shown() {
             .collect();
         assert!(chosen.len() == 3 && !chosen.contains(&0), "{row}");
         assert_ne!(chosen[0], chosen[1], "{row}");
+        let (_, all) = told(&net, &["port", "chosen"]);
+        let expected = [
+            format!("8080/tcp -> 0.0.0.0:{}", chosen[0]),
+            format!("8080/tcp -> 127.0.0.1:{}", chosen[1]),
+            format!("8080/udp -> 0.0.0.0:{}", chosen[2]),
+        ];
+        assert_eq!(all.lines().collect::<Vec<_>>(), expected);
+        let (_, udp) = told(&net, &["port", "chosen", "8080/udp"]);
+        assert_eq!(udp.trim(), format!("0.0.0.0:{}", chosen[2]));
+        let (is_there, said) = told(&net, &["port", "chosen", "81"]);
+        assert!(!is_there && said.contains("leads to port 81"), "{said}");
         for port in &chosen[..2] {
             let at: SocketAddr = format!("127.0.0.1:{port}").parse().expect("an address");
             host_gets(at, "/hostname").await.expect("to be served");
