@@ -86,8 +86,7 @@ impl NotStarted {
 impl Container {
     /// Starts a kept container that does not run. If it fails, the container stays as it was before, with the reason on
     /// its record. `streams` is called when the streams are needed; it receives the context of the start, which it must
-    /// not outlast. `custody` is how this process looks after the run, and
-    /// `by` why it is started.
+    /// not outlast. `custody` is how this process looks after the run, and `by` is why it is started.
     ///
     /// # Errors
     /// [`Kind::OutOfOrder`] if the container runs, or was not made to be kept; [`Kind::Busy`] if another process is

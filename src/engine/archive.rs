@@ -63,7 +63,7 @@ impl Read for BlockingReader {
     }
 }
 
-/// The same for a thread.
+/// An archive for a thread that reads it.
 #[derive(Debug)]
 pub(crate) struct BlockingReader {
     archive: ArchiveReader,

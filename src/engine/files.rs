@@ -27,7 +27,7 @@ use crate::files::{self, ContainerPath, FileStat, Layers, MountedFile, Root, Unp
 use crate::pauses::Pauses;
 use crate::{ContainerId, Context};
 
-/// How many copies there may be at once: each takes a thread, for as long as its reader or writer likes.
+/// How many copies there may be at once: each takes a thread.
 pub(super) const COPIES: usize = 64;
 
 /// How long the end of a run may take to be written down, before files are written to.
@@ -299,6 +299,7 @@ impl ContainerFiles {
     pub(crate) async fn stat(self, ctx: &Context, path: ContainerPath) -> Result<FileStat> {
         let (id, held) = (self.id, self.held);
         blocking(ctx, &id, move || {
+            // All of it: a closure takes the root alone otherwise, and the rest would be given back before.
             let held = held;
             FileStat::of(&held.root, &path)
         })

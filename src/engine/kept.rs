@@ -33,7 +33,6 @@ pub(super) const FRONT: &str = "io.fnctr.front";
 const LAST_RUN: &str = "io.fnctr.last-run";
 /// The extension with the reason why the last start failed; empty if it did not.
 const START_ERROR: &str = "io.fnctr.start-error";
-
 /// The extension with what is known of its restarts; none for a container that was never restarted or stopped.
 const RESTARTS: &str = "io.fnctr.restarts";
 
@@ -202,8 +201,8 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
     })
 }
 
-/// Sets the limits, and the restart policy if there is one, in the plan on the record of a kept container that is written afterwards. The record of any other has no
-/// plan.
+/// Sets the limits, and the restart policy if one is given, in the plan of a kept container. The record is written
+/// afterwards. The record of any other container has no plan.
 pub(super) fn set_plan(record: &mut Record, limits: Resources, restart: Option<RestartPolicy>) -> Result<()> {
     if !is_kept(record) {
         return Ok(());

@@ -16,7 +16,7 @@ use super::path::ContainerPath;
 #[derive(Debug)]
 pub(crate) struct Root {
     dir: OwnedFd,
-    /// The mount namespace of the layers, which lives as long as this descriptor.
+    /// The mount namespace that the root is in. With this descriptor, its mounts outlive the last process in it.
     _namespace: Option<OwnedFd>,
 }
 
