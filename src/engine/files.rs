@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fnctr_oci::{ContainerConfig, Mount};
-use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -343,7 +342,7 @@ impl ContainerFiles {
                 (packed, sink)
             });
             let Ok((packed, sink)) = packed.await else {
-                return Ok(());
+                return;
             };
             match packed {
                 Err(error) => sink.fail(&crate::chain(&error)).await,
@@ -354,9 +353,8 @@ impl ContainerFiles {
                 }
                 Ok(()) => sink.finish().await,
             }
-            Ok(())
         };
-        keep.background.tracker.spawn(pack.map(|_: Result<()>| ()));
+        keep.background.tracker.spawn(pack);
         Ok((stat, archive))
     }
 
