@@ -19,8 +19,10 @@
 #   make bless    rewrites the golden files from what the code now gives; review the difference
 
 CARGO ?= cargo
-# The demo prints measured times, so it runs what users run; PROFILE=dev for a look at the rest.
+# The demo prints measured times, so it runs what users run; PROFILE=dev for a look at the rest, and FEATURES=--all-features
+# for the build that make test has made already.
 PROFILE ?= release
+FEATURES ?= --features cli
 # Tests that use containers share a host with each other; more at once only makes them slower.
 TEST_THREADS ?= 4
 
@@ -42,7 +44,7 @@ about-host:
 	@tools/about-host.sh
 
 build: install-deps
-	$(CARGO) build --locked --profile $(PROFILE) --features cli --bins
+	$(CARGO) build --locked --profile $(PROFILE) $(FEATURES) --bins
 
 release: install-deps
 	$(CARGO) build --locked --release --features cli --bins
@@ -100,11 +102,10 @@ fmt:
 	$(CARGO) fmt --all -- --check
 
 # The library alone, too, as a platform builds it: without the command there must be no warning, and no clap. And the command
-# as most build it, without OpenTelemetry.
+# as most build it, without OpenTelemetry and the driver `docker`.
 lint: install-deps
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --package fnctr --lib -- -D warnings
-	$(CARGO) clippy --locked --package fnctr --features docker --lib -- -D warnings
 	$(CARGO) clippy --locked --package fnctr --features cli --lib --bins -- -D warnings
 	@! $(CARGO) tree --locked --package fnctr --edges normal --prefix none | grep -E '^(clap|tracing-subscriber|bollard) '
 	@! $(CARGO) tree --locked --package fnctr --features cli --edges normal --prefix none | grep -E 'opentelemetry'

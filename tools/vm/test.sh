@@ -28,8 +28,8 @@ again=${VM_SUITES_AGAIN-$(tr ' ' '\n' <<<"$suites" | sed -E '/^(quota|races|recl
 began=$SECONDS
 
 cd "$project"
-# One JSON object per artefact; those of tests and binaries name their executable.
-built=$(cargo test --locked --features cli --no-run --message-format=json --lib --bins --test real |
+# One JSON object per artefact; those of tests and binaries name their executable. All features: what `make test` has built.
+built=$(cargo test --locked --workspace --all-features --no-run --message-format=json --lib --bins --test real |
     sed -n 's/.*"target":{"kind":\["\([a-z]*\)"\].*"name":"\([a-z_]*\)".*"executable":"\([^"]*\)".*/\1 \2 \3/p')
 # KIND NAME: the last one listed is the one that was asked for.
 executable() {
