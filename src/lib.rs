@@ -60,7 +60,7 @@
 //!        containerd)  host fit?)  of all)      ▼               ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
 //!                  ┌──────────┬──────────┬─────┴────┬──────────┐
-//!               image/ stdio/ sandbox/ cgroup/ quota/ files/ events/ containerd/   mechanisms: each hides one external world
+//!               image/ stdio/ sandbox/ cgroup/ quota/ files/ volume/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
 //!        context · teardown · tracked · pauses · process_identity · file_lock · metrics · mountinfo · failpoint · clock · sys · idle_memory · ids · units · docker_syntax · detach_keys · dir_changes · compression · credentials · eviction · pool  foundation: imports nothing of ours
@@ -77,7 +77,7 @@
 //! | [`Context`], teardown, tracked, pauses, process_identity, file_lock, metrics, mountinfo, failpoint, clock, sys, idle_memory, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, detach_keys, dir_changes, compression, credentials, eviction, pool | std, tokio | import any other of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
-//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `files`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
+//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `files`, `volume`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | refer to the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, the socket of an [`embedded`] containerd, and the types of `image`, `stdio` and `sandbox` that it passes on | call containerd itself |
 //! | `docker_driver` | the contract, and a client of Docker's API | know an engine, whichever answers |
@@ -208,6 +208,14 @@ mod sys;
 mod teardown;
 mod tracked;
 mod units;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(
+        dead_code,
+        reason = "only the command uses these verbs; a build with the feature reports dead code"
+    )
+)]
+mod volume;
 
 pub use containerd_driver::{
     Adoptable, Adopted, CgroupDriver, ContainerOptions, ContainerState, ContainerdDriver, InvalidPortMapping,

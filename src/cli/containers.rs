@@ -130,9 +130,13 @@ pub(super) async fn rm(
         } else {
             args.ids.clone()
         };
+        let how = Removal {
+            force: args.force,
+            with_volumes: args.volumes,
+        };
         Ok(each(engine, &ids, print, async |id| match args.all {
-            true => remove_listed(engine, id, args.force, print).await,
-            false => remove(engine, id, args.force, print).await,
+            true => remove_listed(engine, id, how, print).await,
+            false => remove(engine, id, how, print).await,
         })
         .await)
     })
@@ -163,11 +167,20 @@ pub(super) async fn prune(
             .map(|container| container.id.clone().into())
             .collect();
         Ok(each(engine, &ids, print, async |id| {
-            remove_listed(engine, id, false, print).await
+            remove_listed(engine, id, Removal::default(), print).await
         })
         .await)
     })
     .await
+}
+
+/// How containers are removed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Removal {
+    /// Those that run, too.
+    force: bool,
+    /// With the volumes without a name that they alone use.
+    with_volumes: bool,
 }
 
 /// Does `work` for each container. A failure is reported, and does not stop the work for the others.
@@ -189,12 +202,17 @@ pub(super) async fn each(
 }
 
 /// Removes a container that was in a list a moment ago. One that is gone by now was removed by its owner.
-async fn remove_listed(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
-    remove_if_there(engine, id, force, print).await.map(drop)
+async fn remove_listed(
+    engine: &Engine,
+    id: &ContainerId,
+    how: Removal,
+    print: &Print,
+) -> Result<(), Failure> {
+    remove_if_there(engine, id, how, print).await.map(drop)
 }
 
-async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -> Result<(), Failure> {
-    match remove_if_there(engine, id, force, print).await? {
+async fn remove(engine: &Engine, id: &ContainerId, how: Removal, print: &Print) -> Result<(), Failure> {
+    match remove_if_there(engine, id, how, print).await? {
         None => Ok(()),
         Some(missing) => Err(missing.into()),
     }
@@ -204,7 +222,7 @@ async fn remove(engine: &Engine, id: &ContainerId, force: bool, print: &Print) -
 async fn remove_if_there(
     engine: &Engine,
     id: &ContainerId,
-    force: bool,
+    Removal { force, with_volumes }: Removal,
     print: &Print,
 ) -> Result<Option<engine::Error>, Failure> {
     let removed = || {
@@ -235,10 +253,15 @@ async fn remove_if_there(
         return Err(Error::new(ErrorKind::Conflict, text).into());
     }
     let container = engine.adopt(&ctx, id).await?;
+    let used = match with_volumes {
+        true => engine.volumes_of(&ctx, id).await?,
+        false => Vec::new(),
+    };
     match force {
         true => container.remove().await?,
         false => container.remove_unless_started().await?,
     }
+    engine.remove_anonymous_volumes(&ctx, &used).await;
     removed();
     Ok(None)
 }

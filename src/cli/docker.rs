@@ -1,7 +1,7 @@
 //! Commands and options that docker has and fnctr lacks. Each is refused by name, with the alternative in fnctr.
 
 /// Commands of docker that fnctr lacks, and the advice for each.
-const COMMANDS: [(&str, &str); 29] = [
+const COMMANDS: [(&str, &str); 28] = [
     ("build", IMAGES),
     ("builder", IMAGES),
     ("buildx", IMAGES),
@@ -36,10 +36,6 @@ const COMMANDS: [(&str, &str); 29] = [
     ),
     ("trust", NOTHING),
     ("version", "`fnctr --version` shows it"),
-    (
-        "volume",
-        "there are no volumes: --volume takes directories of this host",
-    ),
 ];
 
 const NOTHING: &str = "fnctr has nothing like it";
@@ -114,7 +110,7 @@ const OPTIONS: [(&str, &str); 50] = [
     ("--userns", NOTHING),
     (
         "--volumes-from",
-        "--volume mounts a directory of this host into several containers",
+        "--volume mounts one volume, or directory of this host, into several containers",
     ),
 ];
 
@@ -169,7 +165,7 @@ mod tests {
         for (name, _) in OPTIONS {
             assert!(!options.iter().any(|option| option == name), "{name}");
         }
-        assert!(command("volume").unwrap().contains("--volume") && command("lgos").is_none());
+        assert!(command("push").unwrap().contains("fnctr pull") && command("lgos").is_none());
         assert!(option("--privileged").unwrap().contains("--image-user") && option("--prvileged").is_none());
     }
 }

@@ -17,7 +17,15 @@ use crate::clock;
 use crate::engine::{Event, EventKind, Follower, Next, Reference};
 
 /// The keys by which events can be filtered.
-const KEYS: [&str; 6] = ["type", "event", "container", "image", "network", "label"];
+const KEYS: [&str; 7] = [
+    "type",
+    "event",
+    "container",
+    "image",
+    "network",
+    "volume",
+    "label",
+];
 
 /// The fields of a template.
 const FIELDS: [(&str, &str); 6] = [
@@ -136,6 +144,7 @@ impl Show<'_> {
                 .any("event", |action| event.action.to_string() == action)
             && of_kind("container", EventKind::Container)
             && of_kind("network", EventKind::Network)
+            && of_kind("volume", EventKind::Volume)
             && self.filters.any("image", image)
             && self.filters.labels(&event.attributes)
     }

@@ -53,6 +53,7 @@ mod template;
 mod terminal;
 mod top;
 mod update;
+mod volume;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -230,6 +231,7 @@ async fn dispatch(cli: Cli, interrupt: &Interrupt, print: &Print) -> Result<Exit
             ImageCommand::Prune { all, force } => images::prune(invocation, all, force, print).await,
         },
         Command::Network { what } => network::network(&global, what, print).await,
+        Command::Volume { what } => volume::volume(invocation, what, print).await,
         Command::Doctor => doctor::doctor(&global, print).await,
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { dir } => manual::manual(dir.as_deref()),

@@ -66,7 +66,12 @@ pub(super) async fn network(
         NetworkCommand::Create {
             name, subnet, bridge, ..
         } => {
-            let created = sandboxes.networks().create(&NewNetwork { name, subnet, bridge });
+            let created = sandboxes.networks().create(&NewNetwork {
+                name,
+                subnet,
+                bridge,
+                ..NewNetwork::default()
+            });
             let row = row(created.map_err(failed)?, &[]);
             record_event(global, Action::Create, &row.network);
             print.result(&row, || format!("{} {}", row.network, row.subnets.join(" ")));

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::options::ContainerOptions;
 use crate::ContainerName;
-use crate::engine::{Custody, LogPlan, Plan, RestartPolicy, label};
+use crate::engine::{Custody, LogPlan, Plan, RestartPolicy, VolumeUse, label};
 
 /// The plan of a container that does not exist yet.
 #[derive(Debug)]
@@ -45,6 +45,13 @@ impl Draft {
     pub(super) fn named(&self, name: ContainerName) {
         if let Some(plan) = &mut self.state().plan {
             plan.name = Some(name);
+        }
+    }
+
+    /// Adds volumes. Does nothing to an adopted container.
+    pub(super) fn with_volumes(&self, volumes: Vec<VolumeUse>) {
+        if let Some(plan) = &mut self.state().plan {
+            plan.volumes.extend(volumes);
         }
     }
 

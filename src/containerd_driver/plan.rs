@@ -62,6 +62,7 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         init: true,
         labels: labels(config),
         fs_size: limited(task.fs_size()).map(|mb| mb.saturating_mul(1 << 20)),
+        volumes: Vec::new(),
         writable: uds.into_iter().collect(),
         hosts: Vec::new(),
         custody: None,

@@ -19,7 +19,7 @@ use super::time::{moment, unix_nanos, unix_seconds};
 use crate::clock;
 use crate::engine::{Action, Event, EventKind, Follower, Next, Reference, label};
 
-const FILTERS: [&str; 13] = [
+const FILTERS: [&str; 14] = [
     "config",
     "container",
     "daemon",
@@ -33,6 +33,7 @@ const FILTERS: [&str; 13] = [
     "secret",
     "service",
     "type",
+    "volume",
 ];
 
 /// The events that pass the filters. The head of the answer comes at once.
@@ -122,6 +123,7 @@ impl Told {
         let mut attributes: BTreeMap<String, String> = match event.kind {
             EventKind::Container => self.of_container(event),
             EventKind::Image => [("name".to_owned(), familiar(&event.id))].into(),
+            EventKind::Volume => [("driver".to_owned(), "local".to_owned())].into(),
             EventKind::Network => [
                 ("name".to_owned(), event.id.clone()),
                 ("type".to_owned(), "bridge".to_owned()),
@@ -196,6 +198,7 @@ fn passes(filters: &Filters, event: &Event, attributes: &BTreeMap<String, String
         && filters.any("event", |wanted| wanted == kind_of_action || wanted == action)
         && filters.any("container", |wanted| is(EventKind::Container, wanted))
         && filters.any("network", |wanted| is(EventKind::Network, wanted))
+        && filters.any("volume", |wanted| is(EventKind::Volume, wanted))
         && filters.any("image", is_image)
         && filters.any("scope", |wanted| wanted == "local")
         && ["config", "daemon", "node", "plugin", "secret", "service"]
@@ -225,7 +228,7 @@ fn shape(event: &Event, attributes: &BTreeMap<String, String>) -> Value {
     let from = match event.kind {
         EventKind::Container => attributes.get("image"),
         EventKind::Image => None,
-        EventKind::Network => return shape,
+        EventKind::Network | EventKind::Volume => return shape,
     };
     if let Some(shape) = shape.as_object_mut() {
         shape.insert("status".to_owned(), json!(action));

@@ -32,6 +32,7 @@ mod images;
 mod json;
 mod limits;
 mod metrics_page;
+mod networks;
 mod query;
 mod refused;
 mod replay;
@@ -43,6 +44,8 @@ mod system;
 mod terminal;
 mod time;
 mod version;
+mod volume_names;
+mod volumes;
 
 pub(crate) use self::containers::default_log;
 pub(crate) use self::default_log::DefaultLog;

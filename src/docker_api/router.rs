@@ -12,7 +12,7 @@ use super::query::{Query, unescaped};
 use super::refused::Refused;
 use super::request::{Payload, Request};
 use super::version::{ApiVersion, NotServed};
-use super::{containers, events, execs, images, system};
+use super::{containers, events, execs, images, networks, system, volumes};
 use crate::Context;
 
 /// Answers a request.
@@ -117,6 +117,16 @@ async fn page(request: Request, door: &Arc<Door>) -> Result<Answer, Refused> {
         ("DELETE", ["images", name @ ..]) if !name.is_empty() => {
             images::remove(door, &name.join("/"), &request).await
         }
+        ("GET", ["networks"]) => networks::list(door, &request).await,
+        ("POST", ["networks", "create"]) => networks::create(door, &request).await,
+        ("POST", ["networks", "prune"]) => networks::prune(door, &request).await,
+        ("GET", ["networks", name]) => networks::inspect(door, name, &request).await,
+        ("DELETE", ["networks", name]) => networks::remove(door, name).await,
+        ("GET", ["volumes"]) => volumes::list(door, &request).await,
+        ("POST", ["volumes", "create"]) => volumes::create(door, &request).await,
+        ("POST", ["volumes", "prune"]) => volumes::prune(door, &request).await,
+        ("GET", ["volumes", name]) => volumes::inspect(door, name).await,
+        ("DELETE", ["volumes", name]) => volumes::remove(door, name, &request).await,
         (method, parts) => Err(system::absent(door, method, parts)),
     }
 }

@@ -89,7 +89,7 @@ pub(super) async fn info(door: &Arc<Door>) -> Result<Answer, Refused> {
         "Containers": states.len(), "ContainersRunning": running, "ContainersPaused": paused,
         "ContainersStopped": states.len() - running - paused, "Images": images,
         "Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
-        "Plugins": { "Volume": [], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "none", "syslog"] },
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "none", "syslog"] },
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
         "CPUSet": true, "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false,
         "NGoroutines": 0, "SystemTime": super::time::stamp(Some(crate::clock::now())), "LoggingDriver": door.default_log.driver,
@@ -146,11 +146,10 @@ pub(super) fn absent(door: &Door, method: &str, parts: &[&str]) -> Refused {
         ("POST", ["auth"]) => Refused::not_served("login; give the credentials with each pull"),
         ("GET", ["distribution", .., "json"]) => Refused::not_served("/distribution"),
         ("GET", ["system", "df"]) => Refused::not_served("/system/df"),
-        // A client that does not know what a name stands for asks for one after the other.
-        ("GET" | "DELETE", ["networks", name]) => Refused::missing(format!("network {name} not found")),
-        ("GET" | "DELETE", ["volumes", name]) => Refused::missing(format!("get {name}: no such volume")),
-        (_, ["networks", ..]) => Refused::not_served("networks"),
-        (_, ["volumes", ..]) => Refused::not_served("volumes"),
+        ("POST", ["networks", _, "connect" | "disconnect"]) => {
+            Refused::not_served("the change of a container's networks; make it anew on the other one")
+        }
+        ("PUT", ["volumes", _]) => Refused::not_served("volumes of a cluster"),
         _ => Refused::no_page(),
     }
 }

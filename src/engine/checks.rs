@@ -373,6 +373,7 @@ mod tests {
             init: true,
             labels: Default::default(),
             fs_size: None,
+            volumes: Vec::new(),
             writable: Vec::new(),
             hosts: Vec::new(),
             custody: None,

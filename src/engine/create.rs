@@ -22,9 +22,10 @@ use super::run_parts::RunParts;
 use super::stage::Phase;
 use super::task::Stdio;
 use super::turn::Turn;
+use super::volume_mounts::VolumeMounts;
 use super::{
-    checks, disk, etc, init_layer, logs, names, network, placement, record, rootfs, server_lock, spec, task,
-    traffic, undo, volumes,
+    checks, declared_volumes, disk, etc, init_layer, logs, names, network, placement, record, rootfs,
+    server_lock, spec, task, traffic, undo,
 };
 use crate::containerd::{Mount, Record, RuntimeOptions};
 use crate::image::Image;
@@ -94,7 +95,9 @@ where
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let (mut own, mut of_run) = (deps.undo_list(&plan.id), deps.undo_list(&plan.id));
     let last = LastRun::now();
+    let mut volumes = VolumeMounts::default();
     let made = async {
+        let plan = &*volumes.add(deps, ctx, plan).await?;
         let checked = check(deps, ctx, plan, image).await?;
         let sandbox = checked.joining.sandbox().map(str::to_owned);
         let new = record::New {
@@ -106,6 +109,7 @@ where
         };
         let (rootfs, _) =
             make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
+        volumes.fill(deps, &plan.id, &rootfs).await?;
         let CheckedPlan { joining, config, .. } = checked;
         let chosen = Chosen {
             joining,
@@ -136,6 +140,7 @@ where
         }
         Err(error) => {
             unwind(deps, ctx, &plan.id, &attempt, own, of_run).await;
+            volumes.undo(deps, &ctx.detached(deps.config.close_grace)).await;
             Err(error)
         }
     }
@@ -150,7 +155,9 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
     };
     let (attempt, claim) = (crate::ids::unique(), Claim::default());
     let mut own = deps.undo_list(&plan.id);
+    let mut volumes = VolumeMounts::default();
     let made = async {
+        let plan = &*volumes.add(deps, ctx, plan).await?;
         let checked = check(deps, ctx, plan, image).await?;
         let new = record::New {
             spec: &checked.spec,
@@ -160,7 +167,9 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
             claim: &claim,
             last_run: &LastRun::Never,
         };
-        make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await
+        let made = make_record_and_layer(deps, ctx, plan, image, new, &checked.layer, &mut own).await?;
+        volumes.fill(deps, &plan.id, &made.0).await?;
+        Ok(made)
     };
     match made.await {
         Ok((_, record)) => {
@@ -172,6 +181,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
         Err(error) => {
             let no_run = deps.undo_list(&plan.id);
             unwind(deps, ctx, &plan.id, &attempt, own, no_run).await;
+            volumes.undo(deps, &ctx.detached(deps.config.close_grace)).await;
             Err(error)
         }
     }
@@ -220,7 +230,7 @@ async fn check(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result
         reserved => reserved?,
     };
     let config = spec::complete(deps, plan, &joining);
-    let volumes = volumes::find(deps, ctx, plan, image).await?;
+    let volumes = declared_volumes::find(deps, ctx, plan, image).await?;
     let image_config = spec::image_config(deps, ctx, plan, image, &config, &volumes).await?;
     let spec = fnctr_oci::spec(&config, &image_config, &deps.host.oci)
         .map_err(|error| Error::new(Step::Check, &plan.id, refusal(&error), error))?;

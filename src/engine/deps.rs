@@ -22,6 +22,7 @@ use super::slot::{Slot, Spoiled};
 use crate::cgroup::OomLog;
 use crate::containerd::{Record, Session};
 use crate::events::EventLog;
+use crate::ids::stable_hash;
 use crate::image::{Cache, ImageStore, Puller};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -121,6 +122,14 @@ impl Deps {
             .run_dir
             .join(self.config.namespace.as_str())
             .join(id.as_str())
+    }
+
+    /// The directory for `what` of this instance that outlives a reboot. Two containerds of one host may have equal
+    /// namespaces.
+    pub(super) fn data_dir(&self, what: &str) -> PathBuf {
+        let hash = stable_hash(self.config.address.as_os_str().as_encoded_bytes());
+        let instance = format!("{}-{:08x}", self.config.namespace, hash >> 32);
+        self.config.data_dir.join(what).join(instance)
     }
 
     /// Starts work that undoes what earlier processes left, in the background.

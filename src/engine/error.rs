@@ -133,6 +133,20 @@ pub(crate) enum Step {
     Logs,
     /// Copying from or to its files.
     Copy,
+    /// Making and filling the volumes of a container.
+    Volumes,
+    /// Looking at volumes.
+    FindVolume,
+    /// Making a volume.
+    MakeVolume,
+    /// Removing a volume.
+    RemoveVolume,
+    /// Looking at networks.
+    FindNetwork,
+    /// Configuring a network.
+    MakeNetwork,
+    /// Removing a network.
+    RemoveNetwork,
 }
 
 impl fmt::Display for Step {
@@ -170,6 +184,13 @@ impl fmt::Display for Step {
             Self::Update => "change the limits of",
             Self::Exec => "execute a command in",
             Self::Copy => "reach the files of",
+            Self::Volumes => "prepare the volumes of",
+            Self::FindVolume => "find volume",
+            Self::MakeVolume => "make volume",
+            Self::RemoveVolume => "remove volume",
+            Self::FindNetwork => "find network",
+            Self::MakeNetwork => "configure network",
+            Self::RemoveNetwork => "remove network",
             Self::Logs => "read the log of",
             Self::Resize => "change the size of a terminal of",
         })

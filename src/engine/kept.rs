@@ -20,6 +20,7 @@ use super::label;
 use super::log_plan::LogPlan;
 use super::plan::{Network, Plan};
 use super::restart::{RestartPolicy, Restarts};
+use super::volume_use;
 use super::wait::Exit;
 use crate::containerd::{Field, Record, Session};
 use crate::image::Reference;
@@ -175,6 +176,8 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         let image = record.image.clone();
         fail(Kind::Internal, NoPlan::Image { image })
     })?;
+    let volumes =
+        volume_use::of_record(record).map_err(|error| fail(Kind::Unsupported, NoPlan::Unreadable(error)))?;
     let mut labels = record.labels.clone();
     let fs_size = labels.get(label::FS_SIZE).and_then(|bytes| bytes.parse().ok());
     let name = labels
@@ -189,6 +192,7 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         init: saved.init,
         labels,
         fs_size,
+        volumes,
         writable: saved.writable,
         hosts: saved.hosts,
         custody: None,
@@ -356,6 +360,7 @@ mod tests {
             init: true,
             labels: [("mine".to_owned(), "1".to_owned())].into(),
             fs_size: Some(1 << 20),
+            volumes: vec![volume_use::VolumeUse::new("data".parse().unwrap(), "/d")],
             writable: vec!["/w".into()],
             hosts: vec![("db".to_owned(), "10.0.0.1".parse().unwrap())],
             custody: None,
@@ -387,7 +392,11 @@ mod tests {
             snapshotter: String::new(),
             snapshot_key: String::new(),
             created_at: None,
-            extensions: extensions(plan, last).unwrap(),
+            extensions: extensions(plan, last)
+                .unwrap()
+                .into_iter()
+                .chain(volume_use::extension(&plan.volumes).unwrap())
+                .collect(),
         }
     }
 

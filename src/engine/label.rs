@@ -19,6 +19,8 @@ pub(crate) const HOLDER: &str = "io.fnctr.holder-of";
 pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
 /// The current file of its log, if its output is kept; see `logs`.
 pub(crate) const LOG: &str = "io.fnctr.log";
+/// Present if the container uses volumes; see `volume_use`. A filter finds these among thousands.
+pub(crate) const VOLUMES: &str = "io.fnctr.volumes";
 /// The command as a person would type it. This and the next two are the facts of the spec that lists need; see `facts`.
 pub(crate) const COMMAND: &str = "io.fnctr.command";
 /// The `cgroupsPath` of the spec.

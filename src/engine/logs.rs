@@ -11,7 +11,6 @@ use super::plan::Plan;
 use super::{Deps, label};
 use crate::ContainerId;
 use crate::containerd::Record;
-use crate::ids::stable_hash;
 use crate::stdio::{LogFiles, Streams};
 use crate::teardown::Teardown;
 
@@ -46,11 +45,9 @@ pub(super) fn placed(deps: &Deps, mut plan: Plan) -> Plan {
     plan
 }
 
-/// The directory of the logs of this instance's containers. Two containerds of one host may have equal namespaces.
+/// The directory of the logs of this instance's containers.
 pub(super) fn dir(deps: &Deps) -> PathBuf {
-    let hash = stable_hash(deps.config.address.as_os_str().as_encoded_bytes());
-    let instance = format!("{}-{:08x}", deps.config.namespace, hash >> 32);
-    deps.config.data_dir.join(DIR).join(instance)
+    deps.data_dir(DIR)
 }
 
 /// The label of a plan's log.

@@ -54,6 +54,7 @@ mod connect;
 mod container;
 mod create;
 mod custody;
+mod declared_volumes;
 mod deps;
 mod disk;
 mod error;
@@ -80,6 +81,7 @@ mod mount_points;
 mod name_index;
 mod names;
 mod network;
+mod networks;
 mod oom;
 mod orphans;
 mod owned;
@@ -131,6 +133,8 @@ mod undo;
 mod unfinished;
 mod until;
 mod update;
+mod volume_mounts;
+mod volume_use;
 mod volumes;
 mod wait;
 
@@ -167,13 +171,19 @@ pub(crate) use self::stats::{Usage, still_frozen};
 pub(crate) use self::stop::Stop;
 pub(crate) use self::until::Until;
 pub(crate) use self::update::Update;
+pub(crate) use self::volume_use::VolumeUse;
+pub(crate) use self::volumes::{ListedVolume, VolumeInUse};
 pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, ThawCount, is_slice};
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 pub(crate) use crate::files::{ContainerPath, Error as FilesError, FileStat, Unpacking};
 pub(crate) use crate::image::{Image, Reference, refers};
 pub(crate) use crate::pool::Bounds;
+pub(crate) use crate::sandbox::{
+    ConfiguredNetwork, DEFAULT as DEFAULT_NETWORK, Error as NetworkError, NetworkAbout, NewNetwork,
+};
 pub(crate) use crate::stdio::{
     Chunk, Endpoint, InputWriter, Listener, LogEntry, LogOptions, LogQuery, LogReader, NoSyslog, Over,
     Stream, Streams, Syslog, Wants,
 };
+pub(crate) use crate::volume::{InvalidVolumeName, NewVolume, Volume, VolumeName, VolumeOptions};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::custody::Custody;
 use super::log_plan::LogPlan;
 use super::restart::RestartPolicy;
+use super::volume_use::VolumeUse;
 use crate::image::Reference;
 use crate::sandbox::PortMapping;
 use crate::{ContainerId, ContainerName};
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) labels: BTreeMap<String, String>,
     /// Maximum size of the writable layer, in bytes.
     pub(crate) fs_size: Option<u64>,
+    /// The volumes that it uses, each mounted at a place of its own. The engine makes those that are missing.
+    pub(crate) volumes: Vec<VolumeUse>,
     /// Host directories that the container's user must be able to write to (for the function's socket).
     pub(crate) writable: Vec<PathBuf>,
     /// Names for `/etc/hosts` in addition to those of the network. Must be empty with [`Network::Of`].

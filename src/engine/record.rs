@@ -14,7 +14,7 @@ use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::kept::{self, LastRun};
 use super::label;
 use super::plan::Plan;
-use super::{Deps, facts, logs};
+use super::{Deps, facts, logs, volume_use};
 use crate::containerd::{self, Record, Session};
 use crate::teardown::Teardown;
 use crate::{ContainerId, Context};
@@ -123,15 +123,18 @@ pub(super) async fn create(
         labels.insert(label::FS_SIZE.to_owned(), bytes.to_string());
     }
     labels.extend(logs::label(plan));
+    labels.extend(volume_use::label(&plan.volumes));
     if let Some(custody) = &plan.custody {
         labels.extend(custody.labels());
     }
-    let extensions = if plan.is_kept {
+    let mut extensions = if plan.is_kept {
         labels.insert(label::KEPT.to_owned(), last_run.label().to_owned());
         kept::extensions(plan, last_run)?
     } else {
         BTreeMap::new()
     };
+    let volumes = volume_use::extension(&plan.volumes);
+    extensions.extend(volumes.map_err(|e| Error::new(Step::Record, &plan.id, Kind::Internal, e))?);
     let record = Record {
         id: plan.id.clone(),
         image: plan.image.to_string(),

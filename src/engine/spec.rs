@@ -2,10 +2,10 @@
 
 use fnctr_oci::{ContainerConfig, ImageConfig};
 
+use super::declared_volumes::DeclaredVolumes;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::network::Joining;
 use super::plan::Plan;
-use super::volumes::Volumes;
 use super::{Deps, etc};
 use crate::Context;
 use crate::image::Image;
@@ -36,7 +36,7 @@ pub(super) async fn image_config(
     plan: &Plan,
     image: &Image,
     config: &ContainerConfig,
-    volumes: &Volumes,
+    volumes: &DeclaredVolumes,
 ) -> Result<ImageConfig> {
     let settings = &image.config;
     let user = config

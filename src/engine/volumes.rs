@@ -1,210 +1,253 @@
-//! The directories that an image declares as VOLUME: storage of the container, writable under a read-only root too.
-//!
-//! They are directories of its writable layer (`init_layer` makes those that the image lacks). So each has the image's
-//! content and owner without a copy, counts against `fs_size`, and is removed with the layer; no further undo step is
-//! needed. Under a read-only root file system, the spec mounts each onto itself, and the read-only root does not apply
-//! to that mount. A mount of the plan at or above a volume replaces it.
+//! The volumes of this instance, and who uses them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use fnctr_oci::Mount;
-
-use super::Deps;
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::mount_points::{self, NEW, with_parents};
-use super::plan::Plan;
-use crate::Context;
-use crate::image::{Image, Ownership, Place};
+use super::{Deps, Engine, VolumeUse, find, label, names, volume_use};
+use crate::containerd::Record;
+use crate::events::{Action, Event, Kind as EventKind};
+use crate::volume::{NewVolume, Volume, VolumeName, VolumeStore};
+use crate::{ContainerId, Context};
 
-/// Why a volume of an image cannot be used.
+/// The directory of all volumes, below that of what outlives a reboot.
+const DIR: &str = "volumes";
+
+/// A volume, and who uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct ListedVolume {
+    pub(crate) volume: Volume,
+    /// The containers that use it, whether or not they run.
+    pub(crate) users: Vec<VolumeUser>,
+}
+
+/// A container that uses a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumeUser {
+    pub(crate) id: ContainerId,
+    /// Its name, if it has one beside its id.
+    pub(crate) name: Option<String>,
+}
+
+/// Containers use the volume.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("volume {volume:?} of image {image} is not usable: {why}")]
-    Volume {
-        volume: String,
-        image: String,
-        why: &'static str,
-    },
+#[error("it is used by {}; remove them first", shown(users))]
+pub(crate) struct VolumeInUse {
+    pub(crate) users: Vec<VolumeUser>,
 }
 
-/// The volumes of one container.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Volumes {
-    /// Their paths in the container, without symbolic links.
-    pub(super) paths: Vec<String>,
-    /// The directories that the layer must have for volumes that the image lacks: parents first.
-    pub(super) made: Vec<(String, Ownership)>,
+fn shown(users: &[VolumeUser]) -> String {
+    let names = users
+        .iter()
+        .map(|user| user.name.as_deref().unwrap_or(user.id.as_str()));
+    names.collect::<Vec<_>>().join(", ")
 }
 
-/// The image's volumes that no mount of the plan replaces. An image without volumes costs nothing.
-///
-/// # Cancellation
-/// Safe to drop.
-pub(super) async fn find(deps: &Deps, ctx: &Context, plan: &Plan, image: &Image) -> Result<Volumes> {
-    let declared = &image.config.volumes;
-    if declared.is_empty() {
-        return Ok(Volumes::default());
-    }
-    let name = plan.image.to_string();
-    let rejected = |error| Error::new(Step::Image, &plan.id, Kind::ImageRejected, error);
-    let mounts = &plan.config.mounts;
-    let mut paths = wanted(declared, mounts, &name).map_err(rejected)?;
-    let mut found = look_up(deps, ctx, plan, image, &paths).await?;
-    let straight: Vec<String> = paths.iter().map(|path| straight(path, &found)).collect();
-    if straight != paths {
-        // Links must be resolved in the image: the source of a mount is looked up on the host, where a link leads
-        // elsewhere.
-        paths = wanted(&straight, mounts, &name).map_err(rejected)?;
-        found = look_up(deps, ctx, plan, image, &paths).await?;
-    }
-    let made = to_make(found, &name).map_err(rejected)?;
-    Ok(Volumes { paths, made })
+/// What a prune has removed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PrunedVolumes {
+    pub(crate) names: Vec<VolumeName>,
+    /// The room that their files took, in bytes.
+    pub(crate) freed: u64,
 }
 
-/// Looks up these paths and their parents in the image.
-async fn look_up(
-    deps: &Deps,
-    ctx: &Context,
-    plan: &Plan,
-    image: &Image,
-    paths: &[String],
-) -> Result<BTreeMap<String, Place>> {
-    let all: BTreeSet<String> = paths.iter().flat_map(|path| with_parents(path)).collect();
-    let all: Vec<String> = all.into_iter().collect();
-    let places = deps.images.store.places(ctx, image, &all).await;
-    let places = places.at(Step::Image, &plan.id)?;
-    Ok(all.into_iter().zip(places).collect())
+/// The volumes of this instance.
+pub(super) fn store(deps: &Deps) -> VolumeStore {
+    VolumeStore::new(deps.data_dir(DIR))
 }
 
-/// A path with its links resolved.
-fn straight(path: &str, found: &BTreeMap<String, Place>) -> String {
-    match found.get(path) {
-        Some(Place::Linked(at) | Place::Nothing(at)) => at.clone(),
-        _ => path.to_owned(),
+impl Deps {
+    /// Records that a volume was made or removed.
+    pub(super) fn tell_volume(&self, action: Action, name: &VolumeName) {
+        self.record(Event::new(EventKind::Volume, action, name.as_str()));
     }
 }
 
-/// The volumes that no mount of the plan replaces, as normalized paths.
-fn wanted(declared: &[String], mounts: &[Mount], image: &str) -> Result<Vec<String>, Unusable> {
-    let mut paths = BTreeSet::new();
-    for volume in declared {
-        let refuse = |why| Unusable::Volume {
-            volume: volume.clone(),
-            image: image.to_owned(),
-            why,
-        };
-        let path = Path::new(volume);
-        let odd = |part| matches!(part, std::path::Component::ParentDir);
-        if !path.is_absolute() || path.components().any(odd) {
-            return Err(refuse("it is not an absolute path without '..'"));
+impl Engine {
+    /// All volumes, in the order of their names.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn volumes(&self, ctx: &Context) -> Result<Vec<ListedVolume>> {
+        let store = store(&self.0);
+        let listed = tokio::task::spawn_blocking(move || store.list()).await;
+        let listed = listed.map_err(|panic| Error::new(Step::FindVolume, "*", Kind::Internal, panic))?;
+        let listed = listed.at(Step::FindVolume, "*")?;
+        if listed.is_empty() {
+            return Ok(Vec::new());
         }
-        if path == Path::new("/") {
-            return Err(refuse("it is the whole root file system"));
-        }
-        if mount_points::is_own(path) || mount_points::covering(path, mounts).is_some() {
-            continue;
-        }
-        paths.insert(path.components().collect::<PathBuf>().display().to_string());
+        let uses = uses(&self.0, ctx).await?;
+        let with_users = listed.into_iter().map(|volume| ListedVolume {
+            users: users(&uses, &volume.name),
+            volume,
+        });
+        Ok(with_users.collect())
     }
-    Ok(paths.into_iter().collect())
-}
 
-/// The directories that the layer must have, parents first; none if the image has all volumes.
-fn to_make(found: BTreeMap<String, Place>, image: &str) -> Result<Vec<(String, Ownership)>, Unusable> {
-    let (mut made, mut missing) = (Vec::new(), false);
-    for (volume, place) in found {
-        match place {
-            Place::Directory(like) => made.push((volume, like)),
-            Place::Nothing(_) => {
-                made.push((volume, NEW));
-                missing = true;
+    /// One volume.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none of that name.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn volume(&self, ctx: &Context, name: &VolumeName) -> Result<ListedVolume> {
+        let volume = store(&self.0).get(name).at(Step::FindVolume, name.as_str())?;
+        let uses = uses(&self.0, ctx).await?;
+        Ok(ListedVolume {
+            users: users(&uses, name),
+            volume,
+        })
+    }
+
+    /// The volumes that a container uses.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is no such container.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn volumes_of(&self, ctx: &Context, id: &ContainerId) -> Result<Vec<VolumeUse>> {
+        let record = find::get(&self.0, ctx, id).await?;
+        let used = volume_use::of_record(&record);
+        used.map_err(|error| Error::new(Step::FindVolume, "*", Kind::Unsupported, error))
+    }
+
+    /// Makes a volume. One that is there stays as it is.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the volume is made all the same.
+    pub(crate) async fn create_volume(
+        &self,
+        ctx: &Context,
+        name: &VolumeName,
+        new: NewVolume,
+    ) -> Result<Volume> {
+        let (deps, ctx, name) = (Arc::clone(&self.0), ctx.clone(), name.clone());
+        let create = async move {
+            let held = store(&deps)
+                .hold(&ctx)
+                .await
+                .at(Step::MakeVolume, name.as_str())?;
+            let ensured = held.ensure(&name, &new);
+            let (volume, is_new) = ensured.at(Step::MakeVolume, name.as_str())?;
+            if is_new {
+                deps.tell_volume(Action::Create, &name);
             }
-            Place::Linked(_) | Place::File | Place::Blocked => {
-                let why = "it or a part of its path is a file, or its links lead in a circle";
-                let image = image.to_owned();
-                return Err(Unusable::Volume { volume, image, why });
+            Ok(volume)
+        };
+        self.0.finished(create).await
+    }
+
+    /// Removes a volume with its files.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none of that name; [`Kind::Conflict`] with [`VolumeInUse`] if a container uses it.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the removal goes on.
+    pub(crate) async fn remove_volume(&self, ctx: &Context, name: &VolumeName) -> Result<()> {
+        let (deps, ctx, name) = (Arc::clone(&self.0), ctx.clone(), name.clone());
+        let removal = async move { remove(&deps, &ctx, &name).await };
+        self.0.finished(removal).await
+    }
+
+    /// Removes the volumes that no container uses, of those that are chosen. One that cannot be removed is logged, and
+    /// left.
+    ///
+    /// # Cancellation
+    /// Safe to drop: a removal that has begun goes on.
+    pub(crate) async fn prune_volumes(
+        &self,
+        ctx: &Context,
+        is_chosen: impl Fn(&Volume) -> bool,
+    ) -> Result<PrunedVolumes> {
+        let mut pruned = PrunedVolumes::default();
+        for ListedVolume { volume, users } in self.volumes(ctx).await? {
+            if !users.is_empty() || !is_chosen(&volume) {
+                continue;
+            }
+            let name = volume.name.clone();
+            let size = tokio::task::spawn_blocking(move || volume.size()).await;
+            match self.remove_volume(ctx, &name).await {
+                Ok(()) => {
+                    pruned.names.push(name);
+                    pruned.freed = pruned.freed.saturating_add(size.unwrap_or_default());
+                }
+                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain(&error), "a prune leaves a volume");
+                }
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Removes the volumes that nobody has named, of those that a removed container has used, unless others use them. One that
+    /// cannot be removed is logged, and left for a prune.
+    ///
+    /// # Cancellation
+    /// Safe to drop: a removal that has begun goes on.
+    pub(crate) async fn remove_anonymous_volumes(&self, ctx: &Context, used: &[VolumeUse]) {
+        for VolumeUse { name, .. } in used.iter().filter(|used| used.is_anonymous()) {
+            match self.remove_volume(ctx, name).await {
+                Err(error) if !matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
+                    tracing::warn!(error = %crate::chain(&error), "a volume outlives its container; `fnctr volume prune` removes it");
+                }
+                _ => {}
             }
         }
     }
-    Ok(if missing { made } else { Vec::new() })
 }
 
-#[cfg(test)]
-mod tests {
-    use fnctr_oci::TmpfsAccess;
-
-    use super::*;
-
-    fn mount(destination: &str) -> Mount {
-        Mount::Tmpfs {
-            destination: destination.into(),
-            size: None,
-            inodes: None,
-            access: TmpfsAccess::default(),
-        }
+/// Removes a volume that no container uses.
+pub(super) async fn remove(deps: &Deps, ctx: &Context, name: &VolumeName) -> Result<()> {
+    let store = store(deps);
+    let held = store.hold(ctx).await.at(Step::RemoveVolume, name.as_str())?;
+    // Before the records are asked for, which takes longer.
+    store.get(name).at(Step::RemoveVolume, name.as_str())?;
+    let users = users(&uses(deps, ctx).await?, name);
+    if !users.is_empty() {
+        let why = VolumeInUse { users };
+        return Err(Error::new(Step::RemoveVolume, name.as_str(), Kind::Conflict, why));
     }
+    let gone = name.clone();
+    let removed = tokio::task::spawn_blocking(move || held.remove(&gone)).await;
+    let removed =
+        removed.map_err(|panic| Error::new(Step::RemoveVolume, name.as_str(), Kind::Internal, panic))?;
+    removed.at(Step::RemoveVolume, name.as_str())?;
+    deps.tell_volume(Action::Destroy, name);
+    Ok(())
+}
 
-    fn names(paths: &[&str]) -> Vec<String> {
-        paths.iter().map(ToString::to_string).collect()
-    }
+/// A container, and the volumes that it uses.
+type Uses = Vec<(VolumeUser, Vec<VolumeUse>)>;
 
-    #[test]
-    fn a_mount_of_the_plan_replaces_a_volume_of_the_image() {
-        let declared = names(&["/data/", "/tmp/x", "/tmp", "/dev/shm", "/data/a", "/srv"]);
-        let mounts = [mount("/tmp"), mount("/srv/below")];
-        let wanted = wanted(&declared, &mounts, "i").unwrap();
-        assert_eq!(wanted, names(&["/data", "/data/a", "/srv"]));
-        for bad in ["", "data", "/a/../b", "/"] {
-            let error = super::wanted(&names(&[bad]), &[], "i").unwrap_err().to_string();
-            assert!(error.contains(&format!("{bad:?} of image i")), "{error}");
-        }
-    }
-
-    #[test]
-    fn missing_volumes_are_made_below_directories_like_those_of_the_image() {
-        let like = Ownership {
-            uid: 7,
-            gid: 8,
-            mode: 0o1750,
+/// Which containers use volumes.
+async fn uses(deps: &Deps, ctx: &Context) -> Result<Uses> {
+    let filter = format!("labels.\"{}\"", label::VOLUMES);
+    let records = deps.session.containers().list(ctx, &[filter]).await;
+    let records = records.at(Step::FindVolume, "*")?;
+    let each = records.iter().map(|record: &Record| {
+        let user = VolumeUser {
+            id: record.id.clone(),
+            name: names::name_of(record).map(str::to_owned),
         };
-        let made = |found: &[(&str, Place)]| {
-            let found = found
-                .iter()
-                .map(|(path, place)| ((*path).to_owned(), place.clone()));
-            to_make(found.collect(), "i").map_err(|error| error.to_string())
-        };
-        let there = Place::Directory(like);
-        assert_eq!(
-            made(&[("/a", there.clone()), ("/a/b", there.clone())]),
-            Ok(vec![])
-        );
-        let nothing = Place::Nothing("/a/b".to_owned());
-        assert_eq!(
-            made(&[("/a", there), ("/a/b", nothing)]),
-            Ok(vec![("/a".to_owned(), like), ("/a/b".to_owned(), NEW)])
-        );
-        for place in [Place::File, Place::Blocked] {
-            let error = made(&[("/v", place)]).unwrap_err();
-            assert!(error.contains("\"/v\" of image i"), "{error}");
-        }
-    }
+        // If these cannot be read, the container may use any volume.
+        let used = volume_use::of_record(record);
+        let used =
+            used.map_err(|error| Error::new(Step::FindVolume, &record.id, Kind::Unsupported, error))?;
+        Ok((user, used))
+    });
+    each.collect()
+}
 
-    #[test]
-    fn a_volume_is_where_the_links_in_its_path_lead() {
-        let found = BTreeMap::from([
-            ("/var/run".to_owned(), Place::Linked("/run".to_owned())),
-            ("/var/run/x".to_owned(), Place::Nothing("/run/x".to_owned())),
-            ("/data".to_owned(), Place::Directory(NEW)),
-            ("/loop".to_owned(), Place::Blocked),
-        ]);
-        for (path, at) in [
-            ("/var/run", "/run"),
-            ("/var/run/x", "/run/x"),
-            ("/data", "/data"),
-            ("/loop", "/loop"),
-        ] {
-            assert_eq!(straight(path, &found), at);
-        }
-    }
+/// The containers that use a volume.
+fn users(uses: &Uses, name: &VolumeName) -> Vec<VolumeUser> {
+    let using = uses
+        .iter()
+        .filter(|(_, used)| used.iter().any(|used| used.name == *name));
+    using.map(|(user, _)| user.clone()).collect()
 }

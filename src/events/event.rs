@@ -30,13 +30,14 @@ pub(crate) enum Kind {
     Container,
     Image,
     Network,
+    Volume,
 }
 
 /// What can happen. The names are Docker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
-    /// Made: a container with its layer, or a network.
+    /// Made: a container with its layer, a network, or a volume.
     Create,
     /// A container's process was started.
     Start,
@@ -69,7 +70,7 @@ pub(crate) enum Action {
     /// An archive was unpacked into a container.
     #[serde(rename = "extract-to-dir")]
     ExtractToDir,
-    /// Removed: a container, or a network.
+    /// Removed: a container, a network, or a volume.
     Destroy,
     /// An image was pulled.
     Pull,
@@ -108,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Container => "container",
             Self::Image => "image",
             Self::Network => "network",
+            Self::Volume => "volume",
         })
     }
 }

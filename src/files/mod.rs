@@ -11,6 +11,7 @@
 //! Every function blocks: a file system of the container may never answer.
 
 mod beneath;
+mod copy;
 mod entry_name;
 mod error;
 mod mount;
@@ -21,6 +22,7 @@ mod root;
 mod stat;
 mod unpack;
 
+pub(crate) use self::copy::copy_tree;
 pub(crate) use self::error::Error;
 pub(crate) use self::mount::{Layers, MountedFile};
 pub(crate) use self::pack::pack;

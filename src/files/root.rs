@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -26,7 +27,7 @@ impl Root {
     /// # Errors
     /// If it cannot be opened.
     pub(crate) fn own() -> Result<Self> {
-        Self::at("/")
+        Self::at(Path::new("/"))
     }
 
     /// The root of a process, with the mounts that the process sees. The caller makes sure that the pid is still that of
@@ -63,11 +64,15 @@ impl Root {
         })
     }
 
-    fn at(dir: &str) -> Result<Self> {
+    /// A directory of the host, whose path is trusted.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(crate) fn at(dir: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(dir, flags, Mode::empty());
+        let opened = rustix::fs::open(dir, flags, Mode::empty());
         Ok(Self {
-            dir: dir.map_err(|errno| Error::of("/", errno))?,
+            dir: opened.map_err(|errno| Error::of(dir.as_os_str().as_bytes(), errno))?,
             _namespace: None,
         })
     }
@@ -86,11 +91,7 @@ impl Root {
 
     #[cfg(test)]
     pub(super) fn of_dir(dir: &Path) -> Self {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Self {
-            dir: rustix::fs::open(dir, flags, Mode::empty()).unwrap(),
-            _namespace: None,
-        }
+        Self::at(dir).unwrap()
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cni::List;
 use super::configured::{LONGEST, MARK, is_interface, is_ours};
 use super::forward::Passage;
-use super::known::{ConfiguredNetwork, DEFAULT};
+use super::known::{ABOUT, ConfiguredNetwork, DEFAULT, NetworkAbout};
 use super::netlink;
 use super::settings::CONFIG_DIR;
 use super::{Error, NetworkSettings};
@@ -32,13 +32,19 @@ const USUAL_MTU: u32 = 1500;
 const SHORTEST_MTU: u32 = 576;
 
 /// A network that does not exist yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NewNetwork {
     pub(crate) name: String,
     /// The subnet; `None` selects a free one.
     pub(crate) subnet: Option<String>,
+    /// The address of the host in it; `None` is the first one.
+    pub(crate) gateway: Option<Ipv4Addr>,
+    /// A part of the subnet that addresses are given from, written like a subnet; `None` is all of it.
+    pub(crate) range: Option<String>,
     /// The bridge's name; `None` derives it from the network's name.
     pub(crate) bridge: Option<String>,
+    /// What is told of it.
+    pub(crate) about: NetworkAbout,
 }
 
 /// An IPv4 network.
@@ -75,6 +81,12 @@ impl Subnet {
         u32::MAX.checked_shl(32 - self.prefix).unwrap_or(0)
     }
 
+    /// Whether a host of it may have this address: neither its own nor that for all.
+    fn contains(self, ip: Ipv4Addr) -> bool {
+        let host = ip.to_bits() & !self.mask();
+        ip.to_bits() & self.mask() == self.at && host != 0 && host != !self.mask()
+    }
+
     fn overlaps(self, other: Self) -> bool {
         let mask = self.mask() & other.mask();
         self.at & mask == other.at & mask
@@ -109,14 +121,31 @@ pub(super) fn create(
         Some(text) => {
             let subnet = Subnet::parse(text)?;
             if taken.iter().any(|other| subnet.overlaps(*other)) {
-                return Err(Error::Subnet {
-                    subnet: text.clone(),
-                    why: "this host uses it, or a part of it, already",
-                });
+                return Err(Error::Overlap { subnet: text.clone() });
             }
             subnet
         }
         None => free(&taken)?,
+    };
+    if let Some(gateway) = new.gateway.filter(|gateway| !subnet.contains(*gateway)) {
+        return Err(Error::Gateway {
+            gateway,
+            subnet: subnet.to_string(),
+        });
+    }
+    let range = new.range.as_deref().map(Subnet::parse).transpose()?;
+    if let Some(range) = range
+        && (range.prefix < subnet.prefix || !subnet.overlaps(range))
+    {
+        return Err(Error::Subnet {
+            subnet: range.to_string(),
+            why: "it is not a part of the network's subnet",
+        });
+    }
+    let addresses = Addresses {
+        subnet,
+        range,
+        gateway: new.gateway,
     };
     let dir = settings.config_dirs.first().ok_or_else(|| Error::Config {
         file: new.name.clone().into(),
@@ -127,7 +156,7 @@ pub(super) fn create(
         None => bridge_name(dir, &new.name),
     };
     let file = dir.join(format!("{}.conflist", new.name));
-    let text = serde_json::to_string_pretty(&config(&new.name, &bridge, subnet, &settings.address_dir));
+    let text = serde_json::to_string_pretty(&config(new, &bridge, addresses, &settings.address_dir));
     let written = text
         .map_err(io::Error::from)
         .and_then(|text| write_new(dir, &file, &text));
@@ -164,31 +193,64 @@ fn write_new(dir: &Path, file: &Path, text: &str) -> io::Result<()> {
     linked
 }
 
-fn config(name: &str, bridge: &str, subnet: Subnet, addresses: &Path) -> Value {
-    json!({
+/// The addresses of a new network.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    subnet: Subnet,
+    range: Option<Subnet>,
+    gateway: Option<Ipv4Addr>,
+}
+
+impl Addresses {
+    /// The range as the plugin host-local reads it.
+    fn range(self) -> Value {
+        let mut range = json!({ "subnet": self.subnet.to_string() });
+        if let Some(part) = self.range {
+            let (first, last) = (part.at, part.at | !part.mask());
+            range["rangeStart"] = json!(Ipv4Addr::from_bits(first.max(self.subnet.at + 1)));
+            range["rangeEnd"] = json!(Ipv4Addr::from_bits(
+                last.min((self.subnet.at | !self.subnet.mask()) - 1)
+            ));
+        }
+        if let Some(gateway) = self.gateway {
+            range["gateway"] = json!(gateway);
+        }
+        range
+    }
+}
+
+fn config(new: &NewNetwork, bridge: &str, addresses: Addresses, dir: &Path) -> Value {
+    let is_internal = new.about.is_internal;
+    let mut plugins = vec![json!({
+        "type": "bridge",
+        "bridge": bridge,
+        "isGateway": true,
+        "ipMasq": !is_internal,
+        "hairpinMode": true,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": dir,
+            "ranges": [[addresses.range()]],
+            // Without a route, a container reaches its own network alone.
+            "routes": if is_internal { json!([]) } else { json!([{ "dst": "0.0.0.0/0" }]) },
+        },
+    })];
+    if !is_internal {
+        // For hosts whose firewall drops packets by default, as beside dockerd.
+        plugins.push(json!({ "type": "firewall" }));
+        plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
+    }
+    let mut config = json!({
         "cniVersion": "1.0.0",
-        "name": name,
+        "name": new.name,
         // Marks the network as one that fnctr may remove.
         MARK: env!("CARGO_PKG_VERSION"),
-        "plugins": [
-            {
-                "type": "bridge",
-                "bridge": bridge,
-                "isGateway": true,
-                "ipMasq": true,
-                "hairpinMode": true,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": addresses,
-                    "ranges": [[{ "subnet": subnet.to_string() }]],
-                    "routes": [{ "dst": "0.0.0.0/0" }],
-                },
-            },
-            // For hosts whose firewall drops packets by default, as beside dockerd.
-            { "type": "firewall" },
-            { "type": "portmap", "capabilities": { "portMappings": true } },
-        ],
-    })
+        "plugins": plugins,
+    });
+    if new.about != NetworkAbout::default() {
+        config[ABOUT] = json!(new.about);
+    }
+    config
 }
 
 /// Returns the bridge's name: `fnctr0` for the default network; for other networks a name that contains the network's,
@@ -362,7 +424,16 @@ mod tests {
     fn packets_are_as_short_as_the_way_out_needs_unless_the_configuration_says_how_long() {
         let list = |config: Value| List::parse(config).unwrap();
         let subnet = Subnet::parse("10.143.0.0/16").unwrap();
-        let ours = list(config("n", "br", subnet, Path::new("/a")));
+        let new = NewNetwork {
+            name: "n".to_owned(),
+            ..NewNetwork::default()
+        };
+        let addresses = Addresses {
+            subnet,
+            range: None,
+            gateway: None,
+        };
+        let ours = list(config(&new, "br", addresses, Path::new("/a")));
         let mtu = |list: &List| list.plugins[0].get("mtu").cloned();
         let fitted = with_mtu(&ours, 1420).unwrap();
         assert_eq!(mtu(&fitted), Some(json!(1420)));
@@ -393,6 +464,7 @@ mod tests {
                 name: "n".into(),
                 subnet: Some("10.20.0.0/24".into()),
                 bridge: Some(bad.into()),
+                ..NewNetwork::default()
             };
             let refused = create(&settings, &new, &[]).unwrap_err();
             assert!(

@@ -1,5 +1,6 @@
 //! Errors of networks and network namespaces, worded for the person who configured them.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +102,12 @@ pub(crate) enum Error {
     /// A subnet that is not usable.
     #[error("subnet {subnet:?} is not usable: {why}")]
     Subnet { subnet: String, why: &'static str },
+    /// A new network would have addresses that are in use.
+    #[error("subnet {subnet} is not usable: this host uses it, or a part of it, already")]
+    Overlap { subnet: String },
+    /// The host's address in a new network is not one of the network.
+    #[error("gateway {gateway} is not an address of a host in {subnet}")]
+    Gateway { gateway: Ipv4Addr, subnet: String },
     /// No plugin of the network can publish ports.
     #[error("network {network} cannot publish ports: none of its plugins has the capability portMappings")]
     CannotPublish { network: String },
@@ -167,6 +174,7 @@ impl Error {
             Self::NoSuchNetwork { .. }
                 | Self::Name { .. }
                 | Self::Bridge { .. }
+                | Self::Gateway { .. }
                 | Self::CannotPublish { .. }
                 | Self::Unpublishable { .. }
         )
@@ -184,7 +192,11 @@ impl Error {
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Config { .. } | Self::NoPlugin { .. } | Self::NoSubnet { .. } | Self::Subnet { .. }
+            Self::Config { .. }
+                | Self::NoPlugin { .. }
+                | Self::NoSubnet { .. }
+                | Self::Subnet { .. }
+                | Self::Overlap { .. }
         )
     }
 }

@@ -19,6 +19,7 @@ use std::io;
 
 use super::cni::List;
 use super::family::{Family, subnet};
+use super::known::is_internal;
 use super::{configured, iptables};
 
 /// How often a change is attempted that fails because another process changed the table.
@@ -36,7 +37,9 @@ impl Passage {
     /// Returns the passage of a network that fnctr configured; `None` for other networks, whose rules are up to their
     /// owners.
     pub(super) fn of(list: &List) -> Option<Self> {
-        let bridge = configured::interface(list).filter(|_| configured::is_ours(list))?;
+        // Nothing passes to or from an internal network.
+        let is_open = configured::is_ours(list) && !is_internal(list);
+        let bridge = configured::interface(list).filter(|_| is_open)?;
         let subnets = list.subnets();
         let subnets: Vec<_> = subnets.iter().filter_map(|text| subnet(text)).collect();
         (!subnets.is_empty()).then(|| Self {

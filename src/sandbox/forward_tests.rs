@@ -236,6 +236,7 @@ impl Host {
             name: "blue".into(),
             subnet: Some("10.20.0.0/24".into()),
             bridge: Some("fn-blue".into()),
+            ..NewNetwork::default()
         });
         network.unwrap();
         Self {
@@ -618,7 +619,7 @@ fn a_new_network_takes_nothing_that_a_vpn_routes_in_a_table_of_its_own() {
         let new = |name: &str, subnet: Option<&str>| NewNetwork {
             name: name.into(),
             subnet: subnet.map(str::to_owned),
-            bridge: None,
+            ..NewNetwork::default()
         };
         let green = host.sandboxes.networks().create(&new("green", None)).unwrap();
         assert_eq!(green.subnets, ["10.144.0.0/16"]);

@@ -62,7 +62,7 @@ pub(crate) use self::family::Family;
 #[cfg(test)]
 pub(crate) use self::firewalls::Other;
 pub(crate) use self::firewalls::{Firewalls, firewalls};
-pub(crate) use self::known::{ConfiguredNetwork, DEFAULT};
+pub(crate) use self::known::{ConfiguredNetwork, DEFAULT, NetworkAbout};
 pub(crate) use self::listing::{Listed, MadeFor, SandboxCounts, count_sandboxes};
 pub(crate) use self::network_request::NetworkRequest;
 pub use self::ports::{InvalidPortMapping, PortMapping, Protocol};

@@ -9,7 +9,7 @@ use super::cni::{List, find, read_dirs};
 use super::configured;
 use super::family::Family;
 use super::journal::Entry;
-use super::known::{ConfiguredNetwork, DEFAULT};
+use super::known::{ConfiguredNetwork, DEFAULT, NetworkAbout};
 use super::{Address, Error, NetworkSettings, PortMapping};
 
 /// The networks of this host.
@@ -83,8 +83,7 @@ impl Networks {
             Err(Error::NoSuchNetwork { .. }) if name == DEFAULT => {
                 let created = self.create(&NewNetwork {
                     name: DEFAULT.to_owned(),
-                    subnet: None,
-                    bridge: None,
+                    ..NewNetwork::default()
                 });
                 match created {
                     // Another process may have configured it first.
@@ -114,6 +113,8 @@ impl Networks {
                         .map(|plugin| List::kind(plugin).to_owned())
                         .collect(),
                     subnets: list.subnets(),
+                    about: NetworkAbout::of(&list, &file),
+                    is_ours: configured::is_ours(&list),
                     name: list.name,
                     config: list.json,
                     file,
@@ -349,8 +350,7 @@ mod tests {
         let networks = Networks::new(&settings(dir.path()), std::iter::empty());
         let new = |name: &str| NewNetwork {
             name: name.to_owned(),
-            subnet: None,
-            bridge: None,
+            ..NewNetwork::default()
         };
         let (one, two) = (
             networks.create(&new("one")).unwrap(),
@@ -394,8 +394,7 @@ mod tests {
         let networks = Networks::new(&settings(dir.path()), std::iter::empty());
         let new = NewNetwork {
             name: "one".into(),
-            subnet: None,
-            bridge: None,
+            ..NewNetwork::default()
         };
         networks.create(&new).unwrap();
         let (here, there) = ("/run/a.sock\nfnctr", "/run/b.sock\nmoby");

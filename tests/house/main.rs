@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 35] = [
+const MAY_IMPORT: [(&str, &[&str]); 36] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
@@ -41,6 +41,7 @@ const MAY_IMPORT: [(&str, &[&str]); 35] = [
     ("quota", &[]),
     ("events", &[]),
     ("files", &[]),
+    ("volume", &[]),
     ("sandbox", &[]),
     ("image", &["containerd"]),
     (
@@ -52,6 +53,7 @@ const MAY_IMPORT: [(&str, &[&str]); 35] = [
             "image",
             "quota",
             "files",
+            "volume",
             "sandbox",
             "events",
         ],

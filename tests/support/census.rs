@@ -294,8 +294,8 @@ impl Census {
                 let stored = relative.starts_with("root") || relative.contains("/rootfs/");
                 // What the command remembers of images, and the log of events, stay on purpose.
                 let stored = stored || relative.ends_with("/.image-facts") || relative.contains("/.events");
-                // So do the directories that hold the logs of all containers.
-                let stored = stored || holds_logs(&relative);
+                // So do the directories that hold the logs of all containers, and all volumes.
+                let stored = stored || holds_all(&relative, "logs") || holds_all(&relative, "volumes");
                 let namespace = relative.ends_with(&format!("/{}", self.scope.namespace));
                 if !stored && !namespace {
                     self.add(Kind::File, path.display().to_string());
@@ -445,11 +445,11 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Whether it is a directory above those of single containers' logs.
-fn holds_logs(relative: &str) -> bool {
+/// Whether it is a directory above those of the single ones of a kind.
+fn holds_all(relative: &str, kind: &str) -> bool {
     let below = format!("/{relative}");
-    let logs = below.split_once("/data/logs").map(|(_, rest)| rest);
-    below.ends_with("/data") || logs.is_some_and(|rest| rest.matches('/').count() <= 1)
+    let rest = below.split_once(&format!("/data/{kind}")).map(|(_, rest)| rest);
+    below.ends_with("/data") || rest.is_some_and(|rest| rest.matches('/').count() <= 1)
 }
 
 /// Collects what `wanted` accepts below a directory. A directory that vanishes on the way is not there.

@@ -43,8 +43,8 @@ pub(in crate::cli) struct RmArgs {
     /// Kill those that still run
     #[arg(long, short)]
     pub(in crate::cli) force: bool,
-    /// Remove their volumes too, which is always done
-    #[arg(long, short = 'v', hide = true)]
+    /// Remove the volumes without a name that they alone use
+    #[arg(long, short = 'v')]
     pub(in crate::cli) volumes: bool,
 }
 
@@ -219,7 +219,8 @@ pub(in crate::cli) struct EventsArgs {
     /// Only those until this time, written like --since; the command ends then
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(in crate::cli) until: Option<SystemTime>,
-    /// Only those with this type (container, image, network), event (such as die), container, image, network or label
+    /// Only those with this type (container, image, network, volume), event (such as die), container, image, network, volume
+    /// or label
     #[arg(long, short, value_name = "KEY=VALUE")]
     pub(in crate::cli) filter: Vec<String>,
     /// A template such as '{{.Time}} {{.Action}} {{.ID}}', or json

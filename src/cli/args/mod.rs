@@ -11,6 +11,7 @@ pub(super) mod run;
 pub(super) mod serve;
 pub(super) mod shell;
 mod values;
+pub(super) mod volumes;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ use self::network::NetworkCommand;
 use self::run::{CreateArgs, RunArgs};
 use self::serve::ServeArgs;
 use self::shell::Shell;
+use self::volumes::VolumeCommand;
 use crate::cli::container_ref::ContainerRef;
 
 /// The version, with the commit that a release was built from.
@@ -156,7 +158,7 @@ pub(super) enum Command {
     /// Run another process in a running container, show its output, and exit with its code
     #[command(after_help = "Example: fnctr exec -i -u root web sh -c 'cat >/etc/motd' <motd")]
     Exec(ExecArgs),
-    /// Show what happens to containers, images and networks, until a signal ends it
+    /// Show what happens to containers, images, networks and volumes, until a signal ends it
     #[command(
         after_help = "Example: fnctr events --since 10m --filter event=die --format '{{.Time}} {{.ID}} {{.ExitCode}}'"
     )]
@@ -246,6 +248,11 @@ pub(super) enum Command {
     Network {
         #[command(subcommand)]
         what: NetworkCommand,
+    },
+    /// List, show, make and remove volumes: directories that outlive the containers that use them
+    Volume {
+        #[command(subcommand)]
+        what: VolumeCommand,
     },
     /// Check this host: each line is ok, or states what is wrong and the command that mends it
     Doctor,

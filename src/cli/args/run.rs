@@ -11,6 +11,7 @@ use fnctr_oci::{Mount, Rlimit};
 use super::limits::ShareArgs;
 use super::network::NetworkArgs;
 use super::values;
+use super::volumes::{self, VolumeArg};
 use crate::cli::container_ref::ContainerRef;
 use crate::engine::RestartPolicy;
 use crate::{ByteSize, MilliCpus};
@@ -153,10 +154,10 @@ pub(in crate::cli) struct ContainerArgs {
     /// File with a variable on each line; `#` begins a comment
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) env_file: Vec<PathBuf>,
-    /// Mount a directory or file of the host, read-write unless it ends in `:ro`. The function is uid 1000 there too,
-    /// unless --user says otherwise
-    #[arg(long, short, value_name = "SOURCE:DEST[:ro]", value_parser = values::volume)]
-    pub(in crate::cli) volume: Vec<(PathBuf, String)>,
+    /// Mount a directory or file of the host, or a volume by its name, read-write unless it ends in `:ro`; DEST alone gets a
+    /// volume without a name. The function is uid 1000 there too, unless --user says otherwise
+    #[arg(long, short, value_name = "[SOURCE:]DEST[:ro]", value_parser = volumes::volume)]
+    pub(in crate::cli) volume: Vec<VolumeArg>,
     /// Mount the directory that holds the function's Unix socket
     #[arg(long, value_name = "DIR:DEST", value_parser = values::pair)]
     pub(in crate::cli) uds: Option<(PathBuf, String)>,

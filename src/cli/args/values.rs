@@ -43,55 +43,6 @@ pub(in crate::cli) fn time(text: &str) -> Result<SystemTime, String> {
     SystemTime::try_from(stamp).map_err(|_| bad())
 }
 
-/// Parses `SOURCE:DEST[:MODE]`. The mode stays at the end of the destination, where the driver reads it.
-pub(in crate::cli) fn volume(text: &str) -> Result<(PathBuf, String), String> {
-    let (bare, mode) = match text.rsplit_once(':') {
-        Some((bare, mode)) if !mode.starts_with('/') && bare.contains(":/") => (bare, Some(mode)),
-        _ => (text, None),
-    };
-    let source = bare.rsplit_once(':').map(|(source, _)| source);
-    // Docker takes a source that is not a path for the name of a volume, and a lone path for an anonymous volume.
-    match source {
-        None if bare.starts_with('/') => {
-            return Err(format!(
-                "{text:?} asks for an anonymous volume, and there are no volumes; name a directory of this host: SOURCE:{bare}"
-            ));
-        }
-        Some(name) if !name.is_empty() && !name.contains('/') && !name.starts_with('.') => {
-            return Err(format!(
-                "{text:?} asks for a volume called {name:?}, and there are no volumes; for a directory of this host write \
-                 ./{name} or its absolute path"
-            ));
-        }
-        _ => {}
-    }
-    let (source, dest) = pair(bare)?;
-    let mode = mode.map(access).transpose()?;
-    Ok((
-        source,
-        mode.map_or_else(|| dest.clone(), |mode| format!("{dest}:{mode}")),
-    ))
-}
-
-/// Returns `ro` or `rw` for a list of docker's options for a volume.
-fn access(options: &str) -> Result<&'static str, String> {
-    let mut access = "rw";
-    for option in options.split(',') {
-        match option {
-            "ro" => access = "ro",
-            // These have no effect here: the default, or options for SELinux, for docker's virtual machine, or for
-            // named volumes.
-            "rw" | "z" | "Z" | "cached" | "consistent" | "delegated" | "nocopy" => {}
-            _ => {
-                return Err(format!(
-                    "{option:?} is not an option of a volume; there are ro and rw"
-                ));
-            }
-        }
-    }
-    Ok(access)
-}
-
 /// Parses a memory limit. A bare number is in bytes; a small one is refused, because megabytes were probably meant.
 pub(in crate::cli) fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
@@ -210,22 +161,6 @@ mod tests {
         assert_eq!(pair("/a:b:/c").unwrap(), ("/a:b".into(), "/c".to_owned()));
         for bad in ["/a", ":/a", "/a:b", ""] {
             assert!(pair(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_volume_is_a_path_of_the_host_and_never_a_name() {
-        assert_eq!(volume("/a:/b:ro").unwrap(), ("/a".into(), "/b:ro".to_owned()));
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(volume("./a:/b").unwrap(), (here.join("a"), "/b".to_owned()));
-        assert_eq!(volume("a/b:/b").unwrap(), (here.join("a/b"), "/b".to_owned()));
-        for (text, said) in [
-            ("data:/b", "a volume called \"data\""),
-            ("data:/b:ro", "write ./data"),
-            ("/b", "anonymous volume"),
-        ] {
-            let why = volume(text).unwrap_err();
-            assert!(why.contains(said), "{why}");
         }
     }
 

@@ -143,6 +143,7 @@ async fn with_cookie(
     ) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut cid_file = CidFile::create(&args.cidfile)?;
+    let volumes = task::volumes(args);
     let connection = Connection::open(invocation, |config| {
         config.enable_readonly_rootfs = args.read_only;
         config.max_tmpfs_inodes = args.tmpfs_inodes.unwrap_or_default();
@@ -161,13 +162,19 @@ async fn with_cookie(
         // Boxed: the future of a command would be nested deeper than the compiler follows.
         Box::pin(work(
             driver,
-            driver.cookie(Arc::new(task))?.named(task::name_beside_id(args)),
+            driver
+                .cookie(Arc::new(task))?
+                .named(task::name_beside_id(args))
+                .with_volumes(volumes.clone()),
             &image,
             &mut cid_file,
         ))
         .await
     };
     let worked = worked.await;
+    // Those of a container that is there stay.
+    let engine = &connection.engine;
+    engine.remove_anonymous_volumes(&Context::new(), &volumes).await;
     connection.close().await;
     worked
 }

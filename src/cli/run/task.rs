@@ -2,13 +2,14 @@
 //! contract has no field.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fnctr_oci::Mount;
 
 use super::env::environment;
 use crate::cli::args::run::{ContainerArgs, Function, LogDriver, RunArgs};
+use crate::cli::args::volumes::VolumeArg;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::network;
@@ -16,7 +17,7 @@ use crate::cli::output::{Print, note};
 use crate::cli::standard::{LineEnd, Standard};
 use crate::cli::terminal;
 use crate::driver::{Input, Output, Stat, Task};
-use crate::engine::{LogOptions, LogPlan, RestartPolicy, SharedStreams};
+use crate::engine::{LogOptions, LogPlan, RestartPolicy, SharedStreams, VolumeUse};
 use crate::{ByteSize, ContainerId, ContainerName, ContainerOptions};
 
 /// Returns the image, and the command with its arguments. If the command is empty, the image's own is used.
@@ -109,7 +110,7 @@ pub(super) fn task(args: &ContainerArgs, image: String) -> Result<Task, Failure>
         input: Input::Null.into(),
         stdout: Output::Null.into(),
         stderr: Output::Null.into(),
-        volumes: args.volume.clone(),
+        volumes: directories(args),
         memory: args.memory.unwrap_or_default().0,
         cpus: args.cpus.unwrap_or_default().0,
         pids: args.pids.unwrap_or_default(),
@@ -125,6 +126,24 @@ pub(super) fn task(args: &ContainerArgs, image: String) -> Result<Task, Failure>
         disable_net: args.network.is_none(),
         ..Task::default()
     })
+}
+
+/// The directories and files of the host that are mounted.
+fn directories(args: &ContainerArgs) -> Vec<(PathBuf, String)> {
+    let each = args.volume.iter().filter_map(|volume| match volume {
+        VolumeArg::Host(source, dest) => Some((source.clone(), dest.clone())),
+        VolumeArg::Volume(_) => None,
+    });
+    each.collect()
+}
+
+/// The volumes that are mounted.
+pub(super) fn volumes(args: &ContainerArgs) -> Vec<VolumeUse> {
+    let each = args.volume.iter().filter_map(|volume| match volume {
+        VolumeArg::Host(..) => None,
+        VolumeArg::Volume(used) => Some(used.clone()),
+    });
+    each.collect()
 }
 
 /// How the output of a container that is kept itself is kept.

@@ -2,7 +2,7 @@
 
 use super::{ContainerdCookie, Held, refuse, translate};
 use crate::driver::{Error, Phase, Step};
-use crate::engine::{Custody, Kind, LogPlan, RestartPolicy, SharedStreams};
+use crate::engine::{Custody, Kind, LogPlan, RestartPolicy, SharedStreams, VolumeUse};
 use crate::{ContainerName, Context};
 
 impl ContainerdCookie {
@@ -30,6 +30,12 @@ impl ContainerdCookie {
         if let Some(name) = name {
             self.0.draft.named(name);
         }
+        self
+    }
+
+    /// Gives the container volumes.
+    pub(crate) fn with_volumes(self, volumes: Vec<VolumeUse>) -> Self {
+        self.0.draft.with_volumes(volumes);
         self
     }
 

@@ -50,6 +50,7 @@ pub(super) struct Config {
 pub(super) struct HostConfig {
     pub(super) binds: Vec<String>,
     pub(super) mounts: Vec<MountBody>,
+    pub(super) volumes_from: Vec<String>,
     pub(super) tmpfs: BTreeMap<String, String>,
     pub(super) log_config: LogConfig,
     pub(super) network_mode: String,
@@ -132,6 +133,12 @@ pub(super) struct MountBody {
     pub(super) is_made: bool,
     pub(super) tmpfs_size: i64,
     pub(super) tmpfs_mode: Option<i64>,
+    /// Whether a volume without files stays so.
+    pub(super) is_not_filled: bool,
+    /// What a volume has that is made for the mount.
+    pub(super) volume_labels: BTreeMap<String, String>,
+    pub(super) volume_driver: String,
+    pub(super) volume_options: BTreeMap<String, String>,
 }
 
 impl Body {
@@ -183,6 +190,7 @@ fn host_config(host: &Object) -> Result<HostConfig, Refused> {
     let log = host.object("LogConfig")?.unwrap_or_default();
     Ok(HostConfig {
         binds: host.texts("Binds")?.unwrap_or_default(),
+        volumes_from: host.texts("VolumesFrom")?.unwrap_or_default(),
         mounts: host
             .objects("Mounts")?
             .iter()
@@ -261,11 +269,20 @@ fn mount(given: &Object) -> Result<MountBody, Refused> {
     }
     let bind = given.object("BindOptions")?.unwrap_or_default();
     let tmpfs = given.object("TmpfsOptions")?.unwrap_or_default();
-    for (name, value) in bind.entries().chain(tmpfs.entries()) {
+    let volume = given.object("VolumeOptions")?.unwrap_or_default();
+    let driver = volume.object("DriverConfig")?.unwrap_or_default();
+    for (name, value) in bind.entries().chain(tmpfs.entries()).chain(volume.entries()) {
         let is_default = name.eq_ignore_ascii_case("Propagation") && *value == "rprivate";
-        let is_served = ["CreateMountpoint", "SizeBytes", "Mode"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known));
+        let is_served = [
+            "CreateMountpoint",
+            "SizeBytes",
+            "Mode",
+            "NoCopy",
+            "Labels",
+            "DriverConfig",
+        ]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known));
         if !is_served && !is_default && !is_nothing(value) {
             return Err(Refused::bad(format!(
                 "HostConfig.Mounts: the option {name} of a {kind} mount is not served by fnctr; leave it out"
@@ -279,6 +296,10 @@ fn mount(given: &Object) -> Result<MountBody, Refused> {
         is_made: bind.flag("CreateMountpoint")?,
         tmpfs_size: tmpfs.integer("SizeBytes")?,
         tmpfs_mode: tmpfs.integer_if_given("Mode")?,
+        is_not_filled: volume.flag("NoCopy")?,
+        volume_labels: volume.map("Labels")?,
+        volume_driver: driver.text("Name")?,
+        volume_options: driver.map("Options")?,
         kind,
     })
 }

@@ -7,11 +7,13 @@ use serde_json::json;
 
 use super::body::Body;
 use super::front::Front;
+use super::mounts::{Lender, Lent};
 use super::plan::{Around, plan};
 use super::{log_driver, mounts, names, ports};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::image_names;
+use crate::docker_api::networks::configured_name;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 use crate::engine::{Image, Kind, LogPlan, Network, Plan, Platform, Served, Unlimited};
@@ -54,8 +56,14 @@ async fn create_now(
         },
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         joined: joined(door, &body.host_config.network_mode)?,
+        lent: lent(door, &body.host_config.volumes_from)?,
     };
     let mut plan = plan(&body, reference, around)?;
+    if let Network::Attached { networks, .. } = &mut plan.network
+        && let [named] = networks.as_mut_slice()
+    {
+        *named = configured_name(door, named).await?;
+    }
     let ctx = Context::new();
     // An id, or the beginning of one, is as good as a name.
     let found = door.engine.resolve(&ctx, &plan).await?;
@@ -86,6 +94,8 @@ async fn create_now(
         }
         _ => {}
     }
+    body.config.volumes = mounts::declared_by_all(&body.config.volumes, &image.config.volumes);
+    mounts::add_declared(&mut plan, &body.config.volumes)?;
     let host = body.host_config.clone();
     // A directory on a file server that is away blocks whoever looks at it.
     let prepared = tokio::task::spawn_blocking(move || mounts::prepare(&host)).await;
@@ -181,6 +191,18 @@ fn joined(door: &Door, mode: &str) -> Result<Option<ContainerId>, Refused> {
         Ok(served) => Ok(Some(served.id().clone())),
         Err(_) => Ok(ContainerId::new(given).ok()),
     }
+}
+
+/// The containers that lend what they mount.
+fn lent(door: &Door, entries: &[String]) -> Result<Vec<Lent>, Refused> {
+    let each = entries.iter().map(|entry| {
+        let lender = Lender::read(entry)?;
+        // Docker takes a name that is not there for a part of a wrong request.
+        let served = door.container(lender.container);
+        let served = served.map_err(|refused| Refused::bad(refused.message))?;
+        Ok(lender.lends(served.plan()?))
+    });
+    each.collect()
 }
 
 /// The networks of a plan, as a client writes them.

@@ -8,6 +8,7 @@ use super::front::Front;
 use super::view::{Address, Seen};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
+use crate::docker_api::networks::{Known, endpoint_id};
 use crate::docker_api::refused::Refused;
 use crate::engine::{Network, Served};
 
@@ -53,11 +54,21 @@ pub(super) fn is_attached(seen: &Seen) -> bool {
 /// The first address of every sandbox, by the sandbox's name.
 pub(super) async fn addresses(door: &Door) -> std::collections::BTreeMap<String, Address> {
     let sandboxes = door.engine.sandboxes().await;
+    // Without them, the ids are missing, and nothing else.
+    let networks = Known::all(door).await.unwrap_or_default();
+    let network_id = |name: Option<&str>| {
+        let known = networks
+            .iter()
+            .find(|known| known.configured_name() == name && name.is_some());
+        known.map(Known::id).unwrap_or_default()
+    };
     let each = sandboxes.into_iter().filter_map(|sandbox| {
         let first = sandbox.addresses.first()?;
         let address = Address {
             ip: first.ip.to_string(),
             bits: first.prefix,
+            network_id: network_id(sandbox.network.as_deref()),
+            endpoint_id: endpoint_id(&sandbox.id),
             gateway: sandbox
                 .gateway
                 .map(|gateway| gateway.to_string())

@@ -24,6 +24,8 @@ pub(super) struct Around {
     pub(super) cpus: usize,
     /// The container that `container:NAME` refers to, if it does and there is one.
     pub(super) joined: Option<ContainerId>,
+    /// The containers that lend it what they mount.
+    pub(super) lent: Vec<mounts::Lent>,
 }
 
 /// Decides everything about a container.
@@ -38,6 +40,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
     }
     let network = network(body, &around)?;
     let hostname = hostname(asked, host, &around.id, &network)?;
+    let storage = mounts::of(host, &around.lent)?;
     let environment = Environment::of(&asked.env)?;
     let config = ContainerConfig {
         entrypoint: asked.entrypoint.as_deref().map(entrypoint),
@@ -51,7 +54,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         terminal: asked.tty,
         console_size: host.console_size,
         readonly_rootfs: host.readonly_rootfs,
-        mounts: mounts::of(host, &asked.volumes)?,
+        mounts: storage.mounts,
         resources: resources::of(host, around.cpus)?,
         rlimits: host.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?,
         security: security(host)?,
@@ -69,6 +72,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         init: host.init.unwrap_or_default(),
         labels: labels(&asked.labels)?,
         fs_size: fs_size(&host.storage_opt)?,
+        volumes: storage.volumes,
         writable: Vec::new(),
         hosts: hosts(&host.extra_hosts)?,
         custody: None,

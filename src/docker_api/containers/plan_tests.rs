@@ -14,6 +14,7 @@ fn planned(body: Value) -> Result<Plan, Refused> {
         name: ContainerName::new("web").unwrap(),
         cpus: 2,
         joined: ContainerId::new("other").ok(),
+        lent: Vec::new(),
     };
     plan(&body, Reference::parse("busybox").unwrap(), around)
 }

@@ -9,13 +9,14 @@ use serde_json::json;
 use super::front::Front;
 use super::labels;
 use super::running::alive;
+use crate::Context;
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::filters::{Filters, has_label};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 use crate::docker_api::time::moment_or_age;
-use crate::engine::{Kind, Served, State, Until};
+use crate::engine::{self, Kind, Served, State, Until, VolumeUse};
 use crate::pauses::Pauses;
 
 /// The first and the longest pause before the end of a container is waited for again.
@@ -52,12 +53,18 @@ pub(in crate::docker_api) async fn remove(
         )));
     }
     let this = Arc::clone(door);
+    let with_volumes = request.query.flag("v");
     let remove = async move {
-        if force {
-            return this.server.remove(&served).await;
+        let used = volumes_of(&served);
+        match force {
+            true => this.server.remove(&served).await?,
+            // One that is being started at this moment stays.
+            false => this.server.remove_unless_started(&served).await?,
         }
-        // One that is being started at this moment stays.
-        this.server.remove_unless_started(&served).await
+        if with_volumes {
+            this.engine.remove_anonymous_volumes(&Context::new(), &used).await;
+        }
+        Ok::<_, engine::Error>(())
     };
     match door.finish(async move { Ok(remove.await) }).await? {
         Err(error) if error.kind() == Kind::Busy => Err(in_progress(name)),
@@ -69,6 +76,11 @@ pub(in crate::docker_api) async fn remove(
             Ok(Answer::empty(StatusCode::NO_CONTENT))
         }
     }
+}
+
+/// The volumes that a container uses.
+fn volumes_of(served: &Served) -> Vec<VolumeUse> {
+    served.plan().map(|plan| plan.volumes.clone()).unwrap_or_default()
 }
 
 fn in_progress(name: &str) -> Refused {
@@ -110,9 +122,12 @@ async fn remove_at_its_end(door: &Door, served: &Arc<Served>) {
     if door.is_restarting(served.id()) {
         return;
     }
+    let used = volumes_of(served);
     loop {
         match door.server.remove_unless_started(served).await {
-            Ok(()) => return,
+            Ok(()) => {
+                return door.engine.remove_anonymous_volumes(&Context::new(), &used).await;
+            }
             // It was started again, and the end of that run is looked after by whoever has started it; or it is gone.
             Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => return,
             Err(error) => {

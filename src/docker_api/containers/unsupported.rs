@@ -15,7 +15,7 @@ const OF_CONTAINER: [(&str, &[&str]); 4] = [
 ];
 
 /// Fields of the host's part, with the values that ask for nothing.
-const OF_HOST: [(&str, &[&str]); 35] = [
+const OF_HOST: [(&str, &[&str]); 34] = [
     ("BlkioDeviceReadBps", &[]),
     ("BlkioDeviceReadIOps", &[]),
     ("BlkioDeviceWriteBps", &[]),
@@ -49,8 +49,7 @@ const OF_HOST: [(&str, &[&str]); 35] = [
     ("ShmSize", &[]),
     ("UTSMode", &[]),
     ("UsernsMode", &[]),
-    ("VolumeDriver", &[]),
-    ("VolumesFrom", &[]),
+    ("VolumeDriver", &["local"]),
 ];
 
 /// Docker's default size of `/dev/shm`, in bytes, which is the only one.

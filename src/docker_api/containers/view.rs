@@ -9,7 +9,7 @@ use super::body::HostConfig;
 use super::create::network_mode;
 use super::front::Front;
 use super::state::Shown;
-use super::{labels, resources, restart_policy};
+use super::{labels, mounts, resources, restart_policy};
 use crate::PortMapping;
 use crate::docker_api::time::{stamp, unix_seconds};
 use crate::docker_api::version::ApiVersion;
@@ -33,6 +33,9 @@ pub(super) struct Address {
     pub(super) ip: String,
     pub(super) bits: u8,
     pub(super) gateway: String,
+    /// The ids of its network and of its place there.
+    pub(super) network_id: String,
+    pub(super) endpoint_id: String,
     /// The ports of the host that lead to it.
     pub(super) ports: Vec<PortMapping>,
 }
@@ -126,16 +129,30 @@ impl Seen {
     }
 
     fn mounts(&self) -> Value {
+        let volumes = self.plan.as_ref().map(|plan| plan.volumes.as_slice());
+        let volumes = volumes.unwrap_or_default();
         let mounts = self.plan.iter().flat_map(|plan| &plan.config.mounts);
         let binds = mounts.filter_map(|mount| match mount {
             Mount::Bind {
                 source,
                 destination,
                 readonly,
-            } => Some(json!({
-                "Type": "bind", "Source": source, "Destination": destination, "Mode": if *readonly { "ro" } else { "" },
-                "RW": !readonly, "Propagation": "rprivate",
-            })),
+            } => {
+                let mode = if *readonly { "ro" } else { "" };
+                let mut volumes = volumes.iter();
+                let used = volumes.find(|used| used.destination == *destination);
+                Some(match used {
+                    Some(used) => json!({
+                        "Type": "volume", "Name": used.name.as_str(), "Source": source, "Destination": destination,
+                        "Driver": "local", "Mode": if mode.is_empty() && !used.is_anonymous() { "z" } else { mode },
+                        "RW": !readonly, "Propagation": "",
+                    }),
+                    None => json!({
+                        "Type": "bind", "Source": source, "Destination": destination, "Mode": mode, "RW": !readonly,
+                        "Propagation": "rprivate",
+                    }),
+                })
+            }
             Mount::Tmpfs { .. } => None,
         });
         binds.collect()
@@ -149,7 +166,7 @@ impl Seen {
         let address = self.address.clone().unwrap_or_default();
         json!({ mode: {
             "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
-            "NetworkID": "", "EndpointID": "", "Gateway": address.gateway, "IPAddress": address.ip,
+            "NetworkID": address.network_id, "EndpointID": address.endpoint_id, "Gateway": address.gateway, "IPAddress": address.ip,
             "IPPrefixLen": address.bits, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
             "DNSNames": null,
         } })
@@ -280,7 +297,7 @@ fn host_config(host: &HostConfig, mode: &str) -> Value {
         "NetworkMode": mode,
         "PortBindings": if host.port_bindings.is_empty() { Value::Null } else { json!(host.port_bindings) },
         "RestartPolicy": host.restart_policy, "AutoRemove": host.auto_remove, "VolumeDriver": "",
-        "VolumesFrom": null, "ConsoleSize": host.console_size.unwrap_or_default(), "CapAdd": list(&host.cap_add), "CapDrop": list(&host.cap_drop),
+        "VolumesFrom": list(&host.volumes_from), "ConsoleSize": host.console_size.unwrap_or_default(), "CapAdd": list(&host.cap_add), "CapDrop": list(&host.cap_drop),
         "CgroupnsMode": "private", "Dns": null, "DnsOptions": null, "DnsSearch": null,
         "ExtraHosts": list(&host.extra_hosts), "GroupAdd": list(&host.group_add), "IpcMode": "private", "Cgroup": "",
         "Links": null, "OomScoreAdj": host.oom_score_adj, "PidMode": "", "Privileged": false, "PublishAllPorts": host.publish_all_ports,
@@ -310,6 +327,9 @@ fn host_config(host: &HostConfig, mode: &str) -> Value {
         ];
         for (name, map) in maps.into_iter().filter(|(_, map)| !map.is_empty()) {
             shown.insert(name.to_owned(), json!(map));
+        }
+        if !host.mounts.is_empty() {
+            shown.insert("Mounts".to_owned(), mounts::shown(&host.mounts));
         }
         if let Some(init) = host.init {
             shown.insert("Init".to_owned(), json!(init));

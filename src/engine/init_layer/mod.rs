@@ -30,11 +30,11 @@ use fnctr_oci::Mount;
 
 use self::item::Item;
 use super::Deps;
+use super::declared_volumes::DeclaredVolumes;
 use super::disk::{self, Layer};
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
 use super::mount_points::{NEW, covering};
 use super::plan::Plan;
-use super::volumes::Volumes;
 use crate::containerd::Mount as Layers;
 use crate::image::{Image, Ownership};
 use crate::{ContainerId, Context};
@@ -75,7 +75,7 @@ pub(super) async fn plan(
     plan: &Plan,
     image: &Image,
     cwd: &Path,
-    volumes: &Volumes,
+    volumes: &DeclaredVolumes,
 ) -> Result<InitLayer> {
     let facts = deps
         .images

@@ -15,6 +15,7 @@ mod streams;
 mod swagger;
 mod terminals;
 mod updates;
+mod volumes;
 mod wire;
 
 pub(crate) use wire::Docker;

@@ -129,6 +129,8 @@ async fn versions_pages_and_bodies_are_answered_or_refused_as_docker_does() {
     );
     assert_eq!(docker.get("/containers/json?all=1").json(), json!([]));
     docker.end();
+    // Made when networks were looked for.
+    std::fs::remove_dir_all(stage.real.dir().join("cli/sandboxes")).expect("to remove it");
     stage.strike().await;
 }
 
