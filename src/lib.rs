@@ -60,7 +60,7 @@
 //!        containerd)  host fit?)  of all)      ▼               ▼
 //!                                           engine/             lifecycle: plan → create → start → wait → close
 //!                  ┌──────────┬──────────┬─────┴────┬──────────┐
-//!               image/ stdio/ sandbox/ cgroup/ quota/ files/ volume/ events/ containerd/   mechanisms: each hides one external world
+//!               image/ stdio/ sandbox/ cgroup/ quota/ files/ volume/ dns/ events/ containerd/   mechanisms: each hides one external world
 //!                  └──────────┴──────────┴─────┬────┴──────────┘
 //!                                              │      oci (crate)   pure: ContainerConfig × ImageConfig × Host → Spec
 //!        context · teardown · tracked · pauses · process_identity · file_lock · metrics · mountinfo · failpoint · clock · sys · idle_memory · ids · units · docker_syntax · detach_keys · dir_changes · compression · credentials · eviction · pool  foundation: imports nothing of ours
@@ -77,7 +77,7 @@
 //! | [`Context`], teardown, tracked, pauses, process_identity, file_lock, metrics, mountinfo, failpoint, clock, sys, idle_memory, [`ids`](ContainerId), [`units`](ByteSize), docker_syntax, detach_keys, dir_changes, compression, credentials, eviction, pool | std, tokio | import any other of our modules |
 //! | [`driver`] | the foundation | name tonic, containerd, Docker |
 //! | `containerd` | the gRPC services | hold policy: no retries, no plans, no cleanup order |
-//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `files`, `volume`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
+//! | `image`, `stdio`, `sandbox`, `cgroup`, `quota`, `files`, `volume`, `dns`, `events` | one external world each (`image` also `containerd`) | import each other or the engine |
 //! | `engine` | the mechanisms and [`oci`] | refer to the contract's traits, HTTP, a command-line flag |
 //! | `containerd_driver` | the engine, the contract, the socket of an [`embedded`] containerd, and the types of `image`, `stdio` and `sandbox` that it passes on | call containerd itself |
 //! | `docker_driver` | the contract, and a client of Docker's API | know an engine, whichever answers |
@@ -140,6 +140,8 @@ mod credentials;
 mod detach_keys;
 mod dir_changes;
 #[cfg(feature = "cli")]
+mod dns;
+#[cfg(feature = "cli")]
 mod docker_api;
 #[cfg(feature = "docker")]
 mod docker_driver;
@@ -191,7 +193,6 @@ mod quota;
     not(feature = "cli"),
     expect(
         dead_code,
-        unused_imports,
         reason = "only the command uses these verbs; a build with the feature reports dead code"
     )
 )]

@@ -85,6 +85,25 @@ if python3 -c 'import docker' 2>/dev/null; then
     show python3 "$here/tests/support/docker_client.py" "$dir/docker.sock"
 fi
 
+compose=$engine_dir/root/usr/libexec/docker/cli-plugins/docker-compose
+if [ -x "$compose" ]; then
+    say 'compose: two services, which find each other by name, one when the other is healthy'
+    # The command finds it there, and nothing of the user's configuration.
+    export DOCKER_CONFIG="$dir/config"
+    mkdir -p "$DOCKER_CONFIG/cli-plugins"
+    ln -s "$compose" "$DOCKER_CONFIG/cli-plugins/"
+    shop="-f $here/fixtures/compose/shop.yaml --progress plain"
+    # shellcheck disable=SC2086
+    {
+        show docker compose $shop up -d
+        show docker compose $shop ps --format 'table {{.Service}}\t{{.Status}}'
+        show docker compose $shop logs web
+        show docker compose $shop up -d
+        show docker compose $shop down -v
+    }
+    [ -z "$(docker volume ls -q)" ]
+fi
+
 say 'times'
 sides="fnctr=$dir/docker.sock"
 if [ -x "$engine_dir/bin/dockerd" ]; then

@@ -130,6 +130,7 @@ async fn unpack(
     let files = container.files(&Context::new(), FileAccess::Write).await?;
     let how = Unpacking {
         keeps_kinds: true,
+        makes_devices: false,
         owner: files.user().filter(|_| args.archive),
         drops_privileges: false,
     };
@@ -253,6 +254,7 @@ async fn from(
     let (_, archive) = files.pack(&ctx, path, named).await?;
     let how = Unpacking {
         keeps_kinds: true,
+        makes_devices: false,
         owner: (!args.archive).then(|| {
             let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
             (uid.as_raw(), gid.as_raw())

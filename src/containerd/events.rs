@@ -24,6 +24,7 @@ const EXIT_TOPIC: &str = "/tasks/exit";
 const EXIT_TYPE: &str = "containerd.events.TaskExit";
 const OOM_TOPIC: &str = "/tasks/oom";
 const OOM_TYPE: &str = "containerd.events.TaskOOM";
+#[cfg(feature = "cli")]
 /// The topics of what changes a record or makes or starts a task, with the types of their events.
 const CHANGES: [(&str, &str); 5] = [
     ("/containers/create", "containerd.events.ContainerCreate"),
@@ -97,6 +98,7 @@ impl Events {
         self.subscribe(ctx, &[EXIT_TOPIC, OOM_TOPIC], task_event).await
     }
 
+    #[cfg(feature = "cli")]
     /// Likewise, to the ids of the containers whose record is made, updated or removed, or whose task is made or started.
     ///
     /// # Errors
@@ -198,6 +200,7 @@ impl<T> Subscription<T> {
     }
 }
 
+#[cfg(feature = "cli")]
 /// The container that an event of [`CHANGES`] is about.
 fn changed(envelope: &Envelope) -> Option<Result<String, prost::DecodeError>> {
     let event = envelope.event.as_ref()?;

@@ -51,7 +51,9 @@ pub(crate) use containers::{Containers, Field, Record};
 pub(crate) use content::{Content, Descriptor, Parts};
 pub(crate) use diff::Diff;
 pub(crate) use error::Error;
-pub(crate) use events::{Events, Subscription, TaskEvent, TaskExit};
+#[cfg(feature = "cli")]
+pub(crate) use events::Subscription;
+pub(crate) use events::{Events, TaskEvent, TaskExit};
 pub(crate) use execs::NewExec;
 pub(crate) use images::{ImageRecord, Images};
 pub(crate) use introspection::{Introspection, SNAPSHOTTER};

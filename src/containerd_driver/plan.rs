@@ -71,6 +71,8 @@ pub(super) fn plan(task: &dyn ContainerTask, config: &Config) -> Result<Plan, Er
         is_checked_at_start: false,
         log: None,
         restart: RestartPolicy::No,
+        aliases: None,
+        health: None,
         front: None,
     })
 }

@@ -213,7 +213,10 @@ fn action(event: &Event) -> String {
         Some(command) if matches!(event.action, Action::ExecCreate | Action::ExecStart) => {
             format!("{}: {command}", event.action)
         }
-        _ => event.action.to_string(),
+        _ => match event.attributes.get(label::HEALTH) {
+            Some(health) => format!("{}: {health}", event.action),
+            None => event.action.to_string(),
+        },
     }
 }
 

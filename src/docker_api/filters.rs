@@ -68,6 +68,21 @@ impl Filters {
     }
 }
 
+/// Whether a name contains a text, of which `^` and `$` stand for its beginning and its end: as far as clients use Docker's regular
+/// expressions.
+pub(super) fn is_named(name: &str, wanted: &str) -> bool {
+    let (from_start, rest) = wanted
+        .strip_prefix('^')
+        .map_or((false, wanted), |rest| (true, rest));
+    let (to_end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+    match (from_start, to_end) {
+        (true, true) => name == rest,
+        (true, false) => name.starts_with(rest),
+        (false, true) => name.ends_with(rest),
+        (false, false) => name.contains(rest),
+    }
+}
+
 /// Whether a label is there, with its value if that is given.
 pub(super) fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
     match wanted.split_once('=') {
@@ -103,6 +118,15 @@ mod tests {
         assert!(filters(r#"{"label":["a=b","c"]}"#).unwrap().labels(&labels));
         assert!(!filters(r#"{"label":["a=x"]}"#).unwrap().labels(&labels));
         assert!(!filters(r#"{"label":["a","d"]}"#).unwrap().labels(&labels));
+    }
+
+    #[test]
+    fn a_name_may_be_meant_as_a_whole() {
+        let which = |wanted: &str| ["net", "net2", "my-net"].map(|name| is_named(name, wanted));
+        assert_eq!(which("net"), [true, true, true]);
+        assert_eq!(which("^net$"), [true, false, false]);
+        assert_eq!(which("^net"), [true, true, false]);
+        assert_eq!(which("net$"), [true, false, true]);
     }
 
     #[test]

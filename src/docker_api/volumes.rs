@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::door::Door;
-use super::filters::{Filters, has_label};
+use super::filters::{Filters, has_label, is_named};
 use super::refused::Refused;
 use super::request::Request;
 use super::time::stamp;
@@ -37,7 +37,7 @@ pub(super) async fn list(door: &Arc<Door>, request: &Request) -> Result<Answer, 
     let chosen = all.iter().filter(|ListedVolume { volume, users }| {
         dangling.is_none_or(|dangling| dangling == users.is_empty())
             && filters.any("driver", |driver| driver == "local")
-            && filters.any("name", |part| volume.name.as_str().contains(part))
+            && filters.any("name", |wanted| is_named(volume.name.as_str(), wanted))
             && filters.labels(&labels(volume))
     });
     let volumes: Vec<_> = chosen.map(|listed| shape(&listed.volume)).collect();

@@ -14,7 +14,7 @@ use super::remains::Remains;
 use super::run::Run;
 use super::run_parts::RunParts;
 use super::stage::Phase;
-use super::{disk, label, logs, network, placement, record, rootfs, task, undo};
+use super::{disk, label, logs, network, placement, record, rootfs, task, undo, volumes};
 use crate::containerd::{Record, TaskInfo, TaskStatus};
 use crate::stdio::{Pumps, WeakStreamsLock};
 use crate::teardown::Teardown;
@@ -165,6 +165,7 @@ impl Container {
 fn undo_of(deps: &Arc<Deps>, record: &Record) -> (Teardown, Claim) {
     let id = &record.id;
     let mut list = deps.undo_list(id);
+    volumes::defer_removal_of(&mut list, deps, record);
     let (session, snapshotter) = (&deps.session, &deps.config.snapshotter);
     let claim = record::defer_removal(&mut list, session, record);
     rootfs::defer_removal(&mut list, session, snapshotter, id);

@@ -381,6 +381,8 @@ mod tests {
             is_kept: false,
             is_checked_at_start: false,
             restart: RestartPolicy::No,
+            aliases: None,
+            health: None,
             log: None,
             front: None,
         }

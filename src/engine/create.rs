@@ -97,7 +97,7 @@ where
     let last = LastRun::now();
     let mut volumes = VolumeMounts::default();
     let made = async {
-        let plan = &*volumes.add(deps, ctx, plan).await?;
+        let plan = &*volumes.add(deps, ctx, plan, &mut own).await?;
         let checked = check(deps, ctx, plan, image).await?;
         let sandbox = checked.joining.sandbox().map(str::to_owned);
         let new = record::New {
@@ -139,8 +139,10 @@ where
             Ok((Owned::new(container), run))
         }
         Err(error) => {
+            let clean_up = ctx.detached(deps.config.close_grace);
+            let volumes = volumes.undo_held(deps).await;
             unwind(deps, ctx, &plan.id, &attempt, own, of_run).await;
-            volumes.undo(deps, &ctx.detached(deps.config.close_grace)).await;
+            volumes.undo(deps, &clean_up, plan).await;
             Err(error)
         }
     }
@@ -157,7 +159,7 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
     let mut own = deps.undo_list(&plan.id);
     let mut volumes = VolumeMounts::default();
     let made = async {
-        let plan = &*volumes.add(deps, ctx, plan).await?;
+        let plan = &*volumes.add(deps, ctx, plan, &mut own).await?;
         let checked = check(deps, ctx, plan, image).await?;
         let new = record::New {
             spec: &checked.spec,
@@ -180,8 +182,10 @@ async fn create_kept(deps: &Arc<Deps>, ctx: &Context, plan: &Plan, image: &Image
         }
         Err(error) => {
             let no_run = deps.undo_list(&plan.id);
+            let clean_up = ctx.detached(deps.config.close_grace);
+            let volumes = volumes.undo_held(deps).await;
             unwind(deps, ctx, &plan.id, &attempt, own, no_run).await;
-            volumes.undo(deps, &ctx.detached(deps.config.close_grace)).await;
+            volumes.undo(deps, &clean_up, plan).await;
             Err(error)
         }
     }

@@ -15,7 +15,7 @@ use super::error::{Error, Kind, Result, Step};
 use super::network::Joined;
 use super::plan::Plan;
 use crate::ContainerId;
-use crate::sandbox::{Dns, Family, files};
+use crate::sandbox::{Dns, Family, RESOLVER, files};
 
 /// Every user in the container can read them; on the host, only root can reach them.
 const MODE: u32 = 0o644;
@@ -58,6 +58,8 @@ pub(super) fn write(deps: &Deps, plan: &Plan, config: &ContainerConfig, joined: 
     let dir = deps.fifo_dir(&plan.id);
     let theirs = joined.target.as_ref().map(|target| deps.fifo_dir(&target.id));
     let hostname = config.hostname.as_deref();
+    let named = plan.aliases.is_some().then(|| asks_its_resolver(joined));
+    let joined = named.as_ref().unwrap_or(joined);
     let text = |name: &str| {
         // A container that shares a network shares its names.
         let shared = theirs
@@ -76,6 +78,23 @@ pub(super) fn write(deps: &Deps, plan: &Plan, config: &ContainerConfig, joined: 
         written.map_err(|error| failed(&plan.id, name, error))?;
     }
     Ok(())
+}
+
+/// The network of a container that has a resolver of its own: it asks that one alone, and for names without a dot as they are.
+fn asks_its_resolver(joined: &Joined) -> Joined {
+    let attached = joined.attached.clone().map(|(addresses, dns)| {
+        let dns = Dns {
+            nameservers: vec![RESOLVER.to_string()],
+            options: vec!["ndots:0".to_owned()],
+            ..dns
+        };
+        (addresses, dns)
+    });
+    Joined {
+        attached,
+        target: joined.target.clone(),
+        ..*joined
+    }
 }
 
 fn failed(id: &ContainerId, name: &str, error: io::Error) -> Error {

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
+use super::health::HealthCheck;
 use super::label;
 use super::log_plan::LogPlan;
 use super::plan::{Network, Plan};
@@ -79,6 +80,10 @@ struct SavedPlan {
     log: Option<LogPlan>,
     #[serde(default, skip_serializing_if = "is_no")]
     restart: RestartPolicy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aliases: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<HealthCheck>,
 }
 
 fn is_no(policy: &RestartPolicy) -> bool {
@@ -114,6 +119,8 @@ pub(super) fn extensions(plan: &Plan, last: &LastRun) -> Result<BTreeMap<String,
         hosts: plan.hosts.clone(),
         log: plan.log.clone(),
         restart: plan.restart,
+        aliases: plan.aliases.clone(),
+        health: plan.health.clone(),
     };
     let internal = |error| Error::new(Step::Record, &plan.id, Kind::Internal, error);
     let front = plan.front.as_ref().map(serde_json::to_vec).transpose();
@@ -200,6 +207,8 @@ pub(super) fn plan_of(record: &Record) -> Result<Plan> {
         is_checked_at_start: false,
         log: saved.log,
         restart: saved.restart,
+        aliases: saved.aliases,
+        health: saved.health,
         front: front_of(record),
         name,
     })
@@ -368,6 +377,12 @@ mod tests {
             is_checked_at_start: false,
             log: None,
             restart: RestartPolicy::OnFailure { most: Some(3) },
+            aliases: Some(vec!["db".to_owned()]),
+            health: Some(HealthCheck {
+                command: vec!["true".to_owned()],
+                retries: 2,
+                ..HealthCheck::default()
+            }),
             front: Some(serde_json::json!({ "Image": "busybox" })),
             name: Some(ContainerName::new("web_1").unwrap()),
         }

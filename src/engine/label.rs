@@ -21,6 +21,8 @@ pub(crate) const FS_SIZE: &str = "io.fnctr.fs-size";
 pub(crate) const LOG: &str = "io.fnctr.log";
 /// Present if the container uses volumes; see `volume_use`. A filter finds these among thousands.
 pub(crate) const VOLUMES: &str = "io.fnctr.volumes";
+/// Not on records, but on events: what is known of a container's health since then.
+pub(crate) const HEALTH: &str = "io.fnctr.health";
 /// The command as a person would type it. This and the next two are the facts of the spec that lists need; see `facts`.
 pub(crate) const COMMAND: &str = "io.fnctr.command";
 /// The `cgroupsPath` of the spec.

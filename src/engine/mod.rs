@@ -67,6 +67,7 @@ mod files;
 mod find;
 mod first_records;
 mod fit;
+mod health;
 mod host;
 mod idle;
 mod images;
@@ -112,6 +113,7 @@ mod run;
 mod run_parts;
 mod runtime;
 mod sandboxes;
+#[cfg(feature = "cli")]
 mod server;
 mod server_lock;
 mod settle;
@@ -152,6 +154,7 @@ pub(crate) use self::events::event_log;
 pub(crate) use self::exec::{Exec, ExecPlan};
 pub(crate) use self::files::FileAccess;
 pub(crate) use self::find::{ListedContainer, State};
+pub(crate) use self::health::{Health, HealthCheck};
 pub(crate) use self::images::{Format, ImageError, Removed, StoredImage, StoredImages};
 pub(crate) use self::kept::{LastRun, NoPlan, RunEnd};
 pub(crate) use self::log_plan::LogPlan;
@@ -165,6 +168,7 @@ pub(crate) use self::pull::{Credential, LayerProgress, LayerState, Platform, Pro
 pub(crate) use self::restart::{RestartPolicy, is_stop};
 pub(crate) use self::run::{Run, WeakRun};
 pub(crate) use self::runtime::{Runtime, RuntimeFailed};
+#[cfg(feature = "cli")]
 pub(crate) use self::server::{Served, ServedAttachment, Server};
 pub(crate) use self::server_lock::AlreadyServed;
 pub(crate) use self::stats::{Usage, still_frozen};
@@ -177,7 +181,7 @@ pub use crate::cgroup::{CgroupDriver, UnknownDriver};
 pub(crate) use crate::cgroup::{DEFAULT_PARENT, LimitOwner, OomCount, ThawCount, is_slice};
 pub(crate) use crate::events::{Action, Event, Follower, Kind as EventKind, Next};
 pub(crate) use crate::files::{ContainerPath, Error as FilesError, FileStat, Unpacking};
-pub(crate) use crate::image::{Image, Reference, refers};
+pub(crate) use crate::image::{Image, ImageHealth, Reference, refers};
 pub(crate) use crate::pool::Bounds;
 pub(crate) use crate::sandbox::{
     ConfiguredNetwork, DEFAULT as DEFAULT_NETWORK, Error as NetworkError, NetworkAbout, NewNetwork,

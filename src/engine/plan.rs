@@ -9,6 +9,7 @@ use fnctr_oci::{ContainerConfig, Mount};
 use serde::{Deserialize, Serialize};
 
 use super::custody::Custody;
+use super::health::HealthCheck;
 use super::log_plan::LogPlan;
 use super::restart::RestartPolicy;
 use super::volume_use::VolumeUse;
@@ -57,6 +58,9 @@ pub(crate) struct Plan {
     pub(crate) network: Network,
     /// Whether an init is PID 1.
     pub(crate) init: bool,
+    /// The names by which the containers of its network find it, beside its own, if a server resolves names for it. Such a
+    /// container asks that resolver alone.
+    pub(crate) aliases: Option<Vec<String>>,
     /// Labels of the containerd record.
     pub(crate) labels: BTreeMap<String, String>,
     /// Maximum size of the writable layer, in bytes.
@@ -76,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) is_checked_at_start: bool,
     /// How its output is kept, if it is; only for a container that is kept itself.
     pub(crate) log: Option<LogPlan>,
+    /// How a server checks its health, if it does; only for a container that is kept.
+    pub(crate) health: Option<HealthCheck>,
     /// When it is started again, by a server; only for a container that is kept.
     pub(crate) restart: RestartPolicy,
     /// What a front door keeps of its request on the record of a kept container; nothing here reads it.

@@ -2,13 +2,14 @@
 //! made them or by a later one that found them by the record.
 //!
 //! ```text
-//! container:  record · snapshot · disk quota · log        run:  network · streams · cgroup · task
+//! container:  volumes · record · snapshot · disk quota · log        run:  network · streams · cgroup · task
 //! ```
 //!
-//! The record is first, so that it reserves the name until everything else is gone. Each step is put on the list in the
+//! The record is first but for volumes that nobody has named, which stay for as long as it states that they are used. It reserves
+//! the name until everything else is gone. Each step is put on the list in the
 //! file of its subject, for both cases.
 
-use super::{disk, logs, network, record, remains, rootfs, task};
+use super::{disk, logs, network, record, remains, rootfs, task, volumes};
 use crate::Context;
 use crate::stdio::Fifos;
 use crate::teardown::{Failed, Teardown};
@@ -17,7 +18,8 @@ use crate::teardown::{Failed, Teardown};
 pub(super) const STREAMS: &str = "streams";
 
 /// The steps of a container, in the order in which they are put on the list, and whether every container has them.
-const CONTAINER: [(&str, bool); 4] = [
+const CONTAINER: [(&str, bool); 5] = [
+    (volumes::STEP, false),
     (record::STEP, true),
     (rootfs::STEP, true),
     (disk::STEP, false),
@@ -78,7 +80,7 @@ pub(super) async fn rest_of_both(run: &mut Teardown, container: &mut Teardown, c
         tokio::task::yield_now().await;
         rest_of_run(run, ctx).await
     };
-    let layer = container.run_without(ctx, &[record::STEP]);
+    let layer = container.run_without(ctx, &[volumes::STEP, record::STEP]);
     let (mut failed, of_run) = tokio::join!(layer, of_run);
     failed.extend(of_run);
     if failed.is_empty() {
@@ -99,9 +101,9 @@ pub(super) async fn rest(container: &mut Teardown, ctx: &Context, failed: &[Fail
     // Processes that may still run can write to the disk; a network that is left cannot.
     let is_quiet = failed.iter().all(|failed| failed.step == network::STEP);
     let held: &[&str] = if is_quiet {
-        &[record::STEP]
+        &[volumes::STEP, record::STEP]
     } else {
-        &[record::STEP, disk::STEP]
+        &[volumes::STEP, record::STEP, disk::STEP]
     };
     container.run_without(ctx, held).await
 }
@@ -136,11 +138,13 @@ mod tests {
             &["record", "snapshot", "disk quota"],
             &["record", "snapshot", "log"],
             &["record", "snapshot", "disk quota", "log"],
+            &["volumes", "record", "snapshot"],
         ] {
             assert!(whole(right, &CONTAINER), "{right:?}");
         }
         for wrong in [
             &["snapshot", "record"][..],
+            &["record", "volumes", "snapshot"],
             &["record"],
             &["record", "snapshot", "network"],
             &[],

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use super::error::{Error, ErrorContext as _, Kind, Result, Step};
-use super::{Deps, Engine, VolumeUse, find, label, names, volume_use};
+use super::{Deps, Engine, VolumeUse, find, kept, label, names, volume_use};
 use crate::containerd::Record;
 use crate::events::{Action, Event, Kind as EventKind};
-use crate::volume::{NewVolume, Volume, VolumeName, VolumeStore};
+use crate::teardown::Teardown;
+use crate::volume::{self, Held, NewVolume, Volume, VolumeName, VolumeStore};
 use crate::{ContainerId, Context};
 
 /// The directory of all volumes, below that of what outlives a reboot.
 const DIR: &str = "volumes";
+/// The undo step that removes volumes.
+pub(super) const STEP: &str = "volumes";
 
 /// A volume, and who uses it.
 #[derive(Debug, Clone)]
@@ -75,7 +78,7 @@ impl Engine {
         if listed.is_empty() {
             return Ok(Vec::new());
         }
-        let uses = uses(&self.0, ctx).await?;
+        let uses = uses(&self.0, ctx, Strictness::Lenient).await?;
         let with_users = listed.into_iter().map(|volume| ListedVolume {
             users: users(&uses, &volume.name),
             volume,
@@ -92,7 +95,7 @@ impl Engine {
     /// Safe to drop.
     pub(crate) async fn volume(&self, ctx: &Context, name: &VolumeName) -> Result<ListedVolume> {
         let volume = store(&self.0).get(name).at(Step::FindVolume, name.as_str())?;
-        let uses = uses(&self.0, ctx).await?;
+        let uses = uses(&self.0, ctx, Strictness::Lenient).await?;
         Ok(ListedVolume {
             users: users(&uses, name),
             volume,
@@ -131,7 +134,10 @@ impl Engine {
                 .hold(&ctx)
                 .await
                 .at(Step::MakeVolume, name.as_str())?;
-            let ensured = held.ensure(&name, &new);
+            let of = name.clone();
+            let ensured = tokio::task::spawn_blocking(move || held.ensure(&of, &new)).await;
+            let ensured = ensured
+                .map_err(|panic| Error::new(Step::MakeVolume, name.as_str(), Kind::Internal, panic))?;
             let (volume, is_new) = ensured.at(Step::MakeVolume, name.as_str())?;
             if is_new {
                 deps.tell_volume(Action::Create, &name);
@@ -202,21 +208,88 @@ impl Engine {
     }
 }
 
+/// Puts the removal of the volumes that nobody has named on the list of a container that is not kept. First on the list, it is
+/// the last step: the record, which states that the container uses them, is gone by then.
+pub(super) fn defer_removal(undo: &mut Teardown, deps: &Arc<Deps>, used: &[VolumeUse]) {
+    let anonymous = used.iter().filter(|used| used.is_anonymous());
+    let names: Vec<_> = anonymous.map(|used| used.name.clone()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let deps = Arc::clone(deps);
+    undo.defer(STEP, move |ctx| {
+        let (deps, names) = (Arc::clone(&deps), names.clone());
+        async move {
+            for name in &names {
+                match remove(&deps, &ctx, name).await {
+                    // Another container uses it, or it was never made.
+                    Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+                    removed => removed?,
+                }
+            }
+            Ok::<_, Error>(())
+        }
+    });
+}
+
+/// The same for a container that is known by its record.
+pub(super) fn defer_removal_of(undo: &mut Teardown, deps: &Arc<Deps>, record: &Record) {
+    if kept::is_kept(record) || !record.labels.contains_key(label::VOLUMES) {
+        return;
+    }
+    match volume_use::of_record(record) {
+        Ok(used) => defer_removal(undo, deps, &used),
+        Err(error) => {
+            tracing::warn!(id = %record.id, %error, "cannot read which volumes a container uses; `fnctr volume prune` removes them");
+        }
+    }
+}
+
+/// Removes volumes that were made under a right that was never given back: nobody can use them.
+pub(super) async fn remove_held(deps: &Deps, held: Held, names: Vec<VolumeName>) {
+    let removed = tokio::task::spawn_blocking(move || {
+        let removed = names.into_iter().filter_map(|name| {
+            let gone = held.remove(&name);
+            let gone = gone.inspect_err(|error| {
+                tracing::warn!(%name, error = %crate::chain(error), "a failed create leaves a volume; `fnctr volume rm` removes it");
+            });
+            Some((name, gone.ok()?))
+        });
+        let removed: Vec<_> = removed.collect();
+        drop(held);
+        let names = removed.into_iter().map(|(name, gone)| {
+            gone.delete();
+            name
+        });
+        names.collect::<Vec<_>>()
+    });
+    for name in removed.await.unwrap_or_default() {
+        deps.tell_volume(Action::Destroy, &name);
+    }
+}
+
 /// Removes a volume that no container uses.
 pub(super) async fn remove(deps: &Deps, ctx: &Context, name: &VolumeName) -> Result<()> {
     let store = store(deps);
     let held = store.hold(ctx).await.at(Step::RemoveVolume, name.as_str())?;
     // Before the records are asked for, which takes longer.
     store.get(name).at(Step::RemoveVolume, name.as_str())?;
-    let users = users(&uses(deps, ctx).await?, name);
+    let users = users(&uses(deps, ctx, Strictness::Strict).await?, name);
     if !users.is_empty() {
         let why = VolumeInUse { users };
         return Err(Error::new(Step::RemoveVolume, name.as_str(), Kind::Conflict, why));
     }
-    let gone = name.clone();
-    let removed = tokio::task::spawn_blocking(move || held.remove(&gone)).await;
-    let removed =
-        removed.map_err(|panic| Error::new(Step::RemoveVolume, name.as_str(), Kind::Internal, panic))?;
+    let of = name.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        let gone = held.remove(&of)?;
+        // Others need not wait for the deletion of many files.
+        drop(held);
+        gone.delete();
+        Ok::<_, volume::Error>(())
+    });
+    let removed = removed
+        .await
+        .map_err(|panic| Error::new(Step::RemoveVolume, name.as_str(), Kind::Internal, panic))?;
     removed.at(Step::RemoveVolume, name.as_str())?;
     deps.tell_volume(Action::Destroy, name);
     Ok(())
@@ -225,21 +298,36 @@ pub(super) async fn remove(deps: &Deps, ctx: &Context, name: &VolumeName) -> Res
 /// A container, and the volumes that it uses.
 type Uses = Vec<(VolumeUser, Vec<VolumeUse>)>;
 
+/// What becomes of a record that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// It is an error: the container may use any volume.
+    Strict,
+    /// It is logged, and left out.
+    Lenient,
+}
+
 /// Which containers use volumes.
-async fn uses(deps: &Deps, ctx: &Context) -> Result<Uses> {
+async fn uses(deps: &Deps, ctx: &Context, strictness: Strictness) -> Result<Uses> {
     let filter = format!("labels.\"{}\"", label::VOLUMES);
     let records = deps.session.containers().list(ctx, &[filter]).await;
     let records = records.at(Step::FindVolume, "*")?;
-    let each = records.iter().map(|record: &Record| {
+    let each = records.iter().filter_map(|record: &Record| {
         let user = VolumeUser {
             id: record.id.clone(),
             name: names::name_of(record).map(str::to_owned),
         };
-        // If these cannot be read, the container may use any volume.
-        let used = volume_use::of_record(record);
-        let used =
-            used.map_err(|error| Error::new(Step::FindVolume, &record.id, Kind::Unsupported, error))?;
-        Ok((user, used))
+        match volume_use::of_record(record) {
+            Ok(used) => Some(Ok((user, used))),
+            Err(error) if strictness == Strictness::Strict => {
+                let why = Error::new(Step::FindVolume, &record.id, Kind::Unsupported, error);
+                Some(Err(why))
+            }
+            Err(error) => {
+                tracing::warn!(id = %record.id, %error, "cannot read which volumes a container uses");
+                None
+            }
+        }
     });
     each.collect()
 }

@@ -64,6 +64,9 @@ pub(crate) enum Action {
     Rename,
     /// The limits of a container were changed.
     Update,
+    /// A container's health is another one than before; an attribute of the engine has it.
+    #[serde(rename = "health_status")]
+    HealthStatus,
     /// Files of a container were packed into an archive.
     #[serde(rename = "archive-path")]
     ArchivePath,
@@ -129,6 +132,7 @@ impl fmt::Display for Action {
             Self::Unpause => "unpause",
             Self::Rename => "rename",
             Self::Update => "update",
+            Self::HealthStatus => "health_status",
             Self::ArchivePath => "archive-path",
             Self::ExtractToDir => "extract-to-dir",
             Self::Destroy => "destroy",

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat};
+use rustix::io::Errno;
 
 use super::error::{Error, Result};
 use super::pack::pack;
@@ -13,15 +14,17 @@ use super::root::Root;
 use super::unpack::{Unpacking, unpack};
 
 /// Copies everything in a directory into the directory `to`, which gets the owner and the mode of the first one too. Owners,
-/// modes, times, links and extended attributes stay what they are. Blocks.
+/// modes, times, links, devices and extended attributes stay what they are. Returns false if there is no such directory to
+/// copy from. Blocks.
 ///
 /// # Errors
-/// [`Error::Missing`] and [`Error::NotDirectory`] before anything is copied. What came before any other error is copied.
-pub(crate) fn copy_tree(from: &Root, path: &ContainerPath, to: &Root) -> Result<()> {
+/// What came before the error is copied.
+pub(crate) fn copy_tree(from: &Root, path: &ContainerPath, to: &Root) -> Result<bool> {
     let fail = |errno| Error::of(path.bytes(), errno);
-    let opened = from
-        .open(path.as_path(), OFlags::RDONLY | OFlags::DIRECTORY)
-        .map_err(fail)?;
+    let opened = match from.open(path.as_path(), OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+        opened => opened.map_err(fail)?,
+    };
     let found = fstat(&opened).map_err(fail)?;
     let (archive, sink) = io::pipe().map_err(Error::Sink)?;
     // A tar archive on its way through a pipe: the two ends know everything that a file can be.
@@ -29,6 +32,7 @@ pub(crate) fn copy_tree(from: &Root, path: &ContainerPath, to: &Root) -> Result<
         let packing = scope.spawn(move || pack(from, path, OsStr::new("."), sink));
         let how = Unpacking {
             keeps_kinds: false,
+            makes_devices: true,
             owner: None,
             drops_privileges: false,
         };
@@ -50,7 +54,8 @@ pub(crate) fn copy_tree(from: &Root, path: &ContainerPath, to: &Root) -> Result<
         .map_err(fail)?;
     let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
     fchown(&copied, Some(uid), Some(gid)).map_err(fail)?;
-    fchmod(&copied, Mode::from_raw_mode(found.st_mode & 0o7777)).map_err(fail)
+    fchmod(&copied, Mode::from_raw_mode(found.st_mode & 0o7777)).map_err(fail)?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -71,7 +76,7 @@ mod tests {
         fs::set_permissions(at.join("a"), fs::Permissions::from_mode(0o2750)).unwrap();
         fs::set_permissions(&at, fs::Permissions::from_mode(0o1730)).unwrap();
         let roots = (Root::of_dir(from.path()), Root::of_dir(to.path()));
-        copy_tree(&roots.0, &ContainerPath::new("/data/."), &roots.1).unwrap();
+        assert!(copy_tree(&roots.0, &ContainerPath::new("/data/."), &roots.1).unwrap());
         let mode = |path: &str| fs::symlink_metadata(to.path().join(path)).unwrap().mode() & 0o7777;
         assert_eq!((mode(""), mode("a")), (0o1730, 0o2750));
         assert_eq!(fs::read(to.path().join("g")).unwrap(), b"x");
@@ -80,9 +85,8 @@ mod tests {
             fs::read_link(to.path().join("link")).unwrap(),
             Path::new("/etc/passwd")
         );
-        for (path, is_missing) in [("/nothing/.", true), ("/data/g/.", false)] {
-            let error = copy_tree(&roots.0, &ContainerPath::new(path), &roots.1).unwrap_err();
-            assert_eq!(matches!(error, Error::Missing { .. }), is_missing, "{error}");
+        for path in ["/nothing/.", "/data/g/."] {
+            assert!(!copy_tree(&roots.0, &ContainerPath::new(path), &roots.1).unwrap());
         }
     }
 }

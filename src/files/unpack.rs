@@ -38,6 +38,8 @@ pub(crate) struct Unpacking {
     pub(crate) keeps_kinds: bool,
     /// The user and group of everything, in place of those in the archive.
     pub(crate) owner: Option<(u32, u32)>,
+    /// Whether devices are made. Otherwise they are an error: an archive of a client would make those of the host.
+    pub(crate) makes_devices: bool,
     /// Whether a program loses what would give its caller the rights of its owner, or capabilities.
     pub(crate) drops_privileges: bool,
 }
@@ -157,7 +159,7 @@ impl Unpacker<'_> {
                 .unwrap_or_default(),
             tv_nsec: 0,
         };
-        if matches!(kind, EntryType::Char | EntryType::Block) {
+        if matches!(kind, EntryType::Char | EntryType::Block) && !self.how.makes_devices {
             return Err(Error::Device { name: text() });
         }
         let parent = self.parent(path.parent().unwrap_or_else(|| Path::new("")))?;
@@ -207,8 +209,13 @@ impl Unpacker<'_> {
                     linked => linked.map_err(fail)?,
                 }
             }
-            EntryType::Fifo => {
-                mknodat(&parent, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
+            EntryType::Fifo | EntryType::Char | EntryType::Block => {
+                let (file_type, device) = match kind {
+                    EntryType::Fifo => (FileType::Fifo, 0),
+                    EntryType::Char => (FileType::CharacterDevice, device(&entry)?),
+                    _ => (FileType::BlockDevice, device(&entry)?),
+                };
+                mknodat(&parent, name, file_type, Mode::from_raw_mode(0o600), device).map_err(fail)?;
                 self.describe_link(parent.as_fd(), name, owner, time)
                     .map_err(fail)?;
                 let made =
@@ -316,6 +323,16 @@ impl Unpacker<'_> {
             }
         }
     }
+}
+
+/// The number of a device.
+fn device(entry: &Entry<'_, impl Read>) -> Result<u64> {
+    let number = |of: io::Result<Option<u32>>| of.map(Option::unwrap_or_default).map_err(Error::Archive);
+    let header = entry.header();
+    Ok(rustix::fs::makedev(
+        number(header.device_major())?,
+        number(header.device_minor())?,
+    ))
 }
 
 fn times(at: Timespec) -> Timestamps {

@@ -87,6 +87,7 @@ fn what_is_in_the_way_is_replaced_unless_the_caller_forbids_it() {
     let forbid = |parts: &[Part<'_>]| {
         let how = Unpacking {
             keeps_kinds: true,
+            makes_devices: false,
             owner: Some((1, 2)),
             drops_privileges: false,
         };

@@ -79,6 +79,7 @@ struct Process {
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+    healthcheck: Option<serde_json::Value>,
 }
 
 /// The kernel stacks at most 500 layers (OVL_MAX_STACK in its fs/overlayfs).
@@ -256,6 +257,10 @@ pub(super) fn config(json: &[u8]) -> Result<(ImageSettings, Vec<Digest>), String
         labels: process.labels.unwrap_or_default(),
         stop_signal: some(process.stop_signal),
         exposed_ports: process.exposed_ports.unwrap_or_default().into_keys().collect(),
+        // An extension of Docker's, which must not make an image unusable.
+        health: process
+            .healthcheck
+            .and_then(|check| serde_json::from_value(check).ok()),
         architecture: config.architecture.unwrap_or_default(),
         variant: some(config.variant),
         os: config.os.unwrap_or_default(),

@@ -67,6 +67,6 @@ pub(crate) use reference::{InvalidReference, Reference};
 pub(crate) use registry::RegistrySettings;
 pub(crate) use rootfs::{Entry, Etc, Lookup, NotExecutable, Ownership, Place, Program};
 pub(crate) use save::Format;
-pub(crate) use settings::{ImageSettings, refuses_volume};
+pub(crate) use settings::{ImageHealth, ImageSettings, refuses_volume};
 pub(crate) use store::{Image, ImageStore};
 pub(crate) use stored_images::{Removed, StoredImage, StoredImages};

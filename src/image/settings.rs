@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 /// The configuration of an image, as far as containers need it. Absent strings are `None`, absent lists are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ImageSettings {
@@ -23,6 +25,8 @@ pub(crate) struct ImageSettings {
     pub(crate) stop_signal: Option<String>,
     /// The ports that it declares, as in `80/tcp`.
     pub(crate) exposed_ports: Vec<String>,
+    /// How the health of its containers is checked, an extension of Docker's.
+    pub(crate) health: Option<ImageHealth>,
     /// As in `amd64`.
     pub(crate) architecture: String,
     /// As in `v7`.
@@ -31,6 +35,18 @@ pub(crate) struct ImageSettings {
     pub(crate) os: String,
     /// When it was made, as RFC 3339 text.
     pub(crate) created: Option<String>,
+}
+
+/// How the health of an image's containers is checked. Times are in nanoseconds; what is not set is zero or empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct ImageHealth {
+    pub(crate) test: Vec<String>,
+    pub(crate) interval: i64,
+    pub(crate) timeout: i64,
+    pub(crate) start_period: i64,
+    pub(crate) start_interval: i64,
+    pub(crate) retries: i64,
 }
 
 /// The driver contract requires that an image which declares VOLUME is refused unless the host allows it, because a

@@ -11,6 +11,7 @@ use super::cni::{Added, Attachment, Chain, List, Outcome, Taken, end_stragglers}
 use super::forward::Passage;
 use super::journal::{Attached, Entry, Refused};
 use super::names::is_name;
+use super::networks::Holding;
 use super::{Error, Reserved, Sandbox, Sandboxes, bridge, fit_ports, netns, networks, rules};
 use crate::Context;
 
@@ -70,6 +71,9 @@ impl Sandboxes {
         let ports: Vec<_> = entry.ports().collect();
         let (this, of_network) = (Arc::clone(&self.0), list.clone());
         let (mark, mut entry) = blocking(move || {
+            // Until the entry is there, the network could be removed.
+            let _stays = this.networks.hold(Holding::Shared)?;
+            this.networks.is_there(&of_network)?;
             if entry.ports().next().is_some() {
                 this.journal.write_alone(&mut entry, |entry, others| {
                     fit_ports::fit(entry, others, &of_network)

@@ -55,7 +55,17 @@ struct Subnet {
 }
 
 impl Subnet {
+    /// A network with room for hosts.
     fn parse(text: &str) -> Result<Self, Error> {
+        Self::parse_up_to(text, 30)
+    }
+
+    /// A part of one, which may be a single address.
+    fn parse_range(text: &str) -> Result<Self, Error> {
+        Self::parse_up_to(text, 32)
+    }
+
+    fn parse_up_to(text: &str, longest: u32) -> Result<Self, Error> {
         let refuse = |why| Error::Subnet {
             subnet: text.chars().take(60).collect(),
             why,
@@ -64,8 +74,8 @@ impl Subnet {
         let (ip, prefix) = text.split_once('/').ok_or_else(|| refuse(form))?;
         let ip: Ipv4Addr = ip.parse().map_err(|_| refuse(form))?;
         let prefix: u32 = prefix.parse().map_err(|_| refuse(form))?;
-        if !(u32::from(WIDEST)..=30).contains(&prefix) {
-            return Err(refuse("its prefix must be from 8 to 30"));
+        if !(u32::from(WIDEST)..=longest).contains(&prefix) {
+            return Err(refuse("its prefix must be from 8 to 30, or 32 for a range"));
         }
         let subnet = Self {
             at: ip.to_bits(),
@@ -110,6 +120,16 @@ pub(super) fn create(
             name: name.chars().take(60).collect(),
         });
     }
+    if let Some(name) = &new.bridge {
+        let has = |known: &ConfiguredNetwork| {
+            let mut plugins = known.config["plugins"].as_array().into_iter().flatten();
+            plugins.any(|plugin| plugin["bridge"] == json!(name))
+        };
+        // The removal of the network would remove another's interface.
+        if known.iter().any(has) || Path::new("/sys/class/net").join(name).exists() {
+            return Err(Error::BridgeTaken { name: name.clone() });
+        }
+    }
     let routes = netlink::routes().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read the kernel's routes; a new network may take a subnet that is in use");
         Vec::new()
@@ -133,7 +153,7 @@ pub(super) fn create(
             subnet: subnet.to_string(),
         });
     }
-    let range = new.range.as_deref().map(Subnet::parse).transpose()?;
+    let range = new.range.as_deref().map(Subnet::parse_range).transpose()?;
     if let Some(range) = range
         && (range.prefix < subnet.prefix || !subnet.overlaps(range))
     {
@@ -206,6 +226,7 @@ impl Addresses {
     fn range(self) -> Value {
         let mut range = json!({ "subnet": self.subnet.to_string() });
         if let Some(part) = self.range {
+            // The first address of the subnet is its own, and the last one is for all.
             let (first, last) = (part.at, part.at | !part.mask());
             range["rangeStart"] = json!(Ipv4Addr::from_bits(first.max(self.subnet.at + 1)));
             range["rangeEnd"] = json!(Ipv4Addr::from_bits(
@@ -344,7 +365,12 @@ pub(super) fn remove(settings: &NetworkSettings, file: &Path, list: &List) -> Re
     };
     for plugin in &list.plugins {
         if let ("bridge", Some(Value::String(bridge))) = (List::kind(plugin), plugin.get("bridge")) {
-            let ports = fs::read_dir(Path::new("/sys/class/net").join(bridge).join("brif"));
+            let interface = Path::new("/sys/class/net").join(bridge);
+            if !interface.join("bridge").exists() {
+                // None, or an interface of another kind, which is not ours.
+                continue;
+            }
+            let ports = fs::read_dir(interface.join("brif"));
             let ports = ports.into_iter().flatten().flatten();
             let ports: Vec<_> = ports
                 .map(|port| port.file_name().to_string_lossy().into_owned())

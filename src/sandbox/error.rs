@@ -108,6 +108,9 @@ pub(crate) enum Error {
     /// The host's address in a new network is not one of the network.
     #[error("gateway {gateway} is not an address of a host in {subnet}")]
     Gateway { gateway: Ipv4Addr, subnet: String },
+    /// Another network has the bridge, or the host has an interface of that name.
+    #[error("bridge {name} is there already; choose another name for it, or none")]
+    BridgeTaken { name: String },
     /// No plugin of the network can publish ports.
     #[error("network {network} cannot publish ports: none of its plugins has the capability portMappings")]
     CannotPublish { network: String },
@@ -175,6 +178,7 @@ impl Error {
                 | Self::Name { .. }
                 | Self::Bridge { .. }
                 | Self::Gateway { .. }
+                | Self::BridgeTaken { .. }
                 | Self::CannotPublish { .. }
                 | Self::Unpublishable { .. }
         )

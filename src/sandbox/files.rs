@@ -76,6 +76,16 @@ pub(crate) fn servers(host: &str, upstream: Option<&str>, families: &[Family]) -
     Resolver::of_host(host, upstream, families).asked()
 }
 
+/// The servers that the host itself asks, but for those on a single link. Without any, libc asks this machine (resolv.conf(5)).
+pub(crate) fn host_servers(host: &str) -> Vec<IpAddr> {
+    let servers = Resolver::parse(host).servers;
+    if servers.is_empty() {
+        return vec![std::net::Ipv4Addr::LOCALHOST.into()];
+    }
+    let on_no_link = servers.iter().filter(|server| server.zone.is_none());
+    on_no_link.map(|server| server.ip).collect()
+}
+
 /// `/etc/resolv.conf` for a container without a network: a lookup fails at once, not after half a minute.
 pub(crate) fn no_resolver() -> String {
     "# This container has no network.\n".to_owned()

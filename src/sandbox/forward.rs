@@ -31,21 +31,22 @@ pub(super) struct Passage {
     network: String,
     bridge: String,
     subnets: Vec<(Family, String)>,
+    /// Whether nothing passes but from one of its containers to another.
+    is_internal: bool,
 }
 
 impl Passage {
     /// Returns the passage of a network that fnctr configured; `None` for other networks, whose rules are up to their
     /// owners.
     pub(super) fn of(list: &List) -> Option<Self> {
-        // Nothing passes to or from an internal network.
-        let is_open = configured::is_ours(list) && !is_internal(list);
-        let bridge = configured::interface(list).filter(|_| is_open)?;
+        let bridge = configured::interface(list).filter(|_| configured::is_ours(list))?;
         let subnets = list.subnets();
         let subnets: Vec<_> = subnets.iter().filter_map(|text| subnet(text)).collect();
         (!subnets.is_empty()).then(|| Self {
             network: list.name.clone(),
             bridge: bridge.to_owned(),
             subnets,
+            is_internal: is_internal(list),
         })
     }
 
@@ -93,6 +94,13 @@ impl Passage {
     /// Returns the rules in the form that iptables-save prints.
     fn rules(&self, family: Family) -> Vec<String> {
         let (chain, bridge) = (self.chain(), &self.bridge);
+        if self.is_internal {
+            return vec![
+                format!("-A {chain} -i {bridge} -o {bridge} -j ACCEPT"),
+                format!("-A {chain} -i {bridge} -j DROP"),
+                format!("-A {chain} -o {bridge} -j DROP"),
+            ];
+        }
         let mut rules = Vec::new();
         if family == Family::V4 {
             // Drops packets to ports that are published only on the loopback. The host's own packets are not forwarded;

@@ -46,6 +46,8 @@ pub(crate) struct NetworkAbout {
     pub(crate) options: BTreeMap<String, String>,
     /// Whether the network leads nowhere but to its own containers.
     pub(crate) is_internal: bool,
+    /// The part of the subnet that addresses are given from, if not from all of it.
+    pub(crate) range: Option<String>,
 }
 
 impl ConfiguredNetwork {
@@ -60,7 +62,7 @@ impl ConfiguredNetwork {
         let first = || {
             let (subnet, _) = self.subnets.first()?.split_once('/')?;
             let subnet: Ipv4Addr = subnet.parse().ok()?;
-            Some(Ipv4Addr::from_bits(subnet.to_bits() + 1))
+            Some(Ipv4Addr::from_bits(subnet.to_bits().checked_add(1)?))
         };
         given.or_else(first)
     }

@@ -9,6 +9,7 @@ use super::blocking::blocking;
 use super::cni::Outcome;
 use super::journal::Entry;
 use super::names::PREFIX;
+use super::networks::Holding;
 use super::{Address, Error, PortMapping, Sandboxes, journal};
 
 /// A sandbox, as shown to the user.
@@ -154,6 +155,8 @@ impl Sandboxes {
 
     /// Removes a network that fnctr configured. Fails if the network is in use.
     pub(crate) fn remove_network(&self, name: &str) -> Result<(), Error> {
+        // Nobody attaches to it meanwhile.
+        let _alone = self.0.networks.hold(Holding::Alone)?;
         self.0.networks.remove(name, &self.0.journal.all()?)
     }
 }

@@ -1,8 +1,11 @@
 //! The networks of this host, how often each is used, and which of several is chosen next.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::bridge::{self, NewNetwork};
 use super::cni::{List, find, read_dirs};
@@ -11,6 +14,22 @@ use super::family::Family;
 use super::journal::Entry;
 use super::known::{ConfiguredNetwork, DEFAULT, NetworkAbout};
 use super::{Address, Error, NetworkSettings, PortMapping};
+use crate::file_lock::FileLock;
+use tokio::time::Instant;
+
+/// How long others may configure networks.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before the lock is tried again.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// What the lock on the configurations is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// Attaching to a network, which then stays.
+    Shared,
+    /// Configuring one, or removing it.
+    Alone,
+}
 
 /// The networks of this host.
 #[derive(Debug)]
@@ -136,8 +155,50 @@ impl Networks {
         })
     }
 
+    /// The right to configure networks and to remove them, or to attach to one that is to stay. Blocks for up to ten seconds.
+    pub(super) fn hold(&self, how: Holding) -> Result<Option<FileLock>, Error> {
+        let Some(dir) = self.settings.config_dirs.first() else {
+            return Ok(None);
+        };
+        let failed = |why: io::Error| Error::Config {
+            file: dir.clone(),
+            why: format!("it cannot be locked: {why}"),
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let opened = match (File::open(dir), how) {
+                (Err(error), Holding::Shared) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                (Err(error), Holding::Alone) if error.kind() == io::ErrorKind::NotFound => {
+                    let mut made = fs::DirBuilder::new();
+                    made.recursive(true).mode(0o755).create(dir).map_err(failed)?;
+                    continue;
+                }
+                (opened, _) => opened.map_err(failed)?,
+            };
+            let lock = match how {
+                Holding::Shared => FileLock::shared(opened),
+                Holding::Alone => FileLock::exclusive(opened),
+            };
+            match lock.map_err(failed)? {
+                Some(lock) => return Ok(Some(lock)),
+                None if Instant::now() < until => std::thread::sleep(AGAIN),
+                None => return Err(failed(io::ErrorKind::TimedOut.into())),
+            }
+        }
+    }
+
+    /// Fails if a network is not configured any more. For a caller that holds the right to attach.
+    pub(super) fn is_there(&self, list: &List) -> Result<(), Error> {
+        match configured::is_ours(list) {
+            true => find(&self.settings.config_dirs, &list.name).map(drop),
+            false => Ok(()),
+        }
+    }
+
     /// Configures a bridge network permanently.
     pub(crate) fn create(&self, new: &NewNetwork) -> Result<ConfiguredNetwork, Error> {
+        // Of two at the same time, both would find the same subnet free.
+        let _alone = self.hold(Holding::Alone)?;
         match find(&self.settings.config_dirs, &new.name) {
             Ok((file, list)) => {
                 return Err(Error::Exists {
@@ -150,7 +211,12 @@ impl Networks {
         }
         let (known, _) = self.list()?;
         bridge::create(&self.settings, new, &known)?;
-        self.known(&new.name)
+        let (known, _) = self.list()?;
+        let made = known.into_iter().find(|known| known.name == new.name);
+        made.ok_or_else(|| Error::NoSuchNetwork {
+            name: new.name.clone(),
+            known: vec![],
+        })
     }
 
     /// Removes a network that [`Self::create`] made, with its bridge.

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::cni::Plugins;
 use super::inner::Inner;
 use super::journal::Journal;
+use super::known::is_internal;
 use super::names::{PREFIX, is_name, unique};
 use super::network_request::NetworkRequest;
 use super::networks::Networks;
@@ -60,13 +61,18 @@ impl Sandboxes {
             inner: Arc::clone(&self.0),
             network: first.name.clone(),
         };
-        self.0.can_attach(&first, &wanted.ports)?;
+        // As with Docker, nothing is published on a network that leads nowhere.
+        let ports: &[PortMapping] = match is_internal(&first) {
+            true => &[],
+            false => &wanted.ports,
+        };
+        self.0.can_attach(&first, ports)?;
         // An error of an alternative network is reported to the caller that asks for that network.
-        lists.retain(|list| self.0.can_attach(list, &wanted.ports).is_ok());
+        lists.retain(|list| self.0.can_attach(list, ports).is_ok());
         lists.insert(0, first);
         let mut arguments = Map::new();
-        if !wanted.ports.is_empty() {
-            let ports = wanted.ports.iter().map(PortMapping::argument).collect();
+        if !ports.is_empty() {
+            let ports = ports.iter().map(PortMapping::argument).collect();
             arguments.insert("portMappings".to_owned(), Value::Array(ports));
         }
         let id = self.name();

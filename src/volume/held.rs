@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{Error, Result};
@@ -11,6 +11,7 @@ use super::name::VolumeName;
 use super::store::{ABOUT, DATA, VolumeStore};
 use super::what::{About, NewVolume, Volume};
 use crate::file_lock::FileLock;
+use crate::ids::unique;
 use crate::pauses::Pauses;
 use crate::{Context, clock};
 
@@ -18,7 +19,9 @@ use crate::{Context, clock};
 const NEW: &str = ".new-";
 const OLD: &str = ".old-";
 
-/// How long another process may hold the lock. It is held while files of an image are copied.
+/// For the host's root alone.
+const CLOSED: u32 = 0o700;
+/// How long others may hold the lock: each for a few system calls and one look at containerd's records.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The first pause between two tries to take the lock, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -41,8 +44,9 @@ impl VolumeStore {
     /// Safe to drop.
     pub(crate) async fn hold(&self, ctx: &Context) -> Result<Held> {
         let mut how = DirBuilder::new();
-        // Others may pass through to the files that they have a right to, and not list the volumes.
-        let made = how.recursive(true).mode(0o711).create(self.dir());
+        // A container's root may have put programs there that give their callers its rights: no user of the host reaches them.
+        let made = how.recursive(true).mode(CLOSED).create(self.dir());
+        let made = made.and_then(|()| fs::set_permissions(self.dir(), fs::Permissions::from_mode(CLOSED)));
         made.map_err(|error| Error::io(self.dir(), error))?;
         let take = async {
             let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
@@ -88,25 +92,33 @@ impl Held {
         self.store.get(name).map(|volume| (volume, true))
     }
 
-    /// Removes a volume with its files; those in another directory of the host stay. The caller knows that no container
-    /// uses it.
+    /// Takes a volume away. The caller knows that no container uses it. Its files are there until [`Gone::delete`], which needs
+    /// no right.
     ///
     /// # Errors
     /// [`Error::Missing`] if there is none of that name.
-    pub(crate) fn remove(&self, name: &VolumeName) -> Result<()> {
+    pub(crate) fn remove(&self, name: &VolumeName) -> Result<Gone> {
         let dir = self.store.dir().join(name.as_str());
-        let gone = self.store.dir().join(format!("{OLD}{name}"));
-        self.remove_left();
-        match fs::rename(&dir, &gone) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::Missing { name: name.clone() });
-            }
-            renamed => renamed.map_err(|error| Error::io(&dir, error))?,
-        }
-        fs::remove_dir_all(&gone).map_err(|error| Error::io(&gone, error))
+        let missing = || Error::Missing { name: name.clone() };
+        let opened = match File::open(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            opened => opened.map_err(|error| Error::io(&dir, error))?,
+        };
+        // The lock tells others that somebody is at work there.
+        let lock = FileLock::exclusive(opened).map_err(|error| Error::io(&dir, error))?;
+        let lock = lock.ok_or(Error::Busy)?;
+        let gone = self.store.dir().join(format!("{OLD}{}", unique()));
+        fs::rename(&dir, &gone).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => Error::io(&dir, error),
+        })?;
+        Ok(Gone {
+            dir: gone,
+            _lock: lock,
+        })
     }
 
-    /// Removes what killed processes have left: no other process is at work here now.
+    /// Removes what killed processes have left.
     fn remove_left(&self) {
         let entries = fs::read_dir(self.store.dir()).into_iter().flatten().flatten();
         let left = entries.filter(|entry| {
@@ -115,9 +127,32 @@ impl Held {
             name.starts_with(NEW) || name.starts_with(OLD)
         });
         for entry in left {
-            if let Err(error) = fs::remove_dir_all(entry.path()) {
-                tracing::warn!(path = %entry.path().display(), %error, "cannot remove what is left of a volume");
+            let path = entry.path();
+            // A process that lives is at work there.
+            let Ok(Some(_free)) = File::open(&path).and_then(FileLock::exclusive) else {
+                continue;
+            };
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove what is left of a volume");
             }
+        }
+    }
+}
+
+/// A volume that was taken away, with its files.
+#[derive(Debug)]
+#[must_use = "its files are there until they are deleted"]
+pub(crate) struct Gone {
+    dir: PathBuf,
+    _lock: FileLock,
+}
+
+impl Gone {
+    /// Deletes the files; those in another directory of the host stay. What cannot be deleted is logged, and tried again by the
+    /// next who makes or removes a volume. Blocks.
+    pub(crate) fn delete(self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!(path = %self.dir.display(), %error, "cannot delete the files of a removed volume; trying again later");
         }
     }
 }
@@ -125,11 +160,10 @@ impl Held {
 /// Makes a volume under another name first, so that it is there as a whole or not at all.
 fn make(made: &Path, place: &Path, about: &About) -> io::Result<()> {
     let make_dir = |dir: &Path, mode| DirBuilder::new().mode(mode).create(dir);
-    make_dir(made, 0o711)?;
+    make_dir(made, CLOSED)?;
     let files = made.join(DATA);
     make_dir(&files, 0o755)?;
     // The process's umask may have taken rights away.
-    fs::set_permissions(made, fs::Permissions::from_mode(0o711))?;
     fs::set_permissions(&files, fs::Permissions::from_mode(0o755))?;
     let mut file = File::create(made.join(ABOUT))?;
     file.write_all(&serde_json::to_vec(about)?)?;
@@ -171,7 +205,7 @@ mod tests {
         let (again, is_new) = held.ensure(&name("data"), &NewVolume::default()).unwrap();
         assert_eq!((again, is_new), (made.clone(), false));
         assert_eq!(store.list().unwrap(), [made]);
-        held.remove(&name("data")).unwrap();
+        held.remove(&name("data")).unwrap().delete();
         assert!(matches!(held.remove(&name("data")), Err(Error::Missing { .. })));
         drop(held);
         let left: Vec<_> = fs::read_dir(dir.path().join("v")).unwrap().flatten().collect();

@@ -4,12 +4,14 @@
 //! DIR                    locked by whoever makes or removes a volume, or begins to use one
 //! DIR/NAME/volume.json   what the volume is
 //! DIR/NAME/_data/        its files
+//! DIR/NAME/.filling      they are being copied from an image, or that was interrupted
 //! DIR/.new-*, DIR/.old-* one that is being made or removed; what a killed process has left goes with the next change
 //! ```
 //!
 //! Who uses a volume is not known here: the records of the containers state that.
 
 mod error;
+mod filling;
 mod held;
 mod name;
 mod options;
@@ -17,6 +19,7 @@ mod store;
 mod what;
 
 pub(crate) use self::error::Error;
+pub(crate) use self::filling::Filling;
 pub(crate) use self::held::Held;
 pub(crate) use self::name::{InvalidVolumeName, VolumeName};
 pub(crate) use self::options::VolumeOptions;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// What each room may import of ours, as `crate::X`. The foundation is open to all.
-const MAY_IMPORT: [(&str, &[&str]); 36] = [
+const MAY_IMPORT: [(&str, &[&str]); 37] = [
     ("context", &[]),
     ("teardown", &[]),
     ("tracked", &[]),
@@ -42,6 +42,7 @@ const MAY_IMPORT: [(&str, &[&str]); 36] = [
     ("events", &[]),
     ("files", &[]),
     ("volume", &[]),
+    ("dns", &[]),
     ("sandbox", &[]),
     ("image", &["containerd"]),
     (
@@ -54,6 +55,7 @@ const MAY_IMPORT: [(&str, &[&str]); 36] = [
             "quota",
             "files",
             "volume",
+            "dns",
             "sandbox",
             "events",
         ],

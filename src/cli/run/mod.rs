@@ -165,16 +165,13 @@ async fn with_cookie(
             driver
                 .cookie(Arc::new(task))?
                 .named(task::name_beside_id(args))
-                .with_volumes(volumes.clone()),
+                .with_volumes(volumes),
             &image,
             &mut cid_file,
         ))
         .await
     };
     let worked = worked.await;
-    // Those of a container that is there stay.
-    let engine = &connection.engine;
-    engine.remove_anonymous_volumes(&Context::new(), &volumes).await;
     connection.close().await;
     worked
 }

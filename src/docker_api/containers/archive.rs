@@ -96,6 +96,7 @@ pub(in crate::docker_api) async fn copy_to(
     let takes_user = query.flag("copyUIDGID");
     let how = Unpacking {
         keeps_kinds: query.flag("noOverwriteDirNonDir"),
+        makes_devices: false,
         owner: files.user().filter(|_| takes_user && has_user),
         drops_privileges: false,
     };

@@ -17,6 +17,8 @@ pub(super) struct Body {
     pub(super) host_config: HostConfig,
     /// The only network of `NetworkingConfig`, if it names one.
     pub(super) endpoint: Option<String>,
+    /// The container's names there beside its own.
+    pub(super) aliases: Vec<String>,
 }
 
 /// The part of a container that does not depend on the host.
@@ -41,7 +43,20 @@ pub(super) struct Config {
     pub(super) volumes: Vec<String>,
     pub(super) stop_signal: String,
     pub(super) stop_timeout: Option<i64>,
+    pub(super) healthcheck: Option<HealthBody>,
     pub(super) network_disabled: bool,
+}
+
+/// How the health of the container is checked. Times are in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct HealthBody {
+    pub(super) test: Vec<String>,
+    pub(super) interval: i64,
+    pub(super) timeout: i64,
+    pub(super) start_period: i64,
+    pub(super) start_interval: i64,
+    pub(super) retries: i64,
 }
 
 /// The part that depends on the host.
@@ -154,10 +169,13 @@ impl Body {
         }
         let host = given.object("HostConfig")?.unwrap_or_default();
         unsupported::check(given, &host)?;
+        let (endpoint, aliases) = endpoint(given)?.unzip();
+        let aliases = aliases.unwrap_or_default();
         Ok(Self {
             config: config(given)?,
             host_config: host_config(&host)?,
-            endpoint: endpoint(given)?,
+            endpoint,
+            aliases,
         })
     }
 }
@@ -182,6 +200,7 @@ fn config(given: &Object) -> Result<Config, Refused> {
         volumes: keys(given, "Volumes")?,
         stop_signal: given.text("StopSignal")?,
         stop_timeout: given.integer_if_given("StopTimeout")?,
+        healthcheck: given.object("Healthcheck")?.as_ref().map(health).transpose()?,
         network_disabled: given.flag("NetworkDisabled")?,
     })
 }
@@ -243,6 +262,17 @@ pub(super) fn restart_policy(given: &Object) -> Result<RestartBody, Refused> {
     Ok(RestartBody {
         name: policy.text("Name")?,
         maximum_retry_count: policy.integer("MaximumRetryCount")?,
+    })
+}
+
+fn health(given: &Object) -> Result<HealthBody, Refused> {
+    Ok(HealthBody {
+        test: given.texts("Test")?.unwrap_or_default(),
+        interval: given.integer("Interval")?,
+        timeout: given.integer("Timeout")?,
+        start_period: given.integer("StartPeriod")?,
+        start_interval: given.integer("StartInterval")?,
+        retries: given.integer("Retries")?,
     })
 }
 
@@ -327,8 +357,8 @@ fn keys(given: &Object, name: &str) -> Result<Vec<String>, Refused> {
     Ok(set.entries().map(|(key, _)| key.clone()).collect())
 }
 
-/// The network of `NetworkingConfig`. The command line always names one, with settings that are all empty.
-fn endpoint(given: &Object) -> Result<Option<String>, Refused> {
+/// The network of `NetworkingConfig`, and the names of the container there. The command line always names one, with settings that are all empty.
+fn endpoint(given: &Object) -> Result<Option<(String, Vec<String>)>, Refused> {
     let networking = given.object("NetworkingConfig")?.unwrap_or_default();
     let endpoints = networking.object("EndpointsConfig")?.unwrap_or_default();
     let mut named = None;
@@ -341,15 +371,15 @@ fn endpoint(given: &Object) -> Result<Option<String>, Refused> {
         let settings = endpoints.entry(network, settings)?;
         for (name, value) in settings.entries() {
             // The ids and addresses of an earlier endpoint, which some clients send back.
-            let is_told =
-                !["Aliases", "DriverOpts", "IPAMConfig", "Links", "MacAddress"].contains(&name.as_str());
+            let is_told = !["DriverOpts", "IPAMConfig", "Links", "MacAddress"].contains(&name.as_str());
             if !is_told && !is_nothing(value) {
                 return Err(Refused::bad(format!(
                     "EndpointsConfig[{network}].{name} is not served by fnctr; leave it out"
                 )));
             }
         }
-        named = Some(network.clone());
+        let aliases = settings.texts("Aliases")?.unwrap_or_default();
+        named = Some((network.clone(), aliases));
     }
     Ok(named)
 }

@@ -9,7 +9,7 @@ use super::body::Body;
 use super::front::Front;
 use super::mounts::{Lender, Lent};
 use super::plan::{Around, plan};
-use super::{log_driver, mounts, names, ports};
+use super::{health, log_driver, mounts, names, ports};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
 use crate::docker_api::image_names;
@@ -29,6 +29,7 @@ pub(in crate::docker_api) async fn create(door: &Arc<Door>, request: Request) ->
     let given_name = request.query.get("name").map(names::given).transpose()?;
     let platform = image_names::platform(request.query.get("platform"))?;
     let mut body = Body::read(&request.json()?)?;
+    body.config.healthcheck.as_ref().map(health::check).transpose()?;
     log_driver::complete(&mut body.host_config.log_config, &door.default_log);
     log_driver::check(&body.host_config.log_config)?;
     let this = Arc::clone(door);
@@ -62,7 +63,15 @@ async fn create_now(
     if let Network::Attached { networks, .. } = &mut plan.network
         && let [named] = networks.as_mut_slice()
     {
-        *named = configured_name(door, named).await?;
+        let (name, has_names) = configured_name(door, named).await?;
+        if !has_names && !body.aliases.is_empty() {
+            return Err(Refused::bad(format!(
+                "EndpointsConfig[{name}].Aliases: fnctr serves names on networks that it has configured, and this one is another \
+                 program's; leave them out"
+            )));
+        }
+        *named = name;
+        plan.aliases = plan.aliases.filter(|_| has_names);
     }
     let ctx = Context::new();
     // An id, or the beginning of one, is as good as a name.
@@ -96,6 +105,8 @@ async fn create_now(
     }
     body.config.volumes = mounts::declared_by_all(&body.config.volumes, &image.config.volumes);
     mounts::add_declared(&mut plan, &body.config.volumes)?;
+    body.config.healthcheck = health::merged(body.config.healthcheck.as_ref(), image.config.health.as_ref());
+    plan.health = health::plan(body.config.healthcheck.as_ref());
     let host = body.host_config.clone();
     // A directory on a file server that is away blocks whoever looks at it.
     let prepared = tokio::task::spawn_blocking(move || mounts::prepare(&host)).await;

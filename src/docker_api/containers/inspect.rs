@@ -42,6 +42,7 @@ pub(super) fn seen(served: &Served) -> Seen {
         plan: served.plan().ok(),
         front: Front::of(served),
         address: None,
+        health: served.health(),
     }
 }
 

@@ -30,12 +30,17 @@ pub(in crate::docker_api) async fn stop(
 ) -> Result<Answer, Refused> {
     let served = door.container(given)?;
     let how = how_to_stop(&served, request)?;
-    if !is_alive(&served) && !has_policy(&served) {
+    let was_alive = is_alive(&served);
+    if !was_alive && !has_policy(&served) {
         return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
     }
     note_stop(&served).await?;
     if !is_alive(&served) {
-        return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
+        // Between two runs, there is no process to end: with the note, it has been stopped.
+        return Ok(Answer::empty(match was_alive {
+            true => StatusCode::NO_CONTENT,
+            false => StatusCode::NOT_MODIFIED,
+        }));
     }
     door.finish(async move {
         served

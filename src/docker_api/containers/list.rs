@@ -121,7 +121,9 @@ fn choose(door: &Door, filters: &Filters, all: bool) -> Result<Vec<Seen>, Refuse
             && since.iter().all(|at| container.created_at > *at);
         if (all || is_alive) && is_between && passes(&container, filters) {
             let seen = seen(&served);
-            if filters.any("network", |network| network == seen_network(&seen))
+            let health = seen.health.as_ref().map_or("none", |health| health.status.name());
+            if filters.any("health", |wanted| wanted == health)
+                && filters.any("network", |network| network == seen_network(&seen))
                 && filters.any("ancestor", |image| is_of(&seen, image))
             {
                 found.push(seen);
@@ -141,7 +143,6 @@ fn passes(container: &ListedContainer, filters: &Filters) -> bool {
         && filters.any("exited", |wanted| {
             matches!(container.state, State::Exited(_)) && code == wanted
         })
-        && filters.any("health", |wanted| wanted == "none")
         && filters.any("is-task", |wanted| !["1", "true"].contains(&wanted))
         && filters.labels(&labels::shown(&container.labels))
 }

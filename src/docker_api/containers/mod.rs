@@ -6,6 +6,7 @@ mod body;
 mod create;
 mod failure;
 mod front;
+mod health;
 mod inspect;
 mod labels;
 mod lifecycle;

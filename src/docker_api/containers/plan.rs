@@ -41,6 +41,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
     let network = network(body, &around)?;
     let hostname = hostname(asked, host, &around.id, &network)?;
     let storage = mounts::of(host, &around.lent)?;
+    let aliases = aliases(body, &network)?;
     let environment = Environment::of(&asked.env)?;
     let config = ContainerConfig {
         entrypoint: asked.entrypoint.as_deref().map(entrypoint),
@@ -70,6 +71,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         config,
         network,
         init: host.init.unwrap_or_default(),
+        aliases,
         labels: labels(&asked.labels)?,
         fs_size: fs_size(&host.storage_opt)?,
         volumes: storage.volumes,
@@ -80,6 +82,7 @@ pub(super) fn plan(body: &Body, image: Reference, around: Around) -> Result<Plan
         // As in Docker.
         is_checked_at_start: true,
         log: None,
+        health: None,
         restart: restart_policy::of(&host.restart_policy, host.auto_remove)?,
         front: None,
     })
@@ -182,6 +185,18 @@ fn network(body: &Body, around: &Around) -> Result<Network, Refused> {
             pooled: false,
         },
     })
+}
+
+/// The names of a container on a network that a client has made. Those on the default one have none, as in Docker.
+fn aliases(body: &Body, network: &Network) -> Result<Option<Vec<String>>, Refused> {
+    match network {
+        Network::Attached { networks, .. } if !networks.is_empty() => Ok(Some(body.aliases.clone())),
+        _ if body.aliases.is_empty() => Ok(None),
+        _ => Err(Refused::bad(
+            "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias is supported only for \
+             containers in user defined networks",
+        )),
+    }
 }
 
 fn rlimit(limit: &Ulimit) -> Result<Rlimit, Refused> {

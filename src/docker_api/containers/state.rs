@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::failure;
+use super::{failure, health};
 use crate::docker_api::time::{ago, stamp};
-use crate::engine::{LastRun, ListedContainer, RunEnd, State};
+use crate::engine::{Health, LastRun, ListedContainer, RunEnd, State};
 
 /// The exit code of a run whose end was not seen, such as before a power cut.
 pub(super) const LOST: u32 = 255;
@@ -50,8 +50,8 @@ impl Shown {
     }
 
     /// The field `State` of an inspection.
-    pub(super) fn inspection(&self, pid: Option<u32>) -> Value {
-        json!({
+    pub(super) fn inspection(&self, pid: Option<u32>, health: Option<&Health>) -> Value {
+        let mut shown = json!({
             "Status": self.status,
             "Running": matches!(self.status, "running" | "paused" | "restarting"),
             "Paused": self.status == "paused",
@@ -63,14 +63,21 @@ impl Shown {
             "Error": self.error,
             "StartedAt": stamp(self.started_at),
             "FinishedAt": stamp(self.finished_at),
-        })
+        });
+        if let (Some(health), Some(shown)) = (health, shown.as_object_mut()) {
+            shown.insert("Health".to_owned(), health::shown(health));
+        }
+        shown
     }
 
     /// The field `Status` of a list, for people.
-    pub(super) fn sentence(&self) -> String {
+    pub(super) fn sentence(&self, health: Option<&Health>) -> String {
         match self.status {
             "created" => "Created".to_owned(),
-            "running" => format!("Up {}", ago(self.started_at)),
+            "running" => match health {
+                Some(health) => format!("Up {} ({})", ago(self.started_at), health::sentence(health)),
+                None => format!("Up {}", ago(self.started_at)),
+            },
             "paused" => format!("Up {} (Paused)", ago(self.started_at)),
             "restarting" => format!("Restarting ({}) {} ago", self.code, ago(self.finished_at)),
             "removing" => "Removal In Progress".to_owned(),

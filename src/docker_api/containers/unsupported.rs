@@ -7,12 +7,7 @@ use crate::docker_api::json::Object;
 use crate::docker_api::refused::Refused;
 
 /// Fields of the container, with the values that ask for nothing.
-const OF_CONTAINER: [(&str, &[&str]); 4] = [
-    ("Domainname", &[]),
-    ("Healthcheck", &[]),
-    ("MacAddress", &[]),
-    ("OnBuild", &[]),
-];
+const OF_CONTAINER: [(&str, &[&str]); 3] = [("Domainname", &[]), ("MacAddress", &[]), ("OnBuild", &[])];
 
 /// Fields of the host's part, with the values that ask for nothing.
 const OF_HOST: [(&str, &[&str]); 34] = [
@@ -92,9 +87,6 @@ fn is_default(name: &str, value: &Value, defaults: &[&str]) -> bool {
         "ShmSize" => value.as_u64() == Some(SHM_SIZE),
         // An empty list is not the default: it would unmask everything.
         "MaskedPaths" | "ReadonlyPaths" => return value.is_null(),
-        "Healthcheck" => value
-            .get("Test")
-            .is_some_and(|test| *test == serde_json::json!(["NONE"])),
         _ => false,
     };
     is_nothing(value) || is_named || is_own
@@ -133,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_and_not_there_is_refused_by_name() {
         for (body, names) in [
-            (r#"{"healthcheck":{"Test":["CMD","x"]}}"#, "Healthcheck"),
+            (r#"{"macAddress":"02:42:ac:11:00:99"}"#, "MacAddress"),
             (r#"{"HostConfig":{"Privileged":true}}"#, "HostConfig.Privileged"),
             (r#"{"HostConfig":{"Dns":["1.1.1.1"]}}"#, "HostConfig.Dns"),
             (r#"{"HostConfig":{"ShmSize":1}}"#, "HostConfig.ShmSize"),
@@ -143,6 +135,5 @@ mod tests {
             let message = checked(body).unwrap_err();
             assert!(message.contains(names), "{body}: {message}");
         }
-        assert_eq!(checked(r#"{"Healthcheck":{"Test":["NONE"]}}"#), Ok(()));
     }
 }

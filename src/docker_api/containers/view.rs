@@ -9,11 +9,14 @@ use super::body::HostConfig;
 use super::create::network_mode;
 use super::front::Front;
 use super::state::Shown;
-use super::{labels, mounts, resources, restart_policy};
+use super::{health, labels, mounts, resources, restart_policy};
 use crate::PortMapping;
 use crate::docker_api::time::{stamp, unix_seconds};
 use crate::docker_api::version::ApiVersion;
-use crate::engine::{ListedContainer, Plan, label};
+use crate::engine::{Health, ListedContainer, Plan, label};
+
+/// How many digits of an id are a name, too.
+const SHORT: usize = 12;
 
 /// A container, and what its maker has kept.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Seen {
     pub(super) front: Option<Arc<Front>>,
     /// `None` if it does not run, or has no network of its own.
     pub(super) address: Option<Address>,
+    /// `None` if it is not checked, or has never run.
+    pub(super) health: Option<Health>,
 }
 
 /// The address of a container on its network.
@@ -74,7 +79,7 @@ impl Seen {
             "Ports": self.listed_ports(),
             "Labels": labels::shown(&container.labels),
             "State": shown.status,
-            "Status": shown.sentence(),
+            "Status": shown.sentence(self.health.as_ref()),
             "HostConfig": { "NetworkMode": self.mode() },
             "NetworkSettings": { "Networks": self.networks() },
             "Mounts": self.mounts(),
@@ -164,12 +169,29 @@ impl Seen {
             return json!({});
         }
         let address = self.address.clone().unwrap_or_default();
+        let aliases = self.plan.as_ref().and_then(|plan| plan.aliases.as_ref());
         json!({ mode: {
-            "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
+            "IPAMConfig": null, "Links": null, "Aliases": aliases.filter(|aliases| !aliases.is_empty()), "MacAddress": "", "DriverOpts": null, "GwPriority": 0,
             "NetworkID": address.network_id, "EndpointID": address.endpoint_id, "Gateway": address.gateway, "IPAddress": address.ip,
             "IPPrefixLen": address.bits, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-            "DNSNames": null,
+            "DNSNames": aliases.map(|aliases| self.dns_names(aliases)),
         } })
+    }
+
+    /// The names by which others on its network find it.
+    fn dns_names(&self, aliases: &[String]) -> Vec<String> {
+        let container = &self.container;
+        let short = container.id.as_str().chars().take(SHORT).collect();
+        let hostname = self.plan.as_ref().and_then(|plan| plan.config.hostname.clone());
+        let own = container.name.clone();
+        let all = own.into_iter().chain(aliases.iter().cloned()).chain([short]);
+        let mut names: Vec<String> = Vec::new();
+        for name in all.chain(hostname) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// The answer of an inspection.
@@ -198,7 +220,7 @@ impl Seen {
             "Created": stamp(container.created_at),
             "Path": path,
             "Args": args,
-            "State": shown.inspection(container.pid),
+            "State": shown.inspection(container.pid, self.health.as_ref()),
             "Image": front.image_id,
             "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
             "LogPath": container.labels.get(label::LOG).map(String::as_str).unwrap_or_default(),
@@ -240,6 +262,9 @@ impl Seen {
             }
             if !config.stop_signal.is_empty() {
                 value.insert("StopSignal".to_owned(), json!(config.stop_signal));
+            }
+            if let Some(check) = &config.healthcheck {
+                value.insert("Healthcheck".to_owned(), health::config(check));
             }
             if let Some(timeout) = config.stop_timeout {
                 value.insert("StopTimeout".to_owned(), json!(timeout));

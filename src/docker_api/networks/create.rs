@@ -92,7 +92,7 @@ fn read(body: &Object) -> Result<NewNetwork, Refused> {
     Ok(NewNetwork {
         subnet: addresses.subnet,
         gateway: addresses.gateway,
-        range: addresses.range,
+        range: addresses.range.clone(),
         bridge,
         about: NetworkAbout {
             id: ContainerId::random().to_string(),
@@ -100,6 +100,7 @@ fn read(body: &Object) -> Result<NewNetwork, Refused> {
             labels: body.map("Labels")?,
             options,
             is_internal: body.flag("Internal")?,
+            range: addresses.range,
         },
         name,
     })
@@ -189,6 +190,9 @@ fn refused(error: engine::Error, name: &str, subnet: Option<&str>) -> Refused {
             "invalid network config:\ninvalid gateway {gateway}: parent subnet {} doesn't contain this address",
             subnet.unwrap_or_default()
         )),
+        Some(why @ (NetworkError::Subnet { .. } | NetworkError::BridgeTaken { .. })) => {
+            Refused::bad(format!("invalid network config:\n{why}"))
+        }
         _ if matches!(error.kind(), Kind::Unsupported | Kind::Internal) => {
             Refused::failed(crate::chain(&error))
         }

@@ -105,17 +105,24 @@ impl Known {
     }
 }
 
-/// The name in the configuration of a network that a client has for a container: that of the network whose id it is, if it is one.
-/// A name that is not known stays, and is an error of the start.
+/// The name in the configuration of a network that a client has for a container: that of the network whose id it is, if it is one;
+/// and whether containers find each other by name there, which they do not on networks of other programs. A name that is not
+/// known stays, and is an error of the start.
 ///
 /// # Errors
 /// As for [`Known::all`].
-pub(in crate::docker_api) async fn configured_name(door: &Door, given: &str) -> Result<String, Refused> {
+pub(in crate::docker_api) async fn configured_name(
+    door: &Door,
+    given: &str,
+) -> Result<(String, bool), Refused> {
     match Known::find(door, given).await {
-        Ok(Known::Configured(network)) => Ok(network.name),
-        Ok(Known::Default) => Ok(DEFAULT_NETWORK.to_owned()),
-        Ok(Known::Host | Known::None) => Ok(given.to_owned()),
-        Err(refused) if refused.status == hyper::StatusCode::NOT_FOUND => Ok(given.to_owned()),
+        Ok(Known::Configured(network)) => {
+            let has_names = network.is_ours && network.name != DEFAULT_NETWORK;
+            Ok((network.name, has_names))
+        }
+        Ok(Known::Default) => Ok((DEFAULT_NETWORK.to_owned(), false)),
+        Ok(Known::Host | Known::None) => Ok((given.to_owned(), false)),
+        Err(refused) if refused.status == hyper::StatusCode::NOT_FOUND => Ok((given.to_owned(), true)),
         Err(refused) => Err(refused),
     }
 }

@@ -6,7 +6,7 @@ use super::known::Known;
 use super::view::{Endpoint, labels, shape};
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
-use crate::docker_api::filters::Filters;
+use crate::docker_api::filters::{Filters, is_named};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 
@@ -27,8 +27,8 @@ pub(in crate::docker_api) async fn list(door: &Arc<Door>, request: &Request) -> 
         let shape = shape(known, &[]);
         let driver = shape["Driver"].as_str().unwrap_or_default();
         let is_chosen = filters.any("driver", |wanted| wanted == driver)
-            && filters.any("id", |wanted| known.id().contains(wanted))
-            && filters.any("name", |wanted| known.name().contains(wanted))
+            && filters.any("id", |wanted| is_named(&known.id(), wanted))
+            && filters.any("name", |wanted| is_named(known.name(), wanted))
             && filters.any("scope", |wanted| wanted == "local")
             && filters.any("type", |wanted| (wanted == "builtin") == known.is_predefined())
             && filters.labels(&labels(known));

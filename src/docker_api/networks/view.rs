@@ -41,9 +41,15 @@ pub(super) fn shape(known: &Known, endpoints: &[Endpoint]) -> Value {
     }
     let (driver, addresses) = match known {
         Known::Configured(network) => {
-            let subnets = network.subnets.iter().map(|subnet| match network.gateway() {
-                Some(gateway) => json!({ "Subnet": subnet, "Gateway": gateway }),
-                None => json!({ "Subnet": subnet }),
+            let subnets = network.subnets.iter().map(|subnet| {
+                let mut shown = json!({ "Subnet": subnet });
+                if let Some(range) = &network.about.range {
+                    shown["IPRange"] = json!(range);
+                }
+                if let Some(gateway) = network.gateway() {
+                    shown["Gateway"] = json!(gateway);
+                }
+                shown
             });
             let kind = network.plugins.first().map_or("bridge", String::as_str);
             (kind, Value::Array(subnets.collect()))

@@ -77,6 +77,22 @@ impl Exec {
         self.begun.deps.tracked(ctx, resize).await
     }
 
+    /// Kills its process. A failure is logged: it has ended, or the end of its container ends it.
+    ///
+    /// # Cancellation
+    /// Safe to drop: continues on its own task.
+    pub(crate) async fn kill(&self) {
+        let begun = Arc::clone(&self.begun);
+        let kill = async move {
+            let ctx = Context::timeout(begun.deps.config.close_grace);
+            let killed = begun.deps.session.tasks().kill(&ctx, begun.of(), SIGKILL).await;
+            killed.at(Step::Exec, &begun.container)
+        };
+        if let Err(error) = self.begun.deps.finished(kill).await {
+            tracing::debug!(error = %crate::chain(&error), "an exec is not killed");
+        }
+    }
+
     /// Waits until it has ended, and its output was delivered.
     ///
     /// # Cancellation

@@ -22,7 +22,7 @@ impl Server {
     /// # Cancellation
     /// Safe to drop: the creation is undone on its own task, or the container is removed.
     pub(crate) async fn create(&self, ctx: &Context, plan: Plan, image: Image) -> Result<Arc<Served>> {
-        let id = plan.id.clone();
+        let (id, volumes) = (plan.id.clone(), plan.volumes.clone());
         let engine = Engine(Arc::clone(&self.shared.deps));
         let (owned, record) = engine.create_kept(ctx, plan, image).await?;
         // Known before it is left: until then, a failure removes it.
@@ -30,6 +30,7 @@ impl Server {
             if let Err(error) = owned.container().remove().await {
                 tracing::warn!(%id, error = %crate::chain(&error), "cannot remove a container whose creation has failed");
             }
+            engine.remove_anonymous_volumes(ctx, &volumes).await;
             return Err(error);
         }
         owned.leave().await;
@@ -110,6 +111,7 @@ impl Server {
     pub(crate) async fn remove(&self, served: &Arc<Served>) -> Result<()> {
         self.delivered(served).await;
         served.container().remove().await?;
+        self.shared.names.forget(served.id());
         self.shared.registry.forget(served);
         Ok(())
     }
@@ -124,6 +126,7 @@ impl Server {
     pub(crate) async fn remove_unless_started(&self, served: &Arc<Served>) -> Result<()> {
         self.delivered(served).await;
         served.container().remove_unless_started().await?;
+        self.shared.names.forget(served.id());
         self.shared.registry.forget(served);
         Ok(())
     }

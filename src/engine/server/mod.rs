@@ -9,6 +9,8 @@
 //!        follow     what other processes make, start and remove ──► Registry
 //!        supervise  the end of each run is written down at once; deadlines of abandoned containers are kept
 //!        restarting what has ended is started again, if its restart policy says so
+//!        health     containers that have a health check are probed
+//!        names      containers on a network find each other by name
 //!        streams    output that no process holds is held, so that no container waits because nobody reads
 //! ```
 //!
@@ -17,12 +19,16 @@
 
 mod attach;
 mod follow;
+mod health;
 mod make;
+mod name_table;
+mod names;
 mod registry;
 mod restarting;
 mod restore;
 mod serve;
 mod served;
+mod served_health;
 mod shared;
 mod start_run;
 mod starter;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::restarting::{self, Cause};
 use super::served::Served;
 use super::shared::Shared;
-use super::{streams, supervise};
+use super::{health, names, streams, supervise};
 use crate::containerd::{Record, Subscription, TaskInfo};
 use crate::engine::error::{ErrorContext as _, Kind, Result, Step};
 use crate::engine::facts::Facts;
-use crate::engine::{adopt, custody, find, kept, label, names, record};
+use crate::engine::{adopt, custody, find, kept, label, record};
 use crate::{ContainerId, Context};
 
 /// How long the end of a process may take to be known, once its container is removed.
@@ -109,12 +109,13 @@ async fn refresh_with(shared: &Arc<Shared>, ctx: &Context, record: Record) -> Re
         _ => return add(shared, ctx, record).await,
     };
     let was_running = kept::has_run(&served.record());
-    if served.name().as_deref() == names::name_of(&record) {
+    if served.name().as_deref() == crate::engine::names::name_of(&record) {
         served.set_record(record);
     } else {
         shared
             .registry
             .rename(&served, |served| served.set_record(record));
+        names::rename(shared, &served);
     }
     if kept::restarts(&served.record()).is_stopped {
         served.cancel_restart();
@@ -183,6 +184,8 @@ fn look_after(shared: &Arc<Shared>, served: &Arc<Served>) {
         shared.deadlines.notify_one();
     }
     streams::hold(served);
+    names::open_later(shared, served);
+    health::begin(shared, served);
     supervise::begin(shared, served);
 }
 
@@ -205,6 +208,7 @@ async fn forget_unless_there(
 }
 
 async fn forget(shared: &Shared, id: &ContainerId) {
+    shared.names.forget(id);
     let Some(served) = shared.registry.remove(id) else {
         return;
     };

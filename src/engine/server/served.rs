@@ -15,12 +15,13 @@ use crate::engine::deps::Deps;
 use crate::engine::error::Result;
 use crate::engine::facts::{self, Facts};
 use crate::engine::find::{self, ListedContainer, State};
+use crate::engine::health::Health;
 use crate::engine::kept::{self, LastRun};
-use crate::engine::names;
 use crate::engine::plan::Plan;
 use crate::engine::record;
 use crate::engine::run::{Run, WeakRun};
 use crate::engine::stop::DELIVERY;
+use crate::engine::{label, names};
 use crate::stdio::{LogQuery, LogReader};
 use crate::{ContainerId, Context};
 
@@ -52,7 +53,7 @@ struct Known {
 
 /// What the server does about the container's run.
 #[derive(Debug, Default)]
-struct Watched {
+pub(super) struct Watched {
     /// The run whose end a task waits for.
     supervised: Option<WeakRun>,
     /// The streams that the server holds.
@@ -61,6 +62,8 @@ struct Watched {
     restart: Option<Context>,
     /// The pause before the last restart in a row.
     last_pause: Option<Duration>,
+    /// The health of the last run that a task has probed, or probes.
+    pub(super) health: Option<(WeakRun, Health)>,
     /// The run that has no streams to hold, or that this process has started, and so holds.
     needless: Option<WeakRun>,
 }
@@ -159,7 +162,9 @@ impl Served {
             image: record.image.clone(),
             command,
             state: match state_of(self.container.deps(), &record, &current) {
-                State::Exited(_) | State::Dead if self.is_restarting() => State::Restarting,
+                State::Exited(_) | State::Dead if self.is_restarting() || self.will_restart(&current) => {
+                    State::Restarting
+                }
                 state => state,
             },
             pid: alive.and_then(Run::pid),
@@ -271,6 +276,19 @@ impl Served {
         self.watched().restart.is_some()
     }
 
+    /// Whether its run has ended a moment ago, and its policy starts it again: the task that waits for the end has not noted
+    /// that yet.
+    fn will_restart(&self, current: &Current) -> bool {
+        let exit = current.run.as_ref().and_then(Run::exit_now);
+        let (Some(LastRun::Started { .. }), Some(exit)) = (&current.last, exit) else {
+            return false;
+        };
+        let record = self.record();
+        let is_left = record.labels.contains_key(label::DETACHED) && exit.code.is_some();
+        let policy = self.plan().map(|plan| plan.restart).unwrap_or_default();
+        is_left && policy.may_follow(exit.code, kept::restarts(&record))
+    }
+
     /// Gives a restart up that is about to happen.
     pub(crate) fn cancel_restart(&self) {
         if let Some(restart) = &self.watched().restart {
@@ -308,7 +326,7 @@ impl Served {
         self.watched().held = Some((run.downgrade(), streams));
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
+    pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

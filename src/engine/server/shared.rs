@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore};
 
+use super::name_table::NameTable;
 use super::registry::Registry;
 use super::starter::DoorStarter;
 use crate::Context;
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     pub(super) deadlines: Notify,
     /// How containers are started again.
     pub(super) starter: DoorStarter,
+    /// The names of containers on their networks.
+    pub(super) names: Arc<NameTable>,
     /// Ends with the server.
     pub(super) life: Context,
 }
@@ -36,6 +39,7 @@ impl Shared {
             places: Semaphore::new(PLACES),
             deadlines: Notify::new(),
             starter: DoorStarter::default(),
+            names: Arc::default(),
         }
     }
 }

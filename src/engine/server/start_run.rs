@@ -1,7 +1,8 @@
 //! Starts a run whose streams the server holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::names;
 use super::served::Served;
 use super::shared::Shared;
 use crate::Context;
@@ -23,7 +24,7 @@ const LEFT: Custody = Custody {
 /// # Cancellation
 /// Safe to drop: the start is undone on its own task.
 pub(super) async fn start_run<F>(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     ctx: &Context,
     served: &Arc<Served>,
     (is_fed, by): (bool, StartedBy),
@@ -42,12 +43,22 @@ where
     };
     let (of_run, plan) = (own.clone(), served.plan());
     let terminal = plan.is_ok_and(|plan| plan.config.terminal);
-    let started = served
-        .container()
-        .start(ctx, LEFT, by, move |ctx| streams(ctx, of_run.streams(terminal)));
+    let (this, named) = (Arc::clone(shared), Arc::clone(served));
+    let opened = Arc::new(OnceLock::new());
+    let note = Arc::clone(&opened);
+    let started = served.container().start(ctx, LEFT, by, move |ctx| async move {
+        // Its network is made by now, and its process does not run yet.
+        if let Some(sandbox) = names::open(&this, &named).await? {
+            drop(note.set(sandbox));
+        }
+        streams(ctx, of_run.streams(terminal)).await
+    });
     let run = match started.await {
         Ok(run) => run,
         Err(error) => {
+            if let Some(sandbox) = opened.get() {
+                shared.names.close(served.id(), sandbox);
+            }
             if !NotStarted::is_because_it_runs(&error) {
                 served.streams().end();
             }

@@ -16,7 +16,7 @@ use crate::engine::abandoned::{self, Need};
 use crate::engine::custody;
 use crate::engine::error::{Kind, Result};
 use crate::engine::run::Run;
-use crate::engine::{find, kept, label, record};
+use crate::engine::{find, kept, label, network, record};
 use crate::pauses::Pauses;
 
 /// The longest pause between two looks at all containers: an owner that runs now may be killed later.
@@ -104,6 +104,8 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
     let Some(run) = served.run_to_supervise() else {
         return;
     };
+    // The container may have another one by the time at which the end of this run is known.
+    let sandbox = network::sandbox_of(&served.record()).map(str::to_owned);
     let (this, served) = (Arc::clone(shared), Arc::clone(served));
     let work = async move {
         let life = this.life.clone();
@@ -111,6 +113,9 @@ pub(super) fn begin(shared: &Arc<Shared>, served: &Arc<Served>) {
             let Some(exit) = run.wait_exit().await else {
                 return;
             };
+            if let Some(sandbox) = sandbox {
+                this.names.close(served.id(), &sandbox);
+            }
             let restart = restarting::expect(&served, exit.code);
             served.delivered(&run, &life).await;
             if !is_left_to_the_server(&served, &run) {

@@ -111,7 +111,8 @@ impl List {
             }
         }
         let mut found = Vec::new();
-        collect(&self.json, &mut found);
+        // Not the whole document: what a maker says of a network is not its configuration.
+        collect(self.json.get("plugins").unwrap_or(&self.json), &mut found);
         found
     }
 

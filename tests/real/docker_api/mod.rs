@@ -5,6 +5,7 @@ mod corpus;
 mod docker_py;
 mod execs;
 mod faults;
+mod health;
 mod lives;
 mod logs;
 mod names;

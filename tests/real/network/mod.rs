@@ -9,6 +9,7 @@ mod firewall;
 mod host;
 mod kept;
 mod modes;
+mod names;
 mod pages;
 mod pool;
 mod ports;

@@ -7,7 +7,7 @@ use super::rig::Net;
 use crate::beside::Beside;
 use crate::docker_api::Docker;
 
-fn serve(net: &Net) -> Docker {
+pub(super) fn serve(net: &Net) -> Docker {
     let socket = net.dir("docker.sock");
     let named = socket.display().to_string();
     let server = Beside::of(fnctr(net, &["--json", "serve", "--docker-socket", &named]));
@@ -16,14 +16,19 @@ fn serve(net: &Net) -> Docker {
 }
 
 /// A name for a bridge, and the beginning of its addresses, for a network that a client is to make.
-fn place(net: &mut Net, suffix: &str) -> (String, String) {
+pub(super) fn place(net: &mut Net, suffix: &str) -> (String, String) {
     let (bridge, prefix) = net.add(suffix);
     let file = net.dir("net.d").join(format!("{bridge}.conflist"));
     std::fs::remove_file(file).expect("to be removed");
     (bridge, prefix)
 }
 
-fn create(docker: &Docker, name: &str, (bridge, prefix): &(String, String), more: &Value) -> String {
+pub(super) fn create(
+    docker: &Docker,
+    name: &str,
+    (bridge, prefix): &(String, String),
+    more: &Value,
+) -> String {
     let mut body = json!({
         "Name": name, "Labels": { "of": "a test" }, "Options": { "com.docker.network.bridge.name": bridge },
         "IPAM": { "Config": [{ "Subnet": format!("{prefix}.0/24"), "IPRange": format!("{prefix}.64/26") }] },
@@ -58,7 +63,7 @@ async fn a_network_is_made_used_by_its_id_and_not_removed_under_a_container() {
     );
     assert_eq!(
         shown["IPAM"]["Config"],
-        json!([{ "Subnet": format!("{}.0/24", at.1), "Gateway": format!("{}.1", at.1) }])
+        json!([{ "Subnet": format!("{}.0/24", at.1), "IPRange": format!("{}.64/26", at.1), "Gateway": format!("{}.1", at.1) }])
     );
     let own = "%7B%22label%22:[%22of=a%20test%22],%22type%22:[%22custom%22]%7D";
     assert_eq!(listed(&docker, own), ["front"]);

@@ -59,6 +59,8 @@ impl Lent {
         let volumes = self.plan.volumes.iter().map(|used| {
             Mounted::Volume(VolumeUse {
                 readonly: used.readonly || self.readonly,
+                // It is the lender's.
+                is_filled: false,
                 ..used.clone()
             })
         });

@@ -30,7 +30,8 @@ pub(super) fn of(host: &HostConfig, lent: &[Lent]) -> Result<Storage, Refused> {
     for (path, options) in &host.tmpfs {
         storage.add(tmpfs::read(path, options)?)?;
     }
-    for lent in lent {
+    // Of several that have the same place, the last one counts.
+    for lent in lent.iter().rev() {
         storage.add_missing(lent);
     }
     Ok(storage)
