@@ -1,11 +1,13 @@
 //! The parameter `filters`: JSON in one of two shapes, `{"label":["a=b"]}` or `{"label":{"a=b":true}}`.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
 use super::query::Query;
 use super::refused::Refused;
+use super::time::moment_or_age;
 
 /// The values of each filter. Several values of one filter are alternatives, except for labels, which must all be there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,11 +62,26 @@ impl Filters {
         values.is_empty() || values.iter().map(String::as_str).any(is)
     }
 
-    /// Whether every value of the filter `label` is satisfied: a name, or a name and its value, as in `a=b`.
+    /// Whether every value of the filter `label` is satisfied, and none of `label!`: a name, or a name and its value, as in
+    /// `a=b`.
     pub(super) fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.values("label")
-            .iter()
-            .all(|wanted| has_label(labels, wanted))
+        let has = |wanted: &String| has_label(labels, wanted);
+        self.values("label").iter().all(has) && !self.values("label!").iter().any(has)
+    }
+
+    /// The moment of the filter `until`, if it is set.
+    ///
+    /// # Errors
+    /// Status 400 if it is no moment.
+    pub(super) fn until(&self) -> Result<Option<SystemTime>, Refused> {
+        let until = self.values("until").first().map(|text| {
+            moment_or_age(text).ok_or_else(|| {
+                Refused::bad(format!(
+                    "invalid filter 'until={text}': give a duration before now, seconds since 1970, or a time in UTC"
+                ))
+            })
+        });
+        until.transpose()
     }
 }
 
@@ -84,7 +101,7 @@ pub(super) fn is_named(name: &str, wanted: &str) -> bool {
 }
 
 /// Whether a label is there, with its value if that is given.
-pub(super) fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
     match wanted.split_once('=') {
         Some((name, value)) => labels.get(name).is_some_and(|is| is == value),
         None => labels.contains_key(wanted),

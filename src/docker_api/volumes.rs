@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::door::Door;
-use super::filters::{Filters, has_label, is_named};
+use super::filters::{Filters, is_named};
 use super::refused::Refused;
 use super::request::Request;
 use super::time::stamp;
@@ -111,11 +111,7 @@ pub(super) async fn prune(door: &Arc<Door>, request: &Request) -> Result<Answer,
             .any(|value| ["1", "true"].contains(&value.as_str()));
     let is_chosen = |volume: &Volume| {
         let labels = labels(volume);
-        let is_excluded = filters
-            .values("label!")
-            .iter()
-            .any(|label| has_label(&labels, label));
-        (with_named || labels.contains_key(ANONYMOUS)) && filters.labels(&labels) && !is_excluded
+        (with_named || labels.contains_key(ANONYMOUS)) && filters.labels(&labels)
     };
     let pruned = door.engine.prune_volumes(&Context::new(), is_chosen).await?;
     let names: Vec<_> = pruned.names.iter().map(VolumeName::as_str).collect();

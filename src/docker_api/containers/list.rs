@@ -11,7 +11,7 @@ use super::state::{self, Shown};
 use super::view::Seen;
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
-use crate::docker_api::filters::Filters;
+use crate::docker_api::filters::{self, Filters};
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
 use crate::engine::{ListedContainer, State};
@@ -147,19 +147,9 @@ fn passes(container: &ListedContainer, filters: &Filters) -> bool {
         && filters.labels(&labels::shown(&container.labels))
 }
 
-/// Whether a name contains a text; `^` and `$` stand for its beginning and its end, and a slash may come first.
+/// Whether the name of a container is meant: Docker's own has a slash before it.
 fn is_named(name: &str, wanted: &str) -> bool {
-    let (from_start, rest) = wanted
-        .strip_prefix('^')
-        .map_or((false, wanted), |rest| (true, rest));
-    let (to_end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
-    let (has_slash, rest) = rest.strip_prefix('/').map_or((false, rest), |rest| (true, rest));
-    match (from_start || has_slash, to_end) {
-        (true, true) => name == rest,
-        (true, false) => name.starts_with(rest),
-        (false, true) => name.ends_with(rest),
-        (false, false) => name.contains(rest),
-    }
+    filters::is_named(name, wanted) || filters::is_named(&format!("/{name}"), wanted)
 }
 
 fn seen_network(seen: &Seen) -> String {

@@ -12,10 +12,9 @@ use super::running::alive;
 use crate::Context;
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
-use crate::docker_api::filters::{Filters, has_label};
+use crate::docker_api::filters::Filters;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::docker_api::time::moment_or_age;
 use crate::engine::{self, Kind, Served, State, Until, VolumeUse};
 use crate::pauses::Pauses;
 
@@ -153,23 +152,12 @@ pub(in crate::docker_api) fn remove_ended(door: &Arc<Door>) {
 /// Removes all containers that do not run.
 pub(in crate::docker_api) async fn prune(door: &Arc<Door>, request: &Request) -> Result<Answer, Refused> {
     let filters = Filters::of(&request.query, &["label", "label!", "until"])?;
-    let until = filters.values("until").first().map(|text| {
-        moment_or_age(text).ok_or_else(|| {
-            Refused::bad(format!(
-                "invalid filter 'until={text}': give a duration before now, seconds since 1970, or a time in UTC"
-            ))
-        })
-    });
-    let until = until.transpose()?;
+    let until = filters.until()?;
     let mut removed = Vec::new();
     for served in door.server.containers() {
         let container = served.look();
         let labels = labels::shown(&container.labels);
         let is_chosen = filters.labels(&labels)
-            && !filters
-                .values("label!")
-                .iter()
-                .any(|label| has_label(&labels, label))
             && until.is_none_or(|until| container.created_at.is_some_and(|at| at < until));
         let is_over = matches!(container.state, State::Created | State::Exited(_) | State::Dead);
         if !is_over || !is_chosen || container.last_run.is_none() {

@@ -10,10 +10,9 @@ use super::read::endpoints;
 use super::view::labels;
 use crate::docker_api::answer::Answer;
 use crate::docker_api::door::Door;
-use crate::docker_api::filters::{Filters, has_label};
+use crate::docker_api::filters::Filters;
 use crate::docker_api::refused::Refused;
 use crate::docker_api::request::Request;
-use crate::docker_api::time::moment_or_age;
 use crate::engine::{DEFAULT_NETWORK, Kind};
 
 /// `DELETE /networks/{name}`.
@@ -64,25 +63,13 @@ pub(in crate::docker_api) async fn remove(door: &Arc<Door>, given: &str) -> Resu
 /// `POST /networks/prune`: the networks that fnctr has configured and that no container runs on.
 pub(in crate::docker_api) async fn prune(door: &Arc<Door>, request: &Request) -> Result<Answer, Refused> {
     let filters = Filters::of(&request.query, &["label", "label!", "until"])?;
-    let until = filters.values("until").first().map(|text| {
-        moment_or_age(text).ok_or_else(|| {
-            Refused::bad(format!(
-                "invalid filter 'until={text}': give a duration before now, seconds since 1970, or a time in UTC"
-            ))
-        })
-    });
-    let until = until.transpose()?;
+    let until = filters.until()?;
     let removed = door
         .engine
         .prune_networks(|network| {
             let labels = labels(&Known::Configured(Box::new(network.clone())));
-            let is_excluded = filters
-                .values("label!")
-                .iter()
-                .any(|label| has_label(&labels, label));
             network.name != DEFAULT_NETWORK
                 && filters.labels(&labels)
-                && !is_excluded
                 && until.is_none_or(|until| network.about.created_at.is_some_and(|at| at < until))
         })
         .await?;
